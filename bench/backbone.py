@@ -1,0 +1,100 @@
+"""A Stable-Diffusion-format pipeline, loaded once: its networks, its prompts encoded once, its weights swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
+
+from bench import digest
+
+
+class Backbone:
+    """The networks a run works on.
+
+    Args:
+        pipeline: its U-Net, VAE and text encoder are put in eval mode and frozen; what trains is for the harness.
+        content: digest of the folder it was loaded from.
+        device: where the networks live. On CUDA, forward passes run under bfloat16 autocast.
+    """
+
+    def __init__(self, pipeline: StableDiffusionPipeline, content: str, device: torch.device) -> None:
+        self.pipeline = pipeline.to(device)
+        self.unet, self.vae = pipeline.unet, pipeline.vae
+        self.content, self.device = content, device
+        self.dtype = compute_dtype(device)
+        for network in (self.unet, self.vae, pipeline.text_encoder):
+            network.eval().requires_grad_(False)
+        self._embeds: dict[str, torch.Tensor] = {}
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape of one image's latents: channels, height, width."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config.in_channels, height, width
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of every forward pass."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @torch.no_grad()
+    def embed(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Text encoder states of `prompts`, float32 (len(prompts), tokens, width). Each prompt is encoded once."""
+        new = [p for p in dict.fromkeys(prompts) if p not in self._embeds]
+        if new:
+            embeds, _ = self.pipeline.encode_prompt(new, self.device, 1, False)
+            self._embeds.update(zip(new, embeds.float(), strict=True))
+        return torch.stack([self._embeds[p] for p in prompts])
+
+    @contextmanager
+    def weights(self, changed: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Within the block, the U-Net's tensors named in `changed` have these values.
+
+        Raises ValueError for a name or shape that the U-Net does not have.
+        """
+        state = self.unet.state_dict()
+        for name, tensor in changed.items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise ValueError(f"the backbone's U-Net has no tensor {name!r} of shape {tuple(tensor.shape)}")
+        kept = {name: state[name].clone() for name in changed}
+        try:
+            self.unet.load_state_dict(dict(changed), strict=False)
+            yield
+        finally:
+            self.unet.load_state_dict(kept, strict=False)
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 autocast on CUDA; float32 elsewhere, where lower precision is not reliably faster."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, the CPU otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def locate(source: str) -> Path:
+    """The local folder of a backbone named by path or hub id.
+
+    Raises FileNotFoundError for something that looks like a path but holds no pipeline.
+    """
+    folder = Path(source).expanduser()
+    if (folder / "model_index.json").is_file():
+        return folder
+    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline (model_index.json) there")
+    return Path(DiffusionPipeline.download(source))
+
+
+def load(folder: Path, device: torch.device) -> Backbone:
+    """Load a pipeline folder in float32, without a safety checker, and freeze it."""
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return Backbone(pipeline, digest.of_folder(folder), device)

@@ -1,0 +1,47 @@
+"""Every default of the benchmark itself. Methods keep theirs in their own config, worlds in their presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.overrides import Overrides
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How models are sampled and measured; whatever changes a figure is in the fingerprint through this class.
+
+    A world sets its own values, a suite may scale them down, `--set protocol.FIELD=VALUE` has the last word.
+    """
+
+    images_per_concept: int = 10  # evaluation images of every concept, spread over its evaluation prompts
+    forget_images: int = 64  # images of each forgotten concept that methods train on
+    retain_images: int = 8  # images of each retained concept, for methods that ask for any
+    scheduler: str = "dpmsolver++"  # or "ddim"
+    num_inference_steps: int = 20
+    guidance_scale: float = 7.5
+    evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
+    forget_seed: int = 2
+    reference_per_concept: int = 60  # real pictures of each concept that FID compares with
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of the benchmark, as the command line describes it."""
+
+    methods: tuple[str, ...] = ("mimmu", "salun")
+    suite: str = "finegrained"
+    world: str = "pocket"
+    backbone: str | None = None  # None: the world's own
+    seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
+    overrides: Overrides = field(default_factory=dict)
+    quick: bool = False
+    force: bool = False
+    out: Path = Path("leaderboards")
+    sample_batch: int = 64  # memory only: an image does not depend on its batch
+
+    @property
+    def board_name(self) -> str:
+        """Stem of every file this run writes; a quick board cannot be mistaken for a full one."""
+        return f"{self.suite}-{self.world}" + ("-quick" if self.quick else "")

@@ -1,0 +1,120 @@
+"""Runs cells: every cell ends in a result, a failed one too."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+from bench import digest, fingerprint, panel, sampler
+from bench.plan import Cell, Plan
+from bench.stages import Report, Stages
+from bench.suites import Task
+from metrics import METRICS
+from metrics import base as metrics_base
+
+
+class Executor:
+    """Runs the cells of a plan, one after the other, in this process.
+
+    Args:
+        plan: what to run.
+        report: told about progress within a cell.
+    """
+
+    def __init__(self, plan: Plan, report: Report = lambda what, done, total: None) -> None:
+        self.plan, self.stages = plan, Stages(plan, report)
+        self.description = fingerprint.describe(plan, self.stages.panel, self.stages.content, self.stages.device)
+        self.fingerprint = fingerprint.short(self.description)
+        self._forced: set[str] = set()  # entries already dropped by --force in this run
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
+        key = self.result_key(cell)
+        entry = self.stages.store.get("results", key)
+        if entry is not None and entry.facts["status"] == "ok" and not self.plan.run.force:
+            return entry.facts
+        self.stages.store.drop("results", key)
+        if self.plan.run.force:
+            self._drop(cell)
+        try:
+            facts, texts = self._evaluate(cell), {}
+        except Exception as error:
+            facts = {**self._about(cell), "status": "failed", "reason": f"{type(error).__name__}: {error}"}
+            facts["traceback"] = str(self.stages.store.place("results", key) / "traceback.txt")
+            texts = {"traceback.txt": traceback.format_exc()}
+        return self.stages.store.put("results", key, facts=facts, texts=texts).facts
+
+    def stored(self, cell: Cell) -> dict[str, Any]:
+        """The cell's result as the store has it; status "not run" where it has none."""
+        entry = self.stages.store.get("results", self.result_key(cell))
+        return entry.facts if entry is not None else {**self._about(cell), "status": "not run"}
+
+    def _evaluate(self, cell: Cell) -> dict[str, Any]:
+        weights = self.stages.delta(cell)
+        seen = self.stages.judgements(self.stages.images(weights)).tensors()
+        reference = {concept: self.stages.reference(concept) for concept in cell.task.concepts}
+        evidence = self.stages.panel.evidence(
+            cell.task, self.stages.shots, seen, reference, self.plan.protocol.images_per_concept
+        )
+        scores = {}
+        for name in METRICS.names():
+            score = METRICS.get(name).compute(evidence)
+            scores[name] = {"value": score.value, "n": score.n}
+        concepts = []
+        for concept in cell.task.concepts:
+            accuracy = evidence.accuracy([concept])
+            concepts.append(
+                {
+                    "concept": concept,
+                    "role": role_of(concept, cell.task),
+                    "closeness": max(self.plan.world.closeness(concept, target) for target in cell.task.forget),
+                    "accuracy": accuracy.value,
+                    "n": accuracy.n,
+                }
+            )
+        return {
+            **self._about(cell),
+            **weights.facts,
+            "status": "ok",
+            "scores": scores,
+            "concepts": concepts,
+            "extractor": self.stages.panel.extractor_name,
+        }
+
+    def _about(self, cell: Cell) -> dict[str, Any]:
+        return {
+            "method": cell.method,
+            "fidelity": self.plan.methods[cell.method].fidelity,
+            "task": cell.task.name,
+            "band": cell.task.band,
+            "seed": cell.seed,
+            "config": digest.plain(cell.config),
+            "fingerprint": self.fingerprint,
+        }
+
+    def result_key(self, cell: Cell) -> dict[str, Any]:
+        """What determines a result."""
+        metrics = [sys.modules[METRICS.get(name).compute.__module__] for name in METRICS.names()]
+        return {
+            "fingerprint": self.description,
+            "delta": self.stages.delta_key(cell),
+            "code": digest.of_source(sampler, panel, metrics_base, *metrics),
+        }
+
+    def _drop(self, cell: Cell) -> None:
+        if cell.method not in self.plan.run.methods:
+            return  # controls are computed again only when asked for by name
+        weights = self.stages.store.get("deltas", self.stages.delta_key(cell))
+        if weights is not None and weights.content not in self._forced:
+            self._forced.add(weights.content)
+            self.stages.store.drop("images", self.stages.images_key(weights))
+        self.stages.store.drop("deltas", self.stages.delta_key(cell))
+
+
+def role_of(concept: str, task: Task) -> str:
+    """ "forget", "in_domain" or "out_of_domain"."""
+    for role in ("forget", "in_domain", "out_of_domain"):
+        if concept in getattr(task, role):
+            return role
+    raise ValueError(f"{concept!r} plays no part in task {task.name!r}")

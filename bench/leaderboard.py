@@ -1,0 +1,207 @@
+"""From results to tables: one row per method, one per cell, one per cell and concept. Reads results, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+from bench.interval import clustered_interval
+from metrics import METRICS, Metric
+
+Result = dict[str, Any]
+DATA = ("forget_images", "retain_images", "anchor_prompts")  # of the ledger: how many a method looked at
+
+
+class MixedFingerprints(ValueError):
+    """Results that were not measured alike."""
+
+
+def require_one_fingerprint(results: Sequence[Result]) -> str:
+    """The fingerprint of all results. Raises MixedFingerprints if they have several, ValueError if there are none."""
+    found = {result["fingerprint"] for result in results}
+    if not found:
+        raise ValueError("there are no results")
+    if len(found) > 1:
+        raise MixedFingerprints(f"results were measured differently and can't share a board: {sorted(found)}")
+    return found.pop()
+
+
+def scaled(metric: Metric, value: float) -> float:
+    """A metric's value as boards show it."""
+    return value * 100 if metric.unit == "%" else value
+
+
+def cells_frame(results: Sequence[Result]) -> pd.DataFrame:
+    """One row per cell. Raises ValueError if a cell occurs twice."""
+    rows = []
+    for result in results:
+        row = {name: result[name] for name in ("method", "task", "band", "seed", "status")}
+        scores = result.get("scores", {})
+        for name in METRICS.names():
+            known = name in scores
+            row[name] = scaled(METRICS.get(name), scores[name]["value"]) if known else None
+            row[f"{name}_n"] = scores[name]["n"] if known else None
+        row |= {name: result.get("data", {}).get(name) for name in DATA}
+        for name in ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes", "delta_bytes"):
+            row[name] = result.get("cost", {}).get(name)
+        row["compensation"] = result.get("compensation")
+        row["reason"], row["traceback"] = result.get("reason"), result.get("traceback")
+        row["config"] = json.dumps(result["config"], sort_keys=True)
+        row["fingerprint"] = result["fingerprint"]
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    twice = frame[frame.duplicated(["method", "task", "seed"])]
+    if len(twice):
+        raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
+    whole = [c for c in map(str, frame) if c in ("steps", *DATA) or c.endswith(("_n", "_bytes", "_forwards"))]
+    return frame.astype(dict.fromkeys(whole, "Int64"))
+
+
+def concepts_frame(results: Sequence[Result]) -> pd.DataFrame:
+    """One row per finished cell and concept: its role, its closeness to the target, its accuracy in %."""
+    head = ("method", "task", "band", "seed")
+    rows = [
+        {**{name: result[name] for name in head}, **row, "accuracy": row["accuracy"] * 100}
+        for result in results
+        for row in result.get("concepts", ())
+    ]
+    columns = [*head, "concept", "role", "closeness", "accuracy", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def board_frame(results: Sequence[Result], note: str) -> pd.DataFrame:
+    """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
+
+    Each metric has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also their
+    drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has a
+    status that says so and no figures: a mean over fewer tasks would not compare.
+    """
+    fingerprint = require_one_fingerprint(results)
+    base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
+    rows = []
+    for method in dict.fromkeys(result["method"] for result in results):
+        own = [result for result in results if result["method"] == method]
+        bad = [result for result in own if result["status"] != "ok"]
+        row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"], "status": status_of(own, bad)}
+        for metric in (METRICS.get(m) for m in METRICS.names()):
+            row |= _columns(metric, [] if bad else own, base)
+        row["fid_extractor"] = None if bad else own[0]["extractor"]
+        row["seconds"] = None if bad else sum(r["cost"]["seconds"] for r in own) / len(own)
+        for name in DATA:
+            row[name] = None if bad else sum(r["data"][name] for r in own) / len(own)
+        row["compensation"] = None if bad else "; ".join(dict.fromkeys(r["compensation"] for r in own))
+        row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    return frame.astype({column: "Int64" for column in map(str, frame) if column.endswith("_n")})
+
+
+def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
+    """ "ok", or how many cells failed or were not run."""
+    if not bad:
+        return "ok"
+    kinds = [f"{sum(r['status'] == kind for r in bad)} {kind}" for kind in sorted({r["status"] for r in bad})]
+    return f"{', '.join(kinds)} of {len(own)}"
+
+
+def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], Result]) -> dict[str, Any]:
+    values: dict[str, list[float]] = {}
+    drops: dict[str, list[float]] = {}
+    for result in own:
+        value = scaled(metric, result["scores"][metric.name]["value"])
+        values.setdefault(result["task"], []).append(value)
+        untouched = base.get((result["task"], result["seed"]))
+        if untouched is not None:
+            before = scaled(metric, untouched["scores"][metric.name]["value"])
+            drops.setdefault(result["task"], []).append(before - value)
+    row = _interval(metric.name, list(values.values()))
+    row[f"{metric.name}_n"] = _images(metric, own)
+    if metric.retention:
+        row |= _interval(f"{metric.name}_drop", list(drops.values()) if len(drops) == len(values) else [])
+    return row
+
+
+def _images(metric: Metric, own: Sequence[Result]) -> int | None:
+    counts = [result["scores"][metric.name]["n"] for result in own]
+    if not counts:
+        return None
+    if metric.unit == "%":
+        return sum(counts)
+    if len(set(counts)) > 1:  # a distance between distributions is computed in each cell, and its bias depends on N
+        raise ValueError(f"{metric.name} was measured on different numbers of images: {sorted(set(counts))}")
+    return counts[0]
+
+
+def _interval(name: str, clusters: list[list[float]]) -> dict[str, float | None]:
+    mean, low, high = clustered_interval(clusters) if clusters else (None, None, None)
+    return {name: mean, f"{name}_lo": low, f"{name}_hi": high}
+
+
+def write(results: Sequence[Result], folder: Path, stem: str, note: str, description: dict[str, Any]) -> pd.DataFrame:
+    """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
+
+    Returns the board.
+    """
+    board = board_frame(results, note)
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = {"": board, "-cells": cells_frame(results), "-concepts": concepts_frame(results)}
+    for suffix, frame in frames.items():
+        _replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.4f"))
+    _replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
+    return board
+
+
+def _replace(path: Path, text: str) -> None:
+    work = path.with_name(f".{path.name}.{os.getpid()}")  # a reader never sees half a table
+    work.write_text(text)
+    work.replace(path)
+
+
+def show(board: pd.DataFrame, title: str) -> Table:
+    """The board for a terminal: means, and under them their intervals."""
+    table = Table(title=title, caption=_caption(board), caption_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
+    metrics = [METRICS.get(name) for name in METRICS.names()]
+    for metric in metrics:
+        arrow = "↑" if metric.higher_is_better else "↓"
+        table.add_column(f"{metric.name.upper()} {metric.unit}{arrow}", justify="right", no_wrap=True)
+        if metric.retention:
+            table.add_column("drop", justify="right", no_wrap=True)
+    table.add_column("s/cell", justify="right", no_wrap=True)
+    table.add_column("compensation")
+    table.add_column("status")
+    for row in board.to_dict("records"):
+        cells = [f"{row['method']}*" if row["fidelity"] == "reconstruction" else row["method"]]
+        for metric in metrics:
+            cells.append(_figure(row, metric.name))
+            if metric.retention:
+                cells.append(_figure(row, f"{metric.name}_drop"))
+        seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}"
+        table.add_row(*cells, seconds, "" if pd.isna(row["compensation"]) else row["compensation"], row["status"])
+    return table
+
+
+def _figure(row: Mapping[Any, Any], name: str) -> str:
+    if pd.isna(row[name]):
+        return ""
+    low, high = row[f"{name}_lo"], row[f"{name}_hi"]
+    return f"{row[name]:.1f}" + ("" if pd.isna(low) else f"\n[dim]{low:.1f}..{high:.1f}[/dim]")
+
+
+def _caption(board: pd.DataFrame) -> str:
+    good = board[board["status"] == "ok"]
+    counts = ", ".join(
+        f"{name} {good[f'{name}_n'].iloc[0]}" for name in METRICS.names() if len(good) and f"{name}_n" in good
+    )
+    extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
+    return (
+        f"mean lo..hi (95 % bootstrap over tasks); images: {counts} a cell for fid, features {extractor}; "
+        f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
+    )

@@ -1,0 +1,85 @@
+"""Who looks at the images: the world's judges and its feature extractor, loaded once, each image seen once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
+
+from bench import digest
+from bench.sampler import Shot
+from bench.suites import Task
+from bench.worlds import World
+from metrics import Evidence
+
+BATCH = 128  # pictures at a time; memory only
+
+
+class Panel:
+    """Judges and extractor for `concepts` of a world.
+
+    `digest` says who they are: another set of weights is another panel.
+    """
+
+    def __init__(self, world: World, concepts: Sequence[str], device: torch.device) -> None:
+        self.world, self.device = world, device
+        names = dict.fromkeys(world.judge_of(concept) for concept in concepts)
+        self.judges = {name: world.judge(name, device) for name in names}
+        self.extractor_name = world.feature_extractor()
+        layer = resolve_feature_layer_for_metric("fid", feature_extractor=self.extractor_name)
+        cuda = device.type == "cuda"
+        self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False)
+        self.digest = digest.of_json(
+            {
+                "judges": {n: [digest.of_tensors(j.module.state_dict()), j.labels] for n, j in self.judges.items()},
+                "extractor": [self.extractor_name, digest.of_tensors(self.extractor.state_dict())],
+            }
+        )
+
+    @torch.inference_mode()
+    def look(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Judge uint8 images (N, 3, H, W).
+
+        Returns "judged.NAME", the label index each judge gives, int64 (N,), and "features", float32 (N, D).
+        """
+        seen: dict[str, list[torch.Tensor]] = {f"judged.{name}": [] for name in self.judges}
+        features = []
+        for batch in images.split(BATCH):
+            batch = batch.to(self.device)
+            for name, judge in self.judges.items():
+                seen[f"judged.{name}"].append(judge.module(batch.float() / 255).argmax(1).cpu())
+            features.append(self.features(batch))
+        return {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
+
+    @torch.inference_mode()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
+        return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
+
+    def evidence(
+        self,
+        task: Task,
+        shots: Sequence[Shot],
+        seen: Mapping[str, torch.Tensor],
+        reference: Mapping[str, torch.Tensor],
+        images_per_concept: int,
+    ) -> Evidence:
+        """What `look` saw in the images of `shots`, cut down to the task's concepts, for metrics to read."""
+        wanted = set(task.concepts)
+        keep = [i for i, shot in enumerate(shots) if shot.concept in wanted]
+        judged = []
+        for i in keep:
+            name = self.world.judge_of(shots[i].concept)
+            judged.append(self.judges[name].labels[int(seen[f"judged.{name}"][i])])
+        return Evidence(
+            forget=task.forget,
+            in_domain=task.in_domain,
+            out_of_domain=task.out_of_domain,
+            asked=tuple(shots[i].concept for i in keep),
+            judged=tuple(judged),
+            images_per_concept=images_per_concept,
+            features=seen["features"][keep],
+            reference={c: reference[c] for c in task.concepts},
+            extractor=self.extractor_name,
+        )

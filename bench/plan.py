@@ -1,0 +1,97 @@
+"""From a run's configuration to its cells, checked in full before any model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import backbone, overrides
+from bench.config import Protocol, RunConfig
+from bench.registry import UnknownName, nearest
+from bench.suites import SUITES, Task
+from bench.worlds import WORLDS, World
+from methods import CONTROLS, METHODS, Method
+from methods.base import MethodConfig
+
+QUICK_IMAGES = 4  # images per concept under --quick, if the protocol asks for more
+PROTOCOL = "protocol"  # the section of --set that is no method
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task with one training seed."""
+
+    method: str
+    config: MethodConfig
+    task: Task
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """For people: unique within a run."""
+        return f"{self.method} · {self.task.name} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, resolved: nothing in it depends on a name any more."""
+
+    run: RunConfig
+    world: World
+    protocol: Protocol
+    tasks: tuple[Task, ...]
+    methods: dict[str, type[Method]]
+    cells: tuple[Cell, ...]  # task by task, so that a broken-off run has whole comparisons
+    folder: Path  # of the backbone
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Every concept that some task evaluates, in the world's order."""
+        asked = {concept for task in self.tasks for concept in task.concepts}
+        return tuple(c for c in (*self.world.concepts, *self.world.styles) if c in asked)
+
+
+def resolve(run: RunConfig) -> Plan:
+    """Look up every name, check every setting, find the backbone.
+
+    Raises ValueError (UnknownName among them) or FileNotFoundError with a message for people.
+    """
+    names = method_names(run.methods)
+    suite, world = SUITES.get(run.suite), WORLDS.get(run.world)
+    unknown = [section for section in run.overrides if section not in (*names, PROTOCOL)]
+    if unknown:
+        raise ValueError(f"--set {unknown[0]}...: not in this run; {nearest(unknown[0], (*names, PROTOCOL))}")
+    if len(set(run.seeds)) != len(run.seeds) or not run.seeds:
+        raise ValueError(f"seeds must be different and at least one, not {run.seeds}")
+
+    protocol = overrides.apply(world.protocol, suite.protocol, PROTOCOL)
+    if run.quick:
+        fewer = min(QUICK_IMAGES, protocol.images_per_concept)
+        protocol = dataclasses.replace(protocol, images_per_concept=fewer)
+    protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
+    if protocol.evaluation_seed == protocol.forget_seed:
+        raise ValueError("protocol.evaluation_seed and protocol.forget_seed must differ")
+
+    methods = {name: METHODS.get(name) for name in names}
+    configs = {}
+    for name, method in methods.items():
+        config = overrides.apply(method.Config(), world.presets.get(name, {}), name)
+        config = overrides.apply(config, suite.training, name)
+        configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
+
+    folder = backbone.locate(run.backbone if run.backbone is not None else world.backbone())
+    tasks = suite.tasks(world)
+    if run.quick:
+        tasks = tasks[:: len(tasks) // 3 + 1]  # about three, from different domains and different bands
+    cells = tuple(Cell(name, configs[name], task, seed) for task in tasks for seed in run.seeds for name in names)
+    return Plan(run, world, protocol, tasks, methods, cells, folder)
+
+
+def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The controls, then the methods asked for, each once; "all" stands for every registered one."""
+    for name in asked:
+        if name != "all" and name not in METHODS:
+            raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
+    wanted = METHODS.names() if "all" in asked else asked
+    return (*CONTROLS, *dict.fromkeys(name for name in wanted if name not in CONTROLS))

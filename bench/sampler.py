@@ -1,0 +1,118 @@
+"""From prompts to images: batched, guided in one forward pass, one generator per image.
+
+The initial noise of an image follows from (seed, prompt, index) alone. It is drawn on the CPU, so every method,
+device and batch size starts from the same noise, and a comparison between two models is paired image by image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+from bench.backbone import Backbone
+from bench.config import Protocol
+
+SCHEDULERS = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image to take: the concept asked for, the prompt that asks, and the index of its noise."""
+
+    concept: str
+    prompt: str
+    index: int
+
+
+class NonFiniteImage(ArithmeticError):
+    """The model produced NaN or infinite latents."""
+
+
+def shots(concept: str, prompts: Sequence[str], count: int) -> tuple[Shot, ...]:
+    """`count` shots of a concept, spread evenly over its prompts."""
+    return tuple(Shot(concept, prompts[i % len(prompts)], i // len(prompts)) for i in range(count))
+
+
+def seed_of(*parts: str | int) -> int:
+    """A seed in [0, 2^63) that follows from `parts` on every machine."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Shot]) -> torch.Tensor:
+    """Standard normal noise of each shot, float32 (len(batch), *shape), on the CPU."""
+    return torch.stack(
+        [
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed_of(seed, shot.prompt, shot.index)))
+            for shot in batch
+        ]
+    )
+
+
+def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DPMSolverMultistepScheduler:
+    """The protocol's scheduler with the backbone's betas. Raises ValueError for an unknown one."""
+    if protocol.scheduler not in SCHEDULERS:
+        raise ValueError(f"unknown scheduler {protocol.scheduler!r}; known: {', '.join(SCHEDULERS)}")
+    scheduler = SCHEDULERS[protocol.scheduler].from_config(backbone.pipeline.scheduler.config)
+    scheduler.set_timesteps(protocol.num_inference_steps, device=backbone.device)
+    return scheduler
+
+
+@torch.inference_mode()
+def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, protocol: Protocol) -> torch.Tensor:
+    """Latents of `prompts` from their initial noise: float32, same shape as `latents`, (B, C, h, w).
+
+    Classifier-free guidance as in Ho & Salimans (2022), both halves in one forward pass, as
+    `StableDiffusionPipeline` does it. Raises NonFiniteImage.
+    """
+    scheduler = make_scheduler(backbone, protocol)
+    guided = protocol.guidance_scale > 1
+    embeds = backbone.embed([""] * len(prompts) + list(prompts) if guided else prompts)
+    latents = latents.to(backbone.device) * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        model_input = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+        with backbone.autocast():
+            noise_pred = backbone.unet(model_input, t, encoder_hidden_states=embeds, return_dict=False)[0].float()
+        if guided:
+            noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+            noise_pred = noise_pred_uncond + protocol.guidance_scale * (noise_pred_text - noise_pred_uncond)
+        latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
+    if not torch.isfinite(latents).all():
+        raise NonFiniteImage("sampling produced NaN or infinite latents")
+    return latents
+
+
+@torch.inference_mode()
+def decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
+    """Images of final latents: uint8 (B, 3, H, W), rounded as diffusers' image processor rounds."""
+    with backbone.autocast():
+        images = backbone.vae.decode(latents / backbone.vae.config.scaling_factor, return_dict=False)[0]
+    return ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def sample(
+    backbone: Backbone,
+    wanted: Sequence[Shot],
+    protocol: Protocol,
+    seed: int,
+    batch_size: int,
+    as_images: bool = True,
+    advance: Callable[[int], None] = lambda done: None,
+) -> torch.Tensor:
+    """Take every shot with the backbone's present weights.
+
+    Returns uint8 images (N, 3, H, W), or with `as_images=False` the final latents, float32 (N, C, h, w) on the CPU.
+    `advance` is told the number of images after each batch.
+    """
+    parts = []
+    for start in range(0, len(wanted), batch_size):
+        batch = wanted[start : start + batch_size]
+        noise = initial_latents(backbone.latent_shape, seed, batch)
+        latents = denoise(backbone, [shot.prompt for shot in batch], noise, protocol)
+        parts.append(decode(backbone, latents) if as_images else latents.cpu())
+        advance(len(batch))
+    return torch.cat(parts)

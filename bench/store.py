@@ -1,0 +1,123 @@
+"""Finished stages on disk, addressed by what determines them.
+
+An entry is a folder `KIND/KEY16` with `record.json` (the full key, facts about the computation, digests of the
+other files) and, where the stage has tensors, `tensors.safetensors`. It is written beside its place and moved there
+in one step, so a killed run leaves no half entry, and two processes that compute the same stage agree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench import digest
+
+log = logging.getLogger(__name__)
+
+RECORD, TENSORS = "record.json", "tensors.safetensors"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished stage. `content` is the digest of its tensors' file, or of nothing where it has none."""
+
+    path: Path
+    facts: dict[str, Any]
+    content: str
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The stage's tensors, on the CPU; empty where it has none."""
+        file = self.path / TENSORS
+        return load_file(file) if file.exists() else {}
+
+
+class Store:
+    """Content-addressed stages under one folder. Safe to share between processes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def place(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Where the stage lies or would lie."""
+        return self.root / kind / digest.of_json(key)[:16]
+
+    def get(self, kind: str, key: Mapping[str, Any]) -> Entry | None:
+        """The stage if it is there and sound. A damaged entry is reported, removed and taken as absent."""
+        path = self.place(kind, key)
+        if not path.exists():
+            return None
+        try:
+            record = json.loads((path / RECORD).read_text())
+            content = digest.of_file(path / TENSORS) if record["content"] else ""
+            if content != record["content"]:
+                raise ValueError(f"{TENSORS} has digest {content[:16]}, {record['content'][:16]} was written")
+            if record["key"] != digest.plain(key):
+                raise ValueError("it holds another key")
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("damaged stage %s (%s): removed, will be computed again", path, error)
+            shutil.rmtree(path, ignore_errors=True)
+            return None
+        return Entry(path, record["facts"], content)
+
+    def put(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> Entry:
+        """Write a stage and return it; if another process was faster, return its entry, which is as good.
+
+        `texts` are files for people, by name, that lie beside the record and are in no digest.
+        """
+        path = self.place(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+        try:
+            content = ""
+            if tensors:
+                save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, work / TENSORS)
+                content = digest.of_file(work / TENSORS)
+            for name, text in (texts or {}).items():
+                (work / name).write_text(text)
+            record = {"key": digest.plain(key), "facts": digest.plain(dict(facts or {})), "content": content}
+            (work / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+            try:
+                os.rename(work, path)
+            except OSError:
+                if not path.exists():
+                    raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        entry = self.get(kind, key)
+        if entry is None:
+            raise OSError(f"stage {path} could not be read back after it was written")
+        return entry
+
+    def drop(self, kind: str, key: Mapping[str, Any]) -> None:
+        """Forget a stage."""
+        shutil.rmtree(self.place(kind, key), ignore_errors=True)
+
+    def stage(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        compute: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]],
+    ) -> Entry:
+        """The stage from disk, or computed now: `compute` returns its tensors and facts."""
+        entry = self.get(kind, key)
+        if entry is None:
+            tensors, facts = compute()
+            entry = self.put(kind, key, tensors, facts)
+        return entry

@@ -1,0 +1,8 @@
+"""Worlds by name; other packages add theirs through the entry-point group `lethe.worlds`."""
+
+from bench.registry import Registry
+from bench.worlds.base import World
+
+WORLDS: Registry[World] = Registry("world", {"pocket": "bench.worlds.pocket.world:POCKET"}, group="lethe.worlds")
+
+__all__ = ["WORLDS", "World"]

@@ -1,0 +1,76 @@
+"""What a world is: what can be drawn, how it is asked for, and how a picture is checked. Data and a few functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from bench.config import Protocol
+
+Split = Literal["forget", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier that says what a picture shows.
+
+    Args:
+        labels: the concept each logit stands for.
+        module: float pictures in [0, 1], (B, 3, H, W) -> logits (B, len(labels)); in eval mode.
+    """
+
+    labels: tuple[str, ...]
+    module: torch.nn.Module
+
+
+@dataclass(frozen=True)
+class World:
+    """A set of concepts with the means to ask for them and to recognise them.
+
+    Args:
+        name: as in `--world` and in the names of its boards.
+        about: one line for `--list worlds`.
+        domains: domain -> its concepts. Concepts of one domain are each other's neighbours.
+        styles: ways of drawing any concept; the first is the plain one.
+        protocol: sampling and sample counts that suit the world's default backbone.
+        presets: method -> config values that suit the default backbone, where the paper's own do not.
+        backbone: () -> folder or hub id of the default backbone, in Stable Diffusion's `diffusers` format.
+            Raises with a message for people where it is missing or damaged.
+        prompts: (split, concept) -> prompts that ask for it. Prompt i of one concept and prompt i of another
+            differ in the concept's name alone; those of "forget" and "evaluate" share no template.
+        reference: (concept, count) -> real pictures that no model or judge was trained on, uint8 (count, 3, H, W);
+            the first n of a longer list are those of a shorter one.
+        judge: (name, device) -> the classifier called so.
+        judge_of: concept -> name of the judge that knows it.
+        closeness: (a, b) -> how near two concepts are to the text encoder, at most 1.
+        feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
+    """
+
+    name: str
+    about: str
+    domains: Mapping[str, tuple[str, ...]]
+    styles: tuple[str, ...]
+    protocol: Protocol
+    backbone: Callable[[], str]
+    prompts: Callable[[Split, str], tuple[str, ...]]
+    reference: Callable[[str, int], torch.Tensor]
+    judge: Callable[[str, torch.device], Judge]
+    judge_of: Callable[[str], str]
+    closeness: Callable[[str, str], float]
+    feature_extractor: Callable[[], str]
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Every concept, domain by domain."""
+        return tuple(concept for concepts in self.domains.values() for concept in concepts)
+
+    def domain_of(self, concept: str) -> str:
+        """The domain `concept` belongs to. Raises ValueError if there is none."""
+        for domain, concepts in self.domains.items():
+            if concept in concepts:
+                return domain
+        raise ValueError(f"{concept!r} belongs to no domain of the world {self.name!r}")

@@ -1,0 +1,18 @@
+"""Unlearning methods by name; other packages add theirs through the entry-point group `lethe.methods`."""
+
+from bench.registry import Registry
+from methods.base import Method
+
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    {
+        "mimmu": "methods.mimmu:MimMu",
+        "salun": "methods.salun:SalUn",
+        "pretrained": "methods.pretrained:Pretrained",
+        "wrecked": "methods.wrecked:Wrecked",
+    },
+    group="lethe.methods",
+)
+CONTROLS = ("pretrained", "wrecked")  # on every board, asked for or not
+
+__all__ = ["CONTROLS", "METHODS", "Method"]

@@ -1,0 +1,73 @@
+"""What a method is: a frozen config, which parameters train, a loss for one batch, and a few optional hooks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from bench.harness import Batch, Harness, TrainConfig
+
+PARAMETERS = {
+    "attn2": lambda name: ".attn2." in name,
+    "attn2-kv": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,
+    "unet": lambda name: True,
+}
+
+
+@dataclass(frozen=True)
+class MethodConfig(TrainConfig):
+    """Common settings; `parameters` names what trains: attn2 (all of cross-attention), attn2-kv, unet."""
+
+    parameters: str = "attn2"
+
+    def __post_init__(self) -> None:
+        if self.parameters not in PARAMETERS:
+            raise ValueError(f"unknown parameters {self.parameters!r}; known: {', '.join(PARAMETERS)}")
+
+
+class Method:
+    """An unlearning algorithm. Subclass it, set the class attributes, write `loss` (or `edit`), register the class.
+
+    Class attributes:
+        about: one line for `--list methods`.
+        source: where the method was published.
+        fidelity: "published" where authors' code or complete formulas exist and were followed, "reconstruction"
+            where gaps were filled by derivation, "control" for rows that are no method.
+        Config: frozen dataclass of its settings, a subclass of MethodConfig.
+    """
+
+    about: ClassVar[str]
+    source: ClassVar[str]
+    fidelity: ClassVar[Literal["published", "reconstruction", "control"]]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init__(self, config: MethodConfig) -> None:
+        if not isinstance(config, self.Config):
+            raise TypeError(f"{type(self).__name__} takes a {self.Config.__name__}, not {config!r}")
+        self.config = config
+
+    def trains(self, parameter: str) -> bool:
+        """Whether the U-Net's parameter of this name may change. Nothing else ever does."""
+        return bool(PARAMETERS[self.config.parameters](parameter))
+
+    def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+        """The loss on one batch of the forget set: a scalar with a gradient."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither loss nor edit")
+
+    def prepare(self, harness: Harness) -> None:
+        """Called once before training."""
+
+    def after_backward(self, harness: Harness) -> None:
+        """Called with the accumulated gradients in place, before clipping and the optimiser's step."""
+
+    def after_step(self, harness: Harness) -> None:
+        """Called after each optimiser step."""
+
+    def finish(self, harness: Harness) -> None:
+        """Called once after training."""
+
+    def edit(self, harness: Harness) -> None:
+        """Change the weights: by training, or in a subclass by formula, in place on `harness.trained`."""
+        harness.fit(self)

@@ -1,0 +1,41 @@
+"""The loss that most erasure methods share, with its switches."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.harness import Harness
+
+
+def erasure_target(
+    harness: Harness,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    prompt_embeds: torch.Tensor,
+    anchor_embeds: torch.Tensor,
+    eta: float = 0.0,
+    anchor: str = "teacher",
+) -> torch.Tensor:
+    """target = eps_A(z_t, a) - eta * (eps*(z_t, c) - eps*(z_t, null)), without gradient.
+
+    Args:
+        latents: z_t, float32 (B, C, h, w); timesteps: int64 (B,).
+        prompt_embeds: c, the prompts to forget, (B, tokens, width).
+        anchor_embeds: a, what the prediction should become: null prompts, or those of another concept.
+        eta: how far past the anchor, away from the concept; 0 stops at it.
+        anchor: A, "teacher" (the frozen original) or "student" (the weights being trained).
+
+    Returns float32 (B, C, h, w). (A=teacher, a=null): eta 0 is MiM-MU, eta 1 ESD (Gandikota et al. 2023).
+    (A=student, eta 0): a=null is SDD (Kim et al. 2023), a=another concept is Concept Ablation (Kumari et al. 2023) and
+    SalUn's relabelling (Fan et al. 2024).
+    """
+    if anchor not in ("teacher", "student"):
+        raise ValueError(f"unknown anchor network {anchor!r}; known: teacher, student")
+    with torch.no_grad():
+        network = harness.teacher if anchor == "teacher" else harness.student
+        target = network(latents, timesteps, anchor_embeds)
+        if eta:
+            null = harness.null(len(latents))
+            concept = harness.teacher(latents, timesteps, prompt_embeds)
+            target = target - eta * (concept - harness.teacher(latents, timesteps, null))
+    return target

@@ -1,0 +1,12 @@
+"""Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
+
+from bench.registry import Registry
+from metrics.base import Evidence, Metric, Score
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {"ua": "metrics.ua:UA", "nra": "metrics.nra:NRA", "ora": "metrics.ora:ORA", "fid": "metrics.fid:FID"},
+    group="lethe.metrics",
+)
+
+__all__ = ["METRICS", "Evidence", "Metric", "Score"]

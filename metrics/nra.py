@@ -1,0 +1,23 @@
+"""NRA, near retention accuracy: what became of the forgotten concept's neighbours."""
+
+from __future__ import annotations
+
+from metrics.base import Evidence, Metric, Score
+
+
+def compute(evidence: Evidence) -> Score:
+    """Accuracy of the classifier on images prompted with the other concepts of the domain: 1 = all kept."""
+    return evidence.accuracy(evidence.in_domain)
+
+
+NRA = Metric(
+    name="nra",
+    about="near retention accuracy: accuracy on images prompted with the other concepts of the forgotten one's domain",
+    unit="%",
+    higher_is_better=True,
+    low=0.0,
+    high=1.0,
+    source="fine-grained protocol named in arXiv 2603.00992; this definition is Lethe's",
+    compute=compute,
+    retention=True,
+)

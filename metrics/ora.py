@@ -1,0 +1,23 @@
+"""ORA, outer retention accuracy: what became of everything far from the forgotten concept."""
+
+from __future__ import annotations
+
+from metrics.base import Evidence, Metric, Score
+
+
+def compute(evidence: Evidence) -> Score:
+    """Accuracy of the classifier on images prompted with concepts of other domains: 1 = all kept."""
+    return evidence.accuracy(evidence.out_of_domain)
+
+
+ORA = Metric(
+    name="ora",
+    about="outer retention accuracy: accuracy on images prompted with the concepts of other domains",
+    unit="%",
+    higher_is_better=True,
+    low=0.0,
+    high=1.0,
+    source="fine-grained protocol named in arXiv 2603.00992; this definition is Lethe's",
+    compute=compute,
+    retention=True,
+)

@@ -1,0 +1,23 @@
+"""UA, unlearning accuracy: how often the forgotten concept no longer appears."""
+
+from __future__ import annotations
+
+from metrics.base import Evidence, Metric, Score
+
+
+def compute(evidence: Evidence) -> Score:
+    """1 - accuracy of the classifier on images prompted with the forgotten concepts: 1 = all gone, 0 = all there."""
+    kept = evidence.accuracy(evidence.forget)
+    return Score(1 - kept.value, kept.n)
+
+
+UA = Metric(
+    name="ua",
+    about="unlearning accuracy: 1 - accuracy on images prompted with the forgotten concept",
+    unit="%",
+    higher_is_better=True,
+    low=0.0,
+    high=1.0,
+    source="Zhang et al., UnlearnCanvas, NeurIPS 2024",
+    compute=compute,
+)

@@ -1,0 +1,45 @@
+"""Fixtures that every room's tests share. Nothing here reaches the network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import tiny
+import torch
+
+from bench import backbone
+from bench.worlds import WORLDS, World
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of random weights in Stable Diffusion's format."""
+    return tiny.build_pipeline(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(scope="session")
+def world(pipeline_folder: Path) -> World:
+    """The tiny world, also registered as "tiny"."""
+    made = tiny.world(pipeline_folder)
+    WORLDS.add(made.name, made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    return torch.device("cpu")
+
+
+@pytest.fixture
+def model(pipeline_folder: Path, device: torch.device) -> backbone.Backbone:
+    """The tiny pipeline, loaded anew for each test."""
+    return backbone.load(pipeline_folder, device)

@@ -1,0 +1,140 @@
+"""A world small enough for tests: a few drawn species, a pipeline of random weights, untrained judges."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch_fidelity import FeatureExtractorBase, register_feature_extractor
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from bench.config import Protocol
+from bench.worlds.base import Judge, Split, World
+from bench.worlds.pocket import captions
+from bench.worlds.pocket.renderer import render
+from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
+
+CONCEPTS = {domain: tuple(row.name for row in rows[:4]) for domain, rows in DOMAINS.items()}
+LABELS = tuple(name for names in CONCEPTS.values() for name in names)
+EXTRACTOR = "tiny-8"
+
+
+def tokenizer(folder: Path) -> CLIPTokenizer:
+    """A small vocabulary in CLIP's own files, written to and read from `folder`."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    bpe = Tokenizer(models.BPE(unk_token=end, end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, end_of_word_suffix="</w>", initial_alphabet=alphabet, special_tokens=[start, end]
+    )
+    bpe.train_from_iterator(captions.every_word(), trainer)
+    saved = json.loads(bpe.to_str())["model"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(saved["vocab"]))
+    merges = [m if isinstance(m, str) else " ".join(m) for m in saved["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=20)
+
+
+def build_pipeline(folder: Path) -> Path:
+    """Save a Stable-Diffusion-format pipeline of random weights, 64 x 64 pixels, in `folder`/pipeline."""
+    torch.manual_seed(0)
+    words = tokenizer(folder / "tokenizer")
+    text = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=20, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
+        up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=4, sample_size=64, scaling_factor=0.65,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=16, block_out_channels=(16, 32, 32), layers_per_block=1, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=16,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=words, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+class TinyFeatures(FeatureExtractorBase):
+    """Mean colour of eight regions, so that features depend on the picture and on nothing learnt."""
+
+    def __init__(self, name: str, features_list: list[str], **kwargs: object) -> None:
+        super().__init__(name, features_list)
+        self.pool = torch.nn.AdaptiveAvgPool2d((2, 4))
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("8",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "8"
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.pool(images.float().mean(1, keepdim=True)).flatten(1),)
+
+
+def feature_extractor() -> str:
+    if EXTRACTOR not in FEATURE_EXTRACTORS_REGISTRY:
+        register_feature_extractor(EXTRACTOR, TinyFeatures)
+    return EXTRACTOR
+
+
+def prompts(split: Split, concept: str) -> tuple[str, ...]:
+    templates = captions.FORGET if split == "forget" else captions.EVALUATE
+    return tuple(captions.caption(template, concept) for template in templates)
+
+
+def reference(concept: str, count: int) -> torch.Tensor:
+    pictures = np.stack([render(concept, seed=i) for i in range(count)])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+def judge(name: str, device: torch.device) -> Judge:
+    """A linear look at a thumbnail, of random weights."""
+    torch.manual_seed(1)
+    head = torch.nn.Linear(3 * 8 * 8, len(LABELS))
+    return Judge(LABELS, torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device))
+
+
+def world(pipeline: Path) -> World:
+    return World(
+        name="tiny",
+        about="for tests",
+        domains=CONCEPTS,
+        styles=("photo",),
+        protocol=Protocol(
+            images_per_concept=3,
+            forget_images=8,
+            retain_images=2,
+            num_inference_steps=4,
+            guidance_scale=3.0,
+            reference_per_concept=4,
+        ),
+        backbone=lambda: str(pipeline),
+        prompts=prompts,
+        reference=reference,
+        judge=judge,
+        judge_of=lambda concept: "species",
+        closeness=lambda a, b: 1 - attribute_distance(find(a), find(b)),
+        feature_extractor=feature_extractor,
+        presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
+    )
