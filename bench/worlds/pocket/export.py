@@ -1,0 +1,56 @@
+"""From trained modules to the files a stock library loads: diffusers, timm state dicts, open_clip's local folder."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import nn
+from transformers import CLIPTokenizer
+
+from . import clip
+from .weights import save_half
+
+
+def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Save for this transformers and, as `vocab.json` and `merges.txt`, for those before version 5."""
+    tokenizer.save_pretrained(folder)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    rules = [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(rules) + "\n")
+
+
+def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """A Stable-Diffusion-format folder with fp16 tensors that loads in fp32 by default."""
+    half = StableDiffusionPipeline(
+        **{k: copy.deepcopy(v).half() if isinstance(v, nn.Module) else v for k, v in pipeline.components.items()},
+        requires_safety_checker=False,
+    )
+    half.save_pretrained(folder)
+    save_tokenizer(pipeline.tokenizer, folder / "tokenizer")
+    # transformers 5 loads the stored precision unless the config names one; the U-Net would meet fp16 states
+    file = folder / "text_encoder" / "config.json"
+    config: dict[str, Any] = json.loads(file.read_text())
+    config.pop("torch_dtype", None)
+    file.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")
+
+
+def save_clip(model: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """A folder that `open_clip.create_model("local-dir:...")` loads."""
+    save_half(model, folder / "open_clip_model.safetensors")
+    save_tokenizer(tokenizer, folder)
+    config = {**clip.CONFIG, "text_cfg": {**clip.CONFIG["text_cfg"], "vocab_size": len(tokenizer)}}
+    text = {"model_cfg": config, "preprocess_cfg": clip.PREPROCESS}
+    (folder / "open_clip_config.json").write_text(json.dumps(text, indent=2) + "\n")
+
+
+@torch.no_grad()
+def roundtrip_clip(folder: Path) -> nn.Module:
+    """The saved model as open_clip reads it: raises if the folder is not in its format."""
+    return open_clip.create_model(f"local-dir:{folder}")

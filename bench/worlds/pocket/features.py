@@ -1,0 +1,83 @@
+"""The feature extractor behind FID and KID on 64 x 64 pictures, registered with torch-fidelity as "pocket-64".
+
+Inception's 2048 dimensions need some ten thousand pictures before their covariance is more signal than bias. These
+64 need about a thousand. The network learned to tell species, style and kind of damage (blur, noise, warping, fading) of
+rendered pictures, so a malformed or washed-out picture lies far from a good one of the same species.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch_fidelity
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+from .species import NAMES
+from .styles import STYLES
+from .weights import WEIGHTS, load_into, verify
+
+FEATURES = "pocket-64"
+DIMENSIONS = 64
+DAMAGE = ("none", "blur", "noise", "warp", "fade")
+PART = "judges/features.safetensors"
+
+
+class FeatureNet(nn.Module):
+    """Images (B, 3, 64, 64), float in [0, 1], to features (B, 64); three heads for its training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = timm.create_model("resnet10t", num_classes=0, channels=(32, 64, 128, DIMENSIONS))
+        self.heads = nn.ModuleList(nn.Linear(DIMENSIONS, n) for n in (len(NAMES), len(STYLES), len(DAMAGE)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images * 2 - 1)
+
+    def logits(self, images: Tensor) -> list[Tensor]:
+        """Species, style and damage logits."""
+        features = self(images)
+        return [head(features) for head in self.heads]
+
+
+def load_features(folder: Path = WEIGHTS) -> FeatureNet:
+    """The trained network, fp32, eval mode, frozen. Raises WeightsError."""
+    verify(folder, PART)
+    net = FeatureNet()
+    load_into(net, folder / PART)
+    return net.requires_grad_(False)
+
+
+class PocketFeatures(FeatureExtractorBase):
+    """torch-fidelity's interface: uint8 (B, 3, 64, 64) to a tuple of requested features, of which there is "64"."""
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **_: Any) -> None:
+        super().__init__(name, features_list)
+        self.net = load_features(Path(feature_extractor_weights_path) if feature_extractor_weights_path else WEIGHTS)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("64",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "64"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return True
+
+    @staticmethod
+    def get_dummy_input_for_compile() -> Tensor:
+        import torch
+
+        return (torch.rand([1, 3, 64, 64]) * 255).to(torch.uint8)
+
+    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
+        return (self.net(input.float() / 255),)
+
+
+if FEATURES not in torch_fidelity.registry.FEATURE_EXTRACTORS_REGISTRY:
+    torch_fidelity.register_feature_extractor(FEATURES, PocketFeatures)

@@ -1,0 +1,67 @@
+"""The judges: timm classifiers that name the species or the style of a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from .species import NAMES
+from .styles import STYLES
+from .weights import WEIGHTS, load_into, verify
+
+
+@dataclass(frozen=True)
+class JudgeSpec:
+    """A timm architecture, its options, and what its logits are about."""
+
+    labels: tuple[str, ...]
+    architecture: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+JUDGES = {
+    # two architectures that share nothing: a verdict on species can be checked against the second
+    "species": JudgeSpec(NAMES, "resnet10t", {"channels": (32, 64, 128, 256)}),
+    "species_b": JudgeSpec(
+        NAMES, "convnext_atto", {"depths": (1, 1, 3, 1), "dims": (32, 64, 128, 224), "patch_size": 2, "conv_mlp": True}
+    ),
+    "style": JudgeSpec(STYLES, "resnet10t", {"channels": (16, 32, 64, 128)}),
+}
+
+
+class Judge(nn.Module):
+    """Images (B, 3, 64, 64), float in [0, 1], to logits (B, number of labels)."""
+
+    def __init__(self, spec: JudgeSpec) -> None:
+        super().__init__()
+        self.labels = spec.labels
+        self.net = timm.create_model(spec.architecture, num_classes=len(spec.labels), **spec.options)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images * 2 - 1)
+
+
+def load_judge(name: str, device: str | torch.device = "cpu", folder: Path = WEIGHTS) -> Judge:
+    """A trained judge, fp32, eval mode, frozen; `name` is one of JUDGES.
+
+    Raises ValueError for an unknown name and WeightsError for a missing or damaged file.
+    """
+    if name not in JUDGES:
+        raise ValueError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
+    part = f"judges/{name}.safetensors"
+    verify(folder, part)
+    judge = Judge(JUDGES[name])
+    load_into(judge, folder / part)
+    return judge.requires_grad_(False).to(device)
+
+
+@torch.no_grad()
+def classify(judge: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
+    """Index of the winning label for each image, int64 (N,)."""
+    device = next(judge.parameters()).device
+    return torch.cat([judge(images[i : i + batch].to(device)).argmax(1).cpu() for i in range(0, len(images), batch)])

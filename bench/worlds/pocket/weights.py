@@ -1,0 +1,83 @@
+"""The committed weights: where they lie, and whether they are what the manifest says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+WEIGHTS = Path(__file__).parent / "weights"
+MANIFEST = "manifest.json"
+
+
+class WeightsError(RuntimeError):
+    """A weight file is missing or is not the one the manifest describes."""
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def manifest(folder: Path = WEIGHTS) -> dict[str, Any]:
+    """What the weights are: recipe, seeds, steps, seconds, machine, quality figures, distances, file digests."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise WeightsError(
+            f"{file} is missing: no pocket weights here. Restore the folder from the repository, or rebuild it with "
+            "`python -m bench.worlds.pocket.train --stage all --out DIR`."
+        )
+    return json.loads(file.read_text())
+
+
+def verify(folder: Path, part: str = "") -> None:
+    """Check every file under `part` ("pipeline", "judges/species.safetensors", ...; all by default).
+
+    Raises WeightsError that names the file, the digest expected and the digest found.
+    """
+    known: dict[str, str] = manifest(folder)["files"]
+    wanted = {name: digest for name, digest in known.items() if name == part or name.startswith(part and part + "/")}
+    if not wanted:
+        raise WeightsError(f"{folder / MANIFEST} lists no file {part!r}; it lists {', '.join(sorted(known))}")
+    for name, digest in wanted.items():
+        file = folder / name
+        if not file.is_file():
+            raise WeightsError(f"{file} is missing; expected a file with sha256 {digest}")
+        found = sha256(file)
+        if found != digest:
+            raise WeightsError(f"{file} is damaged: expected sha256 {digest}, found {found}")
+
+
+@cache
+def pipeline_folder(folder: Path = WEIGHTS) -> Path:
+    """The Stable-Diffusion-format folder, verified once a process."""
+    verify(folder, "pipeline")
+    return folder / "pipeline"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file under `folder` but the manifest, by POSIX path relative to it."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != MANIFEST)
+    return {f.relative_to(folder).as_posix(): sha256(f) for f in files}
+
+
+def save_half(model: torch.nn.Module, file: Path) -> None:
+    """State dict as safetensors, floating-point tensors in fp16."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, file)
+
+
+def load_into(model: torch.nn.Module, file: Path) -> torch.nn.Module:
+    """`model` in fp32 and eval mode with the tensors of `file`; WeightsError where they do not fit."""
+    try:
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{file} does not hold the weights of {type(model).__name__}: {error}") from error
+    return model.eval()
