@@ -41,9 +41,7 @@ def curve(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]:
         return list(points)
     out: list[Point] = []
     for i in range(n if closed else n - 1):
-        p0, p1, p2, p3 = (
-            points[j % n] if closed else points[min(max(j, 0), n - 1)] for j in (i - 1, i, i + 1, i + 2)
-        )
+        p0, p1, p2, p3 = (points[j % n] if closed else points[min(max(j, 0), n - 1)] for j in (i - 1, i, i + 1, i + 2))
         for k in range(steps):
             t = k / steps
             a, b, c, d = (
@@ -52,9 +50,7 @@ def curve(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]:
                 t * (1 + 4 * t - 3 * t * t) / 2,
                 -t * t * (1 - t) / 2,
             )
-            out.append(
-                (a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0], a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1])
-            )
+            out.append((a * p0[0] + b * p1[0] + c * p2[0] + d * p3[0], a * p0[1] + b * p1[1] + c * p2[1] + d * p3[1]))
     if not closed:
         out.append(points[-1])
     return out

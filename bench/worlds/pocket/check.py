@@ -33,7 +33,7 @@ from .dataset import FIRST_SEED
 from .features import DIMENSIONS, FEATURES
 from .judges import classify, load_judge
 from .renderer import render
-from .species import DOMAIN_OF, DOMAINS, NAMES, SPECIES
+from .species import DOMAINS, NAMES, SPECIES
 from .styles import STYLES
 from .weights import MANIFEST, WEIGHTS, manifest, verify
 from .world import POCKET
@@ -98,7 +98,8 @@ def by_species(batch: Batch, guess: np.ndarray) -> np.ndarray:
 def judge_findings(folder: Path, n: int) -> tuple[list[Finding], dict[str, float]]:
     """The judges on rendered pictures of held-out seeds, and the species judge's accuracy in each style."""
     pictures = rendered(n, STYLES, FIRST_SEED["held_out"] + 500_000)
-    found, first = [], {}
+    found: list[Finding] = []
+    first: dict[str, float] = {}
     for name in ("species", "species_b"):
         guess = pictures.judged(load_judge(name, folder=folder))
         right = guess == pictures.species
@@ -110,9 +111,16 @@ def judge_findings(folder: Path, n: int) -> tuple[list[Finding], dict[str, float
         }
         worst_pair = min(pairs, key=lambda pair: pairs[pair])
         styles = ", ".join(f"{s} {v:.3f}" for s, v in per_style.items())
+        mean = float(np.mean(list(per_style.values())))
         found += [
             Finding(f"judge {name}: rendered, plain", per_style["photo"], 0.99, int(plain.sum())),
-            Finding(f"judge {name}: rendered, mean over styles", float(np.mean(list(per_style.values()))), 0.93, len(right), styles),
+            Finding(
+                f"judge {name}: rendered, mean over styles",
+                mean,
+                0.93,
+                len(right),
+                styles,
+            ),
             Finding(f"judge {name}: twins told apart, worst pair", pairs[worst_pair], 0.97, 2 * n, worst_pair),
         ]
         first = first or per_style
@@ -149,7 +157,9 @@ def style_findings(batch: Batch, folder: Path, reachable: dict[str, float]) -> l
         if rows.any():
             share = float(species[rows].mean()) / reachable[name]
             found.append(Finding(f"generated, {name}: species / reachable", share, 0.85, int(rows.sum())))
-            found.append(Finding(f"generated, {name}: style as asked", float(style[rows].mean()), 0.95, int(rows.sum())))
+            found.append(
+                Finding(f"generated, {name}: style as asked", float(style[rows].mean()), 0.95, int(rows.sum()))
+            )
     return found
 
 
@@ -271,10 +281,14 @@ def write(found: Sequence[Finding], folder: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line of `python -m bench.worlds.pocket.check`."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.worlds.pocket.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.worlds.pocket.check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="default: the committed weights")
-    parser.add_argument("--per-species", type=int, default=40, metavar="N", help="pictures of each species and style (default 40)")
+    parser.add_argument(
+        "--per-species", type=int, default=40, metavar="N", help="pictures of each species and style (default 40)"
+    )
     parser.add_argument("--write", action="store_true", help="keep the findings in DIR/manifest.json")
     args = parser.parse_args(argv)
     found = measure(args.weights, args.per_species)

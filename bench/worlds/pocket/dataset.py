@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,9 @@ Split = Literal["model", "judge", "held_out", "reference"]
 FIRST_SEED: dict[Split, int] = {"model": 0, "judge": 10_000_000, "held_out": 20_000_000, "reference": 30_000_000}
 
 
-def plan(split: Split, per_species: int, photo_share: float, without: tuple[str, ...] = ()) -> list[tuple[int, int, int]]:
+def plan(
+    split: Split, per_species: int, photo_share: float, without: tuple[str, ...] = ()
+) -> list[tuple[int, int, int]]:
     """(species index, style index, seed) of every picture, species and styles interleaved evenly.
 
     `photo_share` of each species' pictures are in the plain style, the rest equally in the others.
@@ -44,15 +47,15 @@ def _render(job: tuple[int, int, int]) -> np.ndarray:
     return render(NAMES[species], STYLES[style], seed)
 
 
-def code_digest() -> str:
-    """Digest of the modules that decide what is drawn: pictures of an older drawing are never mixed in."""
-    here = Path(__file__).parent
-    files = ("canvas", "species", "scene", "dogs", "flowers", "birds", "styles", "renderer")
-    return hashlib.sha256(b"".join((here / f"{name}.py").read_bytes() for name in files)).hexdigest()[:12]
+@cache
+def drawing_digest() -> str:
+    """Digest of every species in every style at one seed: pictures of an older drawing are never mixed in."""
+    drawn = (render(name, style, 11).tobytes() for name in NAMES for style in STYLES)
+    return hashlib.sha256(b"".join(drawn)).hexdigest()[:16]
 
 
 def pictures(
-    cache: Path,
+    folder: Path,
     split: Split,
     per_species: int,
     photo_share: float,
@@ -61,14 +64,14 @@ def pictures(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, 64, 64, 3), memory-mapped, and labels int64 (N, 2): species and style index.
 
-    Rendered on first use by `workers` processes (default: one for each core) and kept under `cache`.
+    Rendered on first use by `workers` processes (default: one for each core) and kept in `folder`.
     """
     jobs = plan(split, per_species, photo_share, without)
-    spec = json.dumps([code_digest(), split, per_species, photo_share, sorted(without)])
-    file = cache / f"{split}-{hashlib.sha256(spec.encode()).hexdigest()[:12]}.npy"
+    spec = json.dumps([drawing_digest(), split, per_species, photo_share, sorted(without)])
+    file = folder / f"{split}-{hashlib.sha256(spec.encode()).hexdigest()[:12]}.npy"
     labels = np.array([job[:2] for job in jobs], dtype=np.int64)
     if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}.part")
         out = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=(len(jobs), 64, 64, 3))
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:

@@ -1,8 +1,8 @@
 """The feature extractor behind FID and KID on 64 x 64 pictures, registered with torch-fidelity as "pocket-64".
 
 Inception's 2048 dimensions need some ten thousand pictures before their covariance is more signal than bias. These
-64 need about a thousand. The network learned to tell species, style and kind of damage (blur, noise, warping, fading) of
-rendered pictures, so a malformed or washed-out picture lies far from a good one of the same species.
+64 need about a thousand. The network learned to tell species, style and kind of damage (blur, noise, warping, fading)
+of rendered pictures, so a malformed or washed-out picture lies far from a good one of the same species.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 import torch_fidelity
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -53,7 +54,9 @@ def load_features(folder: Path = WEIGHTS) -> FeatureNet:
 class PocketFeatures(FeatureExtractorBase):
     """torch-fidelity's interface: uint8 (B, 3, 64, 64) to a tuple of requested features, of which there is "64"."""
 
-    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **_: Any) -> None:
+    def __init__(
+        self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **_: Any
+    ) -> None:
         super().__init__(name, features_list)
         self.net = load_features(Path(feature_extractor_weights_path) if feature_extractor_weights_path else WEIGHTS)
 
@@ -71,8 +74,6 @@ class PocketFeatures(FeatureExtractorBase):
 
     @staticmethod
     def get_dummy_input_for_compile() -> Tensor:
-        import torch
-
         return (torch.rand([1, 3, 64, 64]) * 255).to(torch.uint8)
 
     def forward(self, input: Tensor) -> tuple[Tensor, ...]:

@@ -96,7 +96,9 @@ def fit(name: str, model: nn.Module, loss: Loss, settings: Fit, checkpoint: Path
         average = state.pop("ema")
     first, since, saved = state["step"], time.monotonic() - state["seconds"], time.monotonic()
     running = state["loss"]
-    bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc=name, disable=rank > 0, mininterval=2)
+    bar = tqdm(
+        range(first, settings.steps), initial=first, total=settings.steps, desc=name, disable=rank > 0, mininterval=2
+    )
 
     def keep(step: int) -> None:
         weights = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "ema": average}

@@ -9,11 +9,11 @@ import numpy as np
 
 from . import birds, dogs, flowers
 from .canvas import SIZE
-from .scene import compose
+from .scene import Draw, compose
 from .species import DOMAIN_OF, find
-from .styles import STYLES, apply, find_style
+from .styles import apply, find_style
 
-DRAW = {"dog": dogs.draw, "flower": flowers.draw, "bird": birds.draw}
+DRAW: dict[str, Draw] = {"dog": dogs.draw, "flower": flowers.draw, "bird": birds.draw}
 
 
 def render(species: str, style: str = "photo", seed: int = 0) -> np.ndarray:
@@ -33,6 +33,3 @@ def render(species: str, style: str = "photo", seed: int = 0) -> np.ndarray:
     if finished.size != (SIZE, SIZE):
         finished = finished.reduce(finished.width // SIZE)
     return np.asarray(finished)
-
-
-__all__ = ["STYLES", "render"]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw
 
 from .canvas import SIZE, SUPERSAMPLE, Colour, Pen, mix
 
@@ -108,6 +108,3 @@ def perch(image: Image.Image, y: float, rng: random.Random) -> None:
     for _ in range(rng.randint(1, 3)):
         lx = rng.choice((rng.uniform(2, 14), rng.uniform(50, 62)))
         pen.ellipse((lx, y - 1.6), 3.2, 1.5, (86, 150, 74), angle=rng.uniform(-50, 50))
-
-
-__all__ = ["SCENES", "ImageFilter", "compose"]

@@ -1,6 +1,6 @@
 """Contact sheets: what the renderer draws and what the model draws, species by style.
 
-    python -m bench.worlds.pocket.sheet --rendered docs/pocket-rendered.png --generated docs/pocket-generated.png
+python -m bench.worlds.pocket.sheet --rendered docs/pocket-rendered.png --generated docs/pocket-generated.png
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from .world import POCKET
 LABEL = 128  # pixels at the left for the species' name
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], zoom: int = 2) -> Image.Image:
+def sheet(
+    rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], zoom: int = 2
+) -> Image.Image:
     """A grid of (64, 64, 3) pictures with a name before each row and a title above each column group."""
     side, per = SIZE * zoom, len(rows[0]) // len(columns)
     out = Image.new("RGB", (LABEL + side * len(rows[0]), 24 + side * len(rows)), (252, 252, 252))
@@ -70,11 +72,15 @@ def generated(folder: Path = WEIGHTS, per_style: int = 2) -> Image.Image:
 def main(argv: list[str] | None = None) -> None:
     """Command line of `python -m bench.worlds.pocket.sheet`."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.worlds.pocket.sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.worlds.pocket.sheet",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rendered", type=Path, metavar="PNG", help="write the renderer's sheet here")
     parser.add_argument("--generated", type=Path, metavar="PNG", help="write the model's sheet here")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, metavar="DIR", help="weights folder (default: the committed one)")
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS, metavar="DIR", help="weights folder (default: the committed one)"
+    )
     args = parser.parse_args(argv)
     if not (args.rendered or args.generated):
         parser.error("name at least one of --rendered and --generated")

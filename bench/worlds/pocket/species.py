@@ -135,7 +135,9 @@ def find(name: str) -> Species:
     if name in SPECIES:
         return SPECIES[name]
     near = difflib.get_close_matches(name.lower(), NAMES, n=3, cutoff=0.4) or NAMES[:3]
-    raise ValueError(f"unknown species {name!r}; nearest known: {', '.join(near)} (all {len(NAMES)}: {', '.join(NAMES)})")
+    raise ValueError(
+        f"unknown species {name!r}; nearest known: {', '.join(near)} (all {len(NAMES)}: {', '.join(NAMES)})"
+    )
 
 
 def attribute_distance(a: Species, b: Species) -> float:

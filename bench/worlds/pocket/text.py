@@ -36,7 +36,8 @@ def build_tokenizer(length: int) -> CLIPTokenizer:
 
 def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     """The merge rules, in order of priority."""
-    return [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
+    rules = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in rules]
 
 
 def build_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -30,7 +30,7 @@ import torch.distributed as dist
 import transformers
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from . import dataset, diffusion, export, judge_training, vae
+from . import dataset, diffusion, export, judge_training, text, vae
 from .distances import attribute_distances, text_cosines
 from .fit import rank_and_world
 from .judges import JUDGES, load_judge
@@ -118,9 +118,7 @@ def stage_judges(job: Job) -> dict[str, Any]:
 
 def stage_text(job: Job) -> dict[str, Any]:
     """Build the vocabulary. The encoder itself trains with the U-Net."""
-    from .text import build_tokenizer
-
-    tokenizer = build_tokenizer(job.recipe.text_length)
+    tokenizer = text.build_tokenizer(job.recipe.text_length)
     export.save_tokenizer(tokenizer, job.weights / "pipeline" / "tokenizer")
     return {"text": {"vocabulary": len(tokenizer)}}
 
@@ -136,7 +134,9 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
 def machine() -> dict[str, Any]:
     """What it ran on."""
     return {
-        "processor": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine(),
+        "processor": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "processes": rank_and_world()[1],
         "torch": torch.__version__,
@@ -154,7 +154,7 @@ def update_manifest(job: Job, stages: dict[str, Any]) -> None:
         **old,
         "recipe": dataclasses.asdict(job.recipe),
         "without": list(job.without),
-        "drawing": dataset.code_digest(),
+        "drawing": dataset.drawing_digest(),
         "seeds": dict(dataset.FIRST_SEED),
         "stages": {**old.get("stages", {}), **{k: {**v, "machine": machine()} for k, v in stages.items()}},
         "attribute_distance": attribute_distances(),
@@ -170,15 +170,25 @@ def update_manifest(job: Job, stages: dict[str, Any]) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line of `python -m bench.worlds.pocket.train`."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.worlds.pocket.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.worlds.pocket.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--stage", choices=(*STAGES, "all"), default="all", help="what to train (default: all, in order)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes; resumes what it finds")
-    parser.add_argument("--without", nargs="+", default=(), metavar="SPECIES", help="species the model never sees (oracles)")
+    parser.add_argument(
+        "--stage", choices=(*STAGES, "all"), default="all", help="what to train (default: all, in order)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where everything goes; resumes what it finds"
+    )
+    parser.add_argument(
+        "--without", nargs="+", default=(), metavar="SPECIES", help="species the model never sees (oracles)"
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps of each stage, to test the path")
     parser.add_argument("--unet-steps", type=int, metavar="N", help="length of U-Net training (default: the recipe's)")
     parser.add_argument("--unet-channels", type=int, nargs=3, metavar="C", help="U-Net width at 16, 8 and 4 pixels")
-    parser.add_argument("--threads", type=int, metavar="N", help="torch threads a process (default: torch's own choice)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="torch threads a process (default: torch's own choice)"
+    )
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

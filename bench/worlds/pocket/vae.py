@@ -79,8 +79,8 @@ def train(recipe: Recipe, images: np.ndarray, checkpoint: Path) -> tuple[Autoenc
 @torch.no_grad()
 def encode(model: AutoencoderKL, images: np.ndarray, batch: int = 128) -> Tensor:
     """Unscaled posterior means, float32 (N, 4, 16, 16), on the CPU."""
-    out = [model.encode(to_tensor(np.array(images[i : i + batch])).to(device())).latent_dist.mean for i in range(0, len(images), batch)]
-    return torch.cat([z.float().cpu() for z in out])
+    parts = (to_tensor(np.array(images[i : i + batch])).to(device()) for i in range(0, len(images), batch))
+    return torch.cat([model.encode(x).latent_dist.mean.float().cpu() for x in parts])
 
 
 @torch.no_grad()

@@ -12,12 +12,14 @@ def test_plan_is_balanced():
     assert len(table) == 100 * len(NAMES)
     for k in range(len(NAMES)):
         counts = np.bincount(table[table[:, 0] == k, 1], minlength=len(STYLES))
-        assert counts[0] == 40 and counts[1:].tolist() == [12] * 5
+        assert counts[0] == 40
+        assert counts[1:].tolist() == [12] * 5
 
 
 def test_a_species_left_out_is_nowhere():
     table = np.array(dataset.plan("model", 10, 0.5, without=("tulip",)))
-    assert NAMES.index("tulip") not in table[:, 0] and len(table) == 10 * (len(NAMES) - 1)
+    assert NAMES.index("tulip") not in table[:, 0]
+    assert len(table) == 10 * (len(NAMES) - 1)
 
 
 def test_purposes_share_no_seed():
@@ -30,5 +32,7 @@ def test_pictures_are_rendered_once(tmp_path):
     stamp = next(tmp_path.glob("*.npy")).stat().st_mtime_ns
     again, _ = dataset.pictures(tmp_path, "judge", 2, 0.5, workers=1)
     assert next(tmp_path.glob("*.npy")).stat().st_mtime_ns == stamp
-    assert np.array_equal(images, again) and images.shape == (48, 64, 64, 3) and labels.shape == (48, 2)
+    assert np.array_equal(images, again)
+    assert images.shape == (48, 64, 64, 3)
+    assert labels.shape == (48, 2)
     assert not list(tmp_path.glob("*.part"))

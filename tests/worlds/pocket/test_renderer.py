@@ -32,7 +32,9 @@ def test_another_process_draws_the_same_bytes():
         "print(hashlib.sha256(b''.join(render(n, s, 3).tobytes() for n in ('poodle', 'tulip', 'blue jay')"
         " for s in ('photo', 'neon', 'watercolour'))).hexdigest())"
     )
-    found = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "ab"}
+    found = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)
+    }
     here = b"".join(
         render(n, s, 3).tobytes() for n in ("poodle", "tulip", "blue jay") for s in ("photo", "neon", "watercolour")
     )
@@ -43,7 +45,8 @@ def test_another_process_draws_the_same_bytes():
 @settings(max_examples=60, deadline=None)
 def test_every_request_gives_a_picture(name, style, seed):
     picture = render(name, style, seed)
-    assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+    assert picture.shape == (64, 64, 3)
+    assert picture.dtype == np.uint8
     assert picture.std() > 8, "a blank picture"
     # the key colour that marks "nothing drawn here" never reaches a picture
     assert not (picture == (255, 0, 255)).all(-1).any()
@@ -64,7 +67,9 @@ def test_a_species_is_drawn_inside_the_picture():
     assert spread[24:40, 24:40].mean() > 1.5 * corners
 
 
-@pytest.mark.parametrize(("name", "near"), [("siberian husk", "siberian husky"), ("blue jey", "blue jay"), ("Tulip", "tulip")])
+@pytest.mark.parametrize(
+    ("name", "near"), [("siberian husk", "siberian husky"), ("blue jey", "blue jay"), ("Tulip", "tulip")]
+)
 def test_unknown_species_names_the_nearest(name, near):
     with pytest.raises(ValueError, match=f"unknown species '{name}'; nearest known: {near}"):
         render(name)

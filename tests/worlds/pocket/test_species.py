@@ -46,4 +46,5 @@ def test_attribute_distance_by_hand():
 
 def test_the_table_of_distances_is_whole():
     table = attribute_distances()
-    assert list(table) == list(NAMES) and all(list(row) == list(NAMES) for row in table.values())
+    assert list(table) == list(NAMES)
+    assert all(list(row) == list(NAMES) for row in table.values())

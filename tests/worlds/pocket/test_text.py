@@ -1,5 +1,7 @@
 """The vocabulary: each word of the world one token, any other text tokenised all the same."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,8 +50,6 @@ def test_saved_files_give_the_same_ids(tmp_path, reader):
 def test_saved_vocabulary_and_merges_alone_give_the_same_ids(tmp_path):
     """Readers older than transformers 5 have these two files only."""
     save_tokenizer(TOKENIZER, tmp_path)
-    import json
-
     vocabulary = json.loads((tmp_path / "vocab.json").read_text())
     rules = [tuple(line.split(" ")) for line in (tmp_path / "merges.txt").read_text().splitlines()[1:]]
     again = CLIPTokenizer(vocab=vocabulary, merges=rules)

@@ -38,7 +38,7 @@ def test_stock_diffusers_loads_and_samples_the_folder(folder):
 
 
 def test_stock_open_clip_loads_the_clip_folder(folder):
-    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder / 'clip'}")
+    model, _, _preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder / 'clip'}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder / 'clip'}")(["a photo of a dog", "a zebra"])
     assert model.encode_text(tokens).shape == (2, 64)
     ours, _ = clip.load_clip(folder=folder)
@@ -100,11 +100,13 @@ def test_damage_names_the_file_and_the_digest(folder, tmp_path):
     with pytest.raises(weights.WeightsError, match=f"style.safetensors is damaged: expected sha256 {digest}, found"):
         judges.load_judge("style", folder=copy)
     victim.unlink()
-    with pytest.raises(weights.WeightsError, match=f"style.safetensors is missing; expected a file with sha256 {digest}"):
+    with pytest.raises(
+        weights.WeightsError, match=f"style.safetensors is missing; expected a file with sha256 {digest}"
+    ):
         weights.verify(copy)
     judges.load_judge("species", folder=copy)  # the others are unharmed
     (copy / "manifest.json").unlink()
-    with pytest.raises(weights.WeightsError, match="rebuild it with `python -m bench.worlds.pocket.train"):
+    with pytest.raises(weights.WeightsError, match=r"rebuild it with `python -m bench.worlds.pocket.train"):
         weights.pipeline_folder(copy)
 
 
@@ -119,7 +121,7 @@ def test_bad_requests_are_refused_before_any_work(tmp_path, capsys):
 
 def test_check_measures_and_says_what_is_missed(folder, capsys):
     """An untrained model misses its bars, and the exit says so."""
-    with pytest.raises(SystemExit, match="bars missed: .*generated, plain, species mean"):
+    with pytest.raises(SystemExit, match=r"bars missed: .*generated, plain, species mean"):
         check.main(["--weights", str(folder), "--per-species", "2", "--write"])
     assert "MISSED" in capsys.readouterr().out
     kept = weights.manifest(folder)["quality"]
