@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
 from bench import digest
@@ -93,6 +95,8 @@ def locate(source: str) -> Path:
 
 def load(folder: Path, device: torch.device) -> Backbone:
     """Load a pipeline folder in float32, without a safety checker, and freeze it."""
+    diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
+    transformers.utils.logging.disable_progress_bar()
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import PROTOCOL, Plan, method_names, resolve
 from bench.suites import SUITES
-from bench.worlds import WORLDS
+from bench.worlds import WORLDS, WorldUnavailable
 from methods import METHODS
 from metrics import METRICS
 
@@ -86,37 +87,48 @@ def main(argv: Sequence[str] | None = None) -> int:
             out=args.out,
         )
         plan = resolve(run)
-    except (ValueError, FileNotFoundError) as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
-        return USAGE
-    if args.plan:
-        console.print(planned(plan))
-        return OK
-    return collect(plan, console) if args.collect else execute(plan, arguments, console)
+    except (ValueError, FileNotFoundError, WorldUnavailable) as error:
+        return refuse(error, console)
+    try:
+        if args.plan:
+            console.print(planned(plan))
+            return OK
+        return collect(plan, console) if args.collect else execute(plan, arguments, console)
+    except WorldUnavailable as error:
+        return refuse(error, console)
+
+
+def refuse(error: Exception, console: Console) -> int:
+    """Say why nothing was run."""
+    console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+    return USAGE
 
 
 def execute(plan: Plan, arguments: Sequence[str], console: Console) -> int:
     """Run every cell, then write and show the board."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    results, spent = [], {}  # type: ignore[var-annotated]
+    results: list[leaderboard.Result] = []
+    seconds: dict[str, float] = {}  # of each method's latest cell
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         stage = progress.add_task("starting", total=None)
-        executor = Executor(plan, lambda what, done, total: progress.update(stage, completed=done, total=total,
-                                                                            description=what))  # fmt: skip
-        for i, cell in enumerate(plan.cells):
-            began = time.perf_counter()
-            try:
-                result = executor.run(cell)
-            except KeyboardInterrupt:
-                console.print(
-                    f"stopped; {i} of {len(plan.cells)} cells are done and every finished stage is kept. Resume:"
-                )
-                console.print(f"  python run_bench.py {shlex.join(arguments)}", soft_wrap=True, highlight=False)
-                return INTERRUPTED
-            results.append(result)
-            spent.setdefault(cell.method, []).append(time.perf_counter() - began)
-            progress.console.print(line(i + 1, plan, cell.name, result, left(plan, i + 1, spent)), highlight=False,
-                                   soft_wrap=True)  # fmt: skip
+
+        def report(what: str, done: int, total: int) -> None:
+            progress.update(stage, description=what, completed=done, total=total)
+
+        try:
+            executor = Executor(plan, report)
+            for cell in plan.cells:
+                began = time.perf_counter()
+                results.append(executor.run(cell))
+                seconds[cell.method] = time.perf_counter() - began
+                said = line(len(results), plan, cell.name, results[-1], left(plan, len(results), seconds))
+                progress.console.print(said, highlight=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            progress.console.print(
+                f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:\n"
+                f"  python run_bench.py {escape(shlex.join(arguments))}", soft_wrap=True, highlight=False,
+            )  # fmt: skip
+            return INTERRUPTED
     return finish(plan, executor, results, console)
 
 
@@ -124,7 +136,7 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result, minutes: 
     """One finished cell, for a person who watches."""
     head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
     if result["status"] != "ok":
-        return f"{head} {name}: [red]{result['reason']}[/red] ({result['traceback']})"
+        return f"{head} {name}: [red]{escape(result['reason'])}[/red] ({result['traceback']})"
     figures = "  ".join(
         f"{metric} {leaderboard.scaled(METRICS.get(metric), score['value']):.1f}"
         for metric, score in result["scores"].items()
@@ -132,12 +144,10 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result, minutes: 
     return f"{head} {name}: {figures}  [dim]{minutes:.1f} min left[/dim]"
 
 
-def left(plan: Plan, done: int, spent: dict[str, list[float]]) -> float:
-    """Minutes until the end, from the mean time of each method's cells so far."""
-    everything = [second for seconds in spent.values() for second in seconds]
-    usual = sum(everything) / len(everything)
-    coming = (spent.get(cell.method, [usual]) for cell in plan.cells[done:])
-    return sum(sum(seconds) / len(seconds) for seconds in coming) / 60
+def left(plan: Plan, done: int, seconds: dict[str, float]) -> float:
+    """Minutes until the end, if every method's next cells take as long as its latest."""
+    usual = sum(seconds.values()) / len(seconds)
+    return sum(seconds.get(cell.method, usual) for cell in plan.cells[done:]) / 60
 
 
 def collect(plan: Plan, console: Console) -> int:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bench.overrides import Overrides
 
+SCHEDULERS = ("dpmsolver++", "ddim")
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -18,12 +20,23 @@ class Protocol:
     images_per_concept: int = 10  # evaluation images of every concept, spread over its evaluation prompts
     forget_images: int = 64  # images of each forgotten concept that methods train on
     retain_images: int = 8  # images of each retained concept, for methods that ask for any
-    scheduler: str = "dpmsolver++"  # or "ddim"
+    scheduler: str = "dpmsolver++"  # one of SCHEDULERS
     num_inference_steps: int = 20
     guidance_scale: float = 7.5
     evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
     forget_seed: int = 2
     reference_per_concept: int = 60  # real pictures of each concept that FID compares with
+
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
+        for name in ("images_per_concept", "forget_images", "retain_images", "num_inference_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"protocol.{name} must be at least 1, not {getattr(self, name)}")
+        if self.reference_per_concept < 2:
+            raise ValueError("protocol.reference_per_concept must be at least 2 for a covariance")
+        if self.evaluation_seed == self.forget_seed:
+            raise ValueError("protocol.evaluation_seed and protocol.forget_seed must differ")
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,8 @@ def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def of_file(path: Path) -> str:
     """Digest of one file's bytes."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def of_folder(folder: Path) -> str:

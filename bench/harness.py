@@ -12,14 +12,16 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import DDPMScheduler
-from diffusers.training_utils import EMAModel
 from torch.func import functional_call
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.backbone import Backbone
 from bench.forget_set import LatentSet
 from bench.ledger import Ledger, Meter
 from bench.sampler import seed_of
 from bench.suites import Task
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,16 @@ class TrainConfig:
     epochs: int = 30  # passes over the forget set
     batch_size: int = 8
     grad_accumulation: int = 1
-    optimizer: str = "adam"  # or "adamw"
+    optimizer: str = "adam"  # one of OPTIMIZERS
     weight_decay: float = 0.0
     max_grad_norm: float | None = None
     ema_decay: float | None = None  # the result is then the moving average
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+        if min(self.epochs, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
+            raise ValueError("epochs, batch_size and grad_accumulation must be at least 1, lr at least 0")
 
 
 @dataclass(frozen=True)
@@ -211,8 +219,11 @@ class Harness:
         parameters = list(self.trained.values())
         if not parameters:
             raise ValueError("no parameter of this backbone is trained by the method")
-        optimizer = _optimizer(config, parameters, self.device)
-        ema = EMAModel(parameters, decay=config.ema_decay) if config.ema_decay is not None else None
+        optimizer = OPTIMIZERS[config.optimizer](
+            parameters, lr=config.lr, weight_decay=config.weight_decay, fused=self.device.type == "cuda"
+        )
+        average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
+        averaged = [p.detach().clone() for p in parameters] if average else []
         batches = math.ceil(len(self._forget) / config.batch_size)
         steps = config.epochs * math.ceil(batches / config.grad_accumulation)
         for _ in range(config.epochs):
@@ -228,28 +239,18 @@ class Harness:
                     torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                if ema is not None:
-                    ema.step(parameters)
                 self.meter.steps += 1
+                if average:
+                    average(averaged, parameters, self.meter.steps)
                 self.meter.look()
                 method.after_step(self)
                 self._on_step(self.meter.steps, steps, loss.item())
-        if ema is not None:
-            ema.copy_to(parameters)
+        with torch.no_grad():
+            for parameter, mean in zip(parameters, averaged, strict=False):
+                parameter.copy_(mean)
 
     def _batch(self, examples: LatentSet, indices: Sequence[int]) -> Batch:
         taken = examples.take(indices)
         prompts = [self._prompts[c][t] for c, t in zip(taken.concepts, taken.templates, strict=True)]
         embeds = self._backbone.embed(prompts)
         return Batch(taken.latents.to(self.device), embeds, taken.concepts, taken.templates)
-
-
-def _optimizer(
-    config: TrainConfig, parameters: list[torch.nn.Parameter], device: torch.device
-) -> torch.optim.Optimizer:
-    known = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    if config.optimizer not in known:
-        raise ValueError(f"unknown optimizer {config.optimizer!r}; known: {', '.join(known)}")
-    return known[config.optimizer](
-        parameters, lr=config.lr, weight_decay=config.weight_decay, fused=device.type == "cuda"
-    )

@@ -70,8 +70,6 @@ def resolve(run: RunConfig) -> Plan:
         fewer = min(QUICK_IMAGES, protocol.images_per_concept)
         protocol = dataclasses.replace(protocol, images_per_concept=fewer)
     protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
-    if protocol.evaluation_seed == protocol.forget_seed:
-        raise ValueError("protocol.evaluation_seed and protocol.forget_seed must differ")
 
     methods = {name: METHODS.get(name) for name in names}
     configs = {}

@@ -54,9 +54,7 @@ def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Shot
 
 
 def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DPMSolverMultistepScheduler:
-    """The protocol's scheduler with the backbone's betas. Raises ValueError for an unknown one."""
-    if protocol.scheduler not in SCHEDULERS:
-        raise ValueError(f"unknown scheduler {protocol.scheduler!r}; known: {', '.join(SCHEDULERS)}")
+    """The protocol's scheduler with the backbone's betas and prediction type."""
     scheduler = SCHEDULERS[protocol.scheduler].from_config(backbone.pipeline.scheduler.config)
     scheduler.set_timesteps(protocol.num_inference_steps, device=backbone.device)
     return scheduler

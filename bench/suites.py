@@ -60,17 +60,20 @@ def nearest_neighbour(world: World, concept: str) -> tuple[str, float]:
 def banded_targets(world: World, domain: str) -> dict[str, str]:
     """Three targets of a domain, band -> concept, by closeness to the nearest neighbour.
 
-    "far" has the least close nearest neighbour, "near" the closest, "middle" the one nearest to half way between.
-    Raises ValueError for a domain of fewer than three concepts.
+    "far" has the least close nearest neighbour, "near" the closest, "middle" the one nearest to half way between;
+    the neighbours of the first two are no targets if there are others, so that a twin is not forgotten from both
+    sides. Raises ValueError for a domain of fewer than three concepts.
     """
     concepts = world.domains[domain]
     if len(concepts) < 3:
         raise ValueError(f"domain {domain!r} of world {world.name!r} has fewer than three concepts")
-    close = {concept: nearest_neighbour(world, concept)[1] for concept in concepts}
+    neighbours = {concept: nearest_neighbour(world, concept) for concept in concepts}
+    close = {concept: near for concept, (_, near) in neighbours.items()}
     ranked = sorted(concepts, key=lambda c: (close[c], c))
     far, near = ranked[0], ranked[-1]
     half_way = (close[far] + close[near]) / 2
-    middle = min(ranked[1:-1], key=lambda c: (abs(close[c] - half_way), c))
+    others = [c for c in ranked[1:-1] if c not in (neighbours[far][0], neighbours[near][0])] or ranked[1:-1]
+    middle = min(others, key=lambda c: (abs(close[c] - half_way), c))
     return {"far": far, "middle": middle, "near": near}
 
 

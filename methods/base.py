@@ -23,6 +23,7 @@ class MethodConfig(TrainConfig):
     parameters: str = "attn2"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.parameters not in PARAMETERS:
             raise ValueError(f"unknown parameters {self.parameters!r}; known: {', '.join(PARAMETERS)}")
 

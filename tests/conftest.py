@@ -7,12 +7,16 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import hypothesis
 import pytest
 import tiny
 import torch
 
 from bench import backbone
 from bench.worlds import WORLDS, World
+
+hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine
+hypothesis.settings.load_profile("lethe")
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from bench.worlds.pocket import captions
 from bench.worlds.pocket.renderer import render
 from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
 
-CONCEPTS = {domain: tuple(row.name for row in rows[:4]) for domain, rows in DOMAINS.items()}
+CONCEPTS = {domain: tuple(row.name for row in (*rows[:4], rows[6])) for domain, rows in DOMAINS.items()}
 LABELS = tuple(name for names in CONCEPTS.values() for name in names)
 EXTRACTOR = "tiny-8"
 
@@ -63,8 +63,9 @@ def build_pipeline(folder: Path) -> Path:
         cross_attention_dim=32, attention_head_dim=16,
     )  # fmt: skip
     scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False
-    )
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=CLIPTextModel(text), tokenizer=words, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,

@@ -13,6 +13,10 @@ from bench.config import Protocol
 Split = Literal["forget", "evaluate"]
 
 
+class WorldUnavailable(RuntimeError):
+    """Something that a world needs is missing or damaged; the message says what, and what to do."""
+
+
 @dataclass(frozen=True)
 class Judge:
     """A classifier that says what a picture shows.
@@ -38,7 +42,7 @@ class World:
         protocol: sampling and sample counts that suit the world's default backbone.
         presets: method -> config values that suit the default backbone, where the paper's own do not.
         backbone: () -> folder or hub id of the default backbone, in Stable Diffusion's `diffusers` format.
-            Raises with a message for people where it is missing or damaged.
+            Raises WorldUnavailable, as `judge` and `closeness` may.
         prompts: (split, concept) -> prompts that ask for it. Prompt i of one concept and prompt i of another
             differ in the concept's name alone; those of "forget" and "evaluate" share no template.
         reference: (concept, count) -> real pictures that no model or judge was trained on, uint8 (count, 3, H, W);

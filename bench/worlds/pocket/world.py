@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 
 from bench.config import Protocol
-from bench.worlds.base import Judge, Split, World
-from bench.worlds.pocket import captions, judges, weights
+from bench.worlds.base import Judge, Split, World, WorldUnavailable
+from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAINS, NAMES
+from bench.worlds.pocket.species import DOMAINS
 from bench.worlds.pocket.styles import STYLES
 
 PLAIN = "photo"
 TEMPLATES = {"forget": captions.FORGET, "evaluate": captions.EVALUATE}
+
+
+def backbone() -> str:
+    """The committed pipeline's folder, its digests verified."""
+    try:
+        return str(weights.pipeline_folder())
+    except weights.WeightsError as error:
+        raise WorldUnavailable(str(error)) from error
 
 
 def prompts(split: Split, concept: str) -> tuple[str, ...]:
@@ -30,8 +40,13 @@ def reference(concept: str, count: int) -> torch.Tensor:
 
 def judge(name: str, device: torch.device) -> Judge:
     """The committed classifier `name`: "species", "species_b" (another architecture) or "style"."""
-    labels = STYLES if name == "style" else NAMES
-    return Judge(labels, judges.load_judge(name, device=str(device)))
+    from bench.worlds.pocket import judges  # timm takes seconds to import, and listing worlds needs none of it
+
+    try:
+        module = judges.load_judge(name, device=device)
+    except weights.WeightsError as error:
+        raise WorldUnavailable(str(error)) from error
+    return Judge(module.labels, module)
 
 
 def judge_of(concept: str) -> str:
@@ -39,13 +54,22 @@ def judge_of(concept: str) -> str:
     return "style" if concept in STYLES else "species"
 
 
+@cache
+def cosines() -> dict[str, dict[str, float]]:
+    """Cosine of every two species' names under the committed text encoder."""
+    try:
+        return weights.manifest()["text_cosine"]
+    except weights.WeightsError as error:
+        raise WorldUnavailable(str(error)) from error
+
+
 def closeness(a: str, b: str) -> float:
-    """Cosine of the two names' text embeddings under the committed text encoder."""
-    return float(weights.manifest()["text_cosine"][a][b])
+    """Cosine of two species' names under the committed text encoder; 1 for a species and itself."""
+    return 1.0 if a == b else float(cosines()[a][b])
 
 
 def feature_extractor() -> str:
-    """Registers the world's extractor with torch-fidelity on first import."""
+    """The name of the world's extractor, which registers with torch-fidelity on import."""
     from bench.worlds.pocket import features
 
     return features.FEATURES
@@ -53,7 +77,7 @@ def feature_extractor() -> str:
 
 POCKET = World(
     name="pocket",
-    about="24 drawn species (dogs, flowers, birds) and a 4M-parameter latent diffusion model; runs on a laptop",
+    about="24 drawn species (dogs, flowers, birds) and a small latent diffusion model; runs on a laptop",
     domains={domain: tuple(row.name for row in rows) for domain, rows in DOMAINS.items()},
     styles=STYLES,
     protocol=Protocol(
@@ -68,7 +92,7 @@ POCKET = World(
         "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16},
         "salun": {"lr": 1e-4, "epochs": 30, "batch_size": 16},
     },
-    backbone=lambda: str(weights.pipeline_folder()),
+    backbone=backbone,
     prompts=prompts,
     reference=reference,
     judge=judge,

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import forget_set, sampler
+from bench.backbone import Backbone
+from bench.store import Store
+from bench.worlds import World
+
+
+def test_sets_are_drawn_once_for_each_concept(
+    world: World, model: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (world.concepts[0], world.concepts[5])
+    store = Store(tmp_path)
+    both = forget_set.build(store, world, model, world.protocol, names, 6, batch=4)
+    assert both.latents.shape == (12, *model.latent_shape)
+    assert both.concepts == (names[0],) * 6 + (names[1],) * 6
+    assert both.templates == tuple(i % len(world.prompts("forget", names[0])) for i in range(6)) * 2
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("drawn twice")
+
+    monkeypatch.setattr(forget_set, "sample", refuse)
+    second = forget_set.build(store, world, model, world.protocol, names[1:], 6, batch=4)
+    assert torch.equal(second.latents, both.latents[6:])
+
+
+def test_training_and_evaluation_share_neither_prompt_nor_noise(world: World) -> None:
+    for concept in world.concepts:
+        given, asked = world.prompts("forget", concept), world.prompts("evaluate", concept)
+        assert not set(given) & set(asked)
+        noise = sampler.initial_latents((1, 2, 2), world.protocol.forget_seed, sampler.shots(concept, given, 4))
+        other = sampler.initial_latents((1, 2, 2), world.protocol.evaluation_seed, sampler.shots(concept, asked, 4))
+        assert not torch.isin(noise, other).any()
+
+
+def test_taking_keeps_latents_and_labels_together() -> None:
+    examples = forget_set.LatentSet(torch.arange(4.0).view(4, 1, 1, 1), ("a", "b", "c", "d"), (0, 1, 2, 3))
+    taken = examples.take([2, 0])
+    assert (taken.latents.flatten().tolist(), taken.concepts, taken.templates) == ([2.0, 0.0], ("c", "a"), (2, 0))

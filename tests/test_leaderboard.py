@@ -1,0 +1,126 @@
+import copy
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench import leaderboard
+from bench.leaderboard import MixedFingerprints, board_frame, cells_frame, concepts_frame
+
+Result = leaderboard.Result
+
+
+def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float, **changes: object) -> Result:
+    scores = {"ua": (ua, 10), "nra": (nra, 70), "ora": (ora, 160), "fid": (fid, 230)}
+    return {
+        "method": method, "fidelity": "control", "task": task, "band": "near", "seed": 0, "config": {"lr": 1e-5},
+        "fingerprint": "f00d", "status": "ok", "extractor": "pocket-64", "compensation": "none",
+        "scores": {name: {"value": value, "n": n} for name, (value, n) in scores.items()},
+        "cost": {"seconds": 2.0, "steps": 4, "student_forwards": 4, "teacher_forwards": 4, "peak_bytes": 1,
+                 "delta_bytes": 8},
+        "data": {"forget_images": 64, "retain_images": 0, "anchor_prompts": 0},
+        "concepts": [{"concept": task, "role": "forget", "closeness": 1.0, "accuracy": 1 - ua, "n": 10}],
+        **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def results() -> list[Result]:
+    return [
+        result("pretrained", "poodle", 0.0, 0.9, 1.0, 10.0),
+        result("pretrained", "tulip", 0.2, 0.7, 1.0, 12.0),
+        result("mimmu", "poodle", 1.0, 0.8, 1.0, 11.0),
+        result("mimmu", "tulip", 0.8, 0.5, 0.9, 15.0),
+    ]
+
+
+def row(board: pd.DataFrame, method: str) -> pd.Series:
+    (index,) = board.index[board["method"] == method]
+    return board.loc[index]
+
+
+def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
+    board = board_frame(results, "full")
+    assert board["method"].tolist() == ["pretrained", "mimmu"]
+    mimmu = row(board, "mimmu")
+    assert (mimmu["ua"], mimmu["nra"], mimmu["ora"], mimmu["fid"]) == pytest.approx((90, 65, 95, 13))
+    assert (mimmu["ua_lo"], mimmu["ua_hi"]) == pytest.approx((80, 100))
+    assert (mimmu["ua_n"], mimmu["nra_n"], mimmu["ora_n"]) == (20, 140, 320)
+    assert (mimmu["fid_n"], mimmu["fid_extractor"]) == (230, "pocket-64")  # of one cell: what FID's bias depends on
+    assert (mimmu["seconds"], mimmu["cells"], mimmu["fingerprint"]) == (2.0, 2, "f00d")
+
+
+def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) -> None:
+    board = board_frame(results, "full")
+    mimmu = row(board, "mimmu")
+    assert mimmu["nra_drop"] == pytest.approx(15)
+    assert (mimmu["nra_drop_lo"], mimmu["nra_drop_hi"]) == pytest.approx((10, 20))
+    assert mimmu["ora_drop"] == pytest.approx(5)
+    assert row(board, "pretrained")["nra_drop"] == 0
+    assert "ua_drop" not in board
+
+
+def test_a_row_does_not_depend_on_the_other_methods(results: list[Result]) -> None:
+    alone = row(board_frame(results, "full"), "mimmu")
+    rival = [result("salun", task, 1.0, 0.1, 0.1, 99.0) for task in ("poodle", "tulip")]
+    among = row(board_frame([*rival, *reversed(results)], "full"), "mimmu")
+    pd.testing.assert_series_equal(alone, among, check_names=False)
+
+
+def test_a_failed_cell_takes_the_figures_and_says_so(results: list[Result]) -> None:
+    failed = {k: v for k, v in results[3].items() if k not in ("scores", "cost", "data", "concepts", "extractor")}
+    failed |= {"status": "failed", "reason": "NonFiniteLoss: loss is nan", "traceback": "somewhere/traceback.txt"}
+    broken = [*results[:3], failed]
+    mimmu = row(board_frame(broken, "full"), "mimmu")
+    assert mimmu["status"] == "1 failed of 2"
+    assert mimmu[["ua", "nra", "ora", "fid", "ua_n", "seconds"]].isna().all()
+    assert row(board_frame(broken, "full"), "pretrained")["status"] == "ok"
+    cells = cells_frame(broken)
+    assert len(cells) == 4
+    last = cells.iloc[-1]
+    assert (last["status"], last["reason"]) == ("failed", "NonFiniteLoss: loss is nan")
+    assert last["traceback"] == "somewhere/traceback.txt"
+    assert last[["ua", "ua_n", "steps"]].isna().all()
+
+
+def test_without_pretrained_there_is_no_drop(results: list[Result]) -> None:
+    mimmu = row(board_frame(results[1:], "full"), "mimmu")  # pretrained is there for one of two tasks
+    assert pd.isna(mimmu["nra_drop"])
+    assert mimmu["nra"] == pytest.approx(65)
+
+
+def test_mixed_fingerprints_are_refused(results: list[Result]) -> None:
+    results[-1]["fingerprint"] = "beef"
+    with pytest.raises(MixedFingerprints, match="beef"):
+        board_frame(results, "full")
+    with pytest.raises(ValueError, match="no results"):
+        board_frame([], "full")
+
+
+def test_a_cell_that_occurs_twice_is_refused(results: list[Result]) -> None:
+    with pytest.raises(ValueError, match="occur twice"):
+        cells_frame([*results, copy.deepcopy(results[0])])
+
+
+def test_unequal_fid_sizes_are_refused(results: list[Result]) -> None:
+    results[-1]["scores"]["fid"]["n"] = 229
+    with pytest.raises(ValueError, match="different numbers of images"):
+        board_frame(results, "full")
+
+
+def test_concepts_are_listed_with_role_and_closeness(results: list[Result]) -> None:
+    frame = concepts_frame(results)
+    assert frame["accuracy"].tolist() == pytest.approx([100, 80, 0, 20])
+    assert frame.columns.tolist() == [
+        "method", "task", "band", "seed", "concept", "role", "closeness", "accuracy", "n"
+    ]  # fmt: skip
+
+
+def test_files_are_written_and_read_back(results: list[Result], tmp_path: Path) -> None:
+    leaderboard.write(results, tmp_path, "finegrained-tiny", "full", {"world": "tiny"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "finegrained-tiny-cells.csv", "finegrained-tiny-concepts.csv", "finegrained-tiny.csv", "finegrained-tiny.json"
+    ]  # fmt: skip
+    again = pd.read_csv(tmp_path / "finegrained-tiny.csv")
+    assert again.columns[:6].tolist() == ["method", "fidelity", "status", "ua", "ua_lo", "ua_hi"]
+    assert again["nra"].tolist() == pytest.approx([80, 65])

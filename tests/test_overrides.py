@@ -1,0 +1,69 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.overrides import apply, parse
+
+
+@dataclass(frozen=True)
+class Settings:
+    lr: float = 1e-5
+    epochs: int = 30
+    parameters: str = "attn2"
+    on: bool = False
+    timesteps: tuple[int, int] = (50, 950)
+    clip: float | None = None
+
+
+def test_values_take_the_types_of_their_fields() -> None:
+    texts = {"lr": "1e-3", "epochs": "2", "parameters": "unet", "on": "true", "timesteps": "(0, 999)", "clip": "1"}
+    changed = apply(Settings(), texts, "mimmu")
+    assert changed == Settings(1e-3, 2, "unet", True, (0, 999), 1.0)
+    assert isinstance(changed.clip, float)
+    assert apply(changed, {"clip": "none"}, "mimmu").clip is None
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [{"lr": "fast"}, {"epochs": "2.5"}, {"epochs": "True"}, {"on": "1"}, {"timesteps": "(1, 2, 3)"}, {"clip": "x"}],
+)
+def test_a_value_of_another_type_is_refused(texts: dict[str, str]) -> None:
+    (name,) = texts
+    with pytest.raises(ValueError, match=rf"mimmu\.{name} takes "):
+        apply(Settings(), texts, "mimmu")
+
+
+def test_an_unknown_field_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"mimmu has no setting 'epoch': did you mean 'epochs'\?"):
+        apply(Settings(), {"epoch": "3"}, "mimmu")
+
+
+def test_items_are_split_by_section() -> None:
+    parsed = parse(["mimmu.lr=1e-5", "protocol.scheduler=a=b", "mimmu.epochs=3"], ("mimmu", "protocol"))
+    assert parsed == {"mimmu": {"lr": "1e-5", "epochs": "3"}, "protocol": {"scheduler": "a=b"}}
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("lr=1", "takes SECTION.FIELD=VALUE"),
+        ("mimmu.lr", "takes SECTION.FIELD=VALUE"),
+        ("mimu.lr=1", "did you mean 'mimmu'"),
+    ],
+)
+def test_a_malformed_item_is_refused(item: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse([item], ("mimmu",))
+
+
+def test_a_field_set_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="given twice"):
+        parse(["mimmu.lr=1", "mimmu.lr=2"], ("mimmu",))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
+def test_what_python_prints_is_read_back(lr: float, epochs: int) -> None:
+    changed = apply(Settings(), {"lr": repr(lr), "epochs": repr(epochs)}, "mimmu")
+    assert (changed.lr, changed.epochs) == (lr, epochs)

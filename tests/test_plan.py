@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from bench.config import RunConfig
+from bench.plan import method_names, resolve
+from bench.registry import UnknownName
+from bench.worlds import World
+from methods.mimmu import MimMuConfig
+
+
+def test_controls_are_always_on_and_come_first() -> None:
+    assert method_names(("salun", "mimmu", "salun", "pretrained")) == ("pretrained", "wrecked", "salun", "mimmu")
+    assert set(method_names(("all",))) >= {"pretrained", "wrecked", "mimmu", "salun"}
+    with pytest.raises(UnknownName, match="did you mean 'salun'"):
+        method_names(("saluun",))
+
+
+def test_cells_are_methods_by_tasks_by_seeds(world: World) -> None:
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), seeds=(0, 1)))
+    assert len(plan.cells) == 3 * 9 * 2
+    assert len({cell.name for cell in plan.cells}) == len(plan.cells)
+    assert [cell.method for cell in plan.cells[:3]] == ["pretrained", "wrecked", "mimmu"]
+
+
+def test_settings_come_from_paper_then_world_then_suite_then_user(world: World) -> None:
+    def config(suite: str, **texts: str) -> MimMuConfig:
+        plan = resolve(RunConfig(world="tiny", methods=("mimmu",), suite=suite, overrides={"mimmu": texts}))
+        found = next(cell.config for cell in plan.cells if cell.method == "mimmu")
+        assert isinstance(found, MimMuConfig)
+        return found
+
+    full = config("finegrained")
+    assert full.timesteps == MimMuConfig().timesteps  # nobody but the paper says anything
+    assert full.lr == world.presets["mimmu"]["lr"] != MimMuConfig().lr
+    assert config("smoke").epochs == 2
+    assert config("smoke", epochs="7", lr="0.5").epochs == 7
+    assert config("smoke", epochs="7", lr="0.5").lr == 0.5
+
+
+def test_the_protocol_can_be_set(world: World) -> None:
+    plan = resolve(RunConfig(world="tiny", overrides={"protocol": {"guidance_scale": "5"}}))
+    assert plan.protocol.guidance_scale == 5.0
+    assert plan.protocol.images_per_concept == world.protocol.images_per_concept
+
+
+def test_quick_takes_fewer_tasks_from_different_domains_and_bands(world: World) -> None:
+    plan = resolve(RunConfig(world="tiny", quick=True))
+    assert [task.band for task in plan.tasks] == ["far", "middle", "near"]
+    assert len({world.domain_of(task.forget[0]) for task in plan.tasks}) == 3
+    assert plan.run.board_name == "finegrained-tiny-quick"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"suite": "finegraind"}, "did you mean 'finegrained'"),
+        ({"world": "pokcet"}, "did you mean 'pocket'"),
+        ({"seeds": (1, 1)}, "seeds must be different"),
+        ({"overrides": {"sdd": {"lr": "1"}}}, "not in this run"),
+        ({"overrides": {"mimmu": {"parameters": "everything"}}}, "unknown parameters 'everything'"),
+        ({"overrides": {"mimmu": {"optimizer": "sgdd"}}}, "unknown optimizer"),
+        ({"overrides": {"protocol": {"scheduler": "euler"}}}, "unknown scheduler"),
+        ({"overrides": {"protocol": {"evaluation_seed": "2"}}}, "must differ"),
+        ({"overrides": {"protocol": {"images_per_concept": "0"}}}, "at least 1"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_loaded(world: World, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(RunConfig(**{"world": "tiny", **changes}))
+
+
+def test_a_backbone_that_is_no_pipeline_is_refused(world: World, tmp_path: Path) -> None:
+    for wrong in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match="no diffusers pipeline"):
+            resolve(RunConfig(world="tiny", backbone=str(wrong)))

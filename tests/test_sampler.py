@@ -1,0 +1,107 @@
+import dataclasses
+
+import pytest
+import torch
+
+from bench.backbone import Backbone
+from bench.config import Protocol
+from bench.sampler import NonFiniteImage, Shot, initial_latents, make_scheduler, sample, shots
+
+PROMPTS = ("a photo of a red rose", "one photo of a blue jay", "a nice photo of the poodle")
+BASE = Protocol(num_inference_steps=5, guidance_scale=3.0)
+
+
+@pytest.fixture
+def wanted() -> tuple[Shot, ...]:
+    return shots("x", PROMPTS, 7)
+
+
+def test_shots_are_spread_over_prompts_without_repeating_noise(wanted: tuple[Shot, ...]) -> None:
+    assert [(shot.prompt, shot.index) for shot in wanted[:4]] == [
+        (PROMPTS[0], 0), (PROMPTS[1], 0), (PROMPTS[2], 0), (PROMPTS[0], 1)
+    ]  # fmt: skip
+    assert len(set(wanted)) == 7
+    assert shots("x", PROMPTS, 3) == wanted[:3]
+
+
+@pytest.mark.parametrize("name", ["dpmsolver++", "ddim"])
+@pytest.mark.parametrize("guidance_scale", [3.0, 1.0])
+def test_images_are_those_of_the_stock_pipeline(model: Backbone, name: str, guidance_scale: float) -> None:
+    protocol = dataclasses.replace(BASE, scheduler=name, guidance_scale=guidance_scale)
+    batch = [Shot("x", prompt, 0) for prompt in PROMPTS]
+    ours = sample(model, batch, protocol, seed=1, batch_size=3)
+    model.pipeline.scheduler = make_scheduler(model, protocol)
+    theirs = model.pipeline(
+        prompt=list(PROMPTS), latents=initial_latents(model.latent_shape, 1, batch), output_type="np",
+        num_inference_steps=protocol.num_inference_steps, guidance_scale=guidance_scale,
+    ).images  # fmt: skip
+    expected = torch.from_numpy((theirs * 255).round()).permute(0, 3, 1, 2)
+    assert ours.shape == (3, 3, 64, 64)
+    assert ours.dtype == torch.uint8
+    assert ours.float().std() > 1  # there is something in the picture to compare
+    assert (ours.float() - expected).abs().max() <= 1
+
+
+def test_an_image_does_not_depend_on_its_batch(model: Backbone, wanted: tuple[Shot, ...]) -> None:
+    together = sample(model, wanted, BASE, seed=1, batch_size=7).int()
+    in_twos = sample(model, wanted, BASE, seed=1, batch_size=2).int()
+    backwards = sample(model, wanted[::-1], BASE, seed=1, batch_size=3).int().flip(0)
+    assert (together - in_twos).abs().max() <= 1
+    assert (together - backwards).abs().max() <= 1
+    assert (together[0] - together[3]).abs().max() > 1  # same prompt, other noise
+
+
+def test_noise_follows_from_seed_prompt_and_index_alone() -> None:
+    shape = (4, 16, 16)
+    base = initial_latents(shape, 1, [Shot("x", "a", 0)])
+    assert torch.equal(base, initial_latents(shape, 1, [Shot("y", "b", 5), Shot("other concept", "a", 0)])[1:])
+    for seed, shot in ((2, Shot("x", "a", 0)), (1, Shot("x", "b", 0)), (1, Shot("x", "a", 1))):
+        assert not torch.equal(base, initial_latents(shape, seed, [shot]))
+    assert base.sum().item() == pytest.approx(34.264, abs=0.01)  # drawn once and written down: every board relies on it
+
+
+def test_latents_are_what_the_images_are_decoded_from(model: Backbone, wanted: tuple[Shot, ...]) -> None:
+    latents = sample(model, wanted[:2], BASE, seed=1, batch_size=2, as_images=False)
+    images = sample(model, wanted[:2], BASE, seed=1, batch_size=2)
+    with torch.no_grad():
+        decoded = model.vae.decode(latents / model.vae.config.scaling_factor).sample
+    assert torch.equal(((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8), images)
+
+
+def test_a_model_that_breaks_is_an_error_not_a_black_image(model: Backbone, wanted: tuple[Shot, ...]) -> None:
+    broken = {"conv_out.bias": torch.full_like(model.unet.conv_out.bias, float("nan"))}
+    with model.weights(broken), pytest.raises(NonFiniteImage):
+        sample(model, wanted[:1], BASE, seed=1, batch_size=1)
+
+
+def test_each_prompt_is_encoded_once(model: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    original = model.pipeline.encode_prompt
+
+    def spy(prompts: list[str], *args: object) -> object:
+        encoded.extend(prompts)
+        return original(prompts, *args)
+
+    monkeypatch.setattr(model.pipeline, "encode_prompt", spy)
+    sample(model, shots("x", PROMPTS, 6), BASE, seed=1, batch_size=2)
+    assert sorted(encoded) == sorted(["", *PROMPTS])
+
+
+def test_swapped_weights_come_back(model: Backbone) -> None:
+    name = "conv_out.bias"
+    before = {k: v.clone() for k, v in model.unet.state_dict().items()}
+
+    def break_off() -> None:
+        with model.weights({name: before[name] + 1}):
+            assert torch.equal(model.unet.state_dict()[name], before[name] + 1)
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        break_off()
+    assert all(torch.equal(v, before[k]) for k, v in model.unet.state_dict().items())
+
+
+@pytest.mark.parametrize("wrong", [{"conv_out.weights": torch.ones(4)}, {"conv_out.bias": torch.ones(5)}])
+def test_weights_of_another_model_are_refused(model: Backbone, wrong: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="U-Net has no tensor"), model.weights(wrong):
+        pass

@@ -1,0 +1,97 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import digest
+from bench.store import RECORD, TENSORS, Store
+
+KEY = {"method": "mimmu", "config": {"lr": 1e-5}}
+
+
+def test_a_stage_is_computed_once(tmp_path: Path) -> None:
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"x": torch.arange(3)}, {"seconds": 1.5}
+
+    first = Store(tmp_path).stage("deltas", KEY, compute)
+    again = Store(tmp_path).stage("deltas", {"config": {"lr": 1e-5}, "method": "mimmu"}, compute)
+    assert calls == [1]
+    assert again == first
+    assert torch.equal(again.tensors()["x"], torch.arange(3))
+    assert again.facts == {"seconds": 1.5}
+
+
+def test_another_key_or_kind_is_another_stage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("deltas", KEY)
+    assert store.get("deltas", {**KEY, "seed": 1}) is None
+    assert store.get("images", KEY) is None
+
+
+@pytest.mark.parametrize("file", [RECORD, TENSORS])
+def test_damage_is_reported_and_repaired(tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    whole = store.put("deltas", KEY, {"x": torch.ones(4)})
+    damaged = whole.path / file
+    damaged.write_bytes(damaged.read_bytes()[:-3] + b"\x00!\x00")
+    with caplog.at_level(logging.WARNING):
+        assert store.get("deltas", KEY) is None
+    assert str(whole.path) in caplog.text
+    repaired = store.stage("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
+    assert repaired.content == whole.content
+
+
+def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.store.os.rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        store.put("deltas", KEY, {"x": torch.ones(4)})
+    monkeypatch.undo()
+    assert store.get("deltas", KEY) is None
+    assert list(store.place("deltas", KEY).parent.iterdir()) == []
+
+
+def test_of_two_writers_both_end_with_the_first_entry(tmp_path: Path) -> None:
+    one, two = Store(tmp_path), Store(tmp_path)
+    first = one.put("deltas", KEY, {"x": torch.ones(4)}, {"by": "one"})
+    second = two.put("deltas", KEY, {"x": torch.ones(4)}, {"by": "two"})
+    assert second == first
+
+
+def test_texts_lie_beside_the_record(tmp_path: Path) -> None:
+    entry = Store(tmp_path).put("results", KEY, texts={"traceback.txt": "it broke"})
+    assert (entry.path / "traceback.txt").read_text() == "it broke"
+    assert entry.tensors() == {}
+
+
+def test_a_nan_cannot_be_recorded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        Store(tmp_path).put("results", KEY, facts={"ua": float("nan")})
+    assert Store(tmp_path).get("results", KEY) is None
+
+
+def test_digests_tell_tensors_apart_by_name_shape_dtype_and_value() -> None:
+    base = torch.arange(6, dtype=torch.float32)
+    variants = [
+        {"a": base},
+        {"b": base},
+        {"a": base.view(2, 3)},
+        {"a": base.to(torch.bfloat16)},
+        {"a": base + 1},
+        {"a": base, "b": base},
+    ]
+    assert len({digest.of_tensors(v) for v in variants}) == len(variants)
+    assert digest.of_tensors({"a": base.view(2, 3).T.contiguous().T}) == digest.of_tensors({"a": base.view(2, 3)})
+
+
+def test_settings_without_a_canonical_form_are_refused() -> None:
+    with pytest.raises(TypeError):
+        digest.of_json({"x": object()})

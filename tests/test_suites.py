@@ -1,0 +1,55 @@
+import dataclasses
+
+import pytest
+
+from bench.suites import SUITES, banded_targets, nearest_neighbour
+from bench.worlds import World
+
+
+@pytest.fixture
+def graded(world: World) -> World:
+    """A world in which closeness is known: the i-th and j-th concept of a domain of four."""
+    pairs = {frozenset("ab"): 0.9, frozenset("cd"): 0.4, frozenset("ac"): 0.1, frozenset("ce"): 0.65}
+
+    def closeness(a: str, b: str) -> float:
+        return pairs.get(frozenset((a, b)), 0.0)
+
+    return dataclasses.replace(world, domains={"letter": tuple("abcde"), "digit": tuple("123")}, closeness=closeness)
+
+
+def test_the_nearest_neighbour_is_the_closest_sibling(graded: World) -> None:
+    assert nearest_neighbour(graded, "a") == ("b", 0.9)
+    assert nearest_neighbour(graded, "d") == ("c", 0.4)
+
+
+def test_targets_span_the_bands_of_closeness(graded: World) -> None:
+    # nearest: a .9, b .9, c .65, d .4, e .65; half way between .4 and .9 is .65
+    # c is the neighbour of d, so the middle band falls to e
+    assert banded_targets(graded, "letter") == {"far": "d", "middle": "e", "near": "b"}
+
+
+def test_finegrained_forgets_three_of_each_domain_and_keeps_all_else(world: World) -> None:
+    tasks = SUITES.get("finegrained").tasks(world)
+    assert len(tasks) == 9
+    assert len({task.name for task in tasks}) == 9
+    for task in tasks:
+        (target,) = task.forget
+        domain = set(world.domains[world.domain_of(target)])
+        assert set(task.in_domain) == domain - {target}
+        assert set(task.out_of_domain) == set(world.concepts) - domain
+        assert len(task.concepts) == len(world.concepts)
+    closeness = {t.band: nearest_neighbour(world, t.forget[0])[1] for t in tasks[:3]}
+    assert closeness["far"] < closeness["middle"] < closeness["near"]
+
+
+def test_too_small_a_domain_is_refused(graded: World) -> None:
+    small = dataclasses.replace(graded, domains={"letter": tuple("ab")})
+    with pytest.raises(ValueError, match="fewer than three"):
+        banded_targets(small, "letter")
+
+
+def test_smoke_has_every_role(world: World) -> None:
+    (task,) = SUITES.get("smoke").tasks(world)
+    assert (len(task.forget), len(task.in_domain), len(task.out_of_domain)) == (1, 2, 2)
+    assert world.domain_of(task.in_domain[0]) == world.domain_of(task.forget[0])
+    assert world.domain_of(task.out_of_domain[0]) != world.domain_of(task.forget[0])
