@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bench import leaderboard, overrides
+from bench import leaderboard, overrides, workers
 from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import PROTOCOL, Plan, method_names, resolve
@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--plan", action="store_true", help="show the cells and what is already in the store, then stop")
     p.add_argument("--list", choices=("methods", "suites", "worlds", "metrics"), help="show what there is, then stop")
     p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store in DIR/.store")
+    p.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core on CPU, one on CUDA")
     p.add_argument("--collect", action="store_true", help="write the tables from the store without computing anything")
     p.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     return p
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, 1 if a cell failed, 2 for bad usage, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(arguments)
+    if args.workers is not None and args.workers < 1:
+        parser().error("--workers must be at least 1")
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -93,7 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.plan:
             console.print(planned(plan))
             return OK
-        return collect(plan, console) if args.collect else execute(plan, arguments, console)
+        if args.collect:
+            return collect(plan, console)
+        return execute(plan, args.workers or workers.usual_count(plan), arguments, console)
     except WorldUnavailable as error:
         return refuse(error, console)
 
@@ -104,35 +109,38 @@ def refuse(error: Exception, console: Console) -> int:
     return USAGE
 
 
-def execute(plan: Plan, arguments: Sequence[str], console: Console) -> int:
-    """Run every cell, then write and show the board."""
+def execute(plan: Plan, count: int, arguments: Sequence[str], console: Console) -> int:
+    """Run every cell in `count` processes (1: this one), then write and show the board."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    results: list[leaderboard.Result] = []
-    seconds: dict[str, float] = {}  # of each method's latest cell
+    results: dict[int, leaderboard.Result] = {}
+    began = time.perf_counter()
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        stage = progress.add_task("starting", total=None)
+        cells = progress.add_task("cells", total=len(plan.cells))
+        stage = progress.add_task("starting", total=None, visible=count == 1)
 
         def report(what: str, done: int, total: int) -> None:
             progress.update(stage, description=what, completed=done, total=total)
 
         try:
             executor = Executor(plan, report)
-            for cell in plan.cells:
-                began = time.perf_counter()
-                results.append(executor.run(cell))
-                seconds[cell.method] = time.perf_counter() - began
-                said = line(len(results), plan, cell.name, results[-1], left(plan, len(results), seconds))
+            for index, result in workers.run(plan, count) if count > 1 else executor.run_all():
+                results[index] = result
+                progress.advance(cells)
+                said = line(len(results), plan, plan.cells[index].name, result)
                 progress.console.print(said, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
-            progress.console.print(
-                f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:\n"
-                f"  python run_bench.py {escape(shlex.join(arguments))}", soft_wrap=True, highlight=False,
-            )  # fmt: skip
+            said = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
+            again = f"  python run_bench.py {escape(shlex.join(arguments))}"
+            progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
             return INTERRUPTED
-    return finish(plan, executor, results, console)
+        except workers.WorkerDied as error:
+            progress.console.print(f"[red]error:[/red] {error}", soft_wrap=True)
+            return FAILED
+    minutes = (time.perf_counter() - began) / 60
+    return finish(plan, executor, [results[i] for i in sorted(results)], console, f"; {minutes:.1f} min")
 
 
-def line(done: int, plan: Plan, name: str, result: leaderboard.Result, minutes: float) -> str:
+def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
     """One finished cell, for a person who watches."""
     head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
     if result["status"] != "ok":
@@ -141,13 +149,7 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result, minutes: 
         f"{metric} {leaderboard.scaled(METRICS.get(metric), score['value']):.1f}"
         for metric, score in result["scores"].items()
     )
-    return f"{head} {name}: {figures}  [dim]{minutes:.1f} min left[/dim]"
-
-
-def left(plan: Plan, done: int, seconds: dict[str, float]) -> float:
-    """Minutes until the end, if every method's next cells take as long as its latest."""
-    usual = sum(seconds.values()) / len(seconds)
-    return sum(seconds.get(cell.method, usual) for cell in plan.cells[done:]) / 60
+    return f"{head} {name}: {figures}"
 
 
 def collect(plan: Plan, console: Console) -> int:
@@ -156,12 +158,12 @@ def collect(plan: Plan, console: Console) -> int:
     return finish(plan, executor, [executor.stored(cell) for cell in plan.cells], console)
 
 
-def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console) -> int:
+def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> int:
     """Write the tables, show the board, say where it is."""
     note = "quick" if plan.run.quick else "full"
     stem = plan.run.board_name
     board = leaderboard.write(results, plan.run.out, stem, note, executor.description)
-    console.print(leaderboard.show(board, f"{plan.run.suite} on {plan.world.name}, {len(plan.tasks)} tasks"))
+    console.print(leaderboard.show(board, f"{plan.run.suite} on {plan.world.name}, {len(plan.tasks)} tasks{took}"))
     console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
     return FAILED if any(result["status"] == "failed" for result in results) else OK
 

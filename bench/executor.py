@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from bench import digest, fingerprint, panel, sampler
@@ -44,6 +45,11 @@ class Executor:
             facts["traceback"] = str(self.stages.store.place("results", key) / "traceback.txt")
             texts = {"traceback.txt": traceback.format_exc()}
         return self.stages.store.put("results", key, facts=facts, texts=texts).facts
+
+    def run_all(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run every cell here, in the plan's order; yield (index, result) as they finish."""
+        for index, cell in enumerate(self.plan.cells):
+            yield index, self.run(cell)
 
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from bench import digest
@@ -115,9 +116,18 @@ class Store:
         key: Mapping[str, Any],
         compute: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]],
     ) -> Entry:
-        """The stage from disk, or computed now: `compute` returns its tensors and facts."""
+        """The stage from disk, or computed now: `compute` returns its tensors and facts.
+
+        Of several processes that want the same stage, one computes and the others wait for it.
+        """
         entry = self.get(kind, key)
-        if entry is None:
-            tensors, facts = compute()
-            entry = self.put(kind, key, tensors, facts)
+        if entry is not None:
+            return entry
+        place = self.place(kind, key)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(place.with_suffix(".lock")):
+            entry = self.get(kind, key)
+            if entry is None:
+                tensors, facts = compute()
+                entry = self.put(kind, key, tensors, facts)
         return entry
