@@ -15,6 +15,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -76,6 +77,8 @@ def train(
     torch.manual_seed(recipe.unet.seed)
     tokenizer = text.build_tokenizer(recipe.text_length)
     model = Denoiser(text.build_encoder(recipe, tokenizer), build_unet(recipe)).to(device())
+    if device().type == "cpu":  # plain matrix products: the fused kernel's backward pass is slow on small maps
+        model.unet.set_attn_processor(AttnProcessor())
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas_cumprod = scheduler.alphas_cumprod.to(device())
     n = max(1, recipe.unet.batch // rank_and_world()[1])

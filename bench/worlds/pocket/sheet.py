@@ -1,6 +1,6 @@
 """Contact sheets: what the renderer draws and what the model draws, species by style.
 
-python -m bench.worlds.pocket.sheet --rendered docs/pocket-rendered.png --generated docs/pocket-generated.png
+python -m bench.worlds.pocket.sheet --rendered docs/pocket-rendered.jpg --generated docs/pocket-generated.jpg
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rendered", type=Path, metavar="PNG", help="write the renderer's sheet here")
-    parser.add_argument("--generated", type=Path, metavar="PNG", help="write the model's sheet here")
+    parser.add_argument("--rendered", type=Path, metavar="FILE", help="write the renderer's sheet here")
+    parser.add_argument("--generated", type=Path, metavar="FILE", help="write the model's sheet here")
     parser.add_argument(
         "--weights", type=Path, default=WEIGHTS, metavar="DIR", help="weights folder (default: the committed one)"
     )
@@ -85,9 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     if not (args.rendered or args.generated):
         parser.error("name at least one of --rendered and --generated")
     if args.rendered:
-        rendered().quantize(256, dither=Image.Dither.NONE).save(args.rendered, optimize=True)
+        rendered().save(args.rendered, quality=88)
     if args.generated:
-        generated(args.weights).quantize(256, dither=Image.Dither.NONE).save(args.generated, optimize=True)
+        generated(args.weights).save(args.generated, quality=88)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from .fit import rank_and_world
 from .judges import JUDGES, load_judge
 from .recipe import FULL, QUICK, Recipe
 from .species import find
-from .weights import MANIFEST, digests, save_half
+from .weights import MANIFEST, digests, save_half, sha256
 
 log = logging.getLogger("pocket")
 
@@ -87,8 +87,16 @@ def stage_unet(job: Job) -> dict[str, Any]:
         raise SystemExit(f"{folder} is missing: run --stage vae (or all) first")
     autoencoder = AutoencoderKL.from_pretrained(folder).to(diffusion.device())
     images, labels = job.model_pictures()
-    log.info("encoding %d pictures", len(images))
-    latents = vae.encode(autoencoder, images)
+    known = (
+        job.out / "cache" / f"latents-{sha256(folder / 'diffusion_pytorch_model.safetensors')[:12]}-{len(images)}.npy"
+    )
+    if not known.exists():
+        log.info("encoding %d pictures", len(images))
+        latents = vae.encode_shared(autoencoder, images)
+        if rank_and_world()[0] == 0:
+            np.save(known, latents.numpy())
+    else:
+        latents = torch.from_numpy(np.load(known))
     model, tokenizer, record = diffusion.train(job.recipe, autoencoder, latents, labels, job.checkpoint("unet"))
     if rank_and_world()[0] == 0:
         export.save_pipeline(diffusion.pipeline(model, tokenizer, autoencoder), job.weights / "pipeline")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
@@ -79,8 +80,25 @@ def train(recipe: Recipe, images: np.ndarray, checkpoint: Path) -> tuple[Autoenc
 @torch.no_grad()
 def encode(model: AutoencoderKL, images: np.ndarray, batch: int = 128) -> Tensor:
     """Unscaled posterior means, float32 (N, 4, 16, 16), on the CPU."""
-    parts = (to_tensor(np.array(images[i : i + batch])).to(device()) for i in range(0, len(images), batch))
-    return torch.cat([model.encode(x).latent_dist.mean.float().cpu() for x in parts])
+    parts = []
+    for i in range(0, len(images), batch):
+        with autocast():
+            parts.append(model.encode(to_tensor(np.array(images[i : i + batch])).to(device())).latent_dist.mean)
+    return torch.cat([z.float().cpu() for z in parts])
+
+
+def encode_shared(model: AutoencoderKL, images: np.ndarray) -> Tensor:
+    """`encode` with the pictures dealt out over the processes of a torchrun launch."""
+    rank, world = rank_and_world()
+    if world == 1:
+        return encode(model, images)
+    share = -(-len(images) // world)
+    own = encode(model, images[rank * share : (rank + 1) * share])
+    out = torch.zeros(world * share, *own.shape[1:])
+    out[rank * share : rank * share + len(own)] = own
+    out = out.to(device())
+    dist.all_reduce(out)
+    return out[: len(images)].cpu()
 
 
 @torch.no_grad()
