@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import text
 from .captions import training_caption
-from .fit import autocast, device, fit, rank_and_world
+from .fit import autocast, device, fit, share_of
 from .recipe import Recipe
 from .species import NAMES
 from .styles import STYLES
@@ -81,7 +81,7 @@ def train(
         model.unet.set_attn_processor(AttnProcessor())
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas_cumprod = scheduler.alphas_cumprod.to(device())
-    n = max(1, recipe.unet.batch // rank_and_world()[1])
+    n = share_of(recipe.unet)
     scaled = (latents * vae.config.scaling_factor).to(device())
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

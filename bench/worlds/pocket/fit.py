@@ -43,6 +43,11 @@ def rank_and_world() -> tuple[int, int]:
     return (dist.get_rank(), world) if world > 1 else (0, 1)
 
 
+def share_of(settings: Fit) -> int:
+    """Pictures in this process's part of a batch."""
+    return max(1, settings.batch // rank_and_world()[1])
+
+
 def rate(fit: Fit, step: int) -> float:
     """Learning rate at `step`."""
     warm = min(1.0, (step + 1) / max(1, fit.warmup))

@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import elastic, gaussian_blur
 from . import clip, text
 from .captions import EVALUATE, FORGET, TRAIN, caption
 from .features import DAMAGE, FeatureNet
-from .fit import autocast, device, fit
+from .fit import autocast, device, fit, share_of
 from .judges import JUDGES, Judge, classify
 from .recipe import Recipe
 from .species import NAMES
@@ -79,7 +79,7 @@ def train_judge(
     targets = torch.from_numpy(labels[:, 1 if spec.labels == STYLES else 0]).to(device())
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(images), (recipe.judge.batch,), generator=generator)
+        rows = torch.randint(len(images), (share_of(recipe.judge),), generator=generator)
         with autocast():
             logits = model(vary(batch_of(images, rows), generator))
         return F.cross_entropy(logits.float(), targets[rows.to(device())], label_smoothing=0.05)
@@ -97,7 +97,7 @@ def train_features(
     targets = torch.from_numpy(labels).to(device())
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(images), (recipe.judge.batch,), generator=generator)
+        rows = torch.randint(len(images), (share_of(recipe.judge),), generator=generator)
         pictures, kinds = damage(batch_of(images, rows), generator)
         with autocast():
             species, style, harm = model.logits(pictures)
@@ -123,7 +123,7 @@ def train_clip(
     templates = (*TRAIN, *FORGET, *EVALUATE)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        rows = torch.randint(len(images), (recipe.clip.batch,), generator=generator)
+        rows = torch.randint(len(images), (share_of(recipe.clip),), generator=generator)
         rng = random.Random(int(torch.randint(2**31, (1,), generator=generator)))
         chosen = labels[rows.numpy()]
         texts = [caption(rng.choice(templates), NAMES[k], STYLES[s]) for k, s in chosen]

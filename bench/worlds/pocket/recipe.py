@@ -42,7 +42,7 @@ class Recipe:
     text_length: int = 24
     unet_channels: tuple[int, ...] = (48, 96, 144)
     unet_layers: int = 1
-    unet: Fit = field(default_factory=lambda: Fit(steps=8000, batch=64, lr=1e-3, decay_from=0.6, ema=0.999))
+    unet: Fit = field(default_factory=lambda: Fit(steps=7000, batch=64, lr=1e-3, decay_from=0.6, ema=0.999))
     snr_gamma: float = 5.0
     # judges
     judge: Fit = field(default_factory=lambda: Fit(steps=1600, batch=64, lr=2e-3, weight_decay=0.05, decay_from=0.3))

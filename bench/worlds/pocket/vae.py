@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from .canvas import SIZE
-from .fit import autocast, device, fit, rank_and_world
+from .fit import autocast, device, fit, rank_and_world, share_of
 from .recipe import Recipe
 
 CROP = 32
@@ -51,7 +51,7 @@ def train(recipe: Recipe, images: np.ndarray, checkpoint: Path) -> tuple[Autoenc
     """
     torch.manual_seed(recipe.vae.seed)
     model = build(recipe).to(device())
-    batch = max(1, recipe.vae.batch // rank_and_world()[1])
+    batch = share_of(recipe.vae)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         whole = step >= recipe.vae_whole_from * recipe.vae.steps
