@@ -32,9 +32,8 @@ def test_another_process_draws_the_same_bytes():
         "print(hashlib.sha256(b''.join(render(n, s, 3).tobytes() for n in ('poodle', 'tulip', 'blue jay')"
         " for s in ('photo', 'neon', 'watercolour'))).hexdigest())"
     )
-    found = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2)
-    }
+    command = [sys.executable, "-c", code]
+    found = {subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)}
     here = b"".join(
         render(n, s, 3).tobytes() for n in ("poodle", "tulip", "blue jay") for s in ("photo", "neon", "watercolour")
     )

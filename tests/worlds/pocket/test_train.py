@@ -9,7 +9,7 @@ import torch
 import torch_fidelity
 from diffusers import StableDiffusionPipeline
 
-from bench.worlds.pocket import check, clip, judges, train, weights
+from bench.worlds.pocket import check, clip, judges, quality, train, weights
 from bench.worlds.pocket.features import DIMENSIONS, FEATURES, load_features
 from bench.worlds.pocket.species import NAMES
 from bench.worlds.pocket.styles import STYLES
@@ -62,8 +62,8 @@ def test_torch_fidelity_takes_the_features_by_name(folder):
     images = torch.randint(0, 256, (90, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert load_features(folder)(images[:4].float() / 255).shape == (4, DIMENSIONS)
     result = torch_fidelity.calculate_metrics(
-        input1=check.Pictures(images),
-        input2=check.Pictures(images.flip(0)),
+        input1=quality.Pictures(images),
+        input2=quality.Pictures(images.flip(0)),
         fid=True,
         feature_extractor=FEATURES,
         feature_extractor_weights_path=str(folder),
