@@ -163,7 +163,8 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     note = "quick" if plan.run.quick else "full"
     stem = plan.run.board_name
     board = leaderboard.write(results, plan.run.out, stem, note, executor.description)
-    console.print(leaderboard.show(board, f"{plan.run.suite} on {plan.world.name}, {len(plan.tasks)} tasks{took}"))
+    title = f"{plan.run.suite} on {plan.world.name}; tasks: {len(plan.tasks)}{took}"
+    console.print(leaderboard.show(board, title, wide=console.width >= WIDTH))
     console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
     return FAILED if any(result["status"] == "failed" for result in results) else OK
 

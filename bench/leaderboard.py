@@ -164,35 +164,37 @@ def _replace(path: Path, text: str) -> None:
     work.replace(path)
 
 
-def show(board: pd.DataFrame, title: str) -> Table:
-    """The board for a terminal: means, and under them their intervals."""
+def show(board: pd.DataFrame, title: str, wide: bool = True) -> Table:
+    """The board for a terminal: means, and under them their intervals; without the drops where room is short."""
     table = Table(title=title, caption=_caption(board), caption_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("method", no_wrap=True)
-    metrics = [METRICS.get(name) for name in METRICS.names()]
-    for metric in metrics:
+    columns = []
+    for metric in (METRICS.get(name) for name in METRICS.names()):
         arrow = "↑" if metric.higher_is_better else "↓"
-        table.add_column(f"{metric.name.upper()} {metric.unit}{arrow}", justify="right", no_wrap=True)
-        if metric.retention:
-            table.add_column("drop", justify="right", no_wrap=True)
+        columns.append((metric.name, f"{metric.name.upper()} {metric.unit}{arrow}", metric))
+        if metric.retention and wide:
+            columns.append((f"{metric.name}_drop", "drop", metric))
+    for _, head, _ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
     table.add_column("s/cell", justify="right", no_wrap=True)
     table.add_column("compensation")
     table.add_column("status")
     for row in board.to_dict("records"):
-        cells = [f"{row['method']}*" if row["fidelity"] == "reconstruction" else row["method"]]
-        for metric in metrics:
-            cells.append(_figure(row, metric.name))
-            if metric.retention:
-                cells.append(_figure(row, f"{metric.name}_drop"))
+        figures = [_figure(row, name, metric) for name, _, metric in columns]
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}"
-        table.add_row(*cells, seconds, "" if pd.isna(row["compensation"]) else row["compensation"], row["status"])
+        compensation = "" if pd.isna(row["compensation"]) else row["compensation"]
+        mark = "*" if row["fidelity"] == "reconstruction" else ""
+        table.add_row(row["method"] + mark, *figures, seconds, compensation, row["status"])
     return table
 
 
-def _figure(row: Mapping[Any, Any], name: str) -> str:
+def _figure(row: Mapping[Any, Any], name: str, metric: Metric) -> str:
     if pd.isna(row[name]):
         return ""
     low, high = row[f"{name}_lo"], row[f"{name}_hi"]
-    return f"{row[name]:.1f}" + ("" if pd.isna(low) else f"\n[dim]{low:.1f}..{high:.1f}[/dim]")
+    digits = 0 if metric.unit == "%" else 1
+    interval = "" if pd.isna(low) else f"\n[dim]{low:.{digits}f}..{high:.{digits}f}[/dim]"
+    return f"{row[name]:.1f}{interval}"
 
 
 def _caption(board: pd.DataFrame) -> str:

@@ -123,9 +123,9 @@ class Store:
         entry = self.get(kind, key)
         if entry is not None:
             return entry
-        place = self.place(kind, key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(place.with_suffix(".lock")):
+        lock = self.root / ".locks" / f"{kind}-{self.place(kind, key).name}"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
             entry = self.get(kind, key)
             if entry is None:
                 tensors, facts = compute()

@@ -114,7 +114,13 @@ SUITES.add(
     Suite(
         "one target, five concepts, two epochs: seconds, for tests and plug-in authors; its figures mean nothing",
         smoke,
-        protocol={"images_per_concept": 3, "forget_images": 8, "retain_images": 2, "reference_per_concept": 4},
+        protocol={
+            "images_per_concept": 3,
+            "forget_images": 8,
+            "retain_images": 2,
+            "reference_per_concept": 4,
+            "num_inference_steps": 8,
+        },
         training={"epochs": 2, "batch_size": 4},
     ),
 )

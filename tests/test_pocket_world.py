@@ -1,0 +1,92 @@
+"""The pocket world as a world, and the main job on its committed weights."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import cli, overrides
+from bench.suites import SUITES, nearest_neighbour
+from bench.worlds import WORLDS, World
+from methods import METHODS
+
+
+@pytest.fixture(scope="module")
+def pocket() -> World:
+    return WORLDS.get("pocket")
+
+
+def test_prompts_of_concepts_differ_in_the_name_alone(pocket: World) -> None:
+    for split in ("forget", "evaluate"):
+        first = pocket.prompts(split, "poodle")
+        assert len(set(first)) == len(first) >= 3
+        assert tuple(p.replace("tulip", "poodle") for p in pocket.prompts(split, "tulip")) == first
+        for concept in pocket.concepts:
+            assert all(concept in prompt for prompt in pocket.prompts(split, concept))
+
+
+def test_real_pictures_are_the_same_each_time(pocket: World) -> None:
+    three = pocket.reference("tulip", 3)
+    assert three.shape == (3, 3, 64, 64)
+    assert three.dtype == torch.uint8
+    assert torch.equal(pocket.reference("tulip", 2), three[:2])
+    assert not torch.equal(three[0], three[1])
+
+
+@pytest.mark.parametrize("method", sorted(WORLDS.get("pocket").presets))
+def test_presets_are_settings_of_registered_methods(pocket: World, method: str) -> None:
+    changed = overrides.apply(METHODS.get(method).Config(), pocket.presets[method], method)
+    assert changed != METHODS.get(method).Config()
+
+
+def test_closeness_comes_from_the_committed_encoder(pocket: World) -> None:
+    for a in pocket.concepts:
+        assert pocket.closeness(a, a) == 1
+        for b in pocket.concepts:
+            assert -1 <= pocket.closeness(a, b) == pytest.approx(pocket.closeness(b, a)) <= 1
+    twins = pocket.closeness("golden retriever", "labrador retriever")
+    assert twins > pocket.closeness("golden retriever", "tulip")
+
+
+def test_finegrained_targets_run_from_lonely_to_twin(pocket: World) -> None:
+    tasks = SUITES.get("finegrained").tasks(pocket)
+    assert [task.band for task in tasks] == ["far", "middle", "near"] * 3
+    for start in (0, 3, 6):
+        close = [nearest_neighbour(pocket, task.forget[0])[1] for task in tasks[start : start + 3]]
+        assert close == sorted(close)
+        assert close[2] - close[0] > 0.1
+
+
+def test_judges_know_every_concept(pocket: World) -> None:
+    for concept in (*pocket.concepts, *pocket.styles):
+        judge = pocket.judge(pocket.judge_of(concept), torch.device("cpu"))
+        assert concept in judge.labels
+    pictures = torch.cat([pocket.reference(concept, 4) for concept in pocket.concepts]).float() / 255
+    judge = pocket.judge("species", torch.device("cpu"))
+    with torch.no_grad():
+        judged = [judge.labels[i] for i in judge.module(pictures).argmax(1).tolist()]
+    right = [judged[i] == concept for i, concept in enumerate(c for c in pocket.concepts for _ in range(4))]
+    assert sum(right) / len(right) > 0.95
+
+
+def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
+    assert cli.main(["--methods", "mimmu", "salun", "--suite", "smoke", "--out", str(tmp_path)]) == 0
+    board = pd.read_csv(tmp_path / "smoke-pocket.csv").set_index("method")
+    assert board.index.tolist() == ["pretrained", "wrecked", "mimmu", "salun"]
+    assert (board["status"] == "ok").all()
+    assert board.loc["pretrained", ["nra", "ora"]].min() > 60  # the model draws what it is asked for
+    assert board.loc["wrecked", ["nra", "ora"]].max() < 40
+    assert board.loc["pretrained", "fid"] < board.loc["wrecked", "fid"]
+    assert board["fid_extractor"].unique().tolist() == ["pocket-64"]
+
+
+def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
+    small = ["--set", "protocol.images_per_concept=1", "protocol.num_inference_steps=2", "protocol.forget_images=4"]
+    small += ["protocol.reference_per_concept=3", "mimmu.epochs=1", "--methods", "mimmu", "--quick"]
+    boards = {}
+    for count in ("1", "2"):
+        assert cli.main([*small, "--workers", count, "--out", str(tmp_path / count)]) == 0
+        frame = pd.read_csv(tmp_path / count / "finegrained-pocket-quick-cells.csv")
+        boards[count] = frame[["method", "task", "seed", "status", "ua", "nra", "ora", "fingerprint"]]
+    pd.testing.assert_frame_equal(boards["1"], boards["2"])
