@@ -231,7 +231,8 @@ class Harness:
                 loss = method.loss(self, batch)
                 if not torch.isfinite(loss):
                     raise NonFiniteLoss(f"loss is {loss.item()} at step {self.meter.steps + 1} of {steps}")
-                (loss / config.grad_accumulation).backward()
+                first = (i - 1) // config.grad_accumulation * config.grad_accumulation
+                (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer
                 if i % config.grad_accumulation and i != batches:
                     continue
                 method.after_backward(self)

@@ -154,6 +154,22 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(make: Make) -> None:
     assert torch.allclose(whole[0], parts[0], rtol=1e-4, atol=1e-7)
 
 
+def test_a_last_step_of_fewer_batches_weighs_them_fully(make: Make) -> None:
+    norms: list[float] = []
+
+    class Record(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            return 3 * next(iter(harness.trained.values())).sum()  # a gradient of 3 everywhere
+
+        def after_backward(self, harness: Harness) -> None:
+            gradient = next(iter(harness.trained.values())).grad
+            assert gradient is not None
+            norms.append(gradient.mean().item())
+
+    make().run(Record(method(batch_size=3, grad_accumulation=2, epochs=1).config))
+    assert norms == pytest.approx([3, 3])  # two batches, then one
+
+
 def test_gradients_are_clipped(make: Make) -> None:
     norms = []
 
