@@ -10,8 +10,13 @@ import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor
 
 from bench import digest
+
+# On the CPU the fused attention kernel's backward pass is slow on maps up to this side, where the attention matrix is
+# small enough to hold; plain matrix products train about 1.5 times as fast there.
+SMALL_MAP = 32
 
 
 class Backbone:
@@ -20,14 +25,20 @@ class Backbone:
     Args:
         pipeline: its U-Net, VAE and text encoder are put in eval mode and frozen; what trains is for the harness.
         content: digest of the folder it was loaded from.
-        device: where the networks live. On CUDA, forward passes run under bfloat16 autocast.
+        device: where the networks live.
+        dtype: of forward passes: bfloat16 runs them under autocast. In fp32 an image does not depend on the others
+            in its batch; in bfloat16 it does by rounding, a grey level or two.
     """
 
-    def __init__(self, pipeline: StableDiffusionPipeline, content: str, device: torch.device) -> None:
+    def __init__(
+        self, pipeline: StableDiffusionPipeline, content: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
         self.pipeline = pipeline.to(device)
         self.unet, self.vae = pipeline.unet, pipeline.vae
         self.content, self.device = content, device
-        self.dtype = compute_dtype(device)
+        self.dtype = dtype
+        if device.type == "cpu" and max(self.latent_shape) <= SMALL_MAP:
+            pipeline.unet.set_attn_processor(AttnProcessor())
         for network in (self.unet, self.vae, pipeline.text_encoder):
             network.eval().requires_grad_(False)
         self._embeds: dict[str, torch.Tensor] = {}
@@ -70,9 +81,15 @@ class Backbone:
             self.unet.load_state_dict(kept, strict=False)
 
 
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 autocast on CUDA; float32 elsewhere, where lower precision is not reliably faster."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
+def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """What `precision`, one of `bench.config.PRECISIONS`, means on `device`.
+
+    "auto" is bfloat16 autocast where the hardware multiplies it natively (CUDA, AMX), about twice as fast there, and
+    fp32 elsewhere.
+    """
+    native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    fast = torch.bfloat16 if native else torch.float32
+    return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 def default_device() -> torch.device:
@@ -93,12 +110,12 @@ def locate(source: str) -> Path:
     return Path(DiffusionPipeline.download(source))
 
 
-def load(folder: Path, device: torch.device) -> Backbone:
-    """Load a pipeline folder in float32, without a safety checker, and freeze it."""
+def load(folder: Path, device: torch.device, precision: str = "auto") -> Backbone:
+    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `compute_dtype`."""
     diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
     transformers.utils.logging.disable_progress_bar()
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    return Backbone(pipeline, digest.of_folder(folder), device)
+    return Backbone(pipeline, digest.of_folder(folder), device, compute_dtype(device, precision))

@@ -10,6 +10,9 @@ from bench.overrides import Overrides
 SCHEDULERS = ("dpmsolver++", "ddim")
 
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How models are sampled and measured; whatever changes a figure is in the fingerprint through this class.
@@ -23,9 +26,14 @@ class Protocol:
     scheduler: str = "dpmsolver++"  # one of SCHEDULERS
     num_inference_steps: int = 20
     guidance_scale: float = 7.5
+    precision: str = "auto"  # of forward passes, one of PRECISIONS; auto is bf16 where the hardware has it
     evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
     forget_seed: int = 2
     reference_per_concept: int = 60  # real pictures of each concept that FID compares with
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"unknown protocol.precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
@@ -52,7 +60,7 @@ class RunConfig:
     quick: bool = False
     force: bool = False
     out: Path = Path("leaderboards")
-    sample_batch: int = 64  # memory only: an image does not depend on its batch
+    sample_batch: int = 64  # for memory; in fp32 an image does not depend on it
 
     @property
     def board_name(self) -> str:

@@ -25,7 +25,7 @@ def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> d
         "protocol": digest.plain(plan.protocol),
         "panel": panel.digest,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": str(compute_dtype(device)),
+        "dtype": str(compute_dtype(device, plan.protocol.precision)),
         "versions": {name: version(name) for name in PACKAGES},
     }
 

@@ -32,7 +32,7 @@ class Stages:
         self.plan, self.report = plan, report
         self.store = Store(plan.run.out / ".store")
         self.device = backbone.default_device()
-        self.dtype = str(backbone.compute_dtype(self.device))
+        self.dtype = str(backbone.compute_dtype(self.device, plan.protocol.precision))
         self.content = digest.of_folder(plan.folder)
         self.panel = Panel(plan.world, plan.concepts, self.device)
         self.shots: tuple[Shot, ...] = tuple(
@@ -49,7 +49,7 @@ class Stages:
         """The pipeline, loaded on first use."""
         if self._backbone is None:
             self.report("loading the backbone", 0, 1)
-            self._backbone = backbone.load(self.plan.folder, self.device)
+            self._backbone = backbone.load(self.plan.folder, self.device, self.plan.protocol.precision)
         return self._backbone
 
     def delta(self, cell: Cell) -> Entry:

@@ -45,5 +45,5 @@ def device() -> torch.device:
 
 @pytest.fixture
 def model(pipeline_folder: Path, device: torch.device) -> backbone.Backbone:
-    """The tiny pipeline, loaded anew for each test."""
-    return backbone.load(pipeline_folder, device)
+    """The tiny pipeline in fp32, loaded anew for each test."""
+    return backbone.load(pipeline_folder, device, precision="fp32")
