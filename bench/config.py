@@ -8,8 +8,6 @@ from pathlib import Path
 from bench.overrides import Overrides
 
 SCHEDULERS = ("dpmsolver++", "ddim")
-
-
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -33,9 +31,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ValueError(f"unknown protocol.precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
-
-    def __post_init__(self) -> None:
+            raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
         for name in ("images_per_concept", "forget_images", "retain_images", "num_inference_steps"):
