@@ -1,0 +1,105 @@
+"""A picture strip from the store: same prompt and same noise in a row, one row a method.
+
+python -m bench.strip --methods mimmu salun --task "red rose" --show "red rose" "tea rose" daisy --to docs/strip.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from bench.config import RunConfig
+from bench.plan import resolve
+from bench.registry import nearest
+from bench.stages import Stages
+
+LEFT, TOP, GAP = 130, 30, 10  # room for names, for titles, and between concepts
+
+
+def strip(
+    images: dict[str, dict[str, torch.Tensor]],
+    titles: dict[str, str],
+    zoom: int,
+    paper: tuple[int, int, int] = (255,) * 3,
+) -> Image.Image:
+    """Rows by method, column groups by concept.
+
+    Args:
+        images: method -> concept -> uint8 (n, 3, H, W), the same shape everywhere.
+        titles: concept -> what stands above its group.
+    """
+    first = next(iter(images.values()))
+    count, _, height, width = next(iter(first.values())).shape
+    side_x, side_y = width * zoom, height * zoom
+    block = count * side_x + GAP
+    out = Image.new("RGB", (LEFT + block * len(first) - GAP, TOP + side_y * len(images)), paper)
+    pen, font = ImageDraw.Draw(out), ImageFont.load_default(15)
+    for row, (method, shown) in enumerate(images.items()):
+        pen.text((6, TOP + row * side_y + side_y // 2 - 9), method, fill=(30, 30, 40), font=font)
+        for column, (concept, pictures) in enumerate(shown.items()):
+            pen.text((LEFT + column * block + 2, 6), titles[concept], fill=(30, 30, 40), font=font)
+            for i, picture in enumerate(pictures):
+                tile = Image.fromarray(picture.permute(1, 2, 0).numpy())
+                tile = tile.resize((side_x, side_y), Image.Resampling.BICUBIC)
+                out.paste(tile, (LEFT + column * block + i * side_x, TOP + row * side_y))
+    return out
+
+
+def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> dict[str, dict[str, torch.Tensor]]:
+    """The first `count` evaluation images of `concepts` under every method of the run; only what the store has.
+
+    Raises ValueError for a task or concept the run does not have, or a cell that was not run.
+    """
+    plan = resolve(run)
+    tasks = [t.name for t in plan.tasks]
+    if task not in tasks:
+        raise ValueError(f"suite {run.suite!r} has no task {task!r}: {nearest(task, tasks)}")
+    for concept in concepts:
+        if concept not in plan.concepts:
+            raise ValueError(f"no concept {concept!r}: {nearest(concept, plan.concepts)}")
+    stages = Stages(plan)
+    out: dict[str, dict[str, torch.Tensor]] = {}
+    for cell in plan.cells:
+        if cell.task.name != task or cell.seed != run.seeds[0] or cell.method == "wrecked":
+            continue
+        weights = stages.store.get("deltas", stages.delta_key(cell))
+        taken = weights and stages.store.get("images", stages.images_key(weights))
+        if not taken:
+            raise ValueError(f"{cell.name} is not in {stages.store.root}: run it first")
+        images = taken.tensors()["images"]
+        rows = {c: [i for i, shot in enumerate(stages.shots) if shot.concept == c][:count] for c in concepts}
+        out[cell.method] = {c: images[indices] for c, indices in rows.items()}
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of `python -m bench.strip`."""
+    p = argparse.ArgumentParser(
+        prog="python -m bench.strip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = RunConfig()
+    p.add_argument("--methods", nargs="+", default=list(defaults.methods), metavar="NAME")
+    p.add_argument("--suite", default=defaults.suite)
+    p.add_argument("--world", default=defaults.world)
+    p.add_argument("--task", required=True, help="what was forgotten")
+    p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, left to right")
+    p.add_argument("--count", type=int, default=3, metavar="N", help="pictures of each concept (default: 3)")
+    p.add_argument("--zoom", type=int, default=2, metavar="N", help="screen pixels a picture pixel (default: 2)")
+    p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="where the run's store is")
+    p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the picture to write")
+    args = p.parse_args(argv)
+    run = RunConfig(methods=tuple(args.methods), suite=args.suite, world=args.world, out=args.out)
+    try:
+        images = gather(run, args.task, args.show, args.count)
+    except (ValueError, FileNotFoundError) as error:
+        p.error(str(error))
+    titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}
+    strip(images, titles, args.zoom).save(args.to)
+
+
+if __name__ == "__main__":
+    main()
