@@ -17,6 +17,7 @@ from bench.worlds import WORLDS, World
 
 hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine
 hypothesis.settings.load_profile("lethe")
+torch.set_num_threads(1)  # tiny networks gain nothing from a second one, and lose much where the machine is busy
 
 
 @pytest.fixture(autouse=True)
