@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
+    p.add_argument("--metrics", nargs="+", metavar="NAME", default=list(defaults.metrics), help="columns; default: all")
     p.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     p.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
     p.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
@@ -84,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             world=args.world,
             backbone=args.backbone,
             seeds=tuple(args.seeds),
+            metrics=tuple(args.metrics),
             overrides=overrides.parse(args.set, (*names, PROTOCOL)),
             quick=args.quick,
             force=args.force,
@@ -146,8 +148,9 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
     if result["status"] != "ok":
         return f"{head} {name}: [red]{escape(result['reason'])}[/red] ({result['traceback']})"
     figures = "  ".join(
-        f"{metric} {leaderboard.scaled(METRICS.get(metric), score['value']):.1f}"
-        for metric, score in result["scores"].items()
+        f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
+        for metric in leaderboard.in_table(plan.metrics)
+        if (score := result["scores"][metric.name])
     )
     return f"{head} {name}: {figures}"
 
@@ -162,9 +165,9 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     """Write the tables, show the board, say where it is."""
     note = "quick" if plan.run.quick else "full"
     stem = plan.run.board_name
-    board = leaderboard.write(results, plan.run.out, stem, note, executor.description)
+    board = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
     title = f"{plan.run.suite} on {plan.world.name}; tasks: {len(plan.tasks)}{took}"
-    console.print(leaderboard.show(board, title, wide=console.width >= WIDTH))
+    console.print(leaderboard.show(board, plan.metrics, title))
     console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
     return FAILED if any(result["status"] == "failed" for result in results) else OK
 

@@ -52,6 +52,7 @@ class RunConfig:
     world: str = "pocket"
     backbone: str | None = None  # None: the world's own
     seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
+    metrics: tuple[str, ...] = ("all",)
     overrides: Overrides = field(default_factory=dict)
     quick: bool = False
     force: bool = False

@@ -8,10 +8,7 @@ import torch
 from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
 from bench import digest
-from bench.sampler import Shot
-from bench.suites import Task
 from bench.worlds import World
-from metrics import Evidence
 
 BATCH = 128  # pictures at a time; memory only
 
@@ -57,29 +54,7 @@ class Panel:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
-    def evidence(
-        self,
-        task: Task,
-        shots: Sequence[Shot],
-        seen: Mapping[str, torch.Tensor],
-        reference: Mapping[str, torch.Tensor],
-        images_per_concept: int,
-    ) -> Evidence:
-        """What `look` saw in the images of `shots`, cut down to the task's concepts, for metrics to read."""
-        wanted = set(task.concepts)
-        keep = [i for i, shot in enumerate(shots) if shot.concept in wanted]
-        judged = []
-        for i in keep:
-            name = self.world.judge_of(shots[i].concept)
-            judged.append(self.judges[name].labels[int(seen[f"judged.{name}"][i])])
-        return Evidence(
-            forget=task.forget,
-            in_domain=task.in_domain,
-            out_of_domain=task.out_of_domain,
-            asked=tuple(shots[i].concept for i in keep),
-            judged=tuple(judged),
-            images_per_concept=images_per_concept,
-            features=seen["features"][keep],
-            reference={c: reference[c] for c in task.concepts},
-            extractor=self.extractor_name,
-        )
+    def label(self, concept: str, seen: Mapping[str, torch.Tensor], index: int) -> str:
+        """What the judge that knows `concept` called the image at `index` of what `look` saw."""
+        name = self.world.judge_of(concept)
+        return self.judges[name].labels[int(seen[f"judged.{name}"][index])]

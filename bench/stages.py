@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ from bench import backbone, digest, forget_set, harness, sampler
 from bench.harness import Harness
 from bench.panel import Panel
 from bench.plan import Cell, Plan
-from bench.sampler import Shot, sample, shots
+from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
 from methods import Method
 
@@ -56,8 +56,12 @@ class Stages:
         """The tensors that the method changed."""
         return self.store.stage("deltas", self.delta_key(cell), lambda: self._unlearn(cell))
 
-    def images(self, weights: Entry) -> Entry:
-        """Every evaluation image under the changed weights: uint8 "images", (N, 3, H, W) in the order of `shots`."""
+    def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
+        """Images of the shots `wanted` (all evaluation shots) under changed weights; None stands for untouched ones.
+
+        Holds "images", uint8 (N, 3, H, W), and the "latents" they were decoded from, float32 (N, C, h, w).
+        """
+        wanted = self.shots if wanted is None else wanted
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             done = 0
@@ -65,21 +69,22 @@ class Stages:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                self.report("sampling", done, len(self.shots))
+                self.report("sampling", done, len(wanted))
 
-            protocol, run = self.plan.protocol, self.plan.run
-            with self.backbone.weights(weights.tensors()):
-                taken = sample(
-                    self.backbone, self.shots, protocol, protocol.evaluation_seed, run.sample_batch, advance=advance
+            protocol, batch = self.plan.protocol, self.plan.run.sample_batch
+            with self.backbone.weights(weights.tensors() if weights else {}):
+                latents = sample(
+                    self.backbone, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
                 )
-            return {"images": taken}, {}
+            parts = [decode(self.backbone, part.to(self.device)) for part in latents.split(batch)]
+            return {"images": torch.cat(parts), "latents": latents}, {}
 
-        return self.store.stage("images", self.images_key(weights), compute)
+        return self.store.stage("images", self.images_key(weights, wanted), compute)
 
     def judgements(self, images: Entry) -> Entry:
         """What the panel saw in the images."""
         key = {"images": images.content, "panel": self.panel.digest}
-        return self.store.stage("judgements", key, lambda: (self.panel.look(images.tensors()["images"]), {}))
+        return self.store.stage("judgements", key, lambda: (self.panel.look(images.tensors("images")["images"]), {}))
 
     def reference(self, concept: str) -> torch.Tensor:
         """Features of real pictures of a concept, float32 (R, D)."""
@@ -115,12 +120,13 @@ class Stages:
             "code": [self._code[cell.method], digest.of_source(harness)],
         }
 
-    def images_key(self, weights: Entry) -> dict[str, Any]:
-        """What determines the evaluation images: the weights, not who made them."""
+    def images_key(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
+        """What determines images: the weights, not who made them."""
         return {
             "backbone": self.content,
-            "weights": weights.content,
-            "shots": self.shots,
+            "weights": weights.content if weights else "",
+            "shots": self.shots if wanted is None else wanted,
+            "kept": ["images", "latents"],
             "seed": self.plan.protocol.evaluation_seed,
             "sampler": forget_set.sampling_key(self.plan.protocol),
             "dtype": self.dtype,

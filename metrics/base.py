@@ -43,21 +43,46 @@ class Evidence:
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raise MissingEvidence unless every one of `concepts` has exactly `images_per_concept` judged images."""
-        if len(self.asked) != len(self.judged):
-            raise MissingEvidence(f"{len(self.asked)} images were asked for, {len(self.judged)} were judged")
-        if not concepts:
-            raise MissingEvidence("there is no concept to measure on")
-        counts = Counter(self.asked)
-        wrong = {c: counts[c] for c in concepts if counts[c] != self.images_per_concept}
-        if wrong:
-            raise MissingEvidence(f"{self.images_per_concept} images of each concept are due; there are {wrong}")
+        require_counts(self.asked, self.judged, concepts, self.images_per_concept)
+
+    def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str]) -> Score:
+        """Mean of `values`, one for each image, over the images of `concepts`. Raises MissingEvidence."""
+        self.require(concepts)
+        if len(values) != len(self.asked):
+            raise MissingEvidence(f"{len(self.asked)} images were asked for, {len(values)} were measured")
+        wanted = set(concepts)
+        kept = [float(value) for concept, value in zip(self.asked, values, strict=True) if concept in wanted]
+        return Score(sum(kept) / len(kept), len(kept))
 
     def accuracy(self, concepts: Sequence[str]) -> Score:
         """Share of the images of `concepts` that are judged as the concept asked for. Raises MissingEvidence."""
         self.require(concepts)
+        return self.mean([a == j for a, j in zip(self.asked, self.judged, strict=True)], concepts)
+
+    def features_of(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the images of `concepts` and of real pictures of them, double (n, D) and (m, D), pooled.
+
+        Raises MissingEvidence.
+        """
+        self.require(concepts)
+        missing = [c for c in concepts if c not in self.reference]
+        if missing or len(self.features) != len(self.asked):
+            raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(self.features)} images")
         wanted = set(concepts)
-        right = [a == j for a, j in zip(self.asked, self.judged, strict=True) if a in wanted]
-        return Score(sum(right) / len(right), len(right))
+        drawn = self.features[[a in wanted for a in self.asked]].double()
+        return drawn, torch.cat([self.reference[c] for c in sorted(wanted)]).double()
+
+
+def require_counts(asked: Sequence[str], seen: Sequence[object], concepts: Sequence[str], each: int) -> None:
+    """Raise MissingEvidence unless each of `concepts` was asked for `each` times, and all that was asked was seen."""
+    if len(asked) != len(seen):
+        raise MissingEvidence(f"{len(asked)} images were asked for, {len(seen)} were judged")
+    if not concepts:
+        raise MissingEvidence("there is no concept to measure on")
+    counts = Counter(asked)
+    wrong = {c: counts[c] for c in concepts if counts[c] != each}
+    if wrong:
+        raise MissingEvidence(f"{each} images of each concept are due; there are {wrong}")
 
 
 @dataclass(frozen=True)
@@ -75,12 +100,18 @@ class Metric:
     Args:
         name: column name.
         about: formula in one line.
-        unit: "%" (`compute` returns a fraction, boards show a hundredfold) or "" for a plain number.
+        unit: "%" (`compute` returns a fraction, boards show a hundredfold), another unit, or "" for a plain number.
         higher_is_better: direction.
         low, high: range of `compute`.
         source: where the metric comes from.
-        compute: evidence -> score; raises MissingEvidence rather than measure on less.
+        compute: evidence -> score; raises MissingEvidence rather than measure on less. None where the task asks for
+            nothing that the metric could measure: that must follow from the task alone, never from the model.
         retention: whether boards also show how far it dropped from the pretrained model's value on the same noise.
+        distribution: whether it compares sets of images: its bias depends on N, so N must be the same in every cell.
+        each: evidence -> one value for each image, for metrics that are their mean; then concepts have the figure too.
+        needs: optional parts of Evidence that cost time to get, by field name; others are always there.
+        headline: whether the table in the terminal shows it; files have every metric.
+        digits: decimals in that table.
     """
 
     name: str
@@ -90,5 +121,15 @@ class Metric:
     low: float
     high: float
     source: str
-    compute: Callable[[Evidence], Score]
+    compute: Callable[[Evidence], Score | None]
     retention: bool = False
+    distribution: bool = False
+    each: Callable[[Evidence], Sequence[float] | torch.Tensor] | None = None
+    needs: tuple[str, ...] = ()
+    headline: bool = False
+    digits: int = 1
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.higher_is_better else "↓"

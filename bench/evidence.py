@@ -1,0 +1,46 @@
+"""What metrics may look at, gathered from a cell's stages: what is optional only if a metric needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from bench.stages import Stages
+from bench.store import Entry
+from bench.suites import Task
+from metrics import Evidence
+
+
+def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
+    """The evidence of `task` under `weights`, with those optional fields of Evidence that are in `needs`.
+
+    Raises ValueError for a need that is no optional field.
+    """
+    unknown = set(needs) - set(OPTIONAL)
+    if unknown:
+        raise ValueError(f"metrics need {sorted(unknown)}, which is no optional evidence; known: {sorted(OPTIONAL)}")
+    extra = {name: OPTIONAL[name](stages, task, weights) for name in OPTIONAL if name in needs}
+    return _look(stages, task, weights, **extra)
+
+
+def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
+    """What the panel saw in the evaluation images, cut down to the task's concepts."""
+    images = stages.images(weights)
+    seen = stages.judgements(images).tensors()
+    keep = [i for i, shot in enumerate(stages.shots) if shot.concept in task.concepts]
+    asked = tuple(stages.shots[i].concept for i in keep)
+    return Evidence(
+        forget=task.forget,
+        in_domain=task.in_domain,
+        out_of_domain=task.out_of_domain,
+        asked=asked,
+        judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
+        images_per_concept=stages.plan.protocol.images_per_concept,
+        features=seen["features"][keep],
+        reference={c: stages.reference(c) for c in task.concepts},
+        extractor=stages.panel.extractor_name,
+        **extra,
+    )
+
+
+OPTIONAL: dict[str, Any] = {}  # field of Evidence -> (stages, task, weights) -> its value

@@ -1,0 +1,44 @@
+"""Evidence made by hand for tests of metrics: four concepts, one of them forgotten."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from metrics import Evidence
+
+ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
+ALL = ("a", "b", "c", "d")
+PER_IMAGE = ("features",)  # tensors with one row for each image
+
+
+def evidence(judged: dict[str, str]) -> Evidence:
+    """Evidence from "concept -> what was seen in each of its images, one letter each"; nothing optional."""
+    asked = "".join(concept * len(seen) for concept, seen in judged.items())
+    return Evidence(
+        **ROLES, asked=tuple(asked), judged=tuple("".join(judged.values())), images_per_concept=len(judged["a"])
+    )
+
+
+def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
+    """Evidence that every metric can be computed from, the rest of it random."""
+    base, generator = evidence(judged), torch.Generator().manual_seed(seed)
+    n = len(base.asked)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return dataclasses.replace(base, features=noise(n, 3), reference={c: noise(8, 3) for c in ALL}, extractor="x")
+
+
+def take(given: Evidence, order: Sequence[int]) -> Evidence:
+    """The same evidence of the images at `order`, in that order."""
+    order = list(order)
+    return dataclasses.replace(
+        given,
+        asked=tuple(given.asked[i] for i in order),
+        judged=tuple(given.judged[i] for i in order),
+        **{name: getattr(given, name)[order] for name in PER_IMAGE},
+    )
