@@ -5,7 +5,13 @@ from metrics.base import Evidence, Metric, Score
 
 METRICS: Registry[Metric] = Registry(
     "metric",
-    {"ua": "metrics.ua:UA", "nra": "metrics.nra:NRA", "ora": "metrics.ora:ORA", "fid": "metrics.fid:FID"},
+    {
+        "ua": "metrics.ua:UA",
+        "nra": "metrics.nra:NRA",
+        "ora": "metrics.ora:ORA",
+        "fid": "metrics.fid:FID",
+        "kid": "metrics.kid:KID",
+    },
     group="lethe.metrics",
 )
 

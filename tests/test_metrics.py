@@ -11,7 +11,13 @@ from metrics import METRICS, Evidence
 from metrics.base import MissingEvidence, Score
 
 NAMES = METRICS.names()
-CONCERNS = {"ua": "a", "nra": "bc", "ora": "d", "fid": "bcd"}  # the concepts whose images a metric looks at
+CONCERNS = {
+    "ua": "a",
+    "nra": "bc",
+    "ora": "d",
+    "fid": "bcd",
+    "kid": "bcd",
+}  # the concepts whose images a metric looks at
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
 sights = st.fixed_dictionaries(
