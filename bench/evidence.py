@@ -37,6 +37,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
         images_per_concept=stages.plan.protocol.images_per_concept,
         features=seen["features"][keep],
+        alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c) for c in task.concepts},
         extractor=stages.panel.extractor_name,
         **extra,

@@ -76,7 +76,7 @@ class Executor:
                     "closeness": max(self.plan.world.closeness(concept, target) for target in cell.task.forget),
                     "accuracy": accuracy.value,
                     "n": accuracy.n,
-                    **{name: seen.mean(values, [concept]).value for name, values in each.items()},
+                    **{n: None if v is None else seen.mean(v, [concept]).value for n, v in each.items()},
                 }
             )
         return {

@@ -12,7 +12,7 @@ from bench.backbone import compute_dtype
 from bench.panel import Panel
 from bench.plan import Plan
 
-PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "open_clip_torch", "numpy")
 
 
 def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> dict[str, Any]:

@@ -38,6 +38,10 @@ def scaled(metric: Metric, value: float) -> float:
     return value * 100 if metric.unit == "%" else value
 
 
+def _blank_or(metric: Metric, value: float | None) -> float | None:
+    return None if value is None else scaled(metric, value)
+
+
 def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
     """One row per cell, with the figures of `metrics`. Raises ValueError if a cell occurs twice."""
     rows = []
@@ -75,7 +79,7 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
             **{name: result[name] for name in head},
             **row,
             "accuracy": row["accuracy"] * 100,
-            **{metric.name: scaled(metric, row[metric.name]) for metric in each},
+            **{metric.name: _blank_or(metric, row[metric.name]) for metric in each},
         }
         for result in results
         for row in result.get("concepts", ())

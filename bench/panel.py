@@ -8,7 +8,7 @@ import torch
 from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
 from bench import digest
-from bench.worlds import World
+from bench.worlds import Clip, World
 
 BATCH = 128  # pictures at a time; memory only
 
@@ -27,18 +27,21 @@ class Panel:
         layer = resolve_feature_layer_for_metric("fid", feature_extractor=self.extractor_name)
         cuda = device.type == "cuda"
         self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False)
+        self.clip = world.clip(device) if world.clip else None
         self.digest = digest.of_json(
             {
                 "judges": {n: [digest.of_tensors(j.module.state_dict()), j.labels] for n, j in self.judges.items()},
+                "clip": digest.of_tensors(self.clip.model.state_dict()) if self.clip else "",
                 "extractor": [self.extractor_name, digest.of_tensors(self.extractor.state_dict())],
             }
         )
 
     @torch.inference_mode()
-    def look(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Judge uint8 images (N, 3, H, W).
+    def look(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Judge uint8 images (N, 3, H, W) and the prompts that asked for them.
 
-        Returns "judged.NAME", the label index each judge gives, int64 (N,), and "features", float32 (N, D).
+        Returns "judged.NAME", the label index each judge gives, int64 (N,), "features", float32 (N, D), and "clip",
+        the cosine of image and prompt, float32 (N,), if the world has a CLIP model.
         """
         seen: dict[str, list[torch.Tensor]] = {f"judged.{name}": [] for name in self.judges}
         features = []
@@ -47,7 +50,21 @@ class Panel:
             for name, judge in self.judges.items():
                 seen[f"judged.{name}"].append(judge.module(batch.float() / 255).argmax(1).cpu())
             features.append(self.features(batch))
-        return {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
+        found = {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
+        return {**found, "clip": self.alignment(self.clip, images, prompts)} if self.clip else found
+
+    @torch.inference_mode()
+    def alignment(self, clip: Clip, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Cosine of each of uint8 images (N, 3, H, W) and its prompt: float32 (N,), on the CPU."""
+        known = list(dict.fromkeys(prompts))
+        texts = clip.model.encode_text(clip.tokenizer(known).to(self.device), normalize=True)
+        place = {prompt: i for i, prompt in enumerate(known)}
+        mine = texts[[place[prompt] for prompt in prompts]]
+        found = []
+        for batch, text in zip(images.split(BATCH), mine.split(BATCH), strict=True):
+            image = clip.model.encode_image(clip.normalise(batch.to(self.device).float() / 255), normalize=True)
+            found.append((image * text).sum(1).float().cpu())
+        return torch.cat(found)
 
     @torch.inference_mode()
     def features(self, images: torch.Tensor) -> torch.Tensor:

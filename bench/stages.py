@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, harness, sampler
+from bench import backbone, digest, forget_set, harness, panel, sampler
 from bench.harness import Harness
-from bench.panel import Panel
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
@@ -34,7 +33,7 @@ class Stages:
         self.device = backbone.default_device()
         self.dtype = str(backbone.compute_dtype(self.device, plan.protocol.precision))
         self.content = digest.of_folder(plan.folder)
-        self.panel = Panel(plan.world, plan.concepts, self.device)
+        self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.shots: tuple[Shot, ...] = tuple(
             shot
             for concept in plan.concepts
@@ -81,10 +80,18 @@ class Stages:
 
         return self.store.stage("images", self.images_key(weights, wanted), compute)
 
-    def judgements(self, images: Entry) -> Entry:
-        """What the panel saw in the images."""
-        key = {"images": images.content, "panel": self.panel.digest}
-        return self.store.stage("judgements", key, lambda: (self.panel.look(images.tensors("images")["images"]), {}))
+    def judgements(self, images: Entry, wanted: Sequence[Shot] | None = None) -> Entry:
+        """What the panel saw in the images of the shots `wanted` (all evaluation shots)."""
+        prompts = [shot.prompt for shot in (self.shots if wanted is None else wanted)]
+        key = {
+            "images": images.content,
+            "prompts": prompts,
+            "panel": self.panel.digest,
+            "code": digest.of_source(panel),
+        }
+        return self.store.stage(
+            "judgements", key, lambda: (self.panel.look(images.tensors("images")["images"], prompts), {})
+        )
 
     def reference(self, concept: str) -> torch.Tensor:
         """Features of real pictures of a concept, float32 (R, D)."""

@@ -11,6 +11,7 @@ METRICS: Registry[Metric] = Registry(
         "ora": "metrics.ora:ORA",
         "fid": "metrics.fid:FID",
         "kid": "metrics.kid:KID",
+        "clip": "metrics.clip:CLIP",
     },
     group="lethe.metrics",
 )

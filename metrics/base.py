@@ -24,6 +24,7 @@ class Evidence:
         images_per_concept: images that every concept must have.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
         reference: concept -> features of real pictures of it, float (R, D); R is the same for all.
+        alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
     """
 
     forget: tuple[str, ...]
@@ -35,6 +36,7 @@ class Evidence:
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
     extractor: str = ""
+    alignment: torch.Tensor | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:
@@ -108,7 +110,8 @@ class Metric:
             nothing that the metric could measure: that must follow from the task alone, never from the model.
         retention: whether boards also show how far it dropped from the pretrained model's value on the same noise.
         distribution: whether it compares sets of images: its bias depends on N, so N must be the same in every cell.
-        each: evidence -> one value for each image, for metrics that are their mean; then concepts have the figure too.
+        each: evidence -> one value for each image, for metrics that are their mean: concepts then have the figure too.
+            None where `compute` gives none.
         needs: optional parts of Evidence that cost time to get, by field name; others are always there.
         headline: whether the table in the terminal shows it; files have every metric.
         digits: decimals in that table.
@@ -124,7 +127,7 @@ class Metric:
     compute: Callable[[Evidence], Score | None]
     retention: bool = False
     distribution: bool = False
-    each: Callable[[Evidence], Sequence[float] | torch.Tensor] | None = None
+    each: Callable[[Evidence], Sequence[float] | torch.Tensor | None] | None = None
     needs: tuple[str, ...] = ()
     headline: bool = False
     digits: int = 1

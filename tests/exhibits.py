@@ -11,7 +11,7 @@ from metrics import Evidence
 
 ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
 ALL = ("a", "b", "c", "d")
-PER_IMAGE = ("features",)  # tensors with one row for each image
+PER_IMAGE = ("features", "alignment")  # tensors with one row for each image
 
 
 def evidence(judged: dict[str, str]) -> Evidence:
@@ -30,7 +30,9 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    return dataclasses.replace(base, features=noise(n, 3), reference={c: noise(8, 3) for c in ALL}, extractor="x")
+    return dataclasses.replace(
+        base, features=noise(n, 3), alignment=noise(n).tanh(), reference={c: noise(8, 3) for c in ALL}, extractor="x"
+    )
 
 
 def take(given: Evidence, order: Sequence[int]) -> Evidence:

@@ -216,7 +216,7 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stages, "Panel", refuse)
+    monkeypatch.setattr(stages.panel, "Panel", refuse)
     assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
 

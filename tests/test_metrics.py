@@ -11,13 +11,14 @@ from metrics import METRICS, Evidence
 from metrics.base import MissingEvidence, Score
 
 NAMES = METRICS.names()
-CONCERNS = {
+CONCERNS = {  # the concepts whose images a metric looks at
     "ua": "a",
     "nra": "bc",
     "ora": "d",
     "fid": "bcd",
     "kid": "bcd",
-}  # the concepts whose images a metric looks at
+    "clip": "bcd",
+}
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
 sights = st.fixed_dictionaries(

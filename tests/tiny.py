@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -14,7 +15,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.config import Protocol
-from bench.worlds.base import Judge, Split, World
+from bench.worlds.base import Clip, Judge, Split, World
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.renderer import render
 from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
@@ -116,7 +117,21 @@ def judge(name: str, device: torch.device) -> Judge:
     return Judge(LABELS, torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device))
 
 
+def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
+    """An open_clip model of random weights."""
+    torch.manual_seed(2)
+    vision = {"image_size": 64, "layers": 1, "width": 16, "head_width": 8, "patch_size": 32}
+    text = {"context_length": 20, "vocab_size": len(words), "width": 16, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(8, vision, text).eval().requires_grad_(False).to(device)
+
+    def tokenize(captions: list[str]) -> torch.Tensor:
+        return words(captions, padding="max_length", max_length=20, return_tensors="pt").input_ids
+
+    return Clip(model, tokenize, lambda pictures: pictures * 2 - 1)
+
+
 def world(pipeline: Path) -> World:
+    words = CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
     return World(
         name="tiny",
         about="for tests",
@@ -137,5 +152,6 @@ def world(pipeline: Path) -> World:
         judge_of=lambda concept: "species",
         closeness=lambda a, b: 1 - attribute_distance(find(a), find(b)),
         feature_extractor=feature_extractor,
+        clip=lambda device: clip(words, device),
         presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
     )

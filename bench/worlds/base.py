@@ -31,6 +31,21 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A contrastive model of pictures and captions, as open_clip builds them.
+
+    Args:
+        model: has encode_image and encode_text, both with `normalize`; in eval mode.
+        tokenizer: captions -> token ids, int64 (B, tokens).
+        normalise: float pictures in [0, 1], (B, 3, H, W) -> what encode_image takes.
+    """
+
+    model: Any  # a Module whose type would hide its two methods
+    tokenizer: Callable[[list[str]], torch.Tensor]
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
 class World:
     """A set of concepts with the means to ask for them and to recognise them.
 
@@ -51,6 +66,7 @@ class World:
         judge_of: concept -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts are to the text encoder, at most 1.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
+        clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
     """
 
     name: str
@@ -65,6 +81,7 @@ class World:
     judge_of: Callable[[str], str]
     closeness: Callable[[str, str], float]
     feature_extractor: Callable[[], str]
+    clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.config import Protocol
-from bench.worlds.base import Judge, Split, World, WorldUnavailable
+from bench.worlds.base import Clip, Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
@@ -47,6 +47,17 @@ def judge(name: str, device: torch.device) -> Judge:
     except weights.WeightsError as error:
         raise WorldUnavailable(str(error)) from error
     return Judge(module.labels, module)
+
+
+def clip(device: torch.device) -> Clip:
+    """The committed open_clip model."""
+    from bench.worlds.pocket import clip as contrastive  # open_clip takes seconds to import
+
+    try:
+        model, tokenizer = contrastive.load_clip(device)
+    except weights.WeightsError as error:
+        raise WorldUnavailable(str(error)) from error
+    return Clip(model, tokenizer, contrastive.normalise)
 
 
 def judge_of(concept: str) -> str:
@@ -99,4 +110,5 @@ POCKET = World(
     judge_of=judge_of,
     closeness=closeness,
     feature_extractor=feature_extractor,
+    clip=clip,
 )
