@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from bench.stages import Stages
@@ -37,6 +37,8 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
         images_per_concept=stages.plan.protocol.images_per_concept,
         features=seen["features"][keep],
+        penultimate=stages.panel.penultimate(asked, seen, keep),
+        latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c) for c in task.concepts},
         extractor=stages.panel.extractor_name,
@@ -44,4 +46,9 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
     )
 
 
-OPTIONAL: dict[str, Any] = {}  # field of Evidence -> (stages, task, weights) -> its value
+def _pretrained(stages: Stages, task: Task, weights: Entry) -> Evidence:
+    return _look(stages, task, None)
+
+
+# field of Evidence -> (stages, task, weights) -> its value
+OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {"pretrained": _pretrained}

@@ -8,9 +8,10 @@ import torch
 from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
 from bench import digest
-from bench.worlds import Clip, World
+from bench.worlds import Clip, Judge, World
 
 BATCH = 128  # pictures at a time; memory only
+LOOKS = ("judged", "penultimate")  # what is kept of each judge
 
 
 class Panel:
@@ -40,15 +41,18 @@ class Panel:
     def look(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Judge uint8 images (N, 3, H, W) and the prompts that asked for them.
 
-        Returns "judged.NAME", the label index each judge gives, int64 (N,), "features", float32 (N, D), and "clip",
-        the cosine of image and prompt, float32 (N,), if the world has a CLIP model.
+        Returns "judged.NAME", the label index each judge gives, int64 (N,), "penultimate.NAME", what its last layer
+        was given, float32 (N, D'), "features", float32 (N, D), and "clip", the cosine of image and prompt, float32
+        (N,), if the world has a CLIP model.
         """
-        seen: dict[str, list[torch.Tensor]] = {f"judged.{name}": [] for name in self.judges}
+        seen: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in LOOKS for name in self.judges}
         features = []
         for batch in images.split(BATCH):
             batch = batch.to(self.device)
             for name, judge in self.judges.items():
-                seen[f"judged.{name}"].append(judge.module(batch.float() / 255).argmax(1).cpu())
+                logits, penultimate = classify(judge, batch)
+                seen[f"judged.{name}"].append(logits.argmax(1).cpu())
+                seen[f"penultimate.{name}"].append(penultimate.float().cpu())
             features.append(self.features(batch))
         found = {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
         return {**found, "clip": self.alignment(self.clip, images, prompts)} if self.clip else found
@@ -75,3 +79,24 @@ class Panel:
         """What the judge that knows `concept` called the image at `index` of what `look` saw."""
         name = self.world.judge_of(concept)
         return self.judges[name].labels[int(seen[f"judged.{name}"][index])]
+
+    def penultimate(
+        self, concepts: Sequence[str], seen: Mapping[str, torch.Tensor], kept: Sequence[int]
+    ) -> torch.Tensor:
+        """Features of the images at `kept` by the judges that know their `concepts`: float32 (len(kept), D).
+
+        Where judges differ in width, zeros fill up the shorter rows: no distance or cosine changes by them.
+        """
+        rows = [seen[f"penultimate.{self.world.judge_of(c)}"][i] for c, i in zip(concepts, kept, strict=True)]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of uint8 images (B, 3, H, W), and what the judge's last layer was given, (B, D), in one pass."""
+    given: list[torch.Tensor] = []
+    handle = judge.head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    try:
+        logits = judge.module(images.float() / 255)
+    finally:
+        handle.remove()
+    return logits, given[0]

@@ -12,6 +12,8 @@ METRICS: Registry[Metric] = Registry(
         "fid": "metrics.fid:FID",
         "kid": "metrics.kid:KID",
         "clip": "metrics.clip:CLIP",
+        "drift": "metrics.drift:DRIFT",
+        "drift_latent": "metrics.drift:DRIFT_LATENT",
     },
     group="lethe.metrics",
 )

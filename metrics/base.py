@@ -24,7 +24,11 @@ class Evidence:
         images_per_concept: images that every concept must have.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
         reference: concept -> features of real pictures of it, float (R, D); R is the same for all.
+        penultimate: of each image, float (N, D): what the judge that knows its concept feeds to its last layer; zeros
+            behind it where another judge's is longer.
+        latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
         alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
+        pretrained: optional: the same of the untouched model, on the same noise, image by image.
     """
 
     forget: tuple[str, ...]
@@ -36,7 +40,10 @@ class Evidence:
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
     extractor: str = ""
+    penultimate: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
     alignment: torch.Tensor | None = None
+    pretrained: Evidence | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:

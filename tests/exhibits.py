@@ -11,7 +11,7 @@ from metrics import Evidence
 
 ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
 ALL = ("a", "b", "c", "d")
-PER_IMAGE = ("features", "alignment")  # tensors with one row for each image
+PER_IMAGE = ("features", "penultimate", "latents", "alignment")  # tensors with one row for each image
 
 
 def evidence(judged: dict[str, str]) -> Evidence:
@@ -30,9 +30,17 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    return dataclasses.replace(
-        base, features=noise(n, 3), alignment=noise(n).tanh(), reference={c: noise(8, 3) for c in ALL}, extractor="x"
-    )
+    def look() -> dict[str, torch.Tensor]:
+        return {
+            "features": noise(n, 3),
+            "penultimate": noise(n, 5),
+            "latents": noise(n, 4, 2, 2),
+            "alignment": noise(n).tanh(),
+        }
+
+    reference = {c: noise(8, 3) for c in ALL}
+    pretrained = dataclasses.replace(base, **look())
+    return dataclasses.replace(base, **look(), reference=reference, extractor="x", pretrained=pretrained)
 
 
 def take(given: Evidence, order: Sequence[int]) -> Evidence:
@@ -43,4 +51,5 @@ def take(given: Evidence, order: Sequence[int]) -> Evidence:
         asked=tuple(given.asked[i] for i in order),
         judged=tuple(given.judged[i] for i in order),
         **{name: getattr(given, name)[order] for name in PER_IMAGE},
+        pretrained=take(given.pretrained, order) if given.pretrained else None,
     )

@@ -18,6 +18,8 @@ CONCERNS = {  # the concepts whose images a metric looks at
     "fid": "bcd",
     "kid": "bcd",
     "clip": "bcd",
+    "drift": "bcd",
+    "drift_latent": "bcd",
 }
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 

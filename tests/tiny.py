@@ -114,7 +114,8 @@ def judge(name: str, device: torch.device) -> Judge:
     """A linear look at a thumbnail, of random weights."""
     torch.manual_seed(1)
     head = torch.nn.Linear(3 * 8 * 8, len(LABELS))
-    return Judge(LABELS, torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device))
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device)
+    return Judge(LABELS, module, head)
 
 
 def clip(words: CLIPTokenizer, device: torch.device) -> Clip:

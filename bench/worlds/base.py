@@ -24,10 +24,12 @@ class Judge:
     Args:
         labels: the concept each logit stands for.
         module: float pictures in [0, 1], (B, 3, H, W) -> logits (B, len(labels)); in eval mode.
+        head: the last layer of `module`: what it is given, (B, D), are a picture's features.
     """
 
     labels: tuple[str, ...]
     module: torch.nn.Module
+    head: torch.nn.Module
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def judge(name: str, device: torch.device) -> Judge:
         module = judges.load_judge(name, device=device)
     except weights.WeightsError as error:
         raise WorldUnavailable(str(error)) from error
-    return Judge(module.labels, module)
+    return Judge(module.labels, module, module.net.get_classifier())
 
 
 def clip(device: torch.device) -> Clip:
