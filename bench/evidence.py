@@ -28,6 +28,8 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
     images = stages.images(weights)
     seen = stages.judgements(images).tensors()
     keep = [i for i, shot in enumerate(stages.shots) if shot.concept in task.concepts]
+    domains = {concept: stages.plan.world.members(concept) for concept in task.forget}
+    known = dict.fromkeys([*task.concepts, *(member for members in domains.values() for member in members)])
     asked = tuple(stages.shots[i].concept for i in keep)
     return Evidence(
         forget=task.forget,
@@ -40,7 +42,9 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         penultimate=stages.panel.penultimate(asked, seen, keep),
         latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
-        reference={c: stages.reference(c) for c in task.concepts},
+        reference={c: stages.reference(c) for c in known},
+        domains=domains,
+        labels=stages.panel.labels(task.forget),
         extractor=stages.panel.extractor_name,
         **extra,
     )

@@ -75,6 +75,10 @@ class Panel:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
+    def labels(self, concepts: Sequence[str]) -> frozenset[str]:
+        """What the judges that know `concepts` can answer."""
+        return frozenset(label for c in concepts for label in self.judges[self.world.judge_of(c)].labels)
+
     def label(self, concept: str, seen: Mapping[str, torch.Tensor], index: int) -> str:
         """What the judge that knows `concept` called the image at `index` of what `look` saw."""
         name = self.world.judge_of(concept)

@@ -14,6 +14,8 @@ METRICS: Registry[Metric] = Registry(
         "clip": "metrics.clip:CLIP",
         "drift": "metrics.drift:DRIFT",
         "drift_latent": "metrics.drift:DRIFT_LATENT",
+        "plausible": "metrics.plausible:PLAUSIBLE",
+        "plausible_domain": "metrics.plausible:PLAUSIBLE_DOMAIN",
     },
     group="lethe.metrics",
 )

@@ -23,7 +23,10 @@ class Evidence:
         judged: concept that the world's classifier saw in each.
         images_per_concept: images that every concept must have.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
-        reference: concept -> features of real pictures of it, float (R, D); R is the same for all.
+        reference: concept -> features of real pictures of it, float (R, D); R is the same for all. Of the task's
+            concepts, and of all in the domains of the forgotten ones.
+        domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
+        labels: what the judges of the forgotten concepts can answer.
         penultimate: of each image, float (N, D): what the judge that knows its concept feeds to its last layer; zeros
             behind it where another judge's is longer.
         latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
@@ -40,6 +43,8 @@ class Evidence:
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
     extractor: str = ""
+    domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
     penultimate: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
     alignment: torch.Tensor | None = None

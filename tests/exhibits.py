@@ -40,7 +40,16 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
 
     reference = {c: noise(8, 3) for c in ALL}
     pretrained = dataclasses.replace(base, **look())
-    return dataclasses.replace(base, **look(), reference=reference, extractor="x", pretrained=pretrained)
+    return dataclasses.replace(
+        base,
+        **look(),
+        reference=reference,
+        domains={"a": ("a", "b", "c")},
+        labels=frozenset(ALL),
+       
+        extractor="x",
+        pretrained=pretrained,
+    )
 
 
 def take(given: Evidence, order: Sequence[int]) -> Evidence:

@@ -20,6 +20,8 @@ CONCERNS = {  # the concepts whose images a metric looks at
     "clip": "bcd",
     "drift": "bcd",
     "drift_latent": "bcd",
+    "plausible": "a",
+    "plausible_domain": "a",
 }
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 

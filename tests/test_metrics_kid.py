@@ -28,7 +28,7 @@ def test_by_hand() -> None:
 
 def test_it_is_the_unbiased_discrepancy_of_all_drawn_images() -> None:
     """Where real pictures are many, each subset holds every drawn image, and the mean nears the full estimate."""
-    base = whole({c: c * 4 for c in ALL}, seed=1)
+    base = whole({c: c * 4 for c in ALL}, seed=2)
     drawn = base.features[4:].double().numpy()
     real = np.concatenate([base.reference[c] for c in "bcd"]).astype(float)
 
@@ -39,8 +39,8 @@ def test_it_is_the_unbiased_discrepancy_of_all_drawn_images() -> None:
         return float((k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)))
 
     full = apart(kernel(drawn, drawn)) + apart(kernel(real, real)) - 2 * kernel(drawn, real).mean()
-    assert value(base) == pytest.approx(full, abs=0.3)  # 100 halves of 24 real pictures
-    assert abs(full) > 0.4
+    assert value(base) == pytest.approx(full, abs=0.06)  # 100 halves of 24 real pictures
+    assert abs(full) > 0.2
 
 
 def test_worse_pictures_score_worse() -> None:

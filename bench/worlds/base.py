@@ -91,6 +91,10 @@ class World:
         """Every concept, domain by domain."""
         return tuple(concept for concepts in self.domains.values() for concept in concepts)
 
+    def members(self, concept: str) -> tuple[str, ...]:
+        """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""
+        return self.styles if concept in self.styles else self.domains[self.domain_of(concept)]
+
     def domain_of(self, concept: str) -> str:
         """The domain `concept` belongs to. Raises ValueError if there is none."""
         for domain, concepts in self.domains.items():
