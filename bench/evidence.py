@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.stages import Stages
 from bench.store import Entry
-from bench.suites import Task
+from bench.suites import Task, nearest_neighbour
+from bench.worlds import World
 from metrics import Evidence
 
 
@@ -44,6 +45,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c) for c in known},
         domains=domains,
+        nearest=nearest(stages.plan.world, task),
         labels=stages.panel.labels(task.forget),
         extractor=stages.panel.extractor_name,
         **extra,
@@ -52,6 +54,13 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
 
 def _pretrained(stages: Stages, task: Task, weights: Entry) -> Evidence:
     return _look(stages, task, None)
+
+
+def nearest(world: World, task: Task) -> tuple[str, ...]:
+    """The neighbour that is closest to each forgotten concept, of those that the task keeps."""
+    if not task.in_domain:
+        return ()
+    return tuple(dict.fromkeys(nearest_neighbour(world, target, task.in_domain)[0] for target in task.forget))
 
 
 # field of Evidence -> (stages, task, weights) -> its value

@@ -9,6 +9,7 @@ METRICS: Registry[Metric] = Registry(
         "ua": "metrics.ua:UA",
         "nra": "metrics.nra:NRA",
         "ora": "metrics.ora:ORA",
+        "twin": "metrics.twin:TWIN",
         "fid": "metrics.fid:FID",
         "kid": "metrics.kid:KID",
         "clip": "metrics.clip:CLIP",

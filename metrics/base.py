@@ -27,6 +27,7 @@ class Evidence:
             concepts, and of all in the domains of the forgotten ones.
         domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
         labels: what the judges of the forgotten concepts can answer.
+        nearest: the in-domain concepts that are closest to a forgotten one.
         penultimate: of each image, float (N, D): what the judge that knows its concept feeds to its last layer; zeros
             behind it where another judge's is longer.
         latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
@@ -45,6 +46,7 @@ class Evidence:
     extractor: str = ""
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()
+    nearest: tuple[str, ...] = ()
     penultimate: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
     alignment: torch.Tensor | None = None

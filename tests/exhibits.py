@@ -46,7 +46,7 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
         reference=reference,
         domains={"a": ("a", "b", "c")},
         labels=frozenset(ALL),
-       
+        nearest=("c",),
         extractor="x",
         pretrained=pretrained,
     )

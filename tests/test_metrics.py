@@ -22,6 +22,7 @@ CONCERNS = {  # the concepts whose images a metric looks at
     "drift_latent": "bcd",
     "plausible": "a",
     "plausible_domain": "a",
+    "twin": "c",
 }
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
@@ -110,7 +111,7 @@ def test_a_missing_image_is_an_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_without_concepts_to_measure_on_is_an_error(name: str) -> None:
-    empty = dataclasses.replace(whole(GOLDEN), forget=(), in_domain=(), out_of_domain=())
+    empty = dataclasses.replace(whole(GOLDEN), forget=(), in_domain=(), out_of_domain=(), nearest=())
     with pytest.raises(MissingEvidence, match="no concept"):
         METRICS.get(name).compute(empty)
 
