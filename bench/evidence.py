@@ -9,7 +9,7 @@ from bench.stages import Stages
 from bench.store import Entry
 from bench.suites import Task, nearest_neighbour
 from bench.worlds import World
-from metrics import Evidence
+from metrics import Evidence, HeadNouns
 
 
 def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
@@ -63,5 +63,19 @@ def nearest(world: World, task: Task) -> tuple[str, ...]:
     return tuple(dict.fromkeys(nearest_neighbour(world, target, task.in_domain)[0] for target in task.forget))
 
 
+def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:
+    wanted = stages.headnoun_shots(task)
+    if not wanted:
+        return HeadNouns()
+    seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
+    asked = tuple(shot.concept for shot in wanted)
+    nouns = {concept: stages.plan.world.headnoun(concept) for concept in task.forget}
+    return HeadNouns(
+        asked=asked,
+        judged=tuple(stages.panel.label(concept, seen, i) for i, concept in enumerate(asked)),
+        named={concept: noun[1] for concept, noun in nouns.items() if noun},
+    )
+
+
 # field of Evidence -> (stages, task, weights) -> its value
-OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {"pretrained": _pretrained}
+OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {"pretrained": _pretrained, "headnoun": _headnoun}

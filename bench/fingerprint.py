@@ -22,6 +22,7 @@ def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> d
         "backbone": backbone,
         "tasks": [digest.plain(task) for task in plan.tasks],
         "prompts": {concept: list(plan.world.prompts("evaluate", concept)) for concept in plan.concepts},
+        "headnouns": {concept: plan.world.headnoun(concept) for task in plan.tasks for concept in task.forget},
         "protocol": digest.plain(plan.protocol),
         "panel": panel.digest,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -14,6 +14,7 @@ from bench.harness import Harness
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
+from bench.suites import Task
 from methods import Method
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
@@ -79,6 +80,12 @@ class Stages:
             return {"images": torch.cat(parts), "latents": latents}, {}
 
         return self.store.stage("images", self.images_key(weights, wanted), compute)
+
+    def headnoun_shots(self, task: Task) -> tuple[Shot, ...]:
+        """Shots of the head nouns of a task's forgotten concepts, as many as of a concept; few tasks have any."""
+        nouns = {concept: self.plan.world.headnoun(concept) for concept in task.forget}
+        count = self.plan.protocol.images_per_concept
+        return tuple(shot for concept, noun in nouns.items() if noun for shot in shots(concept, noun[0], count))
 
     def judgements(self, images: Entry, wanted: Sequence[Shot] | None = None) -> Entry:
         """What the panel saw in the images of the shots `wanted` (all evaluation shots)."""

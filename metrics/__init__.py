@@ -1,7 +1,7 @@
 """Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
 
 from bench.registry import Registry
-from metrics.base import Evidence, Metric, Score
+from metrics.base import Evidence, HeadNouns, Metric, Score
 
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -10,6 +10,7 @@ METRICS: Registry[Metric] = Registry(
         "nra": "metrics.nra:NRA",
         "ora": "metrics.ora:ORA",
         "twin": "metrics.twin:TWIN",
+        "headnoun": "metrics.headnoun:HEADNOUN",
         "fid": "metrics.fid:FID",
         "kid": "metrics.kid:KID",
         "clip": "metrics.clip:CLIP",
@@ -21,4 +22,4 @@ METRICS: Registry[Metric] = Registry(
     group="lethe.metrics",
 )
 
-__all__ = ["METRICS", "Evidence", "Metric", "Score"]
+__all__ = ["METRICS", "Evidence", "HeadNouns", "Metric", "Score"]

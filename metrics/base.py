@@ -14,6 +14,21 @@ class MissingEvidence(ValueError):
 
 
 @dataclass(frozen=True)
+class HeadNouns:
+    """Images prompted with nothing but the head noun of a forgotten concept ("a photo of a retriever").
+
+    Args:
+        asked: the forgotten concept whose head noun each of the M images was asked for.
+        judged: concept that the world's classifier saw in each.
+        named: forgotten concept -> every concept that its head noun names, itself among them.
+    """
+
+    asked: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
+    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The evaluation images of one task under one model, as judged.
 
@@ -33,6 +48,7 @@ class Evidence:
         latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
         alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
         pretrained: optional: the same of the untouched model, on the same noise, image by image.
+        headnoun: optional: what head nouns alone give.
     """
 
     forget: tuple[str, ...]
@@ -51,6 +67,7 @@ class Evidence:
     latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
     alignment: torch.Tensor | None = None
     pretrained: Evidence | None = None
+    headnoun: HeadNouns | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from metrics import Evidence
+from metrics import Evidence, HeadNouns
 
 ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
 ALL = ("a", "b", "c", "d")
@@ -49,16 +49,25 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
         nearest=("c",),
         extractor="x",
         pretrained=pretrained,
+        headnoun=nouns(base),
     )
+
+
+def nouns(given: Evidence) -> HeadNouns:
+    """Head nouns that gave just what the prompts of "a" gave."""
+    rows = [i for i, concept in enumerate(given.asked) if concept == "a"]
+    return HeadNouns(asked=("a",) * len(rows), judged=tuple(given.judged[i] for i in rows), named={"a": ("a", "b")})
 
 
 def take(given: Evidence, order: Sequence[int]) -> Evidence:
     """The same evidence of the images at `order`, in that order."""
     order = list(order)
+    asked, judged = (tuple(row[i] for i in order) for row in (given.asked, given.judged))
     return dataclasses.replace(
         given,
-        asked=tuple(given.asked[i] for i in order),
-        judged=tuple(given.judged[i] for i in order),
+        asked=asked,
+        judged=judged,
         **{name: getattr(given, name)[order] for name in PER_IMAGE},
         pretrained=take(given.pretrained, order) if given.pretrained else None,
+        headnoun=nouns(dataclasses.replace(given, asked=asked, judged=judged)) if given.headnoun else None,
     )

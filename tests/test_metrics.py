@@ -23,7 +23,9 @@ CONCERNS = {  # the concepts whose images a metric looks at
     "plausible": "a",
     "plausible_domain": "a",
     "twin": "c",
+    "headnoun": "a",
 }
+OTHER_IMAGES = ("headnoun",)  # metrics of other images than the evaluation's; here they follow those of "a"
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
 sights = st.fixed_dictionaries(
@@ -105,8 +107,9 @@ def test_a_missing_image_is_an_error(name: str) -> None:
         if complete.asked[lost] in CONCERNS[name]:
             with pytest.raises(MissingEvidence, match="4 images of each concept are due"):
                 METRICS.get(name).compute(broken)
-    with pytest.raises(MissingEvidence, match="16 images were asked for, 15 were judged"):
-        METRICS.get(name).compute(dataclasses.replace(complete, judged=complete.judged[:-1]))
+    if name not in OTHER_IMAGES:
+        with pytest.raises(MissingEvidence, match="16 images were asked for, 15 were judged"):
+            METRICS.get(name).compute(dataclasses.replace(complete, judged=complete.judged[:-1]))
 
 
 @pytest.mark.parametrize("name", NAMES)

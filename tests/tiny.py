@@ -15,7 +15,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.config import Protocol
-from bench.worlds.base import Clip, Judge, Split, World
+from bench.worlds.base import Clip, HeadNoun, Judge, Split, World
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.renderer import render
 from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
@@ -105,6 +105,12 @@ def prompts(split: Split, concept: str) -> tuple[str, ...]:
     return tuple(captions.caption(template, concept) for template in templates)
 
 
+def headnoun(concept: str) -> HeadNoun | None:
+    """Golden and labrador retriever share their noun; the others are taken to share none."""
+    noun, named = "retriever", ("golden retriever", "labrador retriever")
+    return (tuple(captions.fill(t, noun) for t in captions.EVALUATE), named) if concept in named else None
+
+
 def reference(concept: str, count: int) -> torch.Tensor:
     pictures = np.stack([render(concept, seed=i) for i in range(count)])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
@@ -153,6 +159,7 @@ def world(pipeline: Path) -> World:
         judge_of=lambda concept: "species",
         closeness=lambda a, b: 1 - attribute_distance(find(a), find(b)),
         feature_extractor=feature_extractor,
+        headnoun=headnoun,
         clip=lambda device: clip(words, device),
         presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
     )

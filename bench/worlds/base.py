@@ -11,6 +11,7 @@ import torch
 from bench.config import Protocol
 
 Split = Literal["forget", "evaluate"]
+HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, concepts
 
 
 class WorldUnavailable(RuntimeError):
@@ -68,6 +69,8 @@ class World:
         judge_of: concept -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts are to the text encoder, at most 1.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
+        headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts, and
+            every concept that this noun names; None where it names no other.
         clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
     """
 
@@ -83,6 +86,7 @@ class World:
     judge_of: Callable[[str], str]
     closeness: Callable[[str, str], float]
     feature_extractor: Callable[[], str]
+    headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
     clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

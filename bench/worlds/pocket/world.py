@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from bench.config import Protocol
-from bench.worlds.base import Clip, Judge, Split, World, WorldUnavailable
+from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAINS
+from bench.worlds.pocket.species import DOMAINS, SPECIES
 from bench.worlds.pocket.styles import STYLES
 
 PLAIN = "photo"
@@ -30,6 +30,15 @@ def backbone() -> str:
 def prompts(split: Split, concept: str) -> tuple[str, ...]:
     """Captions that ask for a species in the plain style."""
     return tuple(captions.caption(template, concept, PLAIN) for template in TEMPLATES[split])
+
+
+def headnoun(concept: str) -> HeadNoun | None:
+    """Captions with a species' head noun in its place ("a photo of a retriever"), and the species it names."""
+    if concept not in SPECIES:
+        return None
+    noun = SPECIES[concept].noun
+    named = tuple(row.name for row in SPECIES.values() if row.noun == noun)
+    return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
 
 
 def reference(concept: str, count: int) -> torch.Tensor:
@@ -110,5 +119,6 @@ POCKET = World(
     judge_of=judge_of,
     closeness=closeness,
     feature_extractor=feature_extractor,
+    headnoun=headnoun,
     clip=clip,
 )
