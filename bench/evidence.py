@@ -9,7 +9,7 @@ from bench.stages import Stages
 from bench.store import Entry
 from bench.suites import Task, nearest_neighbour
 from bench.worlds import World
-from metrics import Evidence, HeadNouns
+from metrics import Evidence, HeadNouns, Probe
 
 
 def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
@@ -77,5 +77,14 @@ def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:
     )
 
 
+def _probe(stages: Stages, task: Task, weights: Entry) -> Probe:
+    asked = tuple(shot.concept for shot in stages.shots if shot.concept in task.forget)
+    return Probe(asked, **stages.probe(weights, task).tensors())
+
+
 # field of Evidence -> (stages, task, weights) -> its value
-OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {"pretrained": _pretrained, "headnoun": _headnoun}
+OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {
+    "pretrained": _pretrained,
+    "headnoun": _headnoun,
+    "probe": _probe,
+}

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from bench import digest, evidence, fingerprint, panel, sampler
+from bench import digest, evidence, fingerprint, panel, probe, sampler
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
 from bench.suites import Task
@@ -106,7 +106,7 @@ class Executor:
             "fingerprint": self.description,
             "delta": self.stages.delta_key(cell),
             "metrics": self.plan.metrics,
-            "code": digest.of_source(sampler, panel, evidence, metrics_base, *metrics),
+            "code": digest.of_source(sampler, panel, probe, evidence, metrics_base, *metrics),
         }
 
     def _drop(self, cell: Cell) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, harness, panel, sampler
+from bench import backbone, digest, forget_set, harness, panel, probe, sampler
 from bench.harness import Harness
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
@@ -99,6 +99,33 @@ class Stages:
         return self.store.stage(
             "judgements", key, lambda: (self.panel.look(images.tensors("images")["images"], prompts), {})
         )
+
+    def probe(self, weights: Entry, task: Task) -> Entry:
+        """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
+        protocol, batch = self.plan.protocol, self.plan.run.sample_batch
+        images = self.images(weights)
+        kept = [i for i, shot in enumerate(self.shots) if shot.concept in task.forget]
+        wanted = tuple(self.shots[i] for i in kept)
+        key = {
+            "backbone": self.content,
+            "weights": weights.content,
+            "images": images.content,
+            "shots": wanted,
+            "seed": protocol.evaluation_seed,
+            "timesteps": protocol.probe_timesteps,
+            "code": digest.of_source(probe, sampler),
+        }
+
+        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+            self.report("probing", 0, len(wanted))
+            latents = images.tensors("latents")["latents"][kept]
+            with self.backbone.weights(weights.tensors()):
+                found = probe.gaps(
+                    self.backbone, wanted, latents, protocol.evaluation_seed, protocol.probe_timesteps, batch
+                )
+            return found, {}
+
+        return self.store.stage("probes", key, compute)
 
     def reference(self, concept: str) -> torch.Tensor:
         """Features of real pictures of a concept, float32 (R, D)."""

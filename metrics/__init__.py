@@ -1,7 +1,7 @@
 """Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
 
 from bench.registry import Registry
-from metrics.base import Evidence, HeadNouns, Metric, Score
+from metrics.base import Evidence, HeadNouns, Metric, Probe, Score
 
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -18,8 +18,9 @@ METRICS: Registry[Metric] = Registry(
         "drift_latent": "metrics.drift:DRIFT_LATENT",
         "plausible": "metrics.plausible:PLAUSIBLE",
         "plausible_domain": "metrics.plausible:PLAUSIBLE_DOMAIN",
+        "mi": "metrics.mi:MI",
     },
     group="lethe.metrics",
 )
 
-__all__ = ["METRICS", "Evidence", "HeadNouns", "Metric", "Score"]
+__all__ = ["METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score"]

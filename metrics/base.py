@@ -29,6 +29,21 @@ class HeadNouns:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How the model predicts noise for the images of forgotten concepts, with their prompts and without.
+
+    Args:
+        asked: concept that each of the M images was asked to show.
+        gaps: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, float (M, T).
+        logsnr: l, the log-SNR of these levels, float (T,).
+    """
+
+    asked: tuple[str, ...]
+    gaps: torch.Tensor
+    logsnr: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The evaluation images of one task under one model, as judged.
 
@@ -49,6 +64,7 @@ class Evidence:
         alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
         pretrained: optional: the same of the untouched model, on the same noise, image by image.
         headnoun: optional: what head nouns alone give.
+        probe: optional: the model's predictions for the images of forgotten concepts.
     """
 
     forget: tuple[str, ...]
@@ -68,6 +84,7 @@ class Evidence:
     alignment: torch.Tensor | None = None
     pretrained: Evidence | None = None
     headnoun: HeadNouns | None = None
+    probe: Probe | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:

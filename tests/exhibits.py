@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from metrics import Evidence, HeadNouns
+from metrics import Evidence, HeadNouns, Probe
 
 ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
 ALL = ("a", "b", "c", "d")
@@ -50,6 +50,7 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
         extractor="x",
         pretrained=pretrained,
         headnoun=nouns(base),
+        probe=Probe(("a",) * len(judged["a"]), noise(len(judged["a"]), 3).square(), torch.tensor([5.0, 1.0, -3.0])),
     )
 
 
@@ -63,6 +64,8 @@ def take(given: Evidence, order: Sequence[int]) -> Evidence:
     """The same evidence of the images at `order`, in that order."""
     order = list(order)
     asked, judged = (tuple(row[i] for i in order) for row in (given.asked, given.judged))
+    place = {row: i for i, row in enumerate(i for i, concept in enumerate(given.asked) if concept == "a")}
+    probed = [place[i] for i in order if i in place]  # rows of the probe, which has the images of "a" alone
     return dataclasses.replace(
         given,
         asked=asked,
@@ -70,4 +73,5 @@ def take(given: Evidence, order: Sequence[int]) -> Evidence:
         **{name: getattr(given, name)[order] for name in PER_IMAGE},
         pretrained=take(given.pretrained, order) if given.pretrained else None,
         headnoun=nouns(dataclasses.replace(given, asked=asked, judged=judged)) if given.headnoun else None,
+        probe=Probe(("a",) * len(probed), given.probe.gaps[probed], given.probe.logsnr) if given.probe else None,
     )

@@ -24,8 +24,9 @@ CONCERNS = {  # the concepts whose images a metric looks at
     "plausible_domain": "a",
     "twin": "c",
     "headnoun": "a",
+    "mi": "a",
 }
-OTHER_IMAGES = ("headnoun",)  # metrics of other images than the evaluation's; here they follow those of "a"
+OTHER_IMAGES = ("headnoun", "mi")  # metrics of other images than the evaluation's; here they follow those of "a"
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
 sights = st.fixed_dictionaries(
