@@ -22,12 +22,13 @@ from bench.plan import PROTOCOL, Plan, method_names, resolve
 from bench.suites import SUITES
 from bench.worlds import WORLDS, WorldUnavailable
 from methods import METHODS
-from metrics import METRICS
+from metrics import COSTS, METRICS
 
 EXAMPLES = """examples:
   python run_bench.py --methods mimmu salun --suite finegrained
   python run_bench.py --methods mimmu --set mimmu.lr=1e-4 protocol.images_per_concept=20 --seeds 0 1
   python run_bench.py --methods all --suite finegrained --plan
+  python run_bench.py --methods mimmu --metrics ua nra drift
   python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
   python run_bench.py --list methods
 """
@@ -45,7 +46,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
-    p.add_argument("--metrics", nargs="+", metavar="NAME", default=list(defaults.metrics), help="columns; default: all")
+    p.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        default=list(defaults.metrics),
+        help="what to measure; default: all; what it cost is always measured",
+    )
     p.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     p.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
     p.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
@@ -190,7 +197,7 @@ def planned(plan: Plan) -> Table:
 def listing(what: str) -> Table:
     """What there is of a kind: name, one line, and where it comes from."""
     table = Table(title=what)
-    for column in ("name", "about", "source", "fidelity"):
+    for column in ("name", "about", "source", {"methods": "fidelity", "metrics": "unit, better"}.get(what, "")):
         table.add_column(column)
     if what == "methods":
         for name in METHODS.names():
@@ -199,7 +206,9 @@ def listing(what: str) -> Table:
     elif what == "metrics":
         for name in METRICS.names():
             metric = METRICS.get(name)
-            table.add_row(name, metric.about, metric.source, "")
+            table.add_row(name, metric.about, metric.source, f"{metric.unit} {metric.arrow}".strip())
+        for cost in COSTS:
+            table.add_row(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓")
     else:
         registry = SUITES if what == "suites" else WORLDS
         for name in registry.names():

@@ -113,9 +113,12 @@ class Executor:
         if cell.method not in self.plan.run.methods:
             return  # controls are computed again only when asked for by name
         weights = self.stages.store.get("deltas", self.stages.delta_key(cell))
-        if weights is not None and weights.content not in self._forced:
-            self._forced.add(weights.content)
-            self.stages.store.drop("images", self.stages.images_key(weights))
+        for wanted in (None, self.stages.headnoun_shots(cell.task)) if weights else ():
+            key = self.stages.images_key(weights, wanted)
+            place = str(self.stages.store.place("images", key))
+            if place not in self._forced:
+                self._forced.add(place)
+                self.stages.store.drop("images", key)
         self.stages.store.drop("deltas", self.stages.delta_key(cell))
 
 

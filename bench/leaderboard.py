@@ -13,10 +13,9 @@ from rich import box
 from rich.table import Table
 
 from bench.interval import clustered_interval
-from metrics import METRICS, Metric
+from metrics import COSTS, METRICS, Metric
 
 Result = dict[str, Any]
-DATA = ("forget_images", "retain_images", "anchor_prompts")  # of the ledger: how many a method looked at
 
 
 class MixedFingerprints(ValueError):
@@ -51,9 +50,7 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
             score = result["scores"][metric.name] if result["status"] == "ok" else None
             row[metric.name] = scaled(metric, score["value"]) if score else None
             row[f"{metric.name}_n"] = score["n"] if score else None
-        row |= {name: result.get("data", {}).get(name) for name in DATA}
-        for name in ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes", "delta_bytes"):
-            row[name] = result.get("cost", {}).get(name)
+        row |= {cost.name: cost.of(result) if result["status"] == "ok" else None for cost in COSTS}
         row["compensation"] = result.get("compensation")
         row["reason"], row["traceback"] = result.get("reason"), result.get("traceback")
         row["config"] = json.dumps(result["config"], sort_keys=True)
@@ -63,7 +60,8 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
     twice = frame[frame.duplicated(["method", "task", "seed"])]
     if len(twice):
         raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
-    whole = [c for c in map(str, frame) if c in ("steps", *DATA) or c.endswith(("_n", "_bytes", "_forwards"))]
+    counts = [cost.name for cost in COSTS if cost.unit != "s"]
+    whole = [c for c in map(str, frame) if c in counts or c.endswith("_n")]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
@@ -106,9 +104,7 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
         for metric in map(METRICS.get, metrics):
             row |= _columns(metric, [] if bad else own, base)
         row["fid_extractor"] = None if bad else own[0]["extractor"]
-        row["seconds"] = None if bad else sum(r["cost"]["seconds"] for r in own) / len(own)
-        for name in DATA:
-            row[name] = None if bad else sum(r["data"][name] for r in own) / len(own)
+        row |= {cost.name: None if bad else sum(map(cost.of, own)) / len(own) for cost in COSTS}
         row["compensation"] = None if bad else "; ".join(dict.fromkeys(r["compensation"] for r in own))
         row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
@@ -172,7 +168,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     frames = {"": board, "-cells": cells_frame(results, metrics), "-concepts": concepts_frame(results, metrics)}
     for suffix, frame in frames.items():
-        _replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.4f"))
+        _replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.6f"))
     _replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
     return board
 

@@ -2,6 +2,7 @@
 
 from bench.registry import Registry
 from metrics.base import Evidence, HeadNouns, Metric, Probe, Score
+from metrics.cost import COSTS
 
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -23,4 +24,4 @@ METRICS: Registry[Metric] = Registry(
     group="lethe.metrics",
 )
 
-__all__ = ["METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score"]
+__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score"]
