@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Iterator
@@ -64,6 +65,8 @@ class Executor:
         scores: dict[str, dict[str, float | int] | None] = {}
         for metric in metrics:
             score = metric.compute(seen)
+            if score and not math.isfinite(score.value):
+                raise ArithmeticError(f"{metric.name} is {score.value}")
             scores[metric.name] = {"value": score.value, "n": score.n} if score else None
         each = {metric.name: metric.each(seen) for metric in metrics if metric.each}
         concepts = []
