@@ -34,6 +34,10 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     )
     half.save_pretrained(folder)
     save_tokenizer(pipeline.tokenizer, folder / "tokenizer")
+    for file in folder.glob("*/config.json"):  # where the parts lay while they were trained is nobody's business
+        part = json.loads(file.read_text())
+        part.pop("_name_or_path", None)
+        file.write_text(json.dumps(part, indent=2) + "\n")
     # transformers 5 loads the stored precision unless the config names one; the U-Net would meet fp16 states
     file = folder / "text_encoder" / "config.json"
     config: dict[str, Any] = json.loads(file.read_text())
