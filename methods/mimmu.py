@@ -17,7 +17,7 @@ class MimMuConfig(MethodConfig):
     """Settings; `timesteps` is the range, both ends included, that t is drawn from."""
 
     lr: float = 1e-5
-    epochs: int = 30
+    epochs: int | None = 30
     batch_size: int = 8
     parameters: str = "attn2"
     timesteps: tuple[int, int] = (50, 950)
