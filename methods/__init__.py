@@ -8,6 +8,9 @@ METHODS: Registry[type[Method]] = Registry(
     {
         "mimmu": "methods.mimmu:MimMu",
         "salun": "methods.salun:SalUn",
+        "esd-x": "methods.esd:Esd",
+        "esd-u": "methods.esd:EsdU",
+        "sdd": "methods.sdd:Sdd",
         "pretrained": "methods.pretrained:Pretrained",
         "wrecked": "methods.wrecked:Wrecked",
     },
