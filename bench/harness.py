@@ -112,6 +112,7 @@ class Harness:
         prompts: concept -> its forget-split prompts, aligned between concepts.
         seed: of everything random in training.
         on_step: told (steps done, steps in all, loss) after each optimiser step.
+        rest: forgotten concept -> its `prompts` without the concept, in the same order; for methods that ask for them.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Harness:
         prompts: Mapping[str, tuple[str, ...]],
         seed: int,
         on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+        rest: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.unet, self.task, self.device = backbone.unet, task, backbone.device
         self.noise_scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
@@ -135,7 +137,7 @@ class Harness:
         self.averaged: dict[str, torch.Tensor] = {}  # their moving average, while a method with `ema_decay` trains
         self._backbone, self._forget, self._make_retain, self._prompts = backbone, forget, retain, prompts
         self._retain: LatentSet | None = None
-        self._on_step = on_step
+        self._on_step, self._rest = on_step, rest or {}
 
     # What a method may call ------------------------------------------------------------------------------------
 
@@ -176,6 +178,17 @@ class Harness:
     def anchors(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
         """Embeddings of the prompts that ask for `concepts` in the words of `templates`; noted in the ledger."""
         prompts = [self._prompts[c][t] for c, t in zip(concepts, templates, strict=True)]
+        self.ledger.anchor_prompts.update(prompts)
+        return self._backbone.embed(prompts)
+
+    def rest(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
+        """Embeddings of the same prompts as `anchors`, with the concept left out; noted in the ledger like these.
+
+        Raises ValueError if the world does not say what is left of a prompt without the concept.
+        """
+        if missing := [c for c in concepts if not self._rest.get(c)]:
+            raise ValueError(f"this world has no prompts that leave out {missing[0]!r}")
+        prompts = [self._rest[c][t] for c, t in zip(concepts, templates, strict=True)]
         self.ledger.anchor_prompts.update(prompts)
         return self._backbone.embed(prompts)
 

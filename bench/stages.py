@@ -106,6 +106,7 @@ class Stages:
             "method": cell.method,
             "config": cell.config,
             "task": task,
+            "rest": {concept: world.rest(concept) for concept in task.forget},
             "seed": cell.seed,
             "sets": {
                 c: digest.of_json(forget_set.stage_key(world, self.content, protocol, c, n, self.dtype))
@@ -142,6 +143,7 @@ class Stages:
             prompts={concept: world.prompts("forget", concept) for concept in cell.task.concepts},
             seed=cell.seed,
             on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
+            rest={concept: world.rest(concept) for concept in cell.task.forget},
         )
         outcome = workplace.run(self.plan.methods[cell.method](cell.config))
         facts = {
