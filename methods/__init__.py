@@ -7,6 +7,7 @@ METHODS: Registry[type[Method]] = Registry(
     "method",
     {
         "mimmu": "methods.mimmu:MimMu",
+        "mimmu-retain": "methods.mimmu_retain:MimMuRetain",
         "salun": "methods.salun:SalUn",
         "esd-x": "methods.esd:Esd",
         "esd-u": "methods.esd:EsdU",
