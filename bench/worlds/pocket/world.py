@@ -12,7 +12,7 @@ from bench.worlds.base import Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAINS
+from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS
 from bench.worlds.pocket.styles import STYLES
 
 PLAIN = "photo"
@@ -30,6 +30,13 @@ def backbone() -> str:
 def prompts(split: Split, concept: str) -> tuple[str, ...]:
     """Captions that ask for a species in the plain style."""
     return tuple(captions.caption(template, concept, PLAIN) for template in TEMPLATES[split])
+
+
+def rest(concept: str) -> tuple[str, ...]:
+    """The forget captions of a species with its domain's noun for its name: "a photo showing a dog"; () for a style."""
+    if concept in STYLES:
+        return ()
+    return tuple(captions.fill(template, DOMAIN_OF[concept], PLAIN) for template in TEMPLATES["forget"])
 
 
 def reference(concept: str, count: int) -> torch.Tensor:
@@ -88,9 +95,15 @@ POCKET = World(
         guidance_scale=4.0,
     ),
     # The papers' learning rates and epochs belong to an 860M-parameter U-Net and hundreds of images.
+    # None of these is tuned yet; path lengths and steps are what a CPU can afford.
     presets={
-        "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16},
+        "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
+        "mimmu-retain": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
         "salun": {"lr": 1e-4, "epochs": 30, "batch_size": 16},
+        "esd-x": {"lr": 4e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+        "esd-u": {"lr": 1e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+        # the paper's average covers 1500 steps; one as slow over 120 would still be the original
+        "sdd": {"lr": 4e-4, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
     },
     backbone=backbone,
     prompts=prompts,
@@ -99,4 +112,5 @@ POCKET = World(
     judge_of=judge_of,
     closeness=closeness,
     feature_extractor=feature_extractor,
+    rest=rest,
 )
