@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, harness, panel, probe, sampler
+from bench import backbone, digest, forget_set, harness, panel, paths, probe, sampler
 from bench.harness import Harness
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
@@ -152,13 +152,14 @@ class Stages:
             "method": cell.method,
             "config": cell.config,
             "task": task,
+            "rest": {concept: world.rest(concept) for concept in task.forget},
             "seed": cell.seed,
             "sets": {
                 c: digest.of_json(forget_set.stage_key(world, self.content, protocol, c, n, self.dtype))
                 for c, n in sets.items()
             },
             "dtype": self.dtype,
-            "code": [self._code[cell.method], digest.of_source(harness)],
+            "code": [self._code[cell.method], digest.of_source(harness, paths)],
         }
 
     def images_key(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
@@ -189,6 +190,7 @@ class Stages:
             prompts={concept: world.prompts("forget", concept) for concept in cell.task.concepts},
             seed=cell.seed,
             on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
+            rest={concept: world.rest(concept) for concept in cell.task.forget},
         )
         outcome = workplace.run(self.plan.methods[cell.method](cell.config))
         facts = {
@@ -200,9 +202,15 @@ class Stages:
 
 
 def modules_of(method: type[Method]) -> list[ModuleType]:
-    """The method's module and those of its own package that it takes names from: what its weights depend on."""
-    module = sys.modules[method.__module__]
+    """The method's module and those of its own package that it takes names from, directly or through one of these.
+
+    What its weights depend on, that is, besides the machine.
+    """
     package = method.__module__.partition(".")[0]
-    sources = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
-    names = {name for name in sources if name.partition(".")[0] == package} | {method.__module__}
-    return [sys.modules[name] for name in sorted(names)]
+    found, new = set[str](), {method.__module__}
+    while new:
+        found |= new
+        values = [value for name in new for value in vars(sys.modules[name]).values()]
+        sources = {getattr(value, "__module__", None) or "" for value in values}
+        new = {name for name in sources if name.partition(".")[0] == package} - found
+    return [sys.modules[name] for name in sorted(found)]

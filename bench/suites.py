@@ -121,6 +121,6 @@ SUITES.add(
             "reference_per_concept": 4,
             "num_inference_steps": 8,
         },
-        training={"epochs": 2, "batch_size": 4},
+        training={"epochs": 2, "steps": None, "batch_size": 4},
     ),
 )

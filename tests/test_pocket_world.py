@@ -90,3 +90,16 @@ def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
         frame = pd.read_csv(tmp_path / count / "finegrained-pocket-quick-cells.csv")
         boards[count] = frame[["method", "task", "seed", "status", "ua", "nra", "ora", "fingerprint"]]
     pd.testing.assert_frame_equal(boards["1"], boards["2"])
+
+
+def test_what_is_left_of_a_prompt_without_the_species_names_its_domain(pocket: World) -> None:
+    for concept in pocket.concepts:
+        asked, rest = pocket.prompts("forget", concept), pocket.rest(concept)
+        noun = pocket.domain_of(concept)
+        assert len(rest) == len(asked)
+        for whole, part in zip(asked, rest, strict=True):
+            assert concept not in part
+            before, after = part.split(noun)
+            assert whole.endswith(after)
+            assert whole.startswith(before.removesuffix("a ").removesuffix("an "))
+    assert pocket.rest(pocket.styles[1]) == ()

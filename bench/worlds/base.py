@@ -59,6 +59,9 @@ class World:
         styles: ways of drawing any concept; the first is the plain one.
         protocol: sampling and sample counts that suit the world's default backbone.
         presets: method -> config values that suit the default backbone, where the paper's own do not.
+        rest: concept -> what its "forget" prompts ask for besides it, prompt by prompt: each with the concept's name
+            replaced by the broadest word for its domain ("a photo of a dog" for a breed). () where there is no such
+            word; methods that need one then refuse.
         backbone: () -> folder or hub id of the default backbone, in Stable Diffusion's `diffusers` format.
             Raises WorldUnavailable, as `judge` and `closeness` may.
         prompts: (split, concept) -> prompts that ask for it. Prompt i of one concept and prompt i of another
@@ -89,6 +92,7 @@ class World:
     headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
     clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rest: Callable[[str], tuple[str, ...]] = lambda concept: ()
 
     @property
     def concepts(self) -> tuple[str, ...]:
