@@ -22,12 +22,13 @@ from bench.plan import PROTOCOL, Plan, method_names, resolve
 from bench.suites import SUITES
 from bench.worlds import WORLDS, WorldUnavailable
 from methods import METHODS
-from metrics import METRICS
+from metrics import COSTS, METRICS
 
 EXAMPLES = """examples:
   python run_bench.py --methods mimmu salun --suite finegrained
   python run_bench.py --methods mimmu --set mimmu.lr=1e-4 protocol.images_per_concept=20 --seeds 0 1
   python run_bench.py --methods all --suite finegrained --plan
+  python run_bench.py --methods mimmu --metrics ua nra drift
   python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
   python run_bench.py --list methods
 """
@@ -45,6 +46,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
+    p.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        default=list(defaults.metrics),
+        help="what to measure; default: all; what it cost is always measured",
+    )
     p.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     p.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
     p.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
@@ -84,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             world=args.world,
             backbone=args.backbone,
             seeds=tuple(args.seeds),
+            metrics=tuple(args.metrics),
             overrides=overrides.parse(args.set, (*names, PROTOCOL)),
             quick=args.quick,
             force=args.force,
@@ -146,8 +155,9 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
     if result["status"] != "ok":
         return f"{head} {name}: [red]{escape(result['reason'])}[/red] ({result['traceback']})"
     figures = "  ".join(
-        f"{metric} {leaderboard.scaled(METRICS.get(metric), score['value']):.1f}"
-        for metric, score in result["scores"].items()
+        f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
+        for metric in leaderboard.in_table(plan.metrics)
+        if (score := result["scores"][metric.name])
     )
     return f"{head} {name}: {figures}"
 
@@ -162,9 +172,9 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     """Write the tables, show the board, say where it is."""
     note = "quick" if plan.run.quick else "full"
     stem = plan.run.board_name
-    board = leaderboard.write(results, plan.run.out, stem, note, executor.description)
+    board = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
     title = f"{plan.run.suite} on {plan.world.name}; tasks: {len(plan.tasks)}{took}"
-    console.print(leaderboard.show(board, title, wide=console.width >= WIDTH))
+    console.print(leaderboard.show(board, plan.metrics, title))
     console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
     return FAILED if any(result["status"] == "failed" for result in results) else OK
 
@@ -187,7 +197,7 @@ def planned(plan: Plan) -> Table:
 def listing(what: str) -> Table:
     """What there is of a kind: name, one line, and where it comes from."""
     table = Table(title=what)
-    for column in ("name", "about", "source", "fidelity"):
+    for column in ("name", "about", "source", {"methods": "fidelity", "metrics": "unit, better"}.get(what, "")):
         table.add_column(column)
     if what == "methods":
         for name in METHODS.names():
@@ -196,7 +206,9 @@ def listing(what: str) -> Table:
     elif what == "metrics":
         for name in METRICS.names():
             metric = METRICS.get(name)
-            table.add_row(name, metric.about, metric.source, "")
+            table.add_row(name, metric.about, metric.source, f"{metric.unit} {metric.arrow}".strip())
+        for cost in COSTS:
+            table.add_row(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓")
     else:
         registry = SUITES if what == "suites" else WORLDS
         for name in registry.names():

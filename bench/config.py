@@ -28,6 +28,7 @@ class Protocol:
     evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
     forget_seed: int = 2
     reference_per_concept: int = 60  # real pictures of each concept that FID compares with
+    probe_timesteps: int = 20  # noise levels at which residual mutual information looks at the model
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -39,6 +40,8 @@ class Protocol:
                 raise ValueError(f"protocol.{name} must be at least 1, not {getattr(self, name)}")
         if self.reference_per_concept < 2:
             raise ValueError("protocol.reference_per_concept must be at least 2 for a covariance")
+        if self.probe_timesteps < 2:
+            raise ValueError("protocol.probe_timesteps must be at least 2 for an integral")
         if self.evaluation_seed == self.forget_seed:
             raise ValueError("protocol.evaluation_seed and protocol.forget_seed must differ")
 
@@ -52,6 +55,7 @@ class RunConfig:
     world: str = "pocket"
     backbone: str | None = None  # None: the world's own
     seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
+    metrics: tuple[str, ...] = ("all",)
     overrides: Overrides = field(default_factory=dict)
     quick: bool = False
     force: bool = False

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from bench import digest, fingerprint, panel, sampler
+from bench import digest, evidence, fingerprint, panel, probe, sampler
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
 from bench.suites import Task
@@ -58,18 +59,19 @@ class Executor:
 
     def _evaluate(self, cell: Cell) -> dict[str, Any]:
         weights = self.stages.delta(cell)
-        seen = self.stages.judgements(self.stages.images(weights)).tensors()
-        reference = {concept: self.stages.reference(concept) for concept in cell.task.concepts}
-        evidence = self.stages.panel.evidence(
-            cell.task, self.stages.shots, seen, reference, self.plan.protocol.images_per_concept
-        )
-        scores = {}
-        for name in METRICS.names():
-            score = METRICS.get(name).compute(evidence)
-            scores[name] = {"value": score.value, "n": score.n}
+        metrics = [METRICS.get(name) for name in self.plan.metrics]
+        needs = {need for metric in metrics for need in metric.needs}
+        seen = evidence.gather(self.stages, cell.task, weights, needs)
+        scores: dict[str, dict[str, float | int] | None] = {}
+        for metric in metrics:
+            score = metric.compute(seen)
+            if score and not math.isfinite(score.value):
+                raise ArithmeticError(f"{metric.name} is {score.value}")
+            scores[metric.name] = {"value": score.value, "n": score.n} if score else None
+        each = {metric.name: metric.each(seen) for metric in metrics if metric.each}
         concepts = []
         for concept in cell.task.concepts:
-            accuracy = evidence.accuracy([concept])
+            accuracy = seen.accuracy([concept])
             concepts.append(
                 {
                     "concept": concept,
@@ -77,6 +79,7 @@ class Executor:
                     "closeness": max(self.plan.world.closeness(concept, target) for target in cell.task.forget),
                     "accuracy": accuracy.value,
                     "n": accuracy.n,
+                    **{n: None if v is None else seen.mean(v, [concept]).value for n, v in each.items()},
                 }
             )
         return {
@@ -101,20 +104,24 @@ class Executor:
 
     def result_key(self, cell: Cell) -> dict[str, Any]:
         """What determines a result."""
-        metrics = [sys.modules[METRICS.get(name).compute.__module__] for name in METRICS.names()]
+        metrics = [sys.modules[METRICS.get(name).compute.__module__] for name in self.plan.metrics]
         return {
             "fingerprint": self.description,
             "delta": self.stages.delta_key(cell),
-            "code": digest.of_source(sampler, panel, metrics_base, *metrics),
+            "metrics": self.plan.metrics,
+            "code": digest.of_source(sampler, panel, probe, evidence, metrics_base, *metrics),
         }
 
     def _drop(self, cell: Cell) -> None:
         if cell.method not in self.plan.run.methods:
             return  # controls are computed again only when asked for by name
         weights = self.stages.store.get("deltas", self.stages.delta_key(cell))
-        if weights is not None and weights.content not in self._forced:
-            self._forced.add(weights.content)
-            self.stages.store.drop("images", self.stages.images_key(weights))
+        for wanted in (None, self.stages.headnoun_shots(cell.task)) if weights else ():
+            key = self.stages.images_key(weights, wanted)
+            place = str(self.stages.store.place("images", key))
+            if place not in self._forced:
+                self._forced.add(place)
+                self.stages.store.drop("images", key)
         self.stages.store.drop("deltas", self.stages.delta_key(cell))
 
 

@@ -12,7 +12,7 @@ from bench.backbone import compute_dtype
 from bench.panel import Panel
 from bench.plan import Plan
 
-PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "numpy")
+PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "open_clip_torch", "numpy")
 
 
 def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> dict[str, Any]:
@@ -22,6 +22,7 @@ def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> d
         "backbone": backbone,
         "tasks": [digest.plain(task) for task in plan.tasks],
         "prompts": {concept: list(plan.world.prompts("evaluate", concept)) for concept in plan.concepts},
+        "headnouns": {concept: plan.world.headnoun(concept) for task in plan.tasks for concept in task.forget},
         "protocol": digest.plain(plan.protocol),
         "panel": panel.digest,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

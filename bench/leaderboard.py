@@ -13,10 +13,9 @@ from rich import box
 from rich.table import Table
 
 from bench.interval import clustered_interval
-from metrics import METRICS, Metric
+from metrics import COSTS, METRICS, Metric
 
 Result = dict[str, Any]
-DATA = ("forget_images", "retain_images", "anchor_prompts")  # of the ledger: how many a method looked at
 
 
 class MixedFingerprints(ValueError):
@@ -38,19 +37,20 @@ def scaled(metric: Metric, value: float) -> float:
     return value * 100 if metric.unit == "%" else value
 
 
-def cells_frame(results: Sequence[Result]) -> pd.DataFrame:
-    """One row per cell. Raises ValueError if a cell occurs twice."""
+def _blank_or(metric: Metric, value: float | None) -> float | None:
+    return None if value is None else scaled(metric, value)
+
+
+def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per cell, with the figures of `metrics`. Raises ValueError if a cell occurs twice."""
     rows = []
     for result in results:
         row = {name: result[name] for name in ("method", "task", "band", "seed", "status")}
-        scores = result.get("scores", {})
-        for name in METRICS.names():
-            known = name in scores
-            row[name] = scaled(METRICS.get(name), scores[name]["value"]) if known else None
-            row[f"{name}_n"] = scores[name]["n"] if known else None
-        row |= {name: result.get("data", {}).get(name) for name in DATA}
-        for name in ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes", "delta_bytes"):
-            row[name] = result.get("cost", {}).get(name)
+        for metric in map(METRICS.get, metrics):
+            score = result["scores"][metric.name] if result["status"] == "ok" else None
+            row[metric.name] = scaled(metric, score["value"]) if score else None
+            row[f"{metric.name}_n"] = score["n"] if score else None
+        row |= {cost.name: cost.of(result) if result["status"] == "ok" else None for cost in COSTS}
         row["compensation"] = result.get("compensation")
         row["reason"], row["traceback"] = result.get("reason"), result.get("traceback")
         row["config"] = json.dumps(result["config"], sort_keys=True)
@@ -60,28 +60,39 @@ def cells_frame(results: Sequence[Result]) -> pd.DataFrame:
     twice = frame[frame.duplicated(["method", "task", "seed"])]
     if len(twice):
         raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
-    whole = [c for c in map(str, frame) if c in ("steps", *DATA) or c.endswith(("_n", "_bytes", "_forwards"))]
+    counts = [cost.name for cost in COSTS if cost.unit != "s"]
+    whole = [c for c in map(str, frame) if c in counts or c.endswith("_n")]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
-def concepts_frame(results: Sequence[Result]) -> pd.DataFrame:
-    """One row per finished cell and concept: its role, its closeness to the target, its accuracy in %."""
+def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per finished cell and concept: its role, its closeness to the target, its accuracy in %.
+
+    Then the figures of those `metrics` that are a mean over images.
+    """
+    each = [metric for metric in map(METRICS.get, metrics) if metric.each]
     head = ("method", "task", "band", "seed")
     rows = [
-        {**{name: result[name] for name in head}, **row, "accuracy": row["accuracy"] * 100}
+        {
+            **{name: result[name] for name in head},
+            **row,
+            "accuracy": row["accuracy"] * 100,
+            **{metric.name: _blank_or(metric, row[metric.name]) for metric in each},
+        }
         for result in results
         for row in result.get("concepts", ())
     ]
-    columns = [*head, "concept", "role", "closeness", "accuracy", "n"]
+    columns = [*head, "concept", "role", "closeness", "accuracy", "n", *(metric.name for metric in each)]
     return pd.DataFrame(rows, columns=columns)
 
 
-def board_frame(results: Sequence[Result], note: str) -> pd.DataFrame:
+def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) -> pd.DataFrame:
     """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
 
-    Each metric has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also their
-    drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has a
-    status that says so and no figures: a mean over fewer tasks would not compare.
+    Each of `metrics` has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also
+    their drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has
+    a status that says so and no figures: a mean over fewer tasks would not compare. A task that asks for nothing that
+    a metric could measure counts for no method.
     """
     fingerprint = require_one_fingerprint(results)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
@@ -90,12 +101,10 @@ def board_frame(results: Sequence[Result], note: str) -> pd.DataFrame:
         own = [result for result in results if result["method"] == method]
         bad = [result for result in own if result["status"] != "ok"]
         row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"], "status": status_of(own, bad)}
-        for metric in (METRICS.get(m) for m in METRICS.names()):
+        for metric in map(METRICS.get, metrics):
             row |= _columns(metric, [] if bad else own, base)
         row["fid_extractor"] = None if bad else own[0]["extractor"]
-        row["seconds"] = None if bad else sum(r["cost"]["seconds"] for r in own) / len(own)
-        for name in DATA:
-            row[name] = None if bad else sum(r["data"][name] for r in own) / len(own)
+        row |= {cost.name: None if bad else sum(map(cost.of, own)) / len(own) for cost in COSTS}
         row["compensation"] = None if bad else "; ".join(dict.fromkeys(r["compensation"] for r in own))
         row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
@@ -115,7 +124,10 @@ def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], 
     values: dict[str, list[float]] = {}
     drops: dict[str, list[float]] = {}
     for result in own:
-        value = scaled(metric, result["scores"][metric.name]["value"])
+        score = result["scores"][metric.name]
+        if score is None:  # the task asks for nothing to measure: the same for every method
+            continue
+        value = scaled(metric, score["value"])
         values.setdefault(result["task"], []).append(value)
         untouched = base.get((result["task"], result["seed"]))
         if untouched is not None:
@@ -129,12 +141,13 @@ def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], 
 
 
 def _images(metric: Metric, own: Sequence[Result]) -> int | None:
-    counts = [result["scores"][metric.name]["n"] for result in own]
+    scores = [result["scores"][metric.name] for result in own]
+    counts = [score["n"] for score in scores if score]
     if not counts:
         return None
-    if metric.unit == "%":
+    if not metric.distribution:
         return sum(counts)
-    if len(set(counts)) > 1:  # a distance between distributions is computed in each cell, and its bias depends on N
+    if len(set(counts)) > 1:
         raise ValueError(f"{metric.name} was measured on different numbers of images: {sorted(set(counts))}")
     return counts[0]
 
@@ -144,16 +157,18 @@ def _interval(name: str, clusters: list[list[float]]) -> dict[str, float | None]
     return {name: mean, f"{name}_lo": low, f"{name}_hi": high}
 
 
-def write(results: Sequence[Result], folder: Path, stem: str, note: str, description: dict[str, Any]) -> pd.DataFrame:
+def write(
+    results: Sequence[Result], metrics: Sequence[str], folder: Path, stem: str, note: str, description: dict[str, Any]
+) -> pd.DataFrame:
     """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
 
     Returns the board.
     """
-    board = board_frame(results, note)
+    board = board_frame(results, metrics, note)
     folder.mkdir(parents=True, exist_ok=True)
-    frames = {"": board, "-cells": cells_frame(results), "-concepts": concepts_frame(results)}
+    frames = {"": board, "-cells": cells_frame(results, metrics), "-concepts": concepts_frame(results, metrics)}
     for suffix, frame in frames.items():
-        _replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.4f"))
+        _replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.6f"))
     _replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
     return board
 
@@ -164,23 +179,24 @@ def _replace(path: Path, text: str) -> None:
     work.replace(path)
 
 
-def show(board: pd.DataFrame, title: str, wide: bool = True) -> Table:
-    """The board for a terminal: means, and under them their intervals; without the drops where room is short."""
-    table = Table(title=title, caption=_caption(board), caption_justify="left", box=box.SIMPLE_HEAD)
+def in_table(metrics: Sequence[str]) -> list[Metric]:
+    """What the terminal shows of `metrics`: the headlines if every metric was measured, else what was chosen."""
+    everything = set(METRICS.names()) <= set(metrics)
+    return [metric for metric in map(METRICS.get, metrics) if metric.headline or not everything]
+
+
+def show(board: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:
+    """The board for a terminal, at most 120 columns wide: means, and under them their intervals."""
+    shown = in_table(metrics)
+    table = Table(title=title, caption=_caption(board, shown), caption_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("method", no_wrap=True)
-    columns = []
-    for metric in (METRICS.get(name) for name in METRICS.names()):
-        arrow = "↑" if metric.higher_is_better else "↓"
-        columns.append((metric.name, f"{metric.name.upper()} {metric.unit}{arrow}", metric))
-        if metric.retention and wide:
-            columns.append((f"{metric.name}_drop", "drop", metric))
-    for _, head, _ in columns:
-        table.add_column(head, justify="right", no_wrap=True)
+    for metric in shown:
+        table.add_column(f"{metric.name.upper()} {metric.unit}{metric.arrow}", justify="right", no_wrap=True)
     table.add_column("s/cell", justify="right", no_wrap=True)
     table.add_column("compensation")
     table.add_column("status")
     for row in board.to_dict("records"):
-        figures = [_figure(row, name, metric) for name, _, metric in columns]
+        figures = [_figure(row, metric) for metric in shown]
         seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}"
         compensation = "" if pd.isna(row["compensation"]) else row["compensation"]
         mark = "*" if row["fidelity"] == "reconstruction" else ""
@@ -188,22 +204,25 @@ def show(board: pd.DataFrame, title: str, wide: bool = True) -> Table:
     return table
 
 
-def _figure(row: Mapping[Any, Any], name: str, metric: Metric) -> str:
+def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
+    name = metric.name
     if pd.isna(row[name]):
         return ""
     low, high = row[f"{name}_lo"], row[f"{name}_hi"]
-    digits = 0 if metric.unit == "%" else 1
+    digits = 0 if metric.unit == "%" else metric.digits
     interval = "" if pd.isna(low) else f"\n[dim]{low:.{digits}f}..{high:.{digits}f}[/dim]"
-    return f"{row[name]:.1f}{interval}"
+    return f"{row[name]:.{metric.digits}f}{interval}"
 
 
-def _caption(board: pd.DataFrame) -> str:
+def _caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
     good = board[board["status"] == "ok"]
     counts = ", ".join(
-        f"{name} {good[f'{name}_n'].iloc[0]}" for name in METRICS.names() if len(good) and f"{name}_n" in good
+        f"{metric.name} {good[f'{metric.name}_n'].iloc[0]}{' a cell' if metric.distribution else ''}"
+        for metric in shown
+        if len(good)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     return (
-        f"mean lo..hi (95 % bootstrap over tasks); images: {counts} a cell for fid, features {extractor}; "
+        f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; "
         f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
     )

@@ -8,12 +8,10 @@ import torch
 from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
 from bench import digest
-from bench.sampler import Shot
-from bench.suites import Task
-from bench.worlds import World
-from metrics import Evidence
+from bench.worlds import Clip, Judge, World
 
 BATCH = 128  # pictures at a time; memory only
+LOOKS = ("judged", "penultimate")  # what is kept of each judge
 
 
 class Panel:
@@ -30,56 +28,79 @@ class Panel:
         layer = resolve_feature_layer_for_metric("fid", feature_extractor=self.extractor_name)
         cuda = device.type == "cuda"
         self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False)
+        self.clip = world.clip(device) if world.clip else None
         self.digest = digest.of_json(
             {
                 "judges": {n: [digest.of_tensors(j.module.state_dict()), j.labels] for n, j in self.judges.items()},
+                "clip": digest.of_tensors(self.clip.model.state_dict()) if self.clip else "",
                 "extractor": [self.extractor_name, digest.of_tensors(self.extractor.state_dict())],
             }
         )
 
     @torch.inference_mode()
-    def look(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Judge uint8 images (N, 3, H, W).
+    def look(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Judge uint8 images (N, 3, H, W) and the prompts that asked for them.
 
-        Returns "judged.NAME", the label index each judge gives, int64 (N,), and "features", float32 (N, D).
+        Returns "judged.NAME", the label index each judge gives, int64 (N,), "penultimate.NAME", what its last layer
+        was given, float32 (N, D'), "features", float32 (N, D), and "clip", the cosine of image and prompt, float32
+        (N,), if the world has a CLIP model.
         """
-        seen: dict[str, list[torch.Tensor]] = {f"judged.{name}": [] for name in self.judges}
+        seen: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in LOOKS for name in self.judges}
         features = []
         for batch in images.split(BATCH):
             batch = batch.to(self.device)
             for name, judge in self.judges.items():
-                seen[f"judged.{name}"].append(judge.module(batch.float() / 255).argmax(1).cpu())
+                logits, penultimate = classify(judge, batch)
+                seen[f"judged.{name}"].append(logits.argmax(1).cpu())
+                seen[f"penultimate.{name}"].append(penultimate.float().cpu())
             features.append(self.features(batch))
-        return {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
+        found = {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
+        return {**found, "clip": self.alignment(self.clip, images, prompts)} if self.clip else found
+
+    @torch.inference_mode()
+    def alignment(self, clip: Clip, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Cosine of each of uint8 images (N, 3, H, W) and its prompt: float32 (N,), on the CPU."""
+        known = list(dict.fromkeys(prompts))
+        texts = clip.model.encode_text(clip.tokenizer(known).to(self.device), normalize=True)
+        place = {prompt: i for i, prompt in enumerate(known)}
+        mine = texts[[place[prompt] for prompt in prompts]]
+        found = []
+        for batch, text in zip(images.split(BATCH), mine.split(BATCH), strict=True):
+            image = clip.model.encode_image(clip.normalise(batch.to(self.device).float() / 255), normalize=True)
+            found.append((image * text).sum(1).float().cpu())
+        return torch.cat(found)
 
     @torch.inference_mode()
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
-    def evidence(
-        self,
-        task: Task,
-        shots: Sequence[Shot],
-        seen: Mapping[str, torch.Tensor],
-        reference: Mapping[str, torch.Tensor],
-        images_per_concept: int,
-    ) -> Evidence:
-        """What `look` saw in the images of `shots`, cut down to the task's concepts, for metrics to read."""
-        wanted = set(task.concepts)
-        keep = [i for i, shot in enumerate(shots) if shot.concept in wanted]
-        judged = []
-        for i in keep:
-            name = self.world.judge_of(shots[i].concept)
-            judged.append(self.judges[name].labels[int(seen[f"judged.{name}"][i])])
-        return Evidence(
-            forget=task.forget,
-            in_domain=task.in_domain,
-            out_of_domain=task.out_of_domain,
-            asked=tuple(shots[i].concept for i in keep),
-            judged=tuple(judged),
-            images_per_concept=images_per_concept,
-            features=seen["features"][keep],
-            reference={c: reference[c] for c in task.concepts},
-            extractor=self.extractor_name,
-        )
+    def labels(self, concepts: Sequence[str]) -> frozenset[str]:
+        """What the judges that know `concepts` can answer."""
+        return frozenset(label for c in concepts for label in self.judges[self.world.judge_of(c)].labels)
+
+    def label(self, concept: str, seen: Mapping[str, torch.Tensor], index: int) -> str:
+        """What the judge that knows `concept` called the image at `index` of what `look` saw."""
+        name = self.world.judge_of(concept)
+        return self.judges[name].labels[int(seen[f"judged.{name}"][index])]
+
+    def penultimate(
+        self, concepts: Sequence[str], seen: Mapping[str, torch.Tensor], kept: Sequence[int]
+    ) -> torch.Tensor:
+        """Features of the images at `kept` by the judges that know their `concepts`: float32 (len(kept), D).
+
+        Where judges differ in width, zeros fill up the shorter rows: no distance or cosine changes by them.
+        """
+        rows = [seen[f"penultimate.{self.world.judge_of(c)}"][i] for c, i in zip(concepts, kept, strict=True)]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of uint8 images (B, 3, H, W), and what the judge's last layer was given, (B, D), in one pass."""
+    given: list[torch.Tensor] = []
+    handle = judge.head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    try:
+        logits = judge.module(images.float() / 255)
+    finally:
+        handle.remove()
+    return logits, given[0]

@@ -13,9 +13,11 @@ from bench.suites import SUITES, Task
 from bench.worlds import WORLDS, World
 from methods import CONTROLS, METHODS, Method
 from methods.base import MethodConfig
+from metrics import METRICS
 
 QUICK_IMAGES = 4  # images per concept under --quick, if the protocol asks for more
 PROTOCOL = "protocol"  # the section of --set that is no method
+COST = "cost"  # a name for --metrics that is no metric
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Plan:
     protocol: Protocol
     tasks: tuple[Task, ...]
     methods: dict[str, type[Method]]
+    metrics: tuple[str, ...]
     cells: tuple[Cell, ...]  # task by task, so that a broken-off run has whole comparisons
     folder: Path  # of the backbone
 
@@ -57,7 +60,7 @@ def resolve(run: RunConfig) -> Plan:
 
     Raises ValueError (UnknownName among them) or FileNotFoundError with a message for people.
     """
-    names = method_names(run.methods)
+    names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite, world = SUITES.get(run.suite), WORLDS.get(run.world)
     unknown = [section for section in run.overrides if section not in (*names, PROTOCOL)]
     if unknown:
@@ -83,7 +86,7 @@ def resolve(run: RunConfig) -> Plan:
     if run.quick:
         tasks = tasks[:: len(tasks) // 3 + 1]  # about three, from different domains and different bands
     cells = tuple(Cell(name, configs[name], task, seed) for task in tasks for seed in run.seeds for name in names)
-    return Plan(run, world, protocol, tasks, methods, cells, folder)
+    return Plan(run, world, protocol, tasks, methods, metrics, cells, folder)
 
 
 def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,3 +96,14 @@ def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
             raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
     wanted = METHODS.names() if "all" in asked else asked
     return (*CONTROLS, *dict.fromkeys(name for name in wanted if name not in CONTROLS))
+
+
+def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The metrics asked for, each once, in the order of columns; "all" stands for every registered one.
+
+    "cost" may be asked for, and adds nothing: what a cell cost is always on the board.
+    """
+    for name in asked:
+        if name not in ("all", COST) and name not in METRICS:
+            raise UnknownName(f"unknown metric {name!r}: {nearest(name, (*METRICS.names(), 'all', COST))}")
+    return tuple(name for name in METRICS.names() if name in asked or "all" in asked)

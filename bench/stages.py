@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, harness, sampler
+from bench import backbone, digest, forget_set, harness, panel, paths, probe, sampler
 from bench.harness import Harness
-from bench.panel import Panel
 from bench.plan import Cell, Plan
-from bench.sampler import Shot, sample, shots
+from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
+from bench.suites import Task
 from methods import Method
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
@@ -34,7 +34,7 @@ class Stages:
         self.device = backbone.default_device()
         self.dtype = str(backbone.compute_dtype(self.device, plan.protocol.precision))
         self.content = digest.of_folder(plan.folder)
-        self.panel = Panel(plan.world, plan.concepts, self.device)
+        self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.shots: tuple[Shot, ...] = tuple(
             shot
             for concept in plan.concepts
@@ -56,8 +56,12 @@ class Stages:
         """The tensors that the method changed."""
         return self.store.stage("deltas", self.delta_key(cell), lambda: self._unlearn(cell))
 
-    def images(self, weights: Entry) -> Entry:
-        """Every evaluation image under the changed weights: uint8 "images", (N, 3, H, W) in the order of `shots`."""
+    def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
+        """Images of the shots `wanted` (all evaluation shots) under changed weights; None stands for untouched ones.
+
+        Holds "images", uint8 (N, 3, H, W), and the "latents" they were decoded from, float32 (N, C, h, w).
+        """
+        wanted = self.shots if wanted is None else wanted
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             done = 0
@@ -65,21 +69,63 @@ class Stages:
             def advance(count: int) -> None:
                 nonlocal done
                 done += count
-                self.report("sampling", done, len(self.shots))
+                self.report("sampling", done, len(wanted))
 
-            protocol, run = self.plan.protocol, self.plan.run
-            with self.backbone.weights(weights.tensors()):
-                taken = sample(
-                    self.backbone, self.shots, protocol, protocol.evaluation_seed, run.sample_batch, advance=advance
+            protocol, batch = self.plan.protocol, self.plan.run.sample_batch
+            with self.backbone.weights(weights.tensors() if weights else {}):
+                latents = sample(
+                    self.backbone, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
                 )
-            return {"images": taken}, {}
+            parts = [decode(self.backbone, part.to(self.device)) for part in latents.split(batch)]
+            return {"images": torch.cat(parts), "latents": latents}, {}
 
-        return self.store.stage("images", self.images_key(weights), compute)
+        return self.store.stage("images", self.images_key(weights, wanted), compute)
 
-    def judgements(self, images: Entry) -> Entry:
-        """What the panel saw in the images."""
-        key = {"images": images.content, "panel": self.panel.digest}
-        return self.store.stage("judgements", key, lambda: (self.panel.look(images.tensors()["images"]), {}))
+    def headnoun_shots(self, task: Task) -> tuple[Shot, ...]:
+        """Shots of the head nouns of a task's forgotten concepts, as many as of a concept; few tasks have any."""
+        nouns = {concept: self.plan.world.headnoun(concept) for concept in task.forget}
+        count = self.plan.protocol.images_per_concept
+        return tuple(shot for concept, noun in nouns.items() if noun for shot in shots(concept, noun[0], count))
+
+    def judgements(self, images: Entry, wanted: Sequence[Shot] | None = None) -> Entry:
+        """What the panel saw in the images of the shots `wanted` (all evaluation shots)."""
+        prompts = [shot.prompt for shot in (self.shots if wanted is None else wanted)]
+        key = {
+            "images": images.content,
+            "prompts": prompts,
+            "panel": self.panel.digest,
+            "code": digest.of_source(panel),
+        }
+        return self.store.stage(
+            "judgements", key, lambda: (self.panel.look(images.tensors("images")["images"], prompts), {})
+        )
+
+    def probe(self, weights: Entry, task: Task) -> Entry:
+        """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
+        protocol, batch = self.plan.protocol, self.plan.run.sample_batch
+        images = self.images(weights)
+        kept = [i for i, shot in enumerate(self.shots) if shot.concept in task.forget]
+        wanted = tuple(self.shots[i] for i in kept)
+        key = {
+            "backbone": self.content,
+            "weights": weights.content,
+            "images": images.content,
+            "shots": wanted,
+            "seed": protocol.evaluation_seed,
+            "timesteps": protocol.probe_timesteps,
+            "code": digest.of_source(probe, sampler),
+        }
+
+        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+            self.report("probing", 0, len(wanted))
+            latents = images.tensors("latents")["latents"][kept]
+            with self.backbone.weights(weights.tensors()):
+                found = probe.gaps(
+                    self.backbone, wanted, latents, protocol.evaluation_seed, protocol.probe_timesteps, batch
+                )
+            return found, {}
+
+        return self.store.stage("probes", key, compute)
 
     def reference(self, concept: str) -> torch.Tensor:
         """Features of real pictures of a concept, float32 (R, D)."""
@@ -106,21 +152,23 @@ class Stages:
             "method": cell.method,
             "config": cell.config,
             "task": task,
+            "rest": {concept: world.rest(concept) for concept in task.forget},
             "seed": cell.seed,
             "sets": {
                 c: digest.of_json(forget_set.stage_key(world, self.content, protocol, c, n, self.dtype))
                 for c, n in sets.items()
             },
             "dtype": self.dtype,
-            "code": [self._code[cell.method], digest.of_source(harness)],
+            "code": [self._code[cell.method], digest.of_source(harness, paths)],
         }
 
-    def images_key(self, weights: Entry) -> dict[str, Any]:
-        """What determines the evaluation images: the weights, not who made them."""
+    def images_key(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
+        """What determines images: the weights, not who made them."""
         return {
             "backbone": self.content,
-            "weights": weights.content,
-            "shots": self.shots,
+            "weights": weights.content if weights else "",
+            "shots": self.shots if wanted is None else wanted,
+            "kept": ["images", "latents"],
             "seed": self.plan.protocol.evaluation_seed,
             "sampler": forget_set.sampling_key(self.plan.protocol),
             "dtype": self.dtype,
@@ -142,6 +190,7 @@ class Stages:
             prompts={concept: world.prompts("forget", concept) for concept in cell.task.concepts},
             seed=cell.seed,
             on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
+            rest={concept: world.rest(concept) for concept in cell.task.forget},
         )
         outcome = workplace.run(self.plan.methods[cell.method](cell.config))
         facts = {
@@ -153,9 +202,15 @@ class Stages:
 
 
 def modules_of(method: type[Method]) -> list[ModuleType]:
-    """The method's module and those of its own package that it takes names from: what its weights depend on."""
-    module = sys.modules[method.__module__]
+    """The method's module and those of its own package that it takes names from, directly or through one of these.
+
+    What its weights depend on, that is, besides the machine.
+    """
     package = method.__module__.partition(".")[0]
-    sources = {getattr(value, "__module__", None) or "" for value in vars(module).values()}
-    names = {name for name in sources if name.partition(".")[0] == package} | {method.__module__}
-    return [sys.modules[name] for name in sorted(names)]
+    found, new = set[str](), {method.__module__}
+    while new:
+        found |= new
+        values = [value for name in new for value in vars(sys.modules[name]).values()]
+        sources = {getattr(value, "__module__", None) or "" for value in values}
+        new = {name for name in sources if name.partition(".")[0] == package} - found
+    return [sys.modules[name] for name in sorted(found)]

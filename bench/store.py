@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from bench import digest
 
@@ -36,10 +37,13 @@ class Entry:
     facts: dict[str, Any]
     content: str
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The stage's tensors, on the CPU; empty where it has none."""
+    def tensors(self, *names: str) -> dict[str, torch.Tensor]:
+        """The stage's tensors, on the CPU: those called `names`, or all; empty where it has none."""
         file = self.path / TENSORS
-        return load_file(file) if file.exists() else {}
+        if not file.exists():
+            return {}
+        with safe_open(file, framework="pt") as stored:
+            return {name: stored.get_tensor(name) for name in names or stored.keys()}
 
 
 class Store:

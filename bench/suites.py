@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,9 +51,9 @@ class Suite:
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
-def nearest_neighbour(world: World, concept: str) -> tuple[str, float]:
-    """The concept of the same domain that is closest to `concept`, and how close it is."""
-    siblings = [c for c in world.domains[world.domain_of(concept)] if c != concept]
+def nearest_neighbour(world: World, concept: str, among: Sequence[str] = ()) -> tuple[str, float]:
+    """The concept closest to `concept`, of the same domain or of `among` if given, and how close it is."""
+    siblings = [c for c in among or world.domains[world.domain_of(concept)] if c != concept]
     return max(((c, world.closeness(concept, c)) for c in siblings), key=lambda pair: pair[1])
 
 
@@ -121,6 +121,6 @@ SUITES.add(
             "reference_per_concept": 4,
             "num_inference_steps": 8,
         },
-        training={"epochs": 2, "batch_size": 4},
+        training={"epochs": 2, "steps": None, "batch_size": 4},
     ),
 )

@@ -7,7 +7,11 @@ METHODS: Registry[type[Method]] = Registry(
     "method",
     {
         "mimmu": "methods.mimmu:MimMu",
+        "mimmu-retain": "methods.mimmu_retain:MimMuRetain",
         "salun": "methods.salun:SalUn",
+        "esd-x": "methods.esd:Esd",
+        "esd-u": "methods.esd:EsdU",
+        "sdd": "methods.sdd:Sdd",
         "pretrained": "methods.pretrained:Pretrained",
         "wrecked": "methods.wrecked:Wrecked",
     },

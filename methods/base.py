@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,20 +13,29 @@ from bench.harness import Batch, Harness, TrainConfig
 PARAMETERS = {
     "attn2": lambda name: ".attn2." in name,
     "attn2-kv": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,
+    # as ESD's authors draw the line: what embeds the timestep and what forms the output stays as well
+    "not-attn2": lambda name: (
+        ".attn2." not in name and not name.startswith(("time_embedding.", "conv_norm_out.", "conv_out."))
+    ),
     "unet": lambda name: True,
 }
 
 
+def require_known(setting: str, value: str, known: Iterable[str]) -> None:
+    """Raises ValueError, with the known values, unless `value` is one of them."""
+    if value not in known:
+        raise ValueError(f"unknown {setting} {value!r}; known: {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class MethodConfig(TrainConfig):
-    """Common settings; `parameters` names what trains: attn2 (all of cross-attention), attn2-kv, unet."""
+    """Common settings; `parameters` names what trains, one of PARAMETERS: "attn2" is all of cross-attention."""
 
     parameters: str = "attn2"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.parameters not in PARAMETERS:
-            raise ValueError(f"unknown parameters {self.parameters!r}; known: {', '.join(PARAMETERS)}")
+        require_known("parameters", self.parameters, PARAMETERS)
 
 
 class Method:

@@ -12,7 +12,7 @@ def erasure_target(
     latents: torch.Tensor,
     timesteps: torch.Tensor,
     prompt_embeds: torch.Tensor,
-    anchor_embeds: torch.Tensor,
+    anchor_embeds: torch.Tensor | None = None,
     eta: float = 0.0,
     anchor: str = "teacher",
 ) -> torch.Tensor:
@@ -21,21 +21,21 @@ def erasure_target(
     Args:
         latents: z_t, float32 (B, C, h, w); timesteps: int64 (B,).
         prompt_embeds: c, the prompts to forget, (B, tokens, width).
-        anchor_embeds: a, what the prediction should become: null prompts, or those of another concept.
+        anchor_embeds: a, what the prediction should become, (B, tokens, width); None: the null prompt.
         eta: how far past the anchor, away from the concept; 0 stops at it.
-        anchor: A, "teacher" (the frozen original) or "student" (the weights being trained).
+        anchor: A, "teacher" (the frozen original), "student" (the weights being trained) or "average" (their moving
+            average). Raises ValueError for anything else.
 
     Returns float32 (B, C, h, w). (A=teacher, a=null): eta 0 is MiM-MU, eta 1 ESD (Gandikota et al. 2023).
     (A=student, eta 0): a=null is SDD (Kim et al. 2023), a=another concept is Concept Ablation (Kumari et al. 2023) and
     SalUn's relabelling (Fan et al. 2024).
     """
-    if anchor not in ("teacher", "student"):
-        raise ValueError(f"unknown anchor network {anchor!r}; known: teacher, student")
+    network, null = harness.network(anchor), harness.null(len(latents))
     with torch.no_grad():
-        network = harness.teacher if anchor == "teacher" else harness.student
-        target = network(latents, timesteps, anchor_embeds)
+        target = network(latents, timesteps, null if anchor_embeds is None else anchor_embeds)
         if eta:
-            null = harness.null(len(latents))
             concept = harness.teacher(latents, timesteps, prompt_embeds)
-            target = target - eta * (concept - harness.teacher(latents, timesteps, null))
+            # with eps*(null) for an anchor, the term is there already: one forward less
+            known = anchor == "teacher" and anchor_embeds is None
+            target = target - eta * (concept - (target if known else harness.teacher(latents, timesteps, null)))
     return target

@@ -17,7 +17,7 @@ class SalUnConfig(MethodConfig):
     """Settings; defaults are those of the authors' class-forgetting recipe for Stable Diffusion."""
 
     lr: float = 1e-5
-    epochs: int = 5
+    epochs: int | None = 5
     batch_size: int = 8
     parameters: str = "unet"
     alpha: float = 0.5  # weight of the retain loss

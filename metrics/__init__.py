@@ -1,12 +1,27 @@
 """Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
 
 from bench.registry import Registry
-from metrics.base import Evidence, Metric, Score
+from metrics.base import Evidence, HeadNouns, Metric, Probe, Score
+from metrics.cost import COSTS
 
 METRICS: Registry[Metric] = Registry(
     "metric",
-    {"ua": "metrics.ua:UA", "nra": "metrics.nra:NRA", "ora": "metrics.ora:ORA", "fid": "metrics.fid:FID"},
+    {
+        "ua": "metrics.ua:UA",
+        "nra": "metrics.nra:NRA",
+        "ora": "metrics.ora:ORA",
+        "twin": "metrics.twin:TWIN",
+        "headnoun": "metrics.headnoun:HEADNOUN",
+        "fid": "metrics.fid:FID",
+        "kid": "metrics.kid:KID",
+        "clip": "metrics.clip:CLIP",
+        "drift": "metrics.drift:DRIFT",
+        "drift_latent": "metrics.drift:DRIFT_LATENT",
+        "plausible": "metrics.plausible:PLAUSIBLE",
+        "plausible_domain": "metrics.plausible:PLAUSIBLE_DOMAIN",
+        "mi": "metrics.mi:MI",
+    },
     group="lethe.metrics",
 )
 
-__all__ = ["METRICS", "Evidence", "Metric", "Score"]
+__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score"]

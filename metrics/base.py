@@ -14,6 +14,36 @@ class MissingEvidence(ValueError):
 
 
 @dataclass(frozen=True)
+class HeadNouns:
+    """Images prompted with nothing but the head noun of a forgotten concept ("a photo of a retriever").
+
+    Args:
+        asked: the forgotten concept whose head noun each of the M images was asked for.
+        judged: concept that the world's classifier saw in each.
+        named: forgotten concept -> every concept that its head noun names, itself among them.
+    """
+
+    asked: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
+    named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How the model predicts noise for the images of forgotten concepts, with their prompts and without.
+
+    Args:
+        asked: concept that each of the M images was asked to show.
+        gaps: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, float (M, T).
+        logsnr: l, the log-SNR of these levels, float (T,).
+    """
+
+    asked: tuple[str, ...]
+    gaps: torch.Tensor
+    logsnr: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The evaluation images of one task under one model, as judged.
 
@@ -23,7 +53,18 @@ class Evidence:
         judged: concept that the world's classifier saw in each.
         images_per_concept: images that every concept must have.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
-        reference: concept -> features of real pictures of it, float (R, D); R is the same for all.
+        reference: concept -> features of real pictures of it, float (R, D); R is the same for all. Of the task's
+            concepts, and of all in the domains of the forgotten ones.
+        domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
+        labels: what the judges of the forgotten concepts can answer.
+        nearest: the in-domain concepts that are closest to a forgotten one.
+        penultimate: of each image, float (N, D): what the judge that knows its concept feeds to its last layer; zeros
+            behind it where another judge's is longer.
+        latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
+        alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
+        pretrained: optional: the same of the untouched model, on the same noise, image by image.
+        headnoun: optional: what head nouns alone give.
+        probe: optional: the model's predictions for the images of forgotten concepts.
     """
 
     forget: tuple[str, ...]
@@ -35,6 +76,15 @@ class Evidence:
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
     extractor: str = ""
+    domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    nearest: tuple[str, ...] = ()
+    penultimate: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
+    alignment: torch.Tensor | None = None
+    pretrained: Evidence | None = None
+    headnoun: HeadNouns | None = None
+    probe: Probe | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:
@@ -43,21 +93,46 @@ class Evidence:
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raise MissingEvidence unless every one of `concepts` has exactly `images_per_concept` judged images."""
-        if len(self.asked) != len(self.judged):
-            raise MissingEvidence(f"{len(self.asked)} images were asked for, {len(self.judged)} were judged")
-        if not concepts:
-            raise MissingEvidence("there is no concept to measure on")
-        counts = Counter(self.asked)
-        wrong = {c: counts[c] for c in concepts if counts[c] != self.images_per_concept}
-        if wrong:
-            raise MissingEvidence(f"{self.images_per_concept} images of each concept are due; there are {wrong}")
+        require_counts(self.asked, self.judged, concepts, self.images_per_concept)
+
+    def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str]) -> Score:
+        """Mean of `values`, one for each image, over the images of `concepts`. Raises MissingEvidence."""
+        self.require(concepts)
+        if len(values) != len(self.asked):
+            raise MissingEvidence(f"{len(self.asked)} images were asked for, {len(values)} were measured")
+        wanted = set(concepts)
+        kept = [float(value) for concept, value in zip(self.asked, values, strict=True) if concept in wanted]
+        return Score(sum(kept) / len(kept), len(kept))
 
     def accuracy(self, concepts: Sequence[str]) -> Score:
         """Share of the images of `concepts` that are judged as the concept asked for. Raises MissingEvidence."""
         self.require(concepts)
+        return self.mean([a == j for a, j in zip(self.asked, self.judged, strict=True)], concepts)
+
+    def features_of(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of the images of `concepts` and of real pictures of them, double (n, D) and (m, D), pooled.
+
+        Raises MissingEvidence.
+        """
+        self.require(concepts)
+        missing = [c for c in concepts if c not in self.reference]
+        if missing or len(self.features) != len(self.asked):
+            raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(self.features)} images")
         wanted = set(concepts)
-        right = [a == j for a, j in zip(self.asked, self.judged, strict=True) if a in wanted]
-        return Score(sum(right) / len(right), len(right))
+        drawn = self.features[[a in wanted for a in self.asked]].double()
+        return drawn, torch.cat([self.reference[c] for c in sorted(wanted)]).double()
+
+
+def require_counts(asked: Sequence[str], seen: Sequence[object], concepts: Sequence[str], each: int) -> None:
+    """Raise MissingEvidence unless each of `concepts` was asked for `each` times, and all that was asked was seen."""
+    if len(asked) != len(seen):
+        raise MissingEvidence(f"{len(asked)} images were asked for, {len(seen)} were judged")
+    if not concepts:
+        raise MissingEvidence("there is no concept to measure on")
+    counts = Counter(asked)
+    wrong = {c: counts[c] for c in concepts if counts[c] != each}
+    if wrong:
+        raise MissingEvidence(f"{each} images of each concept are due; there are {wrong}")
 
 
 @dataclass(frozen=True)
@@ -75,12 +150,19 @@ class Metric:
     Args:
         name: column name.
         about: formula in one line.
-        unit: "%" (`compute` returns a fraction, boards show a hundredfold) or "" for a plain number.
+        unit: "%" (`compute` returns a fraction, boards show a hundredfold), another unit, or "" for a plain number.
         higher_is_better: direction.
         low, high: range of `compute`.
         source: where the metric comes from.
-        compute: evidence -> score; raises MissingEvidence rather than measure on less.
+        compute: evidence -> score; raises MissingEvidence rather than measure on less. None where the task asks for
+            nothing that the metric could measure: that must follow from the task alone, never from the model.
         retention: whether boards also show how far it dropped from the pretrained model's value on the same noise.
+        distribution: whether it compares sets of images: its bias depends on N, so N must be the same in every cell.
+        each: evidence -> one value for each image, for metrics that are their mean: concepts then have the figure too.
+            None where `compute` gives none.
+        needs: optional parts of Evidence that cost time to get, by field name; others are always there.
+        headline: whether the table in the terminal shows it; files have every metric.
+        digits: decimals in that table.
     """
 
     name: str
@@ -90,5 +172,15 @@ class Metric:
     low: float
     high: float
     source: str
-    compute: Callable[[Evidence], Score]
+    compute: Callable[[Evidence], Score | None]
     retention: bool = False
+    distribution: bool = False
+    each: Callable[[Evidence], Sequence[float] | torch.Tensor | None] | None = None
+    needs: tuple[str, ...] = ()
+    headline: bool = False
+    digits: int = 1
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.higher_is_better else "↓"

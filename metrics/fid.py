@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-from metrics.base import Evidence, Metric, MissingEvidence, Score
+from metrics.base import Evidence, Metric, Score
 
 
 def compute(evidence: Evidence) -> Score:
@@ -16,13 +15,7 @@ def compute(evidence: Evidence) -> Score:
     task. Tasks are not pooled: they share their initial noise, so a model that drifts from task to task would seem
     more varied than the pretrained one. Figures compare within one board; N and extractor are printed beside them.
     """
-    evidence.require(evidence.retained)
-    missing = [c for c in evidence.retained if c not in evidence.reference]
-    if missing or len(evidence.features) != len(evidence.asked):
-        raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(evidence.features)} images")
-    retained = set(evidence.retained)
-    drawn = evidence.features[[a in retained for a in evidence.asked]].double()
-    real = torch.cat([evidence.reference[c] for c in evidence.retained]).double()
+    drawn, real = evidence.features_of(evidence.retained)
     statistics = (fid_features_to_statistics(drawn), fid_features_to_statistics(real))
     return Score(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID], len(drawn))
 
@@ -36,4 +29,6 @@ FID = Metric(
     high=float("inf"),
     source="Heusel et al., NeurIPS 2017; torch-fidelity",
     compute=compute,
+    distribution=True,
+    headline=True,
 )

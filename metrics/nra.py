@@ -20,4 +20,5 @@ NRA = Metric(
     source="fine-grained protocol named in arXiv 2603.00992; this definition is Lethe's",
     compute=compute,
     retention=True,
+    headline=True,
 )

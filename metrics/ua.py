@@ -20,4 +20,5 @@ UA = Metric(
     high=1.0,
     source="Zhang et al., UnlearnCanvas, NeurIPS 2024",
     compute=compute,
+    headline=True,
 )

@@ -1,5 +1,7 @@
 """The main job through the door, on the tiny world: every room is entered, every file written."""
 
+import dataclasses
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ from safetensors.torch import load_file
 from bench import cli, stages
 from bench.worlds import World
 from methods import METHODS, Method
-from metrics import METRICS
+from metrics import METRICS, Evidence, Metric, Score
 
 SMOKE = ("--world", "tiny", "--suite", "smoke")
 
@@ -34,6 +36,12 @@ def test_the_board_is_whole(finished: Path) -> None:
     assert board["fid_n"].tolist() == [12] * 4
     assert board[["ua", "nra", "ora"]].stack().between(0, 100).all()
     assert board["fid"].gt(0).all()
+    assert board[["twin_n", "headnoun_n", "plausible_n", "plausible_domain_n", "mi_n"]].eq(3).all(axis=None)
+    assert board[["kid_n", "clip_n", "drift_n", "drift_latent_n"]].eq(12).all(axis=None)
+    assert board.loc["pretrained", ["drift", "drift_latent", "twin_drop", "clip_drop"]].tolist() == [0, 0, 0, 0]
+    assert board.loc[["wrecked", "mimmu", "salun"], ["drift", "drift_latent"]].gt(0).all(axis=None)  # to six decimals
+    assert board.loc["wrecked", "mi"] == 0  # it predicts the same noise, none, whatever the prompt
+    assert board.loc["pretrained", "mi"] > 0
     assert board.loc["mimmu", "compensation"] == "none"
     assert board.loc["salun", "compensation"] == "retain images + anchor prompts"
     assert board.loc["pretrained", ["nra_drop", "ora_drop"]].tolist() == [0, 0]
@@ -45,6 +53,9 @@ def test_cells_and_concepts_add_up_to_the_board(finished: Path) -> None:
     concepts = pd.read_csv(finished / "smoke-tiny-concepts.csv")
     assert cells["fid"].tolist() == board["fid"].tolist()
     assert cells.loc["mimmu", "steps"] == 4  # 8 forget images in batches of 4, two epochs
+    kept = concepts[concepts["role"] != "forget"].groupby("method", sort=False)
+    for name in ("clip", "drift", "drift_latent"):
+        assert kept[name].mean().tolist() == pytest.approx(board[name].tolist(), abs=2e-4)
     by_role = concepts.groupby(["method", "role"])["accuracy"].mean().unstack()
     for method in board.index:
         assert board.loc[method, "ua"] == pytest.approx(100 - by_role.loc[method, "forget"], abs=1e-3)
@@ -53,9 +64,11 @@ def test_cells_and_concepts_add_up_to_the_board(finished: Path) -> None:
 
 
 def test_methods_change_the_images_and_controls_are_sampled_once(finished: Path) -> None:
-    images = [load_file(p)["images"] for p in sorted((finished / ".store" / "images").glob("*/tensors.safetensors"))]
+    stored = [load_file(p) for p in sorted((finished / ".store" / "images").glob("*/tensors.safetensors"))]
+    images = [s["images"] for s in stored if len(s["images"]) == 15]
     assert len(images) == 4
-    assert all(i.shape == (15, 3, 64, 64) for i in images)
+    assert sorted(len(s["images"]) for s in stored) == [3] * 4 + [15] * 4  # three more of the head noun alone
+    assert all(s["images"].shape[1:] == (3, 64, 64) and s["latents"].shape[1:] == (4, 16, 16) for s in stored)
     assert not any(torch.equal(images[a], images[b]) for a in range(4) for b in range(a))
 
 
@@ -68,6 +81,43 @@ def test_a_second_run_computes_nothing(finished: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(stages.backbone, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
     assert (finished / "smoke-tiny.csv").read_text() == before
+
+
+def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute(given: Evidence) -> Score:
+        assert given.pretrained is not None
+        return given.mean([0.25] * len(given.asked), given.forget)
+
+    new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe"))
+    monkeypatch.setitem(METRICS._entries, "new", new)
+    monkeypatch.setattr(stages.backbone, "load", refuse)
+    monkeypatch.setattr(stages.panel.Panel, "look", refuse)  # nor is any image looked at again
+    out = ("--out", str(finished))
+    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--metrics", "new", "ua", *out]) == 0
+    board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
+    assert board.columns[2:6].tolist() == ["ua", "ua_lo", "ua_hi", "ua_n"]
+    assert board.columns[6:10].tolist() == ["new", "new_lo", "new_hi", "new_n"]
+    assert board["new"].tolist() == [0.25] * 4
+    assert not {"nra", "fid", "drift"} & set(board)
+    assert {"seconds", "peak_bytes"} <= set(board)
+    monkeypatch.setitem(METRICS._entries, "new", dataclasses.replace(new, compute=lambda given: Score(math.nan, 1)))
+    assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "new", *out]) == 1
+    cells = pd.read_csv(finished / "smoke-tiny-cells.csv")
+    assert cells["reason"].tolist() == ["ArithmeticError: new is nan"] * 3
+    monkeypatch.delitem(METRICS._entries, "new")
+    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", *out]) == 0  # the whole board again, from the store
+    assert "new" not in pd.read_csv(finished / "smoke-tiny.csv")
+
+
+def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages.probe, "gaps", refuse)
+    sampled = []
+    original = stages.sample
+    monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
+    arguments = [*SMOKE, "--methods", "pretrained", "--metrics", "ua", "cost", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    assert sampled == [15, 15]  # pretrained and wrecked, and no head nouns
+    assert [c for c in pd.read_csv(tmp_path / "smoke-tiny.csv") if c.endswith("_n")] == ["ua_n"]
 
 
 def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +173,7 @@ def test_adding_a_method_computes_that_method_only(
     original = stages.sample
     monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "nudge", "--out", str(finished)]) == 0
-    assert sampled == [1]
+    assert sampled == [1, 1]  # evaluation prompts, head nouns
     assert "nudge" in capsys.readouterr().out
 
 
@@ -202,6 +252,7 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
     [
         (["--methods", "mimum"], "did you mean 'mimmu'"),
         (["--suite", "smok"], "did you mean 'smoke'"),
+        (["--metrics", "ua", "drif"], "did you mean 'drift'"),
         (["--set", "mimmu.learning_rate=1"], "mimmu has no setting 'learning_rate'"),
         (["--set", "mimmu.epochs=many"], "mimmu.epochs takes int, not 'many'"),
         (["--methods", "salun", "--set", "mimmu.lr=1"], "nothing called 'mimmu'"),
@@ -216,7 +267,7 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stages, "Panel", refuse)
+    monkeypatch.setattr(stages.panel, "Panel", refuse)
     assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
 

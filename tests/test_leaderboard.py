@@ -1,13 +1,19 @@
 import copy
+import io
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from bench import leaderboard
 from bench.leaderboard import MixedFingerprints, board_frame, cells_frame, concepts_frame
+from metrics import METRICS
 
 Result = leaderboard.Result
+NAMES = ("ua", "nra", "ora", "fid")  # a board of some metrics, as --metrics makes it
 
 
 def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float, **changes: object) -> Result:
@@ -40,7 +46,7 @@ def row(board: pd.DataFrame, method: str) -> pd.Series:
 
 
 def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
-    board = board_frame(results, "full")
+    board = board_frame(results, NAMES, "full")
     assert board["method"].tolist() == ["pretrained", "mimmu"]
     mimmu = row(board, "mimmu")
     assert (mimmu["ua"], mimmu["nra"], mimmu["ora"], mimmu["fid"]) == pytest.approx((90, 65, 95, 13))
@@ -51,7 +57,7 @@ def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
 
 
 def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) -> None:
-    board = board_frame(results, "full")
+    board = board_frame(results, NAMES, "full")
     mimmu = row(board, "mimmu")
     assert mimmu["nra_drop"] == pytest.approx(15)
     assert (mimmu["nra_drop_lo"], mimmu["nra_drop_hi"]) == pytest.approx((10, 20))
@@ -61,9 +67,9 @@ def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) ->
 
 
 def test_a_row_does_not_depend_on_the_other_methods(results: list[Result]) -> None:
-    alone = row(board_frame(results, "full"), "mimmu")
+    alone = row(board_frame(results, NAMES, "full"), "mimmu")
     rival = [result("salun", task, 1.0, 0.1, 0.1, 99.0) for task in ("poodle", "tulip")]
-    among = row(board_frame([*rival, *reversed(results)], "full"), "mimmu")
+    among = row(board_frame([*rival, *reversed(results)], NAMES, "full"), "mimmu")
     pd.testing.assert_series_equal(alone, among, check_names=False)
 
 
@@ -71,11 +77,11 @@ def test_a_failed_cell_takes_the_figures_and_says_so(results: list[Result]) -> N
     failed = {k: v for k, v in results[3].items() if k not in ("scores", "cost", "data", "concepts", "extractor")}
     failed |= {"status": "failed", "reason": "NonFiniteLoss: loss is nan", "traceback": "somewhere/traceback.txt"}
     broken = [*results[:3], failed]
-    mimmu = row(board_frame(broken, "full"), "mimmu")
+    mimmu = row(board_frame(broken, NAMES, "full"), "mimmu")
     assert mimmu["status"] == "1 failed of 2"
     assert mimmu[["ua", "nra", "ora", "fid", "ua_n", "seconds"]].isna().all()
-    assert row(board_frame(broken, "full"), "pretrained")["status"] == "ok"
-    cells = cells_frame(broken)
+    assert row(board_frame(broken, NAMES, "full"), "pretrained")["status"] == "ok"
+    cells = cells_frame(broken, NAMES)
     assert len(cells) == 4
     last = cells.iloc[-1]
     assert (last["status"], last["reason"]) == ("failed", "NonFiniteLoss: loss is nan")
@@ -84,7 +90,7 @@ def test_a_failed_cell_takes_the_figures_and_says_so(results: list[Result]) -> N
 
 
 def test_without_pretrained_there_is_no_drop(results: list[Result]) -> None:
-    mimmu = row(board_frame(results[1:], "full"), "mimmu")  # pretrained is there for one of two tasks
+    mimmu = row(board_frame(results[1:], NAMES, "full"), "mimmu")  # pretrained is there for one of two tasks
     assert pd.isna(mimmu["nra_drop"])
     assert mimmu["nra"] == pytest.approx(65)
 
@@ -92,24 +98,24 @@ def test_without_pretrained_there_is_no_drop(results: list[Result]) -> None:
 def test_mixed_fingerprints_are_refused(results: list[Result]) -> None:
     results[-1]["fingerprint"] = "beef"
     with pytest.raises(MixedFingerprints, match="beef"):
-        board_frame(results, "full")
+        board_frame(results, NAMES, "full")
     with pytest.raises(ValueError, match="no results"):
-        board_frame([], "full")
+        board_frame([], NAMES, "full")
 
 
 def test_a_cell_that_occurs_twice_is_refused(results: list[Result]) -> None:
     with pytest.raises(ValueError, match="occur twice"):
-        cells_frame([*results, copy.deepcopy(results[0])])
+        cells_frame([*results, copy.deepcopy(results[0])], NAMES)
 
 
 def test_unequal_fid_sizes_are_refused(results: list[Result]) -> None:
     results[-1]["scores"]["fid"]["n"] = 229
     with pytest.raises(ValueError, match="different numbers of images"):
-        board_frame(results, "full")
+        board_frame(results, NAMES, "full")
 
 
 def test_concepts_are_listed_with_role_and_closeness(results: list[Result]) -> None:
-    frame = concepts_frame(results)
+    frame = concepts_frame(results, NAMES)
     assert frame["accuracy"].tolist() == pytest.approx([100, 80, 0, 20])
     assert frame.columns.tolist() == [
         "method", "task", "band", "seed", "concept", "role", "closeness", "accuracy", "n"
@@ -117,10 +123,66 @@ def test_concepts_are_listed_with_role_and_closeness(results: list[Result]) -> N
 
 
 def test_files_are_written_and_read_back(results: list[Result], tmp_path: Path) -> None:
-    leaderboard.write(results, tmp_path, "finegrained-tiny", "full", {"world": "tiny"})
+    leaderboard.write(results, NAMES, tmp_path, "finegrained-tiny", "full", {"world": "tiny"})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "finegrained-tiny-cells.csv", "finegrained-tiny-concepts.csv", "finegrained-tiny.csv", "finegrained-tiny.json"
     ]  # fmt: skip
     again = pd.read_csv(tmp_path / "finegrained-tiny.csv")
     assert again.columns[:6].tolist() == ["method", "fidelity", "status", "ua", "ua_lo", "ua_hi"]
     assert again["nra"].tolist() == pytest.approx([80, 65])
+
+
+@given(st.permutations(range(6)), st.lists(st.floats(0, 1), min_size=6, max_size=6))
+def test_the_order_of_tasks_changes_nothing(order: list[int], values: list[float]) -> None:
+    results = [result("mimmu", f"task {i}", v, v / 2, 1 - v, 10 * v) for i, v in enumerate(values)]
+    before = row(board_frame(results, NAMES, "full"), "mimmu")
+    after = row(board_frame([results[i] for i in order], NAMES, "full"), "mimmu")
+    assert after["cells"] == before["cells"] == 6
+    for name in NAMES:
+        assert after[name] == pytest.approx(before[name])
+        assert after[f"{name}_n"] == before[f"{name}_n"]
+
+
+def test_a_task_with_nothing_to_measure_counts_for_no_method(results: list[Result]) -> None:
+    for one in results:
+        if one["task"] == "tulip":
+            one["scores"]["nra"] = None
+    mimmu = row(board_frame(results, NAMES, "full"), "mimmu")
+    assert (mimmu["nra"], mimmu["nra_n"], mimmu["nra_drop"]) == (pytest.approx(80), 70, pytest.approx(10))
+    assert (mimmu["ua"], mimmu["ua_n"]) == (pytest.approx(90), 20)
+    cells = cells_frame(results, NAMES).set_index(["method", "task"])
+    assert cells.loc[("mimmu", "tulip"), ["nra", "nra_n"]].isna().all()
+    for one in results:
+        one["scores"]["nra"] = None
+    assert row(board_frame(results, NAMES, "full"), "mimmu")[["nra", "nra_lo", "nra_n", "nra_drop"]].isna().all()
+
+
+def test_a_finished_cell_without_a_figure_is_an_error(results: list[Result]) -> None:
+    del results[-1]["scores"]["nra"]
+    for table in (lambda: board_frame(results, NAMES, "full"), lambda: cells_frame(results, NAMES)):
+        with pytest.raises(KeyError, match="nra"):
+            table()
+
+
+def test_the_table_fits_the_terminal() -> None:
+    names = METRICS.names()
+    results = [result(f"some-{method}", task, 0.875, 0.875, 1.0, 123.4) for method in "ab" for task in ("x", "y", "z")]
+    for i, one in enumerate(results):
+        one |= {"compensation": "retain images + anchor prompts", "fidelity": "reconstruction"}
+        one["scores"] = {name: {"value": 100.0 if "fid" in name else 0.1 * i, "n": 4} for name in names}
+        one["cost"]["seconds"] = 1234.5
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(leaderboard.show(board_frame(results, names, "full"), names, "title"))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 120
+    (head,) = [line for line in lines if "method" in line]
+    for column in ("UA %↑", "NRA %↑", "ORA %↑", "TWIN %↑", "FID ↓", "DRIFT ↓", "s/cell", "compensation", "status"):
+        assert column in head
+    assert head.count("↑") + head.count("↓") == 6
+    assert not any("…" in line for line in lines)
+    assert sum("some-a*" in line and "1234.5" in line for line in lines) == 1
+
+
+def test_metrics_chosen_by_name_are_all_shown() -> None:
+    assert [m.name for m in leaderboard.in_table(("kid", "mi"))] == ["kid", "mi"]
+    assert {m.name for m in leaderboard.in_table(METRICS.names())} == {"ua", "nra", "ora", "twin", "fid", "drift"}

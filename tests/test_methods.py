@@ -1,5 +1,6 @@
 """One contract for every registered method, then what is particular to each."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -10,8 +11,9 @@ import torch.nn.functional as F
 from bench.backbone import Backbone
 from bench.config import Protocol
 from bench.forget_set import LatentSet
-from bench.harness import Harness, Outcome
+from bench.harness import Batch, Harness, Outcome
 from bench.sampler import Shot, sample
+from bench.stages import modules_of
 from bench.suites import Task
 from bench.worlds import World
 from methods import METHODS, Method
@@ -30,13 +32,136 @@ def harness(world: World, model: Backbone) -> Callable[[int], Harness]:
     examples = LatentSet(torch.randn(8, *model.latent_shape, generator=generator), names[:1] * 8, (0, 1) * 4)
     kept = LatentSet(torch.randn(6, *model.latent_shape, generator=generator), names[1:] * 2, (0,) * 6)
     prompts = {name: world.prompts("forget", name) for name in names}
-    return lambda seed: Harness(model, task, examples, lambda: kept, prompts, seed)
+    rest = {names[0]: tuple(prompt.replace(names[0], "dog") for prompt in prompts[names[0]])}
+    return lambda seed: Harness(model, task, examples, lambda: kept, prompts, seed, rest=rest)
 
 
 def small(name: str, **settings: object) -> Method:
     cls = METHODS.get(name)
-    values = {"lr": 1e-3, "epochs": 2, "batch_size": 4, **settings}
-    return cls(dataclasses.replace(cls.Config(), **values))
+    values = {"lr": 1e-3, "epochs": 1, "steps": None, "batch_size": 4, "path_steps": 2}
+    known = {field.name for field in dataclasses.fields(cls.Config)}
+    return cls(dataclasses.replace(cls.Config(), **{k: v for k, v in values.items() if k in known} | settings))
+
+
+@dataclasses.dataclass
+class Networks:
+    """A harness in the middle of training: student and average have left the teacher; a separate copy of each."""
+
+    harness: Harness
+    student: torch.nn.Module
+    teacher: torch.nn.Module
+    average: torch.nn.Module
+
+    def predict(self, name: str, z: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        return getattr(self, name)(z, t, encoder_hidden_states=embeds).sample
+
+
+@pytest.fixture
+def networks(harness: Callable[[int], Harness], model: Backbone) -> Networks:
+    made, copies = harness(0), {"teacher": copy.deepcopy(model.unet)}
+    made.trained = {n: p for n, p in made.unet.named_parameters() if ".attn2." in n}
+    made.frozen = {n: p.detach().clone() for n, p in made.trained.items()}
+    for name in ("average", "student"):
+        with torch.no_grad():
+            for parameter in made.trained.values():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        if name == "average":
+            made.averaged = {n: p.detach().clone() for n, p in made.trained.items()}
+        for parameter in made.trained.values():
+            parameter.requires_grad_(name == "student")
+        copies[name] = copy.deepcopy(model.unet)
+    return Networks(made, **copies)
+
+
+class Hand:
+    """What a method draws from the harness, drawn again, and its loss worked out on the separate networks."""
+
+    def __init__(self, networks: Networks, batch: Batch) -> None:
+        self.n, self.h, self.batch, self.c = networks, networks.harness, batch, batch.prompt_embeds
+        self.null = self.h.null(len(batch))
+
+    def predict(self, name: str, z: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        out = self.n.predict(name, z, t, embeds)
+        return out if name == "student" else out.detach()
+
+    def pulled(self, z: torch.Tensor, t: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return F.mse_loss(self.predict("student", z, t, self.c), target.detach())
+
+    def esd(self) -> torch.Tensor:
+        z, t = self.h.sampled(self.c, "student", 3.0, 2)
+        return self.pulled(z, t, 2 * self.predict("teacher", z, t, self.null) - self.predict("teacher", z, t, self.c))
+
+    def sdd(self) -> torch.Tensor:
+        z, t = self.h.sampled(self.c, "average", 3.0, 2)
+        return self.pulled(z, t, self.predict("student", z, t, self.null))
+
+    def mimmu(self) -> torch.Tensor:
+        z, _, t = self.h.noised(self.batch.latents, 50, 950)
+        return self.pulled(z, t, self.predict("teacher", z, t, self.null))
+
+    def mimmu_retain(self) -> torch.Tensor:
+        kept = self.h.retain_batch(len(self.batch))
+        z, _, t = self.h.noised(kept.latents, 50, 950)
+        student, teacher = (self.predict(name, z, t, kept.prompt_embeds) for name in ("student", "teacher"))
+        return self.mimmu() + 3 * F.mse_loss(student, teacher)
+
+    def rest(self) -> torch.Tensor:
+        z, _, t = self.h.noised(self.batch.latents, 50, 950)
+        return self.pulled(z, t, self.predict("teacher", z, t, self.h.rest(self.batch.concepts, self.batch.templates)))
+
+    def own_path(self) -> torch.Tensor:
+        z, t = self.h.sampled(self.c, "teacher", 3.0, 2, 50, 950)
+        return self.pulled(z, t, self.predict("teacher", z, t, self.null))
+
+    def snr(self) -> torch.Tensor:
+        z, _, t = self.h.noised(self.batch.latents, 0, 999)
+        level = torch.logit(self.h.noise_scheduler.alphas_cumprod.double())
+        w = torch.gradient(level)[0].abs().clamp(max=0.05)
+        error = self.predict("student", z, t, self.c) - self.predict("teacher", z, t, self.null)
+        return ((w / w.mean())[t].float()[:, None, None, None] * error.square()).mean()
+
+    def sds(self) -> torch.Tensor:
+        """The bound's gradient in x0, <eps_theta(x_s, c) - eps*(x_s, null)>, handed to the prediction that x0 is of."""
+        z, _, t = self.h.noised(self.batch.latents, 50, 950)
+        predicted = self.predict("student", z, t, self.c)
+        alpha = self.h.noise_scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+        x0 = (z - (1 - alpha).sqrt() * predicted.detach()) / alpha.sqrt()
+        x_s, _, s = self.h.noised(x0, 50, 950)
+        gap = (self.predict("student", x_s, s, self.c) - self.predict("teacher", x_s, s, self.null)).detach()
+        slope = 2 * (gap * predicted).mean()
+        return gap.square().mean() + slope - slope.detach()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "by_hand"),
+    [
+        ("esd-x", {}, Hand.esd),
+        ("sdd", {}, Hand.sdd),
+        ("mimmu", {}, Hand.mimmu),
+        ("mimmu-retain", {"gamma": 3.0}, Hand.mimmu_retain),
+        ("mimmu", {"target": "rest"}, Hand.rest),
+        ("mimmu", {"x_source": "teacher"}, Hand.own_path),
+        ("mimmu", {"weighting": "snr", "timesteps": (0, 999)}, Hand.snr),
+        ("mimmu", {"objective": "sds"}, Hand.sds),
+    ],
+)
+def test_loss_and_gradients_are_those_of_the_formula_on_separate_networks(
+    name: str, settings: dict[str, object], by_hand: Callable[[Hand], torch.Tensor], networks: Networks
+) -> None:
+    harness = networks.harness
+    batch = next(harness.forget_batches(4))
+    drawn = harness.generator.get_state()
+    loss = small(name, **settings).loss(harness, batch)
+    loss.backward()
+    harness.generator.set_state(drawn)
+    expected = by_hand(Hand(networks, batch))
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    theirs = {n: p.grad for n, p in networks.student.named_parameters()}
+    for parameter, own in harness.trained.items():
+        assert own.grad is not None
+        assert torch.allclose(own.grad, theirs[parameter], rtol=1e-3, atol=1e-5 * own.grad.abs().max().item())
+        assert own.grad.any()
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -86,15 +211,8 @@ def test_another_seed_gives_other_weights(name: str, harness: Callable[[int], Ha
 
 class TestFamily:
     @pytest.fixture
-    def ready(self, harness: Callable[[int], Harness]) -> Harness:
-        """A harness whose student has moved away from its teacher."""
-        made = harness(0)
-        made.trained = {n: p for n, p in made.unet.named_parameters() if ".attn2." in n}
-        made.frozen = {n: p.detach().clone() for n, p in made.trained.items()}
-        with torch.no_grad():
-            for parameter in made.trained.values():
-                parameter.add_(0.05 * torch.randn_like(parameter))
-        return made
+    def ready(self, networks: Networks) -> Harness:
+        return networks.harness
 
     def test_the_target_is_the_formula(self, ready: Harness) -> None:
         batch = next(ready.forget_batches(4))
@@ -110,25 +228,34 @@ class TestFamily:
         # ESD: eps*(null) - (eps*(c) - eps*(null)) = 2 eps*(null) - eps*(c)
         esd = erasure_target(ready, z, t, c, null, eta=1.0)
         assert torch.allclose(esd, 2 * teacher["null"] - teacher["c"], atol=1e-6)
+        assert torch.allclose(esd, erasure_target(ready, z, t, c, eta=1.0), atol=1e-6)
+        # SPM-like: another anchor, and half a step away from the concept
+        away = erasure_target(ready, z, t, c, a, eta=0.5)
+        assert torch.allclose(away, teacher["a"] - 0.5 * (teacher["c"] - teacher["null"]), atol=1e-6)
 
-    def test_the_target_has_no_gradient(self, ready: Harness) -> None:
-        for parameter in ready.trained.values():
-            parameter.requires_grad_(True)
+    def test_without_an_anchor_no_prediction_is_made_twice(self, ready: Harness) -> None:
         batch = next(ready.forget_batches(2))
         z, _, t = ready.noised(batch.latents)
-        for anchor in ("teacher", "student"):
+        erasure_target(ready, z, t, batch.prompt_embeds, eta=1.0)
+        assert ready.meter.teacher_forwards == 2
+
+    def test_the_target_has_no_gradient(self, ready: Harness) -> None:
+        batch = next(ready.forget_batches(2))
+        z, _, t = ready.noised(batch.latents)
+        for anchor in ("teacher", "student", "average"):
             target = erasure_target(ready, z, t, batch.prompt_embeds, ready.null(2), eta=1.0, anchor=anchor)
             assert not target.requires_grad
 
     def test_an_unknown_anchor_is_refused(self, ready: Harness) -> None:
         z = torch.zeros(1, 4, 16, 16)
-        with pytest.raises(ValueError, match="unknown anchor network 'ema'"):
+        with pytest.raises(ValueError, match="unknown network 'ema'"):
             erasure_target(ready, z, torch.tensor([1]), ready.null(1), ready.null(1), anchor="ema")
 
 
 class TestMimMu:
+    @pytest.mark.parametrize(("objective", "student_forwards"), [("align", 1), ("sds", 2)])
     def test_the_prompt_comes_to_mean_what_the_null_prompt_meant(
-        self, harness: Callable[[int], Harness], model: Backbone, world: World
+        self, harness: Callable[[int], Harness], model: Backbone, world: World, objective: str, student_forwards: int
     ) -> None:
         workplace = harness(0)
         prompt = world.prompts("forget", world.concepts[0])[0]
@@ -141,13 +268,14 @@ class TestMimMu:
                 return model.unet(z, t, encoder_hidden_states=embeds).sample
 
         target, before = predict(null), predict(concept)
-        outcome = workplace.run(small("mimmu", epochs=20))
+        outcome = workplace.run(small("mimmu", epochs=20, objective=objective))
         with model.weights(outcome.delta):
             after = predict(concept)
         assert F.mse_loss(after, target) < 0.5 * F.mse_loss(before, target)
         assert outcome.ledger.compensation == "none"
         assert all(".attn2." in key for key in outcome.delta)
-        assert outcome.cost["teacher_forwards"] == outcome.cost["student_forwards"] == outcome.cost["steps"]
+        assert outcome.cost["teacher_forwards"] == outcome.cost["steps"] == 40
+        assert outcome.cost["student_forwards"] == student_forwards * 40
 
     def test_its_loss_is_zero_where_the_prompt_says_nothing(self, harness: Callable[[int], Harness]) -> None:
         workplace = harness(0)
@@ -155,6 +283,75 @@ class TestMimMu:
         method = small("mimmu")
         silent = dataclasses.replace(batch, prompt_embeds=workplace.null(4))
         assert method.loss(workplace, silent).item() < 1e-10 < method.loss(workplace, batch).item()
+
+    @pytest.mark.parametrize("settings", [
+        {"weighting": "logistic"},
+        {"weighting": "snr", "x_source": "student"},
+        {"objective": "sds", "weighting": "logistic", "parameters": "attn2-kv"},
+    ])  # fmt: skip
+    def test_its_switches_combine(self, harness: Callable[[int], Harness], settings: dict[str, str]) -> None:
+        workplace = harness(0)
+        outcome = workplace.run(small("mimmu", **settings))
+        assert outcome.delta
+        assert all(PARAMETERS[settings.get("parameters", "attn2")](key) for key in outcome.delta)
+        assert len(outcome.ledger.forget_images) == (0 if settings.get("x_source") else 8)
+        assert outcome.ledger.compensation == "none"
+
+    def test_prompts_without_the_concept_are_help(self, harness: Callable[[int], Harness], world: World) -> None:
+        outcome = harness(0).run(small("mimmu", target="rest"))
+        name = world.concepts[0]
+        assert outcome.ledger.anchor_prompts == {p.replace(name, "dog") for p in world.prompts("forget", name)[:2]}
+        assert outcome.ledger.compensation == "anchor prompts"
+
+    def test_a_world_that_cannot_leave_the_concept_out_is_refused(
+        self, harness: Callable[[int], Harness], world: World, model: Backbone
+    ) -> None:
+        workplace = Harness(
+            model, *(getattr(harness(0), n) for n in ("task", "_forget", "_make_retain", "_prompts")), 0
+        )
+        with pytest.raises(ValueError, match=f"no prompts that leave out '{world.concepts[0]}'"):
+            workplace.run(small("mimmu", target="rest"))
+
+    @pytest.mark.parametrize("wrong", [
+        {"weighting": "flat"}, {"x_source": "retain"}, {"objective": "kl"}, {"target": "sibling"},
+        {"parameters": "text"}, {"weighting": "logistic", "x_source": "student"},
+    ])  # fmt: skip
+    def test_unknown_switches_are_refused(self, wrong: dict[str, str]) -> None:
+        with pytest.raises(ValueError, match=next(iter(wrong.values()))):
+            small("mimmu", **wrong)
+
+
+def test_compensation_is_in_the_ledger(harness: Callable[[int], Harness]) -> None:
+    ledger = harness(0).run(small("mimmu-retain")).ledger
+    assert ledger.retain_images
+    assert ledger.compensation == "retain images"
+
+
+@pytest.mark.parametrize("name", ["esd-x", "esd-u", "sdd"])
+def test_methods_that_learn_from_prompts_alone_use_no_image(name: str, harness: Callable[[int], Harness]) -> None:
+    outcome = harness(0).run(small(name))
+    assert set(outcome.ledger.facts().values()) == {0}
+    assert outcome.ledger.compensation == "none"
+
+
+def test_sdd_leaves_the_moving_average(harness: Callable[[int], Harness]) -> None:
+    workplace = harness(0)
+    delta = workplace.run(small("sdd", ema_decay=0.5)).delta
+    assert delta
+    assert all(torch.equal(delta[name], workplace.averaged[name]) for name in delta)
+
+
+def test_the_variants_of_esd_share_no_weight(model: Backbone) -> None:
+    x, u = ({n for n, _ in model.unet.named_parameters() if small(v).trains(n)} for v in ("esd-x", "esd-u"))
+    assert x
+    assert not x & u
+    left = {n.partition(".")[0] for n, _ in model.unet.named_parameters() if n not in x | u}
+    assert left == {"time_embedding", "conv_norm_out", "conv_out"}
+
+
+def test_a_method_depends_on_all_that_its_modules_use() -> None:
+    names = {module.__name__ for module in modules_of(METHODS.get("mimmu-retain"))}
+    assert names == {f"methods.{n}" for n in ("base", "family", "mimmu", "mimmu_retain", "noise_levels")}
 
 
 class TestSalUn:
@@ -180,7 +377,7 @@ class TestSalUn:
         self, harness: Callable[[int], Harness], world: World
     ) -> None:
         workplace = harness(0)
-        ledger = workplace.run(small("salun")).ledger
+        ledger = workplace.run(small("salun", epochs=2)).ledger
         allowed = {p for name in workplace.task.in_domain for p in world.prompts("forget", name)}
         assert ledger.anchor_prompts
         assert ledger.anchor_prompts <= allowed

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -14,7 +15,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.config import Protocol
-from bench.worlds.base import Judge, Split, World
+from bench.worlds.base import Clip, HeadNoun, Judge, Split, World
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.renderer import render
 from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
@@ -104,6 +105,12 @@ def prompts(split: Split, concept: str) -> tuple[str, ...]:
     return tuple(captions.caption(template, concept) for template in templates)
 
 
+def headnoun(concept: str) -> HeadNoun | None:
+    """Golden and labrador retriever share their noun; the others are taken to share none."""
+    noun, named = "retriever", ("golden retriever", "labrador retriever")
+    return (tuple(captions.fill(t, noun) for t in captions.EVALUATE), named) if concept in named else None
+
+
 def reference(concept: str, count: int) -> torch.Tensor:
     pictures = np.stack([render(concept, seed=i) for i in range(count)])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
@@ -113,10 +120,25 @@ def judge(name: str, device: torch.device) -> Judge:
     """A linear look at a thumbnail, of random weights."""
     torch.manual_seed(1)
     head = torch.nn.Linear(3 * 8 * 8, len(LABELS))
-    return Judge(LABELS, torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device))
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device)
+    return Judge(LABELS, module, head)
+
+
+def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
+    """An open_clip model of random weights."""
+    torch.manual_seed(2)
+    vision = {"image_size": 64, "layers": 1, "width": 16, "head_width": 8, "patch_size": 32}
+    text = {"context_length": 20, "vocab_size": len(words), "width": 16, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(8, vision, text).eval().requires_grad_(False).to(device)
+
+    def tokenize(captions: list[str]) -> torch.Tensor:
+        return words(captions, padding="max_length", max_length=20, return_tensors="pt").input_ids
+
+    return Clip(model, tokenize, lambda pictures: pictures * 2 - 1)
 
 
 def world(pipeline: Path) -> World:
+    words = CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
     return World(
         name="tiny",
         about="for tests",
@@ -137,5 +159,7 @@ def world(pipeline: Path) -> World:
         judge_of=lambda concept: "species",
         closeness=lambda a, b: 1 - attribute_distance(find(a), find(b)),
         feature_extractor=feature_extractor,
+        headnoun=headnoun,
+        clip=lambda device: clip(words, device),
         presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
     )

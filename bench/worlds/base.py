@@ -11,6 +11,7 @@ import torch
 from bench.config import Protocol
 
 Split = Literal["forget", "evaluate"]
+HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, concepts
 
 
 class WorldUnavailable(RuntimeError):
@@ -24,10 +25,27 @@ class Judge:
     Args:
         labels: the concept each logit stands for.
         module: float pictures in [0, 1], (B, 3, H, W) -> logits (B, len(labels)); in eval mode.
+        head: the last layer of `module`: what it is given, (B, D), are a picture's features.
     """
 
     labels: tuple[str, ...]
     module: torch.nn.Module
+    head: torch.nn.Module
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A contrastive model of pictures and captions, as open_clip builds them.
+
+    Args:
+        model: has encode_image and encode_text, both with `normalize`; in eval mode.
+        tokenizer: captions -> token ids, int64 (B, tokens).
+        normalise: float pictures in [0, 1], (B, 3, H, W) -> what encode_image takes.
+    """
+
+    model: Any  # a Module whose type would hide its two methods
+    tokenizer: Callable[[list[str]], torch.Tensor]
+    normalise: Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,9 @@ class World:
         styles: ways of drawing any concept; the first is the plain one.
         protocol: sampling and sample counts that suit the world's default backbone.
         presets: method -> config values that suit the default backbone, where the paper's own do not.
+        rest: concept -> what its "forget" prompts ask for besides it, prompt by prompt: each with the concept's name
+            replaced by the broadest word for its domain ("a photo of a dog" for a breed). () where there is no such
+            word; methods that need one then refuse.
         backbone: () -> folder or hub id of the default backbone, in Stable Diffusion's `diffusers` format.
             Raises WorldUnavailable, as `judge` and `closeness` may.
         prompts: (split, concept) -> prompts that ask for it. Prompt i of one concept and prompt i of another
@@ -51,6 +72,9 @@ class World:
         judge_of: concept -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts are to the text encoder, at most 1.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
+        headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts, and
+            every concept that this noun names; None where it names no other.
+        clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
     """
 
     name: str
@@ -65,12 +89,19 @@ class World:
     judge_of: Callable[[str], str]
     closeness: Callable[[str, str], float]
     feature_extractor: Callable[[], str]
+    headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
+    clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rest: Callable[[str], tuple[str, ...]] = lambda concept: ()
 
     @property
     def concepts(self) -> tuple[str, ...]:
         """Every concept, domain by domain."""
         return tuple(concept for concepts in self.domains.values() for concept in concepts)
+
+    def members(self, concept: str) -> tuple[str, ...]:
+        """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""
+        return self.styles if concept in self.styles else self.domains[self.domain_of(concept)]
 
     def domain_of(self, concept: str) -> str:
         """The domain `concept` belongs to. Raises ValueError if there is none."""

@@ -35,7 +35,7 @@ def measure(folder: Path, per_species: int) -> list[Finding]:
     model = backbone.load(folder / "pipeline", backbone.default_device())
     plain = quality.generated(model, per_species, ("photo",))
     found += quality.plain_findings(plain, folder)
-    found += quality.style_findings(quality.generated(model, max(4, per_species // 4), STYLES[1:]), folder, reachable)
+    found += quality.style_findings(quality.generated(model, max(1, per_species // 4), STYLES[1:]), folder, reachable)
     found += quality.noun_findings(model, folder, per_species)
     real, more = (
         quality.rendered(per_species, ("photo",), FIRST_SEED["reference"] + start).images for start in (0, per_species)

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from bench.config import Protocol
-from bench.worlds.base import Judge, Split, World, WorldUnavailable
+from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAINS
+from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES
 from bench.worlds.pocket.styles import STYLES
 
 PLAIN = "photo"
@@ -32,6 +32,22 @@ def prompts(split: Split, concept: str) -> tuple[str, ...]:
     return tuple(captions.caption(template, concept, PLAIN) for template in TEMPLATES[split])
 
 
+def headnoun(concept: str) -> HeadNoun | None:
+    """Captions with a species' head noun in its place ("a photo of a retriever"), and the species it names."""
+    if concept not in SPECIES:
+        return None
+    noun = SPECIES[concept].noun
+    named = tuple(row.name for row in SPECIES.values() if row.noun == noun)
+    return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
+
+
+def rest(concept: str) -> tuple[str, ...]:
+    """The forget captions of a species with its domain's noun for its name: "a photo showing a dog"; () for a style."""
+    if concept in STYLES:
+        return ()
+    return tuple(captions.fill(template, DOMAIN_OF[concept], PLAIN) for template in TEMPLATES["forget"])
+
+
 def reference(concept: str, count: int) -> torch.Tensor:
     """`count` pictures of a species in the plain style, as the renderer draws them: uint8 (count, 3, 64, 64)."""
     pictures = np.stack([render(concept, PLAIN, FIRST_SEED["reference"] + i) for i in range(count)])
@@ -46,7 +62,18 @@ def judge(name: str, device: torch.device) -> Judge:
         module = judges.load_judge(name, device=device)
     except weights.WeightsError as error:
         raise WorldUnavailable(str(error)) from error
-    return Judge(module.labels, module)
+    return Judge(module.labels, module, module.net.get_classifier())
+
+
+def clip(device: torch.device) -> Clip:
+    """The committed open_clip model."""
+    from bench.worlds.pocket import clip as contrastive  # open_clip takes seconds to import
+
+    try:
+        model, tokenizer = contrastive.load_clip(device)
+    except weights.WeightsError as error:
+        raise WorldUnavailable(str(error)) from error
+    return Clip(model, tokenizer, contrastive.normalise)
 
 
 def judge_of(concept: str) -> str:
@@ -87,12 +114,17 @@ POCKET = World(
         num_inference_steps=15,
         guidance_scale=4.0,
     ),
-    # The papers' learning rates and epochs belong to an 860M-parameter U-Net and hundreds of images. Chosen on red rose
-    # and poodle, which no finegrained task forgets, three values each: the smallest lr that forgot both completely.
-    # docs/pocket.md has the search.
+    # The papers' learning rates and epochs belong to an 860M-parameter U-Net and hundreds of images. Those of mimmu and
+    # salun were chosen on red rose and poodle, which no finegrained task forgets, three values each: the smallest lr
+    # that forgot both completely (docs/pocket.md has the search). The others are not tuned yet.
     presets={
-        "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16},
+        "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
+        "mimmu-retain": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
         "salun": {"lr": 3e-4, "epochs": 20, "batch_size": 16},
+        "esd-x": {"lr": 4e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+        "esd-u": {"lr": 1e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+        # the paper's average covers 1500 steps; one as slow over 120 would still be the original
+        "sdd": {"lr": 4e-4, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
     },
     backbone=backbone,
     prompts=prompts,
@@ -101,4 +133,7 @@ POCKET = World(
     judge_of=judge_of,
     closeness=closeness,
     feature_extractor=feature_extractor,
+    headnoun=headnoun,
+    clip=clip,
+    rest=rest,
 )

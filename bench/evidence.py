@@ -1,0 +1,90 @@
+"""What metrics may look at, gathered from a cell's stages: what is optional only if a metric needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from bench.stages import Stages
+from bench.store import Entry
+from bench.suites import Task, nearest_neighbour
+from bench.worlds import World
+from metrics import Evidence, HeadNouns, Probe
+
+
+def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
+    """The evidence of `task` under `weights`, with those optional fields of Evidence that are in `needs`.
+
+    Raises ValueError for a need that is no optional field.
+    """
+    unknown = set(needs) - set(OPTIONAL)
+    if unknown:
+        raise ValueError(f"metrics need {sorted(unknown)}, which is no optional evidence; known: {sorted(OPTIONAL)}")
+    extra = {name: OPTIONAL[name](stages, task, weights) for name in OPTIONAL if name in needs}
+    return _look(stages, task, weights, **extra)
+
+
+def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
+    """What the panel saw in the evaluation images, cut down to the task's concepts."""
+    images = stages.images(weights)
+    seen = stages.judgements(images).tensors()
+    keep = [i for i, shot in enumerate(stages.shots) if shot.concept in task.concepts]
+    domains = {concept: stages.plan.world.members(concept) for concept in task.forget}
+    known = dict.fromkeys([*task.concepts, *(member for members in domains.values() for member in members)])
+    asked = tuple(stages.shots[i].concept for i in keep)
+    return Evidence(
+        forget=task.forget,
+        in_domain=task.in_domain,
+        out_of_domain=task.out_of_domain,
+        asked=asked,
+        judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
+        images_per_concept=stages.plan.protocol.images_per_concept,
+        features=seen["features"][keep],
+        penultimate=stages.panel.penultimate(asked, seen, keep),
+        latents=images.tensors("latents")["latents"][keep],
+        alignment=seen["clip"][keep] if "clip" in seen else None,
+        reference={c: stages.reference(c) for c in known},
+        domains=domains,
+        nearest=nearest(stages.plan.world, task),
+        labels=stages.panel.labels(task.forget),
+        extractor=stages.panel.extractor_name,
+        **extra,
+    )
+
+
+def _pretrained(stages: Stages, task: Task, weights: Entry) -> Evidence:
+    return _look(stages, task, None)
+
+
+def nearest(world: World, task: Task) -> tuple[str, ...]:
+    """The neighbour that is closest to each forgotten concept, of those that the task keeps."""
+    if not task.in_domain:
+        return ()
+    return tuple(dict.fromkeys(nearest_neighbour(world, target, task.in_domain)[0] for target in task.forget))
+
+
+def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:
+    wanted = stages.headnoun_shots(task)
+    if not wanted:
+        return HeadNouns()
+    seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
+    asked = tuple(shot.concept for shot in wanted)
+    nouns = {concept: stages.plan.world.headnoun(concept) for concept in task.forget}
+    return HeadNouns(
+        asked=asked,
+        judged=tuple(stages.panel.label(concept, seen, i) for i, concept in enumerate(asked)),
+        named={concept: noun[1] for concept, noun in nouns.items() if noun},
+    )
+
+
+def _probe(stages: Stages, task: Task, weights: Entry) -> Probe:
+    asked = tuple(shot.concept for shot in stages.shots if shot.concept in task.forget)
+    return Probe(asked, **stages.probe(weights, task).tensors())
+
+
+# field of Evidence -> (stages, task, weights) -> its value
+OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {
+    "pretrained": _pretrained,
+    "headnoun": _headnoun,
+    "probe": _probe,
+}

@@ -1,0 +1,75 @@
+"""Plausibility of what the forgotten prompt now gives: it separates forgetting from wrecking."""
+
+from __future__ import annotations
+
+import torch
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, prc_features_to_metric
+
+from metrics.base import Evidence, Metric, MissingEvidence, Score
+
+NEIGHBOURHOOD = 3  # torch-fidelity's default, and the paper's
+
+
+def compute(evidence: Evidence) -> Score:
+    """Precision of the images prompted with forgotten concepts, against real pictures of their whole domain.
+
+    The share that lies, in the world's features, within some real picture's distance to its third nearest real
+    neighbour; by torch-fidelity's code. 0 to 1, more is better, and the pretrained model's value is what a good
+    picture gets. A picture of the forgotten concept itself counts as plausible: UA says whether it is one. Raises
+    MissingEvidence, also where the domain has no more than three real pictures.
+    """
+    evidence.require(evidence.forget)
+    right = 0.0
+    for concept in evidence.forget:
+        members = evidence.domains[concept]
+        missing = [c for c in members if c not in evidence.reference]
+        if missing or len(evidence.features) != len(evidence.asked):
+            raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(evidence.features)} images")
+        real = torch.cat([evidence.reference[c] for c in members]).double()
+        if len(real) <= NEIGHBOURHOOD:
+            raise MissingEvidence(f"precision needs more than {NEIGHBOURHOOD} real pictures; there are {len(real)}")
+        drawn = evidence.features[[a == concept for a in evidence.asked]].double()
+        # repeated rows leave precision alone, and spare its library's recall, unused here, from running out of images
+        found = prc_features_to_metric(
+            drawn.repeat(NEIGHBOURHOOD + 1, 1), real, prc_neighborhood=NEIGHBOURHOOD, verbose=False
+        )
+        right += found[KEY_METRIC_PRECISION] * len(drawn)
+    n = evidence.images_per_concept * len(evidence.forget)
+    return Score(right / n, n)
+
+
+def compute_domain(evidence: Evidence) -> Score | None:
+    """Share of the images prompted with forgotten concepts in which the judge sees a member of their domain.
+
+    The forgotten concept is a member too. 0 to 1, more is better. None where the judge knows nothing but members, as
+    a judge of styles does: it could not say otherwise. Raises MissingEvidence.
+    """
+    members = {member for concept in evidence.forget for member in evidence.domains[concept]}
+    if evidence.labels and evidence.labels <= members:
+        return None
+    evidence.require(evidence.forget)
+    inside = [j in evidence.domains.get(a, ()) for a, j in zip(evidence.asked, evidence.judged, strict=True)]
+    return evidence.mean(inside, evidence.forget)
+
+
+PLAUSIBLE = Metric(
+    name="plausible",
+    about="precision of the forgotten prompt's images against real pictures of its domain (k = 3, features as in fid)",
+    unit="%",
+    higher_is_better=True,
+    low=0.0,
+    high=1.0,
+    source="Kynkäänniemi et al., NeurIPS 2019; torch-fidelity",
+    compute=compute,
+)
+
+PLAUSIBLE_DOMAIN = Metric(
+    name="plausible_domain",
+    about="share of the forgotten prompt's images in which the judge still sees some concept of the domain",
+    unit="%",
+    higher_is_better=True,
+    low=0.0,
+    high=1.0,
+    source="Lethe",
+    compute=compute_domain,
+)

@@ -1,0 +1,77 @@
+"""Evidence made by hand for tests of metrics: four concepts, one of them forgotten."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from metrics import Evidence, HeadNouns, Probe
+
+ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
+ALL = ("a", "b", "c", "d")
+PER_IMAGE = ("features", "penultimate", "latents", "alignment")  # tensors with one row for each image
+
+
+def evidence(judged: dict[str, str]) -> Evidence:
+    """Evidence from "concept -> what was seen in each of its images, one letter each"; nothing optional."""
+    asked = "".join(concept * len(seen) for concept, seen in judged.items())
+    return Evidence(
+        **ROLES, asked=tuple(asked), judged=tuple("".join(judged.values())), images_per_concept=len(judged["a"])
+    )
+
+
+def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
+    """Evidence that every metric can be computed from, the rest of it random."""
+    base, generator = evidence(judged), torch.Generator().manual_seed(seed)
+    n = len(base.asked)
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    def look() -> dict[str, torch.Tensor]:
+        return {
+            "features": noise(n, 3),
+            "penultimate": noise(n, 5),
+            "latents": noise(n, 4, 2, 2),
+            "alignment": noise(n).tanh(),
+        }
+
+    reference = {c: noise(8, 3) for c in ALL}
+    pretrained = dataclasses.replace(base, **look())
+    return dataclasses.replace(
+        base,
+        **look(),
+        reference=reference,
+        domains={"a": ("a", "b", "c")},
+        labels=frozenset(ALL),
+        nearest=("c",),
+        extractor="x",
+        pretrained=pretrained,
+        headnoun=nouns(base),
+        probe=Probe(("a",) * len(judged["a"]), noise(len(judged["a"]), 3).square(), torch.tensor([5.0, 1.0, -3.0])),
+    )
+
+
+def nouns(given: Evidence) -> HeadNouns:
+    """Head nouns that gave just what the prompts of "a" gave."""
+    rows = [i for i, concept in enumerate(given.asked) if concept == "a"]
+    return HeadNouns(asked=("a",) * len(rows), judged=tuple(given.judged[i] for i in rows), named={"a": ("a", "b")})
+
+
+def take(given: Evidence, order: Sequence[int]) -> Evidence:
+    """The same evidence of the images at `order`, in that order."""
+    order = list(order)
+    asked, judged = (tuple(row[i] for i in order) for row in (given.asked, given.judged))
+    place = {row: i for i, row in enumerate(i for i, concept in enumerate(given.asked) if concept == "a")}
+    probed = [place[i] for i in order if i in place]  # rows of the probe, which has the images of "a" alone
+    return dataclasses.replace(
+        given,
+        asked=asked,
+        judged=judged,
+        **{name: getattr(given, name)[order] for name in PER_IMAGE},
+        pretrained=take(given.pretrained, order) if given.pretrained else None,
+        headnoun=nouns(dataclasses.replace(given, asked=asked, judged=judged)) if given.headnoun else None,
+        probe=Probe(("a",) * len(probed), given.probe.gaps[probed], given.probe.logsnr) if given.probe else None,
+    )

@@ -1,0 +1,64 @@
+import dataclasses
+
+import pytest
+import torch
+from exhibits import ALL, evidence, whole
+
+from metrics import METRICS, Evidence
+from metrics.base import MissingEvidence, Score
+
+
+def value(name: str, given: Evidence) -> float:
+    found = METRICS.get(name).compute(given)
+    assert found is not None
+    return found.value
+
+
+class TestPrecision:
+    # Real pictures at 0, 1, 2, 3 and 10 on a line: the third nearest other is 3, 2, 2, 3 and 9 away
+    REAL = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]])
+
+    def given(self, drawn: list[float]) -> Evidence:
+        base = evidence({c: c * len(drawn) for c in ALL})
+        features = torch.tensor([*drawn, *[50.0] * (3 * len(drawn))]).unsqueeze(1)
+        reference = {"a": self.REAL[:3], "b": self.REAL[3:4], "c": self.REAL[4:]}
+        return dataclasses.replace(base, features=features, reference=reference, domains={"a": ("a", "b", "c")})
+
+    def test_by_hand(self) -> None:
+        # within 0 +- 3, 1 +- 2, 2 +- 2, 3 +- 3 or 10 +- 9, which is -3 to 19
+        assert value("plausible", self.given([-3.1, -2.9, 18.9, 19.1])) == 0.5
+        assert value("plausible", self.given([0.0, 1.0, 2.0])) == 1
+        assert value("plausible", self.given([-4.0, 20.0])) == 0
+
+    def test_one_image_is_enough(self) -> None:
+        assert METRICS.get("plausible").compute(self.given([2.5])) == Score(1, 1)
+
+    def test_real_pictures_are_plausible_and_ruins_are_not(self) -> None:
+        base = whole({c: c * 4 for c in ALL})
+        real = base.features.clone()
+        real[:4] = base.reference["b"][:4]
+        assert value("plausible", dataclasses.replace(base, features=real)) == 1
+        assert value("plausible", dataclasses.replace(base, features=base.features + 100)) == 0
+
+    def test_real_pictures_of_the_whole_domain_are_needed(self) -> None:
+        whole_domain = self.given([0.0, 1.0])
+        without = {c: r for c, r in whole_domain.reference.items() if c != "c"}
+        with pytest.raises(MissingEvidence, match=r"no real pictures of \['c'\]"):
+            value("plausible", dataclasses.replace(whole_domain, reference=without))
+        with pytest.raises(MissingEvidence, match="more than 3 real pictures; there are 3"):
+            value("plausible", dataclasses.replace(whole_domain, domains={"a": ("a",)}))
+
+
+class TestDomain:
+    def test_by_hand(self) -> None:
+        given = dataclasses.replace(whole({"a": "abcdxx", "b": "b" * 6, "c": "c" * 6, "d": "d" * 6}))
+        assert METRICS.get("plausible_domain").compute(given) == Score(3 / 6, 6)
+
+    def test_all_in_is_one_and_all_out_is_zero(self) -> None:
+        rest = {c: c * 3 for c in "bcd"}
+        assert value("plausible_domain", whole({"a": "bbc", **rest})) == 1
+        assert value("plausible_domain", whole({"a": "ddx", **rest})) == 0
+
+    def test_a_judge_that_knows_nothing_else_is_not_asked(self) -> None:
+        base = whole({c: c * 3 for c in ALL})
+        assert METRICS.get("plausible_domain").compute(dataclasses.replace(base, labels=frozenset("abc"))) is None
