@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch_fidelity
 from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from bench import backbone
 from bench.sampler import Shot, sample
 
 from . import captions
 from .dataset import FIRST_SEED
-from .features import FEATURES
+from .features import load_features
 from .judges import classify, load_judge
 from .renderer import render
 from .species import DOMAINS, NAMES, SPECIES
@@ -173,29 +173,11 @@ def noun_findings(model: backbone.Backbone, folder: Path, n: int) -> list[Findin
 
 def fid(a: Tensor, b: Tensor, folder: Path) -> float:
     """Frechet distance of two sets of uint8 pictures in the world's 64 features, by torch-fidelity."""
-    result = torch_fidelity.calculate_metrics(
-        input1=Pictures(a),
-        input2=Pictures(b),
-        fid=True,
-        feature_extractor=FEATURES,
-        feature_extractor_weights_path=str(folder),
-        cuda=False,
-        verbose=False,
-    )
-    return float(result["frechet_inception_distance"])
-
-
-class Pictures(torch.utils.data.Dataset[Tensor]):
-    """uint8 pictures as the data set that torch-fidelity takes."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
+    net = load_features(folder)
+    with torch.no_grad():
+        parts = ([net(x.float() / 255) for x in images.split(256)] for images in (a, b))
+        statistics = [fid_features_to_statistics(torch.cat(features).double()) for features in parts]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
 
 
 def speed_finding(model: backbone.Backbone) -> Finding:

@@ -15,6 +15,19 @@ from bench.worlds.pocket.species import NAMES
 from bench.worlds.pocket.styles import STYLES
 
 
+class Pictures(torch.utils.data.Dataset):
+    """uint8 pictures as the data set that torch-fidelity takes."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """`train --stage all --quick` without one species."""
@@ -62,8 +75,8 @@ def test_torch_fidelity_takes_the_features_by_name(folder):
     images = torch.randint(0, 256, (90, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert load_features(folder)(images[:4].float() / 255).shape == (4, DIMENSIONS)
     result = torch_fidelity.calculate_metrics(
-        input1=quality.Pictures(images),
-        input2=quality.Pictures(images.flip(0)),
+        input1=Pictures(images),
+        input2=Pictures(images.flip(0)),
         fid=True,
         feature_extractor=FEATURES,
         feature_extractor_weights_path=str(folder),
@@ -71,6 +84,17 @@ def test_torch_fidelity_takes_the_features_by_name(folder):
         verbose=False,
     )
     assert result["frechet_inception_distance"] == pytest.approx(0, abs=1e-3), "the same pictures in another order"
+    other = torch.randint(0, 256, (70, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    by_name = torch_fidelity.calculate_metrics(
+        input1=Pictures(images),
+        input2=Pictures(other),
+        fid=True,
+        feature_extractor=FEATURES,
+        feature_extractor_weights_path=str(folder),
+        cuda=False,
+        verbose=False,
+    )
+    assert quality.fid(images, other, folder) == pytest.approx(by_name["frechet_inception_distance"], rel=1e-3)
 
 
 def test_manifest_says_what_was_trained(folder):
