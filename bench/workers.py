@@ -7,10 +7,10 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 from typing import Any
 
-import psutil
 import torch
 
 from bench.config import RunConfig
@@ -45,8 +45,8 @@ def run(plan: Plan, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield futures[future], future.result()
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in psutil.Process().children():
-                child.kill()
+            for worker in active_children():
+                worker.kill()
             if isinstance(error, BrokenProcessPool):
                 raise WorkerDied("a worker died, perhaps for want of memory; --workers 1 needs least") from error
             raise
@@ -68,8 +68,16 @@ def in_blocks(plan: Plan, count: int) -> Sequence[int]:
 def _start(run: RunConfig, threads: int) -> None:
     global _executor
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _executor = Executor(resolve(run))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()  # returns only when the parent is gone, however it went
+    os._exit(1)
 
 
 def _work(index: int) -> dict[str, Any]:

@@ -1,3 +1,9 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 
 from bench import workers
@@ -28,3 +34,34 @@ def test_there_are_no_more_workers_than_tasks_cores_or_room_for(world: World, mo
     assert count(2, "smoke") == 1
     monkeypatch.setattr(workers.torch.cuda, "is_available", lambda: True)
     assert count(64, "finegrained") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Signals) -> None:
+    tiny = ["protocol.images_per_concept=1", "protocol.num_inference_steps=1", "protocol.reference_per_concept=2"]
+    endless = ["mimmu.epochs=100000", "protocol.forget_images=2"]
+    command = [sys.executable, "-u", "run_bench.py", "--methods", "mimmu", "--workers", "2", "--set", *tiny, *endless]
+    run = subprocess.Popen(
+        [*command, "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in the background
+    )
+    try:
+        assert run.stdout is not None
+        assert "[1/27] pretrained" in run.stdout.readline()
+        children = psutil.Process(run.pid).children()
+        run.send_signal(how)
+        told = run.stdout.read()  # to the end: until nobody holds the pipe any more
+        assert run.wait(20) == {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[how]
+    finally:
+        run.kill()
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    if how == signal.SIGINT:
+        assert "every finished stage is kept" in told
+        assert "Traceback" not in told
