@@ -1,6 +1,6 @@
 """Does the pocket world hold what it promises? One command measures every bar and says so.
 
-    python -m bench.worlds.pocket.check            # the committed weights; about five minutes on two cores
+    python -m bench.worlds.pocket.check            # the committed weights; about four minutes on two cores
     python -m bench.worlds.pocket.check --weights build/pocket/weights --write
 
 Exit code 1 if a bar is missed.
@@ -36,7 +36,7 @@ def measure(folder: Path, per_species: int) -> list[Finding]:
     plain = quality.generated(model, per_species, ("photo",))
     found += quality.plain_findings(plain, folder)
     found += quality.style_findings(quality.generated(model, max(1, per_species // 4), STYLES[1:]), folder, reachable)
-    found += quality.noun_findings(model, folder, per_species)
+    found += quality.brief_findings(model, folder, per_species)
     real, more = (
         quality.rendered(per_species, ("photo",), FIRST_SEED["reference"] + start).images for start in (0, per_species)
     )

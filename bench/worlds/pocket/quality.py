@@ -30,6 +30,9 @@ from .world import POCKET
 TWINS = sorted({tuple(sorted((s.name, s.twin))) for s in SPECIES.values() if s.twin})
 
 
+NAMELESS = captions.EVALUATE[2]  # for prompts that name a domain or a head noun only
+
+
 @dataclass(frozen=True)
 class Finding:
     """One measured line of the table."""
@@ -152,22 +155,26 @@ def style_findings(batch: Batch, folder: Path, reachable: dict[str, float]) -> l
     return found
 
 
-def noun_findings(model: backbone.Backbone, folder: Path, n: int) -> list[Finding]:
-    """Prompts that name less: a domain gives some member, a shared head noun gives one of its two."""
-    judge = load_judge("species", folder=folder)
+def brief_findings(model: backbone.Backbone, folder: Path, n: int) -> list[Finding]:
+    """Prompts that name less: species, style or domain alone, or a head noun that two share (either will do)."""
     nouns: dict[str, set[str]] = {}
     for row in SPECIES.values():
         nouns.setdefault(row.noun, set()).add(row.name)
-    wanted = {d: {s.name for s in rows} for d, rows in DOMAINS.items()}
-    shared = {noun: names for noun, names in nouns.items() if len(names) > 1}
+    groups: dict[str, dict[str, set[str]]] = {
+        "species alone": {captions.fill("{a_subject}", name): {name} for name in NAMES},
+        "style alone": {captions.fill("{a_style}", style=style): {style} for style in STYLES},
+        "domain alone": {captions.fill(NAMELESS, d): {row.name for row in rows} for d, rows in DOMAINS.items()},
+        "head noun alone": {captions.fill(NAMELESS, noun): names for noun, names in nouns.items() if len(names) > 1},
+    }
     found = []
-    for label, group in (("domain", wanted), ("head noun", shared)):
+    for what, wanted in groups.items():
+        judge = load_judge("style" if what == "style alone" else "species", folder=folder)
         hits = []
-        for noun, names in group.items():
-            shots = [Shot(noun, captions.fill(captions.EVALUATE[2], noun), i) for i in range(n)]
+        for prompt, names in wanted.items():
+            shots = [Shot(prompt, prompt, i) for i in range(max(1, n * 6 // len(wanted)))]
             images = sample(model, shots, POCKET.protocol, seed=7, batch_size=64)
-            hits += [NAMES[k] in names for k in classify(judge, images.float() / 255).tolist()]
-        found.append(Finding(f"generated, {label} alone: a member", float(np.mean(hits)), None, len(hits)))
+            hits += [judge.labels[k] in names for k in classify(judge, images.float() / 255).tolist()]
+        found.append(Finding(f"generated, {what}: as asked", float(np.mean(hits)), None, len(hits)))
     return found
 
 

@@ -1,6 +1,6 @@
 """Rebuild the pocket world's models from nothing: pictures, autoencoder, text encoder and U-Net, judges.
 
-    python -m bench.worlds.pocket.train --stage all --out build/pocket           # about three hours on two cores
+    python -m bench.worlds.pocket.train --stage all --out build/pocket           # about two hours on two cores
     torchrun --nproc-per-node 2 -m bench.worlds.pocket.train --stage unet --out build/pocket
     python -m bench.worlds.pocket.train --stage all --out build/no-husky --without "siberian husky"
     python -m bench.worlds.pocket.train --stage all --out /tmp/try --quick       # the whole path in two minutes
