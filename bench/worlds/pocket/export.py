@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
-import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPTokenizer
@@ -52,9 +50,3 @@ def save_clip(model: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
     config = {**clip.CONFIG, "text_cfg": {**clip.CONFIG["text_cfg"], "vocab_size": len(tokenizer)}}
     text = {"model_cfg": config, "preprocess_cfg": clip.PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(text, indent=2) + "\n")
-
-
-@torch.no_grad()
-def roundtrip_clip(folder: Path) -> nn.Module:
-    """The saved model as open_clip reads it: raises if the folder is not in its format."""
-    return open_clip.create_model(f"local-dir:{folder}")
