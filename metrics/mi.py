@@ -16,8 +16,10 @@ def compute(evidence: Evidence) -> Score:
     the mutual information of prompt and image if the null prompt stands for the marginal (Kong et al., 2024).
 
     0 to infinity, less is better, 0 where the prompt changes nothing: what a method that aligns both predictions aims
-    at. A ruined model reaches it too, so read it with retention. Two approximations: the images are drawn with guidance
-    and so sharper than p(x|c), and the integral ends where the backbone's noise schedule does. Raises MissingEvidence.
+    at. A ruined model reaches it too, so read it with retention; a method that relabels the concept rightly keeps it
+    high, since the prompt still says something, only something else. Two approximations: the images are drawn with
+    guidance and so sharper than p(x|c), and the integral ends where the backbone's noise schedule does. Raises
+    MissingEvidence.
     """
     probe = evidence.probe
     if probe is None:
