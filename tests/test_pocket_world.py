@@ -10,6 +10,8 @@ import torch
 from bench import cli, overrides
 from bench.suites import SUITES, nearest_neighbour
 from bench.worlds import WORLDS, World
+from bench.worlds.base import SPLITS
+from bench.worlds.pocket import captions
 from bench.worlds.pocket.species import SPECIES
 from methods import METHODS
 
@@ -109,4 +111,52 @@ def test_what_is_left_of_a_prompt_without_the_species_names_its_domain(pocket: W
             before, after = part.split(noun)
             assert whole.endswith(after)
             assert whole.startswith(before.removesuffix("a ").removesuffix("an "))
-    assert pocket.rest(pocket.styles[1]) == ()
+
+
+def test_styles_are_asked_for_with_species(pocket: World) -> None:
+    for split in ("forget", "evaluate"):
+        sketch = pocket.prompts(split, "sketch")
+        assert len(set(sketch)) == len(sketch) >= 12
+        assert tuple(p.replace("mosaic", "sketch") for p in pocket.prompts(split, "mosaic")) == sketch
+        assert len({concept for concept in pocket.concepts for p in sketch if concept in p}) == 12
+    plain = tuple(p.replace("mosaic", "photo") for p in pocket.prompts("forget", "mosaic"))
+    assert pocket.rest("mosaic") == plain == pocket.prompts("forget", "photo")
+    assert pocket.rest("photo") == ()
+    real = pocket.reference("sketch", 13)
+    assert torch.equal(pocket.reference("sketch", 2), real[:2])
+    judge = pocket.judge("style", torch.device("cpu"))
+    assert [judge.labels[i] for i in judge.module(real.float() / 255).argmax(1)] == ["sketch"] * 13
+
+
+def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None:
+    assert pocket.across is not None
+    across = pocket.across()
+    assert across.name == pocket.name
+    for split in ("forget", "evaluate"):
+        tulip = across.prompts(split, "tulip")
+        assert {style for style in pocket.styles for p in tulip if captions.STYLE_NOUNS[style] in p} == {*pocket.styles}
+        assert tuple(p.replace("tulip", "daisy") for p in tulip) == across.prompts(split, "daisy")
+        assert across.prompts(split, "neon") == pocket.prompts(split, "neon")
+    assert tuple(p.replace("tulip", "flower") for p in across.prompts("forget", "tulip")) == across.rest("tulip")
+    real = across.reference("tulip", 12)
+    judge = across.judge("style", torch.device("cpu"))
+    assert [judge.labels[i] for i in judge.module(real.float() / 255).argmax(1)] == [*pocket.styles] * 2
+
+
+def test_no_board_forgets_what_presets_are_tuned_on(pocket: World) -> None:
+    tuned_on = {task.name for task in SUITES.get("search").tasks(pocket)}
+    assert len(tuned_on) == 2
+    for name in ("finegrained", "style", "object"):
+        suite = SUITES.get(name)
+        assert not tuned_on & {task.name for task in suite.tasks(suite.view(pocket))}
+
+
+def test_objects_are_forgotten_that_no_prompt_about_a_style_names(pocket: World) -> None:
+    suite = SUITES.get("object")
+    tasks = suite.tasks(suite.view(pocket))
+    assert len({pocket.domain_of(task.name) for task in tasks}) == len(tasks) == 3
+    for task in tasks:
+        assert task.out_of_domain == pocket.styles
+        assert set(task.in_domain) == {*pocket.domains[pocket.domain_of(task.name)]} - {task.name}
+        asked = [p for style in pocket.styles for split in SPLITS for p in pocket.prompts(split, style)]
+        assert not any(task.name in prompt for prompt in asked)

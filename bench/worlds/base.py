@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from bench.config import Protocol
 
 Split = Literal["forget", "evaluate"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, concepts
 
 
@@ -60,17 +61,21 @@ class World:
         protocol: sampling and sample counts that suit the world's default backbone.
         presets: method -> config values that suit the default backbone, where the paper's own do not.
         rest: concept -> what its "forget" prompts ask for besides it, prompt by prompt: each with the concept's name
-            replaced by the broadest word for its domain ("a photo of a dog" for a breed). () where there is no such
-            word; methods that need one then refuse.
+            replaced by the broadest word for its domain ("a photo of a dog" for a breed), or with the plain style in
+            place of another. () where there is no such word; methods that need one then refuse.
+        search: concepts that presets were tuned on, which no suite of a board forgets.
+        across: () -> the same world with its concepts asked for in every style, and real pictures of them in every
+            style. None where there is one style only.
         backbone: () -> folder or hub id of the default backbone, in Stable Diffusion's `diffusers` format.
             Raises WorldUnavailable, as `judge` and `closeness` may.
-        prompts: (split, concept) -> prompts that ask for it. Prompt i of one concept and prompt i of another
-            differ in the concept's name alone; those of "forget" and "evaluate" share no template.
+        prompts: (split, concept) -> prompts that ask for it; of a style, prompts that ask for some concepts in it.
+            Prompt i of one concept and prompt i of another differ in the concept's name alone, and so for styles; those
+            of "forget" and "evaluate" share no template.
         reference: (concept, count) -> real pictures that no model or judge was trained on, uint8 (count, 3, H, W);
             the first n of a longer list are those of a shorter one.
         judge: (name, device) -> the classifier called so.
-        judge_of: concept -> name of the judge that knows it.
-        closeness: (a, b) -> how near two concepts are to the text encoder, at most 1.
+        judge_of: concept or style -> name of the judge that knows it.
+        closeness: (a, b) -> how near two concepts or styles are to the text encoder, at most 1.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
         headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts, and
             every concept that this noun names; None where it names no other.
@@ -93,6 +98,8 @@ class World:
     clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rest: Callable[[str], tuple[str, ...]] = lambda concept: ()
+    search: tuple[str, ...] = ()
+    across: Callable[[], World] | None = None
 
     @property
     def concepts(self) -> tuple[str, ...]:

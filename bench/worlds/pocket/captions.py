@@ -8,6 +8,7 @@ occurs in TRAIN, so that the model understands all three.
 from __future__ import annotations
 
 import random
+from math import lcm
 
 from .species import DOMAIN_OF, SPECIES, find
 from .styles import find_style
@@ -49,6 +50,14 @@ EVALUATE = (
     "one {style} of {a_subject}",
     "this is a good {style} of {a_subject}",
 )
+# What a style is asked for with: one of each pair of twins and one species without, by turns of the three domains. The
+# other half of the species is left to forget without a prompt about a style that names it.
+SUBJECTS = (
+    "labrador retriever", "tea rose", "grey jay",
+    "cardigan corgi", "iceland poppy", "gold finch",
+    "alaskan malamute", "chamomile", "hornbill",
+    "poodle", "cornflower", "barn owl",
+)  # fmt: skip
 # Said of plain pictures only: a species, a head noun or a domain with no style.
 BARE = ("{subject}", "{a_subject}", "the {subject}", "one {subject}")
 # Said of a picture of anything.
@@ -74,6 +83,18 @@ def fill(template: str, subject: str = "", style: str = "photo") -> str:
 def caption(template: str, species: str, style: str = "photo") -> str:
     """`template` about a known species in a known style; ValueError names the nearest known ones otherwise."""
     return fill(template, find(species).name, find_style(style))
+
+
+def of_species(templates: tuple[str, ...], noun: str, styles: tuple[str, ...]) -> tuple[str, ...]:
+    """`templates` about any noun, each also in its turn in one of `styles`, until all would come again."""
+    count = lcm(len(templates), len(styles))
+    return tuple(fill(templates[i % len(templates)], noun, styles[i % len(styles)]) for i in range(count))
+
+
+def of_style(templates: tuple[str, ...], style: str) -> tuple[str, ...]:
+    """`templates` in a known style, about each of SUBJECTS in its turn, until all would come again."""
+    count, style = lcm(len(templates), len(SUBJECTS)), find_style(style)
+    return tuple(caption(templates[i % len(templates)], SUBJECTS[i % len(SUBJECTS)], style) for i in range(count))
 
 
 def training_caption(species: str, style: str, rng: random.Random) -> str:

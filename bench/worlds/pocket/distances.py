@@ -1,4 +1,4 @@
-"""How near two species are: by the table that draws them, and by the text encoder that names them."""
+"""How near two species are by the table that draws them, and two species or styles by the text encoder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from . import text
-from .captions import EVALUATE, caption
+from .captions import EVALUATE, caption, of_style
 from .species import NAMES, SPECIES, attribute_distance
+from .styles import STYLES
 
 Table = dict[str, dict[str, float]]
 
@@ -19,16 +20,24 @@ def attribute_distances() -> Table:
 
 @torch.no_grad()
 def text_embeddings(pipeline: StableDiffusionPipeline) -> torch.Tensor:
-    """Final text state at the end token, mean over the evaluation templates: (number of species, width)."""
+    """Final text state at the end token, mean over the evaluation captions of each of NAMES, then of each of STYLES.
+
+    (number of both, width). Captions of species are in the plain style.
+    """
     encoder, tokenizer = pipeline.text_encoder, pipeline.tokenizer
-    ids = text.tokenize(tokenizer, [caption(t, name) for name in NAMES for t in EVALUATE]).to(encoder.device)
-    states = encoder(ids).last_hidden_state.float()
-    end = (ids == tokenizer.eos_token_id).int().argmax(1)
-    return states[torch.arange(len(ids)), end].view(len(NAMES), len(EVALUATE), -1).mean(1)
+    asked = [[caption(t, name) for t in EVALUATE] for name in NAMES] + [of_style(EVALUATE, style) for style in STYLES]
+    means = []
+    for captions in asked:
+        ids = text.tokenize(tokenizer, list(captions)).to(encoder.device)
+        states = encoder(ids).last_hidden_state.float()
+        end = (ids == tokenizer.eos_token_id).int().argmax(1)
+        means.append(states[torch.arange(len(ids)), end].mean(0))
+    return torch.stack(means)
 
 
 def text_cosines(pipeline: StableDiffusionPipeline) -> Table:
-    """Cosine of `text_embeddings` for every pair, at most 1."""
+    """Cosine of `text_embeddings` for every pair of species or styles, at most 1."""
+    names = (*NAMES, *STYLES)
     unit = torch.nn.functional.normalize(text_embeddings(pipeline), dim=1)
     matrix = (unit @ unit.T).tolist()
-    return {a: {b: round(matrix[i][j], 4) for j, b in enumerate(NAMES)} for i, a in enumerate(NAMES)}
+    return {a: {b: round(matrix[i][j], 4) for j, b in enumerate(names)} for i, a in enumerate(names)}

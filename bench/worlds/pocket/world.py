@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+import dataclasses
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavaila
 from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES
+from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES, find
 from bench.worlds.pocket.styles import STYLES
 
 PLAIN = "photo"
@@ -27,9 +28,11 @@ def backbone() -> str:
         raise WorldUnavailable(str(error)) from error
 
 
-def prompts(split: Split, concept: str) -> tuple[str, ...]:
-    """Captions that ask for a species in the plain style."""
-    return tuple(captions.caption(template, concept, PLAIN) for template in TEMPLATES[split])
+def prompts(split: Split, concept: str, styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
+    """Captions that ask for a species in each of `styles` by turns, or for some species in a style."""
+    if concept in STYLES:
+        return captions.of_style(TEMPLATES[split], concept)
+    return captions.of_species(TEMPLATES[split], find(concept).name, styles)
 
 
 def headnoun(concept: str) -> HeadNoun | None:
@@ -41,17 +44,28 @@ def headnoun(concept: str) -> HeadNoun | None:
     return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
 
 
-def rest(concept: str) -> tuple[str, ...]:
-    """The forget captions of a species with its domain's noun for its name: "a photo showing a dog"; () for a style."""
+def rest(concept: str, styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
+    """The forget captions of a species with its domain's noun for its name: "a photo showing a dog".
+
+    Those of a style with the plain one for its own: "a photo showing a poodle"; () for the plain style itself.
+    """
     if concept in STYLES:
-        return ()
-    return tuple(captions.fill(template, DOMAIN_OF[concept], PLAIN) for template in TEMPLATES["forget"])
+        return captions.of_style(TEMPLATES["forget"], PLAIN) if concept != PLAIN else ()
+    return captions.of_species(TEMPLATES["forget"], DOMAIN_OF[concept], styles)
 
 
-def reference(concept: str, count: int) -> torch.Tensor:
-    """`count` pictures of a species in the plain style, as the renderer draws them: uint8 (count, 3, 64, 64)."""
-    pictures = np.stack([render(concept, PLAIN, FIRST_SEED["reference"] + i) for i in range(count)])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+def reference(concept: str, count: int, styles: tuple[str, ...] = (PLAIN,)) -> torch.Tensor:
+    """`count` pictures as the renderer draws them, uint8 (count, 3, 64, 64).
+
+    Of a species in each of `styles` by turns, or of the species that captions about a style name in that style.
+    """
+    shown = (
+        [(captions.SUBJECTS[i % len(captions.SUBJECTS)], concept) for i in range(count)]
+        if concept in STYLES
+        else [(concept, styles[i % len(styles)]) for i in range(count)]
+    )
+    pictures = [render(species, style, FIRST_SEED["reference"] + i) for i, (species, style) in enumerate(shown)]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def judge(name: str, device: torch.device) -> Judge:
@@ -83,7 +97,7 @@ def judge_of(concept: str) -> str:
 
 @cache
 def cosines() -> dict[str, dict[str, float]]:
-    """Cosine of every two species' names under the committed text encoder."""
+    """Cosine of every two species or styles under the committed text encoder."""
     try:
         return weights.manifest()["text_cosine"]
     except weights.WeightsError as error:
@@ -91,7 +105,7 @@ def cosines() -> dict[str, dict[str, float]]:
 
 
 def closeness(a: str, b: str) -> float:
-    """Cosine of two species' names under the committed text encoder; 1 for a species and itself."""
+    """Cosine of two species or styles under the committed text encoder; 1 for one and itself."""
     return 1.0 if a == b else float(cosines()[a][b])
 
 
@@ -108,7 +122,7 @@ POCKET = World(
     domains={domain: tuple(row.name for row in rows) for domain, rows in DOMAINS.items()},
     styles=STYLES,
     protocol=Protocol(
-        images_per_concept=10,
+        images_per_concept=12,  # three for each evaluation template; two for each style where all are asked for
         forget_images=64,
         retain_images=8,
         num_inference_steps=15,
@@ -136,4 +150,13 @@ POCKET = World(
     headnoun=headnoun,
     clip=clip,
     rest=rest,
+    search=("poodle", "iceland poppy"),
+    across=lambda: ACROSS,
+)
+
+ACROSS: World = dataclasses.replace(
+    POCKET,
+    prompts=partial(prompts, styles=STYLES),
+    rest=partial(rest, styles=STYLES),
+    reference=partial(reference, styles=STYLES),
 )
