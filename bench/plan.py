@@ -61,7 +61,8 @@ def resolve(run: RunConfig) -> Plan:
     Raises ValueError (UnknownName among them) or FileNotFoundError with a message for people.
     """
     names, metrics = method_names(run.methods), metric_names(run.metrics)
-    suite, world = SUITES.get(run.suite), WORLDS.get(run.world)
+    suite = SUITES.get(run.suite)
+    world = suite.view(WORLDS.get(run.world))
     unknown = [section for section in run.overrides if section not in (*names, PROTOCOL)]
     if unknown:
         raise ValueError(f"--set {unknown[0]}...: not in this run; {nearest(unknown[0], (*names, PROTOCOL))}")

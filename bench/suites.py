@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.registry import Registry
-from bench.worlds.base import World
+from bench.worlds.base import SPLITS, World
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,22 @@ class Suite:
         tasks: world -> tasks.
         protocol: protocol values that this suite scales down.
         training: config values, of any method that trains, that this suite scales down.
+        across: whether concepts are asked for in every style of the world, not in the plain one alone.
     """
 
     about: str
     tasks: Callable[[World], tuple[Task, ...]]
     protocol: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    across: bool = False
+
+    def view(self, world: World) -> World:
+        """The world as this suite asks for its concepts. Raises ValueError if the world has no such view."""
+        if not self.across:
+            return world
+        if world.across is None:
+            raise ValueError(f"this suite asks for concepts in every style, and the world {world.name!r} has one style")
+        return world.across()
 
 
 def nearest_neighbour(world: World, concept: str, among: Sequence[str] = ()) -> tuple[str, float]:
@@ -62,11 +73,12 @@ def banded_targets(world: World, domain: str) -> dict[str, str]:
 
     "far" has the least close nearest neighbour, "near" the closest, "middle" the one nearest to half way between;
     the neighbours of the first two are no targets if there are others, so that a twin is not forgotten from both
-    sides. Raises ValueError for a domain of fewer than three concepts.
+    sides. What the world's presets were tuned on is no target. Raises ValueError for a domain of fewer than three
+    concepts without these.
     """
-    concepts = world.domains[domain]
+    concepts = [concept for concept in world.domains[domain] if concept not in world.search]
     if len(concepts) < 3:
-        raise ValueError(f"domain {domain!r} of world {world.name!r} has fewer than three concepts")
+        raise ValueError(f"domain {domain!r} of world {world.name!r} has fewer than three concepts to forget")
     neighbours = {concept: nearest_neighbour(world, concept) for concept in concepts}
     close = {concept: near for concept, (_, near) in neighbours.items()}
     ranked = sorted(concepts, key=lambda c: (close[c], c))
@@ -98,6 +110,39 @@ def finegrained(world: World) -> tuple[Task, ...]:
     )
 
 
+def style(world: World) -> tuple[Task, ...]:
+    """Each style but the plain one; the other styles must stay, and every concept in the plain style."""
+    if len(world.styles) < 3:
+        raise ValueError(f"the world {world.name!r} has fewer than two styles besides the plain one")
+    return tuple(
+        Task(one, (one,), tuple(other for other in world.styles if other != one), world.concepts)
+        for one in world.styles[1:]
+    )
+
+
+def across_styles(world: World) -> tuple[Task, ...]:
+    """One target a domain, in every style: the one whose nearest neighbour is closest.
+
+    The other concepts of the domain must stay, and every style. Prompts about styles name concepts; what they name is
+    no target if there are others, so that no picture is asked both to show and not to show it.
+    """
+    asked = [p for style in world.styles for split in SPLITS for p in world.prompts(split, style)]
+    tasks = []
+    for concepts in world.domains.values():
+        named = {c for c in concepts if any(re.search(rf"\b{re.escape(c)}\b", prompt) for prompt in asked)}
+        target = max(set(concepts) - named or concepts, key=lambda c: (nearest_neighbour(world, c)[1], c))
+        siblings = tuple(c for c in concepts if c != target)
+        tasks.append(Task(target, (target,), siblings, world.styles, "near"))
+    return tuple(tasks)
+
+
+def search(world: World) -> tuple[Task, ...]:
+    """The targets that presets are tuned on, which no board forgets."""
+    if not world.search:
+        raise ValueError(f"the world {world.name!r} sets no concept aside to tune on")
+    return tuple(forget_one(world, concept) for concept in world.search)
+
+
 def smoke(world: World) -> tuple[Task, ...]:
     """One target with two concepts in its domain and two outside: every room is entered, nothing is learnt."""
     task = forget_one(world, world.concepts[0])
@@ -108,6 +153,23 @@ SUITES: Registry[Suite] = Registry("suite")
 SUITES.add(
     "finegrained",
     Suite("three targets a domain, from a lonely one to a near twin; kept: all other concepts", finegrained),
+)
+SUITES.add("style", Suite("each style; kept: the other styles, and every concept in the plain one", style))
+SUITES.add(
+    "object",
+    Suite(
+        "a near twin a domain, in every style; kept: the rest of the domain, and every style",
+        across_styles,
+        across=True,
+    ),
+)
+SUITES.add(
+    "search",
+    Suite(
+        "the targets that presets are tuned on, fewer images; no board forgets them",
+        search,
+        protocol={"images_per_concept": 8},
+    ),
 )
 SUITES.add(
     "smoke",

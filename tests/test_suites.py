@@ -48,6 +48,38 @@ def test_too_small_a_domain_is_refused(graded: World) -> None:
         banded_targets(small, "letter")
 
 
+def test_a_world_that_tunes_on_a_concept_forgets_another(graded: World) -> None:
+    assert banded_targets(dataclasses.replace(graded, search=("d",)), "letter")["far"] in "ce"
+    with pytest.raises(ValueError, match="fewer than three"):
+        banded_targets(dataclasses.replace(graded, search=("1",)), "digit")
+    with pytest.raises(ValueError, match="sets no concept aside"):
+        SUITES.get("search").tasks(graded)
+
+
+def test_style_forgets_each_but_the_plain_one(graded: World) -> None:
+    styled = dataclasses.replace(graded, styles=("plain", "sketch", "neon"))
+    sketch, neon = SUITES.get("style").tasks(styled)
+    assert (sketch.forget, sketch.in_domain, sketch.out_of_domain) == (("sketch",), ("plain", "neon"), styled.concepts)
+    assert neon.forget == ("neon",)
+    with pytest.raises(ValueError, match="fewer than two styles"):
+        SUITES.get("style").tasks(graded)
+
+
+def test_object_forgets_across_styles_what_no_style_names(graded: World) -> None:
+    suite = SUITES.get("object")
+    with pytest.raises(ValueError, match="one style"):
+        suite.view(graded)
+    styled = dataclasses.replace(
+        graded, styles=("plain", "sketch"), prompts=lambda split, concept: (f"{concept} of a", f"{concept} of the d, 2")
+    )
+    assert suite.view(dataclasses.replace(graded, across=lambda: styled)) is styled
+    tasks = suite.tasks(styled)
+    # a and d are named; of b .9, c .65, e .65 and of 1, 3, both 0, the closest, or the last by name
+    assert [task.name for task in tasks] == ["b", "3"]
+    assert tasks[0].in_domain == ("a", "c", "d", "e")
+    assert tasks[0].out_of_domain == styled.styles
+
+
 def test_smoke_has_every_role(world: World) -> None:
     (task,) = SUITES.get("smoke").tasks(world)
     assert (len(task.forget), len(task.in_domain), len(task.out_of_domain)) == (1, 2, 2)
