@@ -7,16 +7,16 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, prc_features_to_metr
 
 from metrics.base import Evidence, Metric, MissingEvidence, Score
 
-NEIGHBOURHOOD = 3  # torch-fidelity's default, and the paper's
+NEIGHBOURHOOD = 10  # not the paper's 3: that near a real picture even the untouched model's soft ones seldom come
 
 
 def compute(evidence: Evidence) -> Score:
     """Precision of the images prompted with forgotten concepts, against real pictures of their whole domain.
 
-    The share that lies, in the world's features, within some real picture's distance to its third nearest real
+    The share that lies, in the world's features, within some real picture's distance to its tenth nearest real
     neighbour; by torch-fidelity's code. 0 to 1, more is better, and the pretrained model's value is what a good
     picture gets. A picture of the forgotten concept itself counts as plausible: UA says whether it is one. Raises
-    MissingEvidence, also where the domain has no more than three real pictures.
+    MissingEvidence, also where the domain has no more than ten real pictures.
     """
     evidence.require(evidence.forget)
     right = 0.0
@@ -54,7 +54,7 @@ def compute_domain(evidence: Evidence) -> Score | None:
 
 PLAUSIBLE = Metric(
     name="plausible",
-    about="precision of the forgotten prompt's images against real pictures of its domain (k = 3, features as in fid)",
+    about="precision of the forgotten prompt's images against real pictures of its domain (k = 10, features as in fid)",
     unit="%",
     higher_is_better=True,
     low=0.0,

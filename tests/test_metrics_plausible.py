@@ -15,20 +15,21 @@ def value(name: str, given: Evidence) -> float:
 
 
 class TestPrecision:
-    # Real pictures at 0, 1, 2, 3 and 10 on a line: the third nearest other is 3, 2, 2, 3 and 9 away
-    REAL = torch.tensor([[0.0], [1.0], [2.0], [3.0], [10.0]])
+    # Real pictures at 0, 1, ..., 10 and at 30 on a line: the tenth nearest other is 10 away at both ends of the row, 9
+    # down to 5 within it, and 29 for the last
+    REAL = torch.tensor([*range(11), 30.0]).unsqueeze(1)
 
     def given(self, drawn: list[float]) -> Evidence:
         base = evidence({c: c * len(drawn) for c in ALL})
         features = torch.tensor([*drawn, *[50.0] * (3 * len(drawn))]).unsqueeze(1)
-        reference = {"a": self.REAL[:3], "b": self.REAL[3:4], "c": self.REAL[4:]}
+        reference = {"a": self.REAL[:10], "b": self.REAL[10:11], "c": self.REAL[11:]}
         return dataclasses.replace(base, features=features, reference=reference, domains={"a": ("a", "b", "c")})
 
     def test_by_hand(self) -> None:
-        # within 0 +- 3, 1 +- 2, 2 +- 2, 3 +- 3 or 10 +- 9, which is -3 to 19
-        assert value("plausible", self.given([-3.1, -2.9, 18.9, 19.1])) == 0.5
-        assert value("plausible", self.given([0.0, 1.0, 2.0])) == 1
-        assert value("plausible", self.given([-4.0, 20.0])) == 0
+        # within 0 +- 10, ..., 10 +- 10 or 30 +- 29, which is -10 to 59
+        assert value("plausible", self.given([-10.1, -9.9, 58.9, 59.1])) == 0.5
+        assert value("plausible", self.given([0.0, 1.0, 25.0])) == 1
+        assert value("plausible", self.given([-11.0, 60.0])) == 0
 
     def test_one_image_is_enough(self) -> None:
         assert METRICS.get("plausible").compute(self.given([2.5])) == Score(1, 1)
@@ -45,7 +46,7 @@ class TestPrecision:
         without = {c: r for c, r in whole_domain.reference.items() if c != "c"}
         with pytest.raises(MissingEvidence, match=r"no real pictures of \['c'\]"):
             value("plausible", dataclasses.replace(whole_domain, reference=without))
-        with pytest.raises(MissingEvidence, match="more than 3 real pictures; there are 3"):
+        with pytest.raises(MissingEvidence, match="more than 10 real pictures; there are 10"):
             value("plausible", dataclasses.replace(whole_domain, domains={"a": ("a",)}))
 
 
