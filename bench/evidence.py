@@ -43,7 +43,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         penultimate=stages.panel.penultimate(asked, seen, keep),
         latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
-        reference={c: stages.reference(c) for c in known},
+        reference={c: stages.reference(c).tensors()["features"] for c in known},
         domains=domains,
         nearest=nearest(stages.plan.world, task),
         labels=stages.panel.labels(task.forget),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench import digest, evidence, fingerprint, panel, probe, sampler
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
+from bench.store import Entry
 from bench.suites import Task
-from metrics import METRICS
+from metrics import METRICS, Evidence, Metric
 from metrics import base as metrics_base
+
+ACCURACY = "accuracy"  # what is stored of a cell besides its metrics: the accuracy of every concept
 
 
 class Executor:
@@ -32,64 +36,82 @@ class Executor:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
-        key = self.result_key(cell)
-        entry = self.stages.store.get("results", key)
-        if entry is not None and entry.facts["status"] == "ok" and not self.plan.run.force:
-            return entry.facts
-        self.stages.store.drop("results", key)
         if self.plan.run.force:
             self._drop(cell)
+        elif (found := self.stored(cell))["status"] == "ok":
+            return found
+        self.stages.store.drop("failures", self.failure_key(cell))
         try:
-            facts, texts = self._evaluate(cell), {}
+            self._evaluate(cell)
         except Exception as error:
-            facts = {**self._about(cell), "status": "failed", "reason": f"{type(error).__name__}: {error}"}
-            facts["traceback"] = str(self.stages.store.place("results", key) / "traceback.txt")
-            texts = {"traceback.txt": traceback.format_exc()}
-        return self.stages.store.put("results", key, facts=facts, texts=texts).facts
+            return self.failed(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
+        return self.stored(cell)
 
     def run_all(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Run every cell here, in the plan's order; yield (index, result) as they finish."""
         for index, cell in enumerate(self.plan.cells):
             yield index, self.run(cell)
 
+    def failed(self, cell: Cell, reason: str, traceback_text: str = "") -> dict[str, Any]:
+        """The result of a cell that did not come to its end, stored with its traceback, if there is one."""
+        key = self.failure_key(cell)
+        facts: dict[str, Any] = {**self._about(cell), "status": "failed", "reason": reason}
+        if traceback_text:
+            facts["traceback"] = str(self.stages.store.place("failures", key) / "traceback.txt")
+        texts = {"traceback.txt": traceback_text} if traceback_text else {}
+        return self.stages.store.put("failures", key, facts=facts, texts=texts).facts
+
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
-        entry = self.stages.store.get("results", self.result_key(cell))
-        return entry.facts if entry is not None else {**self._about(cell), "status": "not run"}
+        store = self.stages.store
+        weights = store.get("deltas", self.stages.delta_key(cell))
+        parts = {name: store.get("scores", self.score_key(cell, name)) for name in (ACCURACY, *self.plan.metrics)}
+        if weights is not None and all(parts.values()):
+            return self._whole(cell, weights, {name: entry.facts for name, entry in parts.items() if entry})
+        failure = store.get("failures", self.failure_key(cell))
+        return failure.facts if failure is not None else {**self._about(cell), "status": "not run"}
 
-    def _evaluate(self, cell: Cell) -> dict[str, Any]:
-        weights = self.stages.delta(cell)
-        metrics = [METRICS.get(name) for name in self.plan.metrics]
-        needs = {need for metric in metrics for need in metric.needs}
-        seen = evidence.gather(self.stages, cell.task, weights, needs)
-        scores: dict[str, dict[str, float | int] | None] = {}
-        for metric in metrics:
-            score = metric.compute(seen)
-            if score and not math.isfinite(score.value):
-                raise ArithmeticError(f"{metric.name} is {score.value}")
-            scores[metric.name] = {"value": score.value, "n": score.n} if score else None
-        each = {metric.name: metric.each(seen) for metric in metrics if metric.each}
-        concepts = []
-        for concept in cell.task.concepts:
-            accuracy = seen.accuracy([concept])
-            concepts.append(
-                {
-                    "concept": concept,
-                    "role": role_of(concept, cell.task),
-                    "closeness": max(self.plan.world.closeness(concept, target) for target in cell.task.forget),
-                    "accuracy": accuracy.value,
-                    "n": accuracy.n,
-                    **{n: None if v is None else seen.mean(v, [concept]).value for n, v in each.items()},
-                }
-            )
+    def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        each = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}
         return {
             **self._about(cell),
             **weights.facts,
             "status": "ok",
-            "scores": scores,
-            "concepts": concepts,
+            "scores": {name: parts[name]["score"] for name in self.plan.metrics},
+            "concepts": [
+                {**row, **{name: values and values[row["concept"]] for name, values in each.items()}}
+                for row in parts[ACCURACY]["concepts"]
+            ],
             "extractor": self.stages.panel.extractor_name,
         }
+
+    def _evaluate(self, cell: Cell) -> None:
+        """Bring everything that the cell's result consists of into the store."""
+        weights = self.stages.delta(cell)
+        metrics = [METRICS.get(name) for name in self.plan.metrics]
+        keys = {metric.name: self.score_key(cell, metric.name) for metric in metrics}
+        store, new = self.stages.store, [m for m in metrics if not self.stages.store.get("scores", keys[m.name])]
+        seen = evidence.gather(self.stages, cell.task, weights, {need for metric in new for need in metric.needs})
+        store.stage("scores", self.score_key(cell, ACCURACY), lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
+        for metric in new:
+            store.stage("scores", keys[metric.name], functools.partial(scored, metric, cell.task, seen))
+
+    def _accuracies(self, cell: Cell, seen: Evidence) -> list[dict[str, Any]]:
+        rows = []
+        for concept in cell.task.concepts:
+            accuracy, real = seen.accuracy([concept]), self.stages.reference(concept)
+            rows.append(
+                {
+                    "concept": concept,
+                    "role": role_of(concept, cell.task),
+                    "closeness": max(self.plan.world.closeness(concept, target) for target in cell.task.forget),
+                    "judge": real.facts["right"] / real.facts["count"],
+                    "judge_n": real.facts["count"],
+                    "accuracy": accuracy.value,
+                    "n": accuracy.n,
+                }
+            )
+        return rows
 
     def _about(self, cell: Cell) -> dict[str, Any]:
         return {
@@ -102,15 +124,19 @@ class Executor:
             "fingerprint": self.fingerprint,
         }
 
-    def result_key(self, cell: Cell) -> dict[str, Any]:
-        """What determines a result."""
-        metrics = [sys.modules[METRICS.get(name).compute.__module__] for name in self.plan.metrics]
+    def score_key(self, cell: Cell, name: str) -> dict[str, Any]:
+        """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
+        own = [] if name == ACCURACY else [sys.modules[METRICS.get(name).compute.__module__]]
         return {
-            "fingerprint": self.description,
-            "delta": self.stages.delta_key(cell),
-            "metrics": self.plan.metrics,
-            "code": digest.of_source(sampler, panel, probe, evidence, metrics_base, *metrics),
+            "what": name,
+            "fingerprint": digest.of_json(self.description),
+            "delta": digest.of_json(self.stages.delta_key(cell)),
+            "code": digest.of_source(sampler, panel, probe, evidence, metrics_base, *own),
         }
+
+    def failure_key(self, cell: Cell) -> dict[str, Any]:
+        """What a failure is remembered by."""
+        return {"cell": self.score_key(cell, ACCURACY), "metrics": self.plan.metrics}
 
     def _drop(self, cell: Cell) -> None:
         if cell.method not in self.plan.run.methods:
@@ -123,6 +149,23 @@ class Executor:
                 self._forced.add(place)
                 self.stages.store.drop("images", key)
         self.stages.store.drop("deltas", self.stages.delta_key(cell))
+        for name in (ACCURACY, *self.plan.metrics):
+            self.stages.store.drop("scores", self.score_key(cell, name))
+
+
+def scored(metric: Metric, task: Task, seen: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is stored of a metric: its score, and its mean over each concept's images if it is a mean over images.
+
+    Raises ArithmeticError for a figure that is no number.
+    """
+    score = metric.compute(seen)
+    if score and not math.isfinite(score.value):
+        raise ArithmeticError(f"{metric.name} is {score.value}")
+    facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
+    if metric.each:
+        values = metric.each(seen)
+        facts["each"] = None if values is None else {c: seen.mean(values, [c]).value for c in task.concepts}
+    return {}, facts
 
 
 def role_of(concept: str, task: Task) -> str:

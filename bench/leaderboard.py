@@ -76,13 +76,14 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         {
             **{name: result[name] for name in head},
             **row,
+            "judge": row["judge"] * 100,
             "accuracy": row["accuracy"] * 100,
             **{metric.name: _blank_or(metric, row[metric.name]) for metric in each},
         }
         for result in results
         for row in result.get("concepts", ())
     ]
-    columns = [*head, "concept", "role", "closeness", "accuracy", "n", *(metric.name for metric in each)]
+    columns = [*head, "concept", "role", "closeness", "judge", "judge_n", "accuracy", "n", *(m.name for m in each)]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -96,7 +97,7 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
     """
     fingerprint = require_one_fingerprint(results)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
-    rows = []
+    real, rows = judges_on_real_pictures(results), []
     for method in dict.fromkeys(result["method"] for result in results):
         own = [result for result in results if result["method"] == method]
         bad = [result for result in own if result["status"] != "ok"]
@@ -104,12 +105,20 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
         for metric in map(METRICS.get, metrics):
             row |= _columns(metric, [] if bad else own, base)
         row["fid_extractor"] = None if bad else own[0]["extractor"]
+        row |= real
         row |= {cost.name: None if bad else sum(map(cost.of, own)) / len(own) for cost in COSTS}
         row["compensation"] = None if bad else "; ".join(dict.fromkeys(r["compensation"] for r in own))
         row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
     frame = pd.DataFrame(rows)
     return frame.astype({column: "Int64" for column in map(str, frame) if column.endswith("_n")})
+
+
+def judges_on_real_pictures(results: Sequence[Result]) -> dict[str, float | int | None]:
+    """Accuracy of the judges, in %, on real pictures of all concepts evaluated: what no model can be seen to exceed."""
+    seen = {row["concept"]: (row["judge"], row["judge_n"]) for result in results for row in result.get("concepts", ())}
+    total = sum(n for _, n in seen.values())
+    return {"judge": 100 * sum(share * n for share, n in seen.values()) / total if seen else None, "judge_n": total}
 
 
 def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
@@ -222,7 +231,8 @@ def _caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
         if len(good)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
+    judges = f"{good['judge'].iloc[0]:.1f} % right on {good['judge_n'].iloc[0]} real pictures" if len(good) else "none"
     return (
-        f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; "
+        f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; judges {judges}; "
         f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
     )

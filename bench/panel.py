@@ -75,6 +75,16 @@ class Panel:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
+    @torch.inference_mode()
+    def right(self, concept: str, images: torch.Tensor) -> int:
+        """In how many of uint8 images (N, 3, H, W) the judge that knows `concept` sees it."""
+        judge = self.judges[self.world.judge_of(concept)]
+        wanted = judge.labels.index(concept)
+        return sum(
+            int((judge.module(batch.to(self.device).float() / 255).argmax(1) == wanted).sum())
+            for batch in images.split(BATCH)
+        )
+
     def labels(self, concepts: Sequence[str]) -> frozenset[str]:
         """What the judges that know `concepts` can answer."""
         return frozenset(label for c in concepts for label in self.judges[self.world.judge_of(c)].labels)

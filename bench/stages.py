@@ -41,7 +41,7 @@ class Stages:
             for shot in shots(concept, plan.world.prompts("evaluate", concept), plan.protocol.images_per_concept)
         )
         self._backbone: backbone.Backbone | None = None
-        self._reference: dict[str, torch.Tensor] = {}
+        self._reference: dict[str, Entry] = {}
         self._code = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
 
     @property
@@ -127,19 +127,28 @@ class Stages:
 
         return self.store.stage("probes", key, compute)
 
-    def reference(self, concept: str) -> torch.Tensor:
-        """Features of real pictures of a concept, float32 (R, D)."""
+    def reference(self, concept: str) -> Entry:
+        """Real pictures of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""
         if concept in self._reference:
             return self._reference[concept]
         world, count = self.plan.world, self.plan.protocol.reference_per_concept
         first = world.reference(concept, 1)  # tells a changed renderer or data set from the old one
-        key = {"first": digest.of_tensors({"picture": first}), "count": count, "panel": self.panel.digest}
+        key = {
+            "first": digest.of_tensors({"picture": first}),
+            "concept": concept,
+            "asked": world.prompts("evaluate", concept),  # in which styles, that is
+            "count": count,
+            "panel": self.panel.digest,
+            "code": digest.of_source(panel),
+        }
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             self.report(f"real pictures of {concept}", 0, count)
-            return {"features": self.panel.features(world.reference(concept, count))}, {}
+            pictures = world.reference(concept, count)
+            facts = {"right": self.panel.right(concept, pictures), "count": count}
+            return {"features": self.panel.features(pictures)}, facts
 
-        self._reference[concept] = self.store.stage("reference", key, compute).tensors()["features"]
+        self._reference[concept] = self.store.stage("reference", key, compute)
         return self._reference[concept]
 
     def delta_key(self, cell: Cell) -> dict[str, Any]:

@@ -100,11 +100,13 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
     assert board["new"].tolist() == [0.25] * 4
     assert not {"nra", "fid", "drift"} & set(board)
     assert {"seconds", "peak_bytes"} <= set(board)
-    monkeypatch.setitem(METRICS._entries, "new", dataclasses.replace(new, compute=lambda given: Score(math.nan, 1)))
-    assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "new", *out]) == 1
+    nan = dataclasses.replace(new, name="nan", compute=lambda given: Score(math.nan, 1))
+    monkeypatch.setitem(METRICS._entries, "nan", nan)
+    assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "nan", *out]) == 1
     cells = pd.read_csv(finished / "smoke-tiny-cells.csv")
-    assert cells["reason"].tolist() == ["ArithmeticError: new is nan"] * 3
+    assert cells["reason"].tolist() == ["ArithmeticError: nan is nan"] * 3
     monkeypatch.delitem(METRICS._entries, "new")
+    monkeypatch.delitem(METRICS._entries, "nan")
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", *out]) == 0  # the whole board again, from the store
     assert "new" not in pd.read_csv(finished / "smoke-tiny.csv")
 
@@ -117,7 +119,7 @@ def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch
     arguments = [*SMOKE, "--methods", "pretrained", "--metrics", "ua", "cost", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     assert sampled == [15, 15]  # pretrained and wrecked, and no head nouns
-    assert [c for c in pd.read_csv(tmp_path / "smoke-tiny.csv") if c.endswith("_n")] == ["ua_n"]
+    assert [c for c in pd.read_csv(tmp_path / "smoke-tiny.csv") if c.endswith("_n")] == ["ua_n", "judge_n"]
 
 
 def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +131,13 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(stages.backbone, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished), "--collect"]) == 0
     assert {path: path.read_text() for path in files} == before
+    few = ("--metrics", "ua", "drift")  # of a full run, any metrics can be shown alone
+    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", *few, "--out", str(finished), "--collect"]) == 0
+    board = pd.read_csv(finished / "smoke-tiny.csv")
+    assert board["status"].tolist() == ["ok"] * 4
+    assert "drift" in board
+    assert "nra" not in board
+    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
 
 
 def test_collecting_says_what_has_not_run(world: World, tmp_path: Path) -> None:
@@ -243,7 +252,7 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
     assert cli.main(["--list", what]) == 0
     told = capsys.readouterr().out
     names = {"methods": METHODS.names(), "metrics": METRICS.names(), "worlds": ("pocket", "tiny"),
-             "suites": ("finegrained", "smoke")}[what]  # fmt: skip
+             "suites": ("finegrained", "style", "object", "search", "smoke")}[what]  # fmt: skip
     assert all(name in told for name in names)
 
 

@@ -49,7 +49,8 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
     about = {"method": "pretrained", "fidelity": "control", "task": "t", "band": "", "seed": 0, "config": {}}
     counts = {section: {cost.name: 1 for cost in COSTS if cost.section == section} for section in ("cost", "data")}
     means = {name: 0.5 for name in names if METRICS.get(name).each}
-    concept = {"concept": "t", "role": "forget", "closeness": 1.0, "accuracy": 0.5, "n": 4, **means}
+    concept = {"concept": "t", "role": "forget", "closeness": 1.0, "judge": 1.0, "judge_n": 4, "accuracy": 0.5, "n": 4}
+    concept |= means
     result = {
         **about, **counts, "status": "ok", "scores": scores, "concepts": [concept], "compensation": "none",
         "extractor": "x", "fingerprint": "f",

@@ -25,7 +25,10 @@ def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float
         "cost": {"seconds": 2.0, "steps": 4, "student_forwards": 4, "teacher_forwards": 4, "peak_bytes": 1,
                  "delta_bytes": 8},
         "data": {"forget_images": 64, "retain_images": 0, "anchor_prompts": 0},
-        "concepts": [{"concept": task, "role": "forget", "closeness": 1.0, "accuracy": 1 - ua, "n": 10}],
+        "concepts": [
+            {"concept": task, "role": "forget", "closeness": 1.0, "judge": 0.95 if task == "tulip" else 1.0,
+             "judge_n": 60, "accuracy": 1 - ua, "n": 10},
+        ],
         **changes,
     }  # fmt: skip
 
@@ -54,6 +57,12 @@ def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
     assert (mimmu["ua_n"], mimmu["nra_n"], mimmu["ora_n"]) == (20, 140, 320)
     assert (mimmu["fid_n"], mimmu["fid_extractor"]) == (230, "pocket-64")  # of one cell: what FID's bias depends on
     assert (mimmu["seconds"], mimmu["cells"], mimmu["fingerprint"]) == (2.0, 2, "f00d")
+
+
+def test_the_judges_own_accuracy_is_on_every_row(results: list[Result]) -> None:
+    board = board_frame(results, NAMES, "full")
+    assert board["judge"].tolist() == pytest.approx([97.5, 97.5])  # poodle 60 of 60, tulip 57 of 60, each counted once
+    assert board["judge_n"].tolist() == [120, 120]
 
 
 def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) -> None:
@@ -118,7 +127,7 @@ def test_concepts_are_listed_with_role_and_closeness(results: list[Result]) -> N
     frame = concepts_frame(results, NAMES)
     assert frame["accuracy"].tolist() == pytest.approx([100, 80, 0, 20])
     assert frame.columns.tolist() == [
-        "method", "task", "band", "seed", "concept", "role", "closeness", "accuracy", "n"
+        "method", "task", "band", "seed", "concept", "role", "closeness", "judge", "judge_n", "accuracy", "n"
     ]  # fmt: skip
 
 
