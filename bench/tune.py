@@ -1,0 +1,116 @@
+"""The same small search for every method: a few learning rates on targets that no board forgets.
+
+    python -m bench.tune --methods all
+
+A preset is what a method's settings become on a world's own backbone; a benchmark that tunes its favourite alone is
+worth nothing. Every method gets the same learning rates, tasks, seed and number of tries. The best rate has the largest
+H, the harmonic mean of UA, NRA and ORA; among those within a point of it, the least drift. Whatever is computed stays
+in the store, so the search resumes. It writes OUT/tuning-WORLD.csv, and changes no preset: that is for you to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import harmonic_mean
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bench import leaderboard, workers
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import method_names, resolve
+from methods import CONTROLS
+
+RATES = (1e-4, 2e-4, 4e-4, 8e-4)
+METRICS = ("ua", "nra", "ora", "twin", "drift")
+CLOSE = 1.0  # points of H within which drift decides
+Tell = Callable[[str], object]
+SHOWN = ("method", "lr", "H", "ua", "nra", "ora", "twin", "drift", "seconds", "status", "best")
+
+
+def search(methods: Sequence[str], rates: Sequence[float], base: RunConfig, count: int, tell: Tell) -> pd.DataFrame:
+    """One row a method and learning rate: its means over the tasks of the suite `search`, H, and whether it is best."""
+    rows = []
+    for rate in rates:
+        run = RunConfig(
+            methods=tuple(methods),
+            suite="search",
+            world=base.world,
+            metrics=METRICS,
+            overrides={name: {"lr": repr(rate)} for name in methods},
+            out=base.out,
+        )
+        plan = resolve(run)
+        cells = workers.run(plan, count) if count > 1 else Executor(plan).run_all()
+        results = {}
+        for index, result in cells:
+            results[index] = result
+            tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
+        board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
+        rows += [{"lr": rate, **row} for row in board.to_dict("records") if row["method"] not in CONTROLS]
+    return chosen(pd.DataFrame(rows))
+
+
+def chosen(found: pd.DataFrame) -> pd.DataFrame:
+    """`found` with H, and "yes" under `best` in one row a method; a rate at which a cell failed has no H."""
+    summaries = pd.Series([summary(row) for row in found.to_dict("records")], found.index, dtype=float)
+    found = found.assign(H=summaries, best="")
+    for _, rows in found[found["H"].notna()].groupby("method", sort=False):
+        near = rows[rows["H"] >= rows["H"].max() - CLOSE]
+        found.loc[near["drift"].idxmin(), "best"] = "yes"
+    place = {name: i for i, name in enumerate(dict.fromkeys(found["method"]))}
+    by_method = found.assign(place=found["method"].map(place)).sort_values(["place", "lr"])
+    return by_method[[*SHOWN]]
+
+
+def summary(row: Mapping[Any, Any]) -> float | None:
+    """H, the harmonic mean of UA, NRA and ORA, 0 to 100; None where a figure is missing."""
+    values = [row[name] for name in ("ua", "nra", "ora")]
+    return None if any(pd.isna(value) for value in values) else harmonic_mean(values)
+
+
+def show(found: pd.DataFrame, title: str) -> Table:
+    """The search for a terminal."""
+    table = Table(title=title)
+    for name in SHOWN:
+        table.add_column(name, justify="left" if name in ("method", "status", "best") else "right")
+    for row in found.to_dict("records"):
+        figures = [f"{row[name]:.{3 if name == 'drift' else 1}f}" if pd.notna(row[name]) else "" for name in SHOWN[2:9]]
+        table.add_row(row["method"], f"{row['lr']:g}", *figures, row["status"], row["best"])
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of `python -m bench.tune`."""
+    p = argparse.ArgumentParser(
+        prog="python -m bench.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = RunConfig()
+    p.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help='names, or "all" (default)')
+    p.add_argument("--lr", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s")
+    p.add_argument("--world", default=defaults.world)
+    p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="the table, and the store")
+    p.add_argument("--workers", type=int, metavar="N", help="processes; default as for a run")
+    args = p.parse_args(argv)
+    console = Console()
+    base = RunConfig(world=args.world, suite="search", out=args.out)
+    try:
+        methods = [name for name in method_names(tuple(args.methods)) if name not in CONTROLS]
+        count = args.workers or workers.usual_count(resolve(base))
+        found = search(methods, args.lr, base, count, console.print)
+    except ValueError as error:
+        p.error(str(error))
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / f"tuning-{args.world}.csv"
+    found.to_csv(file, index=False, float_format="%.6g")
+    console.print(show(found, f"learning rates on {args.world}"))
+    console.print(f"written: {file}")
+
+
+if __name__ == "__main__":
+    main()

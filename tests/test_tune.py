@@ -1,0 +1,57 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench import tune
+from bench.worlds import WORLDS, World
+
+
+def found(**changes: list) -> pd.DataFrame:
+    rows = {
+        "method": ["mimmu"] * 3, "lr": [4e-4, 1e-4, 2e-4], "ua": [100.0, 50.0, 100.0], "nra": [100.0, 100.0, 100.0],
+        "ora": [100.0, 100.0, 99.0], "twin": [100.0] * 3, "drift": [0.3, 0.1, 0.2], "seconds": [1.0] * 3,
+        "status": ["ok"] * 3, **changes,
+    }  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def best(given: pd.DataFrame) -> dict[str, float]:
+    rows = tune.chosen(given)
+    return rows[rows["best"] == "yes"].set_index("method")["lr"].to_dict()
+
+
+def test_the_summary_is_a_harmonic_mean() -> None:
+    assert tune.summary({"ua": 50.0, "nra": 100.0, "ora": 100.0}) == pytest.approx(75)
+    assert tune.summary({"ua": 0.0, "nra": 100.0, "ora": 100.0}) == 0
+    assert tune.summary({"ua": math.nan, "nra": 100.0, "ora": 100.0}) is None
+
+
+def test_drift_decides_between_rates_that_do_equally_well() -> None:
+    assert best(found()) == {"mimmu": 2e-4}
+    assert best(found(ora=[100.0, 100.0, 90.0])) == {"mimmu": 4e-4}
+    assert tune.chosen(found())["lr"].tolist() == [1e-4, 2e-4, 4e-4]
+
+
+def test_a_rate_that_failed_is_never_best_and_methods_do_not_meet() -> None:
+    assert best(found(ua=[100.0, 50.0, None])) == {"mimmu": 4e-4}
+    assert best(found(ua=[None] * 3)) == {}
+    assert best(found(method=["mimmu", "salun", "salun"])) == {"mimmu": 4e-4, "salun": 2e-4}
+
+
+def test_every_method_gets_the_same_search(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(WORLDS._entries, "tuned", dataclasses.replace(world, name="tuned", search=("dalmatian",)))
+    small = ["--world", "tuned", "--workers", "1", "--out", str(tmp_path), "--methods", "mimmu", "salun"]
+    tune.main([*small, "--lr", "1e-4", "1e-3"])
+    table = pd.read_csv(tmp_path / "tuning-tuned.csv")
+    assert table[["method", "lr"]].values.tolist() == [[m, lr] for m in ("mimmu", "salun") for lr in (1e-4, 1e-3)]
+    assert (table["status"] == "ok").all()
+    assert table["drift"].is_unique
+    assert "written" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        tune.main([*small[:-2], "mimum"])
+    assert "did you mean 'mimmu'" in capsys.readouterr().err
