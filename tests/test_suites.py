@@ -14,7 +14,8 @@ def graded(world: World) -> World:
     def closeness(a: str, b: str) -> float:
         return pairs.get(frozenset((a, b)), 0.0)
 
-    return dataclasses.replace(world, domains={"letter": tuple("abcde"), "digit": tuple("123")}, closeness=closeness)
+    domains = {"letter": tuple("abcde"), "digit": tuple("123")}
+    return dataclasses.replace(world, domains=domains, closeness=closeness, styles=("plain",), across=None)
 
 
 def test_the_nearest_neighbour_is_the_closest_sibling(graded: World) -> None:

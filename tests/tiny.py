@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
 
 CONCEPTS = {domain: tuple(row.name for row in (*rows[:4], rows[6])) for domain, rows in DOMAINS.items()}
 LABELS = tuple(name for names in CONCEPTS.values() for name in names)
+STYLES = ("photo", "sketch", "neon")
 EXTRACTOR = "tiny-8"
 
 
@@ -100,9 +103,11 @@ def feature_extractor() -> str:
     return EXTRACTOR
 
 
-def prompts(split: Split, concept: str) -> tuple[str, ...]:
+def prompts(split: Split, concept: str, styles: tuple[str, ...] = STYLES[:1]) -> tuple[str, ...]:
     templates = captions.FORGET if split == "forget" else captions.EVALUATE
-    return tuple(captions.caption(template, concept) for template in templates)
+    if concept in STYLES:
+        return captions.of_style(templates, concept)
+    return captions.of_species(templates, concept, styles)
 
 
 def headnoun(concept: str) -> HeadNoun | None:
@@ -111,17 +116,19 @@ def headnoun(concept: str) -> HeadNoun | None:
     return (tuple(captions.fill(t, noun) for t in captions.EVALUATE), named) if concept in named else None
 
 
-def reference(concept: str, count: int) -> torch.Tensor:
-    pictures = np.stack([render(concept, seed=i) for i in range(count)])
+def reference(concept: str, count: int, styles: tuple[str, ...] = STYLES[:1]) -> torch.Tensor:
+    shown = [(LABELS[0], concept) if concept in STYLES else (concept, styles[i % len(styles)]) for i in range(count)]
+    pictures = np.stack([render(species, style, seed=i) for i, (species, style) in enumerate(shown)])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
 def judge(name: str, device: torch.device) -> Judge:
-    """A linear look at a thumbnail, of random weights."""
+    """A linear look at a thumbnail, of random weights; the judge of styles takes a smaller one."""
+    labels, side = (STYLES, 4) if name == "style" else (LABELS, 8)
     torch.manual_seed(1)
-    head = torch.nn.Linear(3 * 8 * 8, len(LABELS))
-    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), head).eval().to(device)
-    return Judge(LABELS, module, head)
+    head = torch.nn.Linear(3 * side * side, len(labels))
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(side), torch.nn.Flatten(), head).eval().to(device)
+    return Judge(labels, module, head)
 
 
 def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
@@ -137,13 +144,24 @@ def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
     return Clip(model, tokenize, lambda pictures: pictures * 2 - 1)
 
 
+def rest(concept: str) -> tuple[str, ...]:
+    """What is left of a style is the plain one; species have no broader word here."""
+    return captions.of_style(captions.FORGET, STYLES[0]) if concept in STYLES[1:] else ()
+
+
+def closeness(a: str, b: str) -> float:
+    if a in STYLES or b in STYLES:
+        return float(a == b)
+    return 1 - attribute_distance(find(a), find(b))
+
+
 def world(pipeline: Path) -> World:
     words = CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
-    return World(
+    made = World(
         name="tiny",
         about="for tests",
         domains=CONCEPTS,
-        styles=("photo",),
+        styles=STYLES,
         protocol=Protocol(
             images_per_concept=3,
             forget_images=8,
@@ -156,10 +174,13 @@ def world(pipeline: Path) -> World:
         prompts=prompts,
         reference=reference,
         judge=judge,
-        judge_of=lambda concept: "species",
-        closeness=lambda a, b: 1 - attribute_distance(find(a), find(b)),
+        judge_of=lambda concept: "style" if concept in STYLES else "species",
+        closeness=closeness,
         feature_extractor=feature_extractor,
         headnoun=headnoun,
         clip=lambda device: clip(words, device),
         presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
+        rest=rest,
     )
+    views = {"prompts": partial(prompts, styles=STYLES), "reference": partial(reference, styles=STYLES)}
+    return dataclasses.replace(made, across=lambda: dataclasses.replace(made, **views))
