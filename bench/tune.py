@@ -3,14 +3,16 @@
     python -m bench.tune --methods all
 
 A preset is what a method's settings become on a world's own backbone; a benchmark that tunes its favourite alone is
-worth nothing. Every method gets the same learning rates, tasks, seed and number of tries. The best rate has the largest
-H, the harmonic mean of UA, NRA and ORA; among those within a point of it, the least drift. Whatever is computed stays
-in the store, so the search resumes. It writes OUT/tuning-WORLD.csv, and changes no preset: that is for you to do.
+worth nothing. Every method gets the same learning rates, tasks, seed and rules. The best rate has the largest H, the
+harmonic mean of UA, NRA and ORA; among those within a point of it, the least drift. A method whose best rate is the
+least or the largest it tried goes on to half or double of it, up to twice. Whatever is computed stays in the store, so
+the search resumes. It writes OUT/tuning-WORLD.csv, and changes no preset: that is for you to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import harmonic_mean
@@ -26,7 +28,8 @@ from bench.executor import Executor
 from bench.plan import method_names, resolve
 from methods import CONTROLS
 
-RATES = (1e-4, 2e-4, 4e-4, 8e-4)
+RATES = (1e-4, 2e-4, 4e-4)
+FURTHER = 2  # times that a method may go on beyond them
 METRICS = ("ua", "nra", "ora", "twin", "drift")
 CLOSE = 1.0  # points of H within which drift decides
 Tell = Callable[[str], object]
@@ -35,25 +38,35 @@ SHOWN = ("method", "lr", "H", "ua", "nra", "ora", "twin", "drift", "seconds", "s
 
 def search(methods: Sequence[str], rates: Sequence[float], base: RunConfig, count: int, tell: Tell) -> pd.DataFrame:
     """One row a method and learning rate: its means over the tasks of the suite `search`, H, and whether it is best."""
-    rows = []
-    for rate in rates:
-        run = RunConfig(
-            methods=tuple(methods),
-            suite="search",
-            world=base.world,
-            metrics=METRICS,
-            overrides={name: {"lr": repr(rate)} for name in methods},
-            out=base.out,
-        )
-        plan = resolve(run)
-        cells = workers.run(plan, count) if count > 1 else Executor(plan).run_all()
-        results = {}
-        for index, result in cells:
-            results[index] = result
-            tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
-        board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
-        rows += [{"lr": rate, **row} for row in board.to_dict("records") if row["method"] not in CONTROLS]
-    return chosen(pd.DataFrame(rows))
+    found = pd.concat([tried(methods, rate, base, count, tell) for rate in rates], ignore_index=True)
+    for _ in range(FURTHER):
+        wanted = further(chosen(found))
+        new = [tried(names, rate, base, count, tell) for rate, names in wanted.items()]
+        found = pd.concat([found, *new], ignore_index=True)
+    return chosen(found)
+
+
+def tried(methods: Sequence[str], rate: float, base: RunConfig, count: int, tell: Tell) -> pd.DataFrame:
+    """One row a method: its means over the tasks at one learning rate."""
+    rates = {name: {"lr": repr(rate)} for name in methods}
+    plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
+    results: dict[int, leaderboard.Result] = {}
+    for index, result in workers.run(plan, count) if count > 1 else Executor(plan).run_all():
+        results[index] = result
+        tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
+    board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
+    return board[~board["method"].isin(CONTROLS)].assign(lr=rate)
+
+
+def further(found: pd.DataFrame) -> dict[float, list[str]]:
+    """Rate -> methods that should try it: half or double the best, where that is the least or largest one tried."""
+    wanted: dict[float, list[str]] = {}
+    for row in found[found["best"] == "yes"].to_dict("records"):
+        rates = found.loc[found["method"] == row["method"], "lr"]
+        for end, next_rate in ((rates.min(), row["lr"] / 2), (rates.max(), row["lr"] * 2)):
+            if row["lr"] == end:
+                wanted.setdefault(next_rate, []).append(row["method"])
+    return wanted
 
 
 def chosen(found: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--workers", type=int, metavar="N", help="processes; default as for a run")
     args = p.parse_args(argv)
     console = Console()
-    base = RunConfig(world=args.world, suite="search", out=args.out)
+    base = RunConfig(world=args.world, suite="search", metrics=METRICS, out=args.out)
     try:
         methods = [name for name in method_names(tuple(args.methods)) if name not in CONTROLS]
         count = args.workers or workers.usual_count(resolve(base))
