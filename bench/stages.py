@@ -9,13 +9,16 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, harness, panel, paths, probe, sampler
+from bench import backbone, digest, forget_set, harness, networks, panel, paths, probe, sampler, training, unlearning
 from bench.harness import Harness
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
 from bench.suites import Task
+from bench.unlearning import unlearn
 from methods import Method
+
+TRAINING = (harness, networks, paths, training, unlearning)  # what decides the weights, besides the method
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
@@ -159,7 +162,7 @@ class Stages:
                 for c, n in sets.items()
             },
             "dtype": self.dtype,
-            "code": [self._code[cell.method], digest.of_source(harness, paths)],
+            "code": [self._code[cell.method], digest.of_source(*TRAINING)],
         }
 
     def images_key(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
@@ -192,7 +195,7 @@ class Stages:
             on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
             rest={concept: world.rest(concept) for concept in cell.task.forget},
         )
-        outcome = workplace.run(self.plan.methods[cell.method](cell.config))
+        outcome = unlearn(workplace, self.plan.methods[cell.method](cell.config))
         facts = {
             "cost": outcome.cost,
             "data": outcome.ledger.facts(),

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bench.harness import Batch, Harness, TrainConfig
+from bench.harness import Batch, Harness
+from bench.training import TrainConfig, fit
 
 PARAMETERS = {
     "attn2": lambda name: ".attn2." in name,
@@ -81,4 +82,4 @@ class Method:
 
     def edit(self, harness: Harness) -> None:
         """Change the weights: by training, or in a subclass by formula, in place on `harness.trained`."""
-        harness.fit(self)
+        fit(harness, self)
