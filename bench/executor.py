@@ -122,7 +122,7 @@ class Executor:
             if place not in self._forced:
                 self._forced.add(place)
                 self.stages.store.drop("images", key)
-        self.stages.store.drop("deltas", self.stages.delta_key(cell))
+        self.stages.drop_delta(cell)
 
 
 def role_of(concept: str, task: Task) -> str:

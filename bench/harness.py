@@ -14,6 +14,7 @@ from diffusers import DDPMScheduler
 
 from bench import paths
 from bench.backbone import Backbone
+from bench.checkpoint import Checkpoint
 from bench.forget_set import LatentSet
 from bench.ledger import Ledger
 from bench.networks import Networks
@@ -57,6 +58,7 @@ class Harness(Networks):
         seed: of everything random in training.
         on_step: told (steps done, steps in all, loss) after each optimiser step.
         rest: forgotten concept -> its `prompts` without the concept, in the same order; for methods that ask for them.
+        checkpoint: where training leaves its state now and then; None for nowhere.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Harness(Networks):
         seed: int,
         on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         rest: Mapping[str, tuple[str, ...]] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         super().__init__(backbone)
         self.task = task
@@ -77,6 +80,7 @@ class Harness(Networks):
             raise ValueError("methods are written for noise prediction; this backbone predicts something else")
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
         self.ledger, self.on_step, self.forget_count = Ledger(), on_step, len(forget)
+        self.checkpoint, self.trainings = checkpoint, 0  # trainings begun; nearly always one
         self._forget, self._make_retain, self._prompts, self._rest = forget, retain, prompts, rest or {}
         self._retain: LatentSet | None = None
 

@@ -64,7 +64,7 @@ def make(world: World, model: backbone.Backbone) -> Make:
     prompts = {name: world.prompts("forget", name) for name in names}
 
     def build(seed: int = 0, **changes: object) -> Harness:
-        return Harness(model, task, **{"forget": examples, "retain": lambda: kept, "prompts": prompts,
-                                       "seed": seed, **changes})  # type: ignore[arg-type]  # fmt: skip
+        given = {"backbone": model, "task": task, "forget": examples, "retain": lambda: kept, "prompts": prompts}
+        return Harness(**{**given, "seed": seed, **changes})  # type: ignore[arg-type]
 
     return build
