@@ -40,11 +40,21 @@ class Executor:
         if self.plan.run.force:
             self._drop(cell)
         try:
-            facts, texts = self._evaluate(cell), {}
+            facts = self._evaluate(cell)
         except Exception as error:
-            facts = {**self._about(cell), "status": "failed", "reason": f"{type(error).__name__}: {error}"}
-            facts["traceback"] = str(self.stages.store.place("results", key) / "traceback.txt")
-            texts = {"traceback.txt": traceback.format_exc()}
+            reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
+        else:
+            return self.stages.store.put("results", key, facts=facts).facts
+        self.stages.release()  # not before the error is gone, whose frames hold what it computed with
+        return self.failed(cell, reason, text)
+
+    def failed(self, cell: Cell, reason: str, traceback_text: str = "") -> dict[str, Any]:
+        """Store and return the result of a cell that came to nothing; without a traceback it names no file."""
+        key = self.result_key(cell)
+        self.stages.store.drop("results", key)
+        file = str(self.stages.store.place("results", key) / "traceback.txt") if traceback_text else ""
+        facts = {**self._about(cell), "status": "failed", "reason": reason, "traceback": file}
+        texts = {"traceback.txt": traceback_text} if traceback_text else {}
         return self.stages.store.put("results", key, facts=facts, texts=texts).facts
 
     def run_all(self) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -71,6 +72,12 @@ class Stages:
             self.report("loading the backbone", 0, 1)
             self._backbone = backbone.load(self.plan.folder, self.device, self.plan.protocol.precision)
         return self._backbone
+
+    def release(self) -> None:
+        """Give back the memory of a stage that failed, of CUDA's too, so that the next one has it."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def delta(self, cell: Cell) -> Entry:
         """The tensors that the method changed."""
