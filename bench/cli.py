@@ -132,7 +132,7 @@ def execute(plan: Plan, count: int, arguments: Sequence[str], console: Console) 
 
         try:
             executor = Executor(plan, report)
-            for index, result in workers.run(plan, count) if count > 1 else executor.run_all():
+            for index, result in workers.run(plan, count, executor.failed) if count > 1 else executor.run_all():
                 results[index] = result
                 progress.advance(cells)
                 said = line(len(results), plan, plan.cells[index].name, result)
@@ -142,9 +142,6 @@ def execute(plan: Plan, count: int, arguments: Sequence[str], console: Console) 
             again = f"  python run_bench.py {escape(shlex.join(arguments))}"
             progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
             return INTERRUPTED
-        except workers.WorkerDied as error:
-            progress.console.print(f"[red]error:[/red] {error}", soft_wrap=True)
-            return FAILED
     minutes = (time.perf_counter() - began) / 60
     return finish(plan, executor, [results[i] for i in sorted(results)], console, f"; {minutes:.1f} min")
 
@@ -153,7 +150,8 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
     """One finished cell, for a person who watches."""
     head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
     if result["status"] != "ok":
-        return f"{head} {name}: [red]{escape(result['reason'])}[/red] ({result['traceback']})"
+        where = f" ({result['traceback']})" if result["traceback"] else ""
+        return f"{head} {name}: [red]{escape(result['reason'])}[/red]{where}"
     figures = "  ".join(
         f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
         for metric in leaderboard.in_table(plan.metrics)

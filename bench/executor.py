@@ -44,8 +44,11 @@ class Executor:
         try:
             self._evaluate(cell)
         except Exception as error:
-            return self.failed(cell, f"{type(error).__name__}: {error}", traceback.format_exc())
-        return self.stored(cell)
+            reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
+        else:
+            return self.stored(cell)
+        self.stages.release()  # not before the error is gone, whose frames hold what it computed with
+        return self.failed(cell, reason, text)
 
     def run_all(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Run every cell here, in the plan's order; yield (index, result) as they finish."""
@@ -53,11 +56,11 @@ class Executor:
             yield index, self.run(cell)
 
     def failed(self, cell: Cell, reason: str, traceback_text: str = "") -> dict[str, Any]:
-        """The result of a cell that did not come to its end, stored with its traceback, if there is one."""
+        """Store and return the result of a cell that came to nothing; without a traceback it names no file."""
         key = self.failure_key(cell)
-        facts: dict[str, Any] = {**self._about(cell), "status": "failed", "reason": reason}
-        if traceback_text:
-            facts["traceback"] = str(self.stages.store.place("failures", key) / "traceback.txt")
+        self.stages.store.drop("failures", key)
+        file = str(self.stages.store.place("failures", key) / "traceback.txt") if traceback_text else ""
+        facts = {**self._about(cell), "status": "failed", "reason": reason, "traceback": file}
         texts = {"traceback.txt": traceback_text} if traceback_text else {}
         return self.stages.store.put("failures", key, facts=facts, texts=texts).facts
 
@@ -148,7 +151,7 @@ class Executor:
             if place not in self._forced:
                 self._forced.add(place)
                 self.stages.store.drop("images", key)
-        self.stages.store.drop("deltas", self.stages.delta_key(cell))
+        self.stages.drop_delta(cell)
         for name in (ACCURACY, *self.plan.metrics):
             self.stages.store.drop("scores", self.score_key(cell, name))
 

@@ -1,53 +1,25 @@
-"""The referee: everything about unlearning that is not in a method's paper, the same for every method.
+"""A method's workplace: networks, examples and noise, the same for every method.
 
-Methods see `Harness`, `Batch` and `TrainConfig`, and nothing else of the machine.
+Of the machine, methods see `Harness` and `Batch`, and of bench.training `TrainConfig` and `fit`; nothing else.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
 
 import torch
 from diffusers import DDPMScheduler
-from torch.func import functional_call
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench import paths
 from bench.backbone import Backbone
+from bench.checkpoint import Checkpoint
 from bench.forget_set import LatentSet
-from bench.ledger import Ledger, Meter
+from bench.ledger import Ledger
+from bench.networks import Networks
 from bench.sampler import seed_of
 from bench.suites import Task
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What the harness reads from every method's config; methods inherit it and change the defaults."""
-
-    lr: float = 1e-5
-    epochs: int | None = 30  # passes over the forget set; none where `steps` are given
-    steps: int | None = None  # optimiser steps in all; none where `epochs` are given
-    batch_size: int = 8
-    grad_accumulation: int = 1
-    optimizer: str = "adam"  # one of OPTIMIZERS
-    weight_decay: float = 0.0
-    max_grad_norm: float | None = None
-    ema_decay: float | None = None  # the result is then the moving average
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("training takes either epochs or steps: give one and set the other to none")
-        length = self.epochs if self.steps is None else self.steps
-        if min(length or 0, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
-            raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")
 
 
 @dataclass(frozen=True)
@@ -74,38 +46,11 @@ class Batch:
         return len(self.concepts)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a method leaves: the U-Net's changed tensors, what it cost, what it used."""
-
-    delta: dict[str, torch.Tensor]
-    cost: dict[str, float | int]
-    ledger: Ledger
-
-
-class NonFiniteLoss(ArithmeticError):
-    """Training diverged."""
-
-
-class Unlearner(Protocol):
-    """What the harness asks of a method; `methods.base.Method` answers most of it."""
-
-    config: Any
-
-    def trains(self, parameter: str) -> bool: ...
-    def prepare(self, harness: Harness) -> None: ...
-    def edit(self, harness: Harness) -> None: ...
-    def loss(self, harness: Harness, batch: Batch) -> torch.Tensor: ...
-    def after_backward(self, harness: Harness) -> None: ...
-    def after_step(self, harness: Harness) -> None: ...
-    def finish(self, harness: Harness) -> None: ...
-
-
-class Harness:
+class Harness(Networks):
     """One method's workplace for one task.
 
     Args:
-        backbone: its U-Net is the student; it is back at its own weights when `run` returns or raises.
+        backbone: its U-Net is the student.
         task: what to forget and what must stay.
         forget: examples of what must go.
         retain: () -> examples of what must stay; called only if the method asks, and then in the ledger.
@@ -113,6 +58,7 @@ class Harness:
         seed: of everything random in training.
         on_step: told (steps done, steps in all, loss) after each optimiser step.
         rest: forgotten concept -> its `prompts` without the concept, in the same order; for methods that ask for them.
+        checkpoint: where training leaves its state now and then; None for nowhere.
     """
 
     def __init__(
@@ -125,55 +71,18 @@ class Harness:
         seed: int,
         on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         rest: Mapping[str, tuple[str, ...]] | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
-        self.unet, self.task, self.device = backbone.unet, task, backbone.device
+        super().__init__(backbone)
+        self.task = task
         self.noise_scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
         if self.noise_scheduler.config.prediction_type != "epsilon":
             raise ValueError("methods are written for noise prediction; this backbone predicts something else")
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
-        self.meter, self.ledger = Meter(self.device), Ledger()
-        self.trained: dict[str, torch.nn.Parameter] = {}
-        self.frozen: dict[str, torch.Tensor] = {}  # the teacher: originals of the trained weights alone
-        self.averaged: dict[str, torch.Tensor] = {}  # their moving average, while a method with `ema_decay` trains
-        self._backbone, self._forget, self._make_retain, self._prompts = backbone, forget, retain, prompts
+        self.ledger, self.on_step, self.forget_count = Ledger(), on_step, len(forget)
+        self.checkpoint, self.trainings = checkpoint, 0  # trainings begun; nearly always one
+        self._forget, self._make_retain, self._prompts, self._rest = forget, retain, prompts, rest or {}
         self._retain: LatentSet | None = None
-        self._on_step, self._rest = on_step, rest or {}
-
-    # What a method may call ------------------------------------------------------------------------------------
-
-    def student(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the weights being trained: float32, the shape of `latents`."""
-        self.meter.student_forwards += 1
-        with self._backbone.autocast():
-            return self.unet(latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[0].float()
-
-    @torch.no_grad()
-    def teacher(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the untouched model: the student's network with the original trained weights put in."""
-        self.meter.teacher_forwards += 1
-        return self._swapped(self.frozen, latents, timesteps, prompt_embeds)
-
-    @torch.no_grad()
-    def average(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the moving average of the student's weights; metered as the student.
-
-        Raises ValueError for a method that keeps none (its config's `ema_decay` is None).
-        """
-        if not self.averaged:
-            raise ValueError("there is no moving average: set ema_decay in the method's config")
-        self.meter.student_forwards += 1
-        return self._swapped(self.averaged, latents, timesteps, prompt_embeds)
-
-    def network(self, name: str) -> paths.Predict:
-        """`student`, `teacher` or `average` by name. Raises ValueError for any other."""
-        networks = {"student": self.student, "teacher": self.teacher, "average": self.average}
-        if name not in networks:
-            raise ValueError(f"unknown network {name!r}; known: {', '.join(networks)}")
-        return networks[name]
-
-    def null(self, count: int) -> torch.Tensor:
-        """Embeddings of `count` empty prompts, (count, tokens, width)."""
-        return self._backbone.embed([""] * count)
 
     def anchors(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
         """Embeddings of the prompts that ask for `concepts` in the words of `templates`; noted in the ledger."""
@@ -257,81 +166,6 @@ class Harness:
     def choose(self, options: Sequence[str]) -> str:
         """One of `options` at random, from the training seed."""
         return options[int(torch.randint(len(options), (1,), generator=self.generator))]
-
-    # What the machine calls ------------------------------------------------------------------------------------
-
-    def run(self, method: Unlearner) -> Outcome:
-        """Let `method` unlearn; return the changed tensors and leave the U-Net as it was found."""
-        self.trained = {n: p for n, p in self.unet.named_parameters() if method.trains(n)}
-        self.frozen = {n: p.detach().clone() for n, p in self.trained.items()}
-        for parameter in self.trained.values():
-            parameter.requires_grad_(True)
-        self.meter.start()
-        try:
-            method.prepare(self)
-            method.edit(self)
-            method.finish(self)
-            self.meter.stop()
-            delta = {n: p.detach().cpu().clone() for n, p in self.trained.items() if not torch.equal(p, self.frozen[n])}
-        finally:
-            with torch.no_grad():
-                for name, parameter in self.trained.items():
-                    parameter.copy_(self.frozen[name]).requires_grad_(False)
-                    parameter.grad = None
-        if not all(torch.isfinite(t).all() for t in delta.values()):
-            raise NonFiniteLoss("the method left NaN or infinite weights")
-        facts = {**self.meter.facts(), "delta_bytes": sum(t.numel() * t.element_size() for t in delta.values())}
-        return Outcome(delta, facts, self.ledger)
-
-    def fit(self, method: Unlearner) -> None:
-        """The training loop: passes over the forget set under `method.loss`, `config.epochs` or `config.steps` long.
-
-        A pass that ends with fewer batches than `grad_accumulation` steps with those it has.
-        """
-        config: TrainConfig = method.config
-        parameters = list(self.trained.values())
-        if not parameters:
-            raise ValueError("no parameter of this backbone is trained by the method")
-        optimizer = OPTIMIZERS[config.optimizer](
-            parameters, lr=config.lr, weight_decay=config.weight_decay, fused=self.device.type == "cuda"
-        )
-        average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
-        self.averaged = {n: p.detach().clone() for n, p in self.trained.items()} if average else {}
-        batches = math.ceil(len(self._forget) / config.batch_size)
-        steps = config.steps or (config.epochs or 0) * math.ceil(batches / config.grad_accumulation)
-        done = 0
-        while done < steps:
-            for i, batch in enumerate(self.forget_batches(config.batch_size), start=1):
-                loss = method.loss(self, batch)
-                if not torch.isfinite(loss):
-                    raise NonFiniteLoss(f"loss is {loss.item()} at step {done + 1} of {steps}")
-                first = (i - 1) // config.grad_accumulation * config.grad_accumulation
-                (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer
-                if i % config.grad_accumulation and i != batches:
-                    continue
-                method.after_backward(self)
-                if config.max_grad_norm is not None:
-                    torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                self.meter.steps, done = self.meter.steps + 1, done + 1
-                if average:
-                    average(list(self.averaged.values()), parameters, done)
-                self.meter.look()
-                method.after_step(self)
-                self._on_step(done, steps, loss.item())
-                if done == steps:
-                    break
-        with torch.no_grad():
-            for name, mean in self.averaged.items():
-                self.trained[name].copy_(mean)
-
-    def _swapped(
-        self, weights: dict[str, torch.Tensor], latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor
-    ) -> torch.Tensor:
-        arguments = {"encoder_hidden_states": embeds, "return_dict": False}
-        with self._backbone.autocast():
-            return functional_call(self.unet, weights, (latents, timesteps), arguments)[0].float()
 
     def _range(self, low: int, high: int | None) -> tuple[int, int]:
         last = self.noise_scheduler.config.num_train_timesteps - 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 import torch
@@ -57,6 +59,11 @@ class Meter:
             "peak_bytes": self.peak_bytes,
         }
 
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        """Go on from the `facts` of another process, in place of what was counted here so far; call it while paused."""
+        for name, value in facts.items():
+            setattr(self, name, max(value, self.peak_bytes) if name == "peak_bytes" else value)
+
 
 @dataclass
 class Ledger:
@@ -73,6 +80,15 @@ class Ledger:
             "retain_images": len(self.retain_images),
             "anchor_prompts": len(self.anchor_prompts),
         }
+
+    def seen(self) -> dict[str, list[Any]]:
+        """The sets themselves as a plain record."""
+        return {name: sorted(seen) for name, seen in vars(self).items()}
+
+    def restore(self, seen: Mapping[str, Sequence[Any]]) -> None:
+        """Go on from what another process had `seen`."""
+        for name, values in seen.items():
+            getattr(self, name).update(values)
 
     @property
     def compensation(self) -> str:

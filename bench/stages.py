@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -9,13 +10,33 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, harness, panel, paths, probe, sampler
+from bench import (
+    backbone,
+    checkpoint,
+    digest,
+    forget_set,
+    harness,
+    networks,
+    panel,
+    paths,
+    probe,
+    sampler,
+    training,
+    unlearning,
+)
+from bench.checkpoint import Checkpoint
 from bench.harness import Harness
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
 from bench.suites import Task
+from bench.training import NonFiniteLoss
+from bench.unlearning import unlearn
 from methods import Method
+
+TRAINING = (checkpoint, harness, networks, paths, training, unlearning)  # what decides the weights, besides the method
+
+CHECKPOINT_SECONDS = 60.0  # of training that an interruption may cost, about
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
@@ -52,9 +73,31 @@ class Stages:
             self._backbone = backbone.load(self.plan.folder, self.device, self.plan.protocol.precision)
         return self._backbone
 
+    def release(self) -> None:
+        """Give back the memory of a stage that failed, of CUDA's too, so that the next one has it."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def delta(self, cell: Cell) -> Entry:
         """The tensors that the method changed."""
-        return self.store.stage("deltas", self.delta_key(cell), lambda: self._unlearn(cell))
+        try:
+            entry = self.store.stage("deltas", self.delta_key(cell), lambda: self._unlearn(cell))
+        except NonFiniteLoss:
+            self.checkpoint(cell).remove()  # to go on from there would only end there again
+            raise
+        self.checkpoint(cell).remove()
+        return entry
+
+    def checkpoint(self, cell: Cell) -> Checkpoint:
+        """Where the cell's training leaves its state while it is not done."""
+        place = self.store.place("checkpoints", self.delta_key(cell))
+        return Checkpoint(place.with_suffix(".safetensors"), CHECKPOINT_SECONDS)
+
+    def drop_delta(self, cell: Cell) -> None:
+        """Forget the tensors that the method changed, and what there is of them half done."""
+        self.store.drop("deltas", self.delta_key(cell))
+        self.checkpoint(cell).remove()
 
     def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
         """Images of the shots `wanted` (all evaluation shots) under changed weights; None stands for untouched ones.
@@ -168,7 +211,7 @@ class Stages:
                 for c, n in sets.items()
             },
             "dtype": self.dtype,
-            "code": [self._code[cell.method], digest.of_source(harness, paths)],
+            "code": [self._code[cell.method], digest.of_source(*TRAINING)],
         }
 
     def images_key(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
@@ -200,8 +243,9 @@ class Stages:
             seed=cell.seed,
             on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
             rest={concept: world.rest(concept) for concept in cell.task.forget},
+            checkpoint=self.checkpoint(cell),
         )
-        outcome = workplace.run(self.plan.methods[cell.method](cell.config))
+        outcome = unlearn(workplace, self.plan.methods[cell.method](cell.config))
         facts = {
             "cost": outcome.cost,
             "data": outcome.ledger.facts(),

@@ -51,7 +51,8 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, count: int, tell
     rates = {name: {"lr": repr(rate)} for name in methods}
     plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
     results: dict[int, leaderboard.Result] = {}
-    for index, result in workers.run(plan, count) if count > 1 else Executor(plan).run_all():
+    executor = Executor(plan)
+    for index, result in workers.run(plan, count, executor.failed) if count > 1 else executor.run_all():
         results[index] = result
         tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
     board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")

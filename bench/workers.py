@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any
 
@@ -15,14 +17,58 @@ import torch
 
 from bench.config import RunConfig
 from bench.executor import Executor
-from bench.plan import Plan, resolve
+from bench.plan import Cell, Plan, resolve
 
 MOST = 4  # a worker holds about a gigabyte
 _executor: Executor | None = None  # of this process, if it is a worker
 
+Failed = Callable[[Cell, str], dict[str, Any]]  # a cell, why it has no result -> what to say of it
 
-class WorkerDied(RuntimeError):
-    """A worker process ended without a result: killed from outside, or for want of memory."""
+
+class Worker:
+    """One process with one cell in hand, replaced by a new one when it dies.
+
+    Args:
+        run: what it resolves for itself.
+        threads: that it computes with.
+    """
+
+    def __init__(self, run: RunConfig, threads: int) -> None:
+        self._arguments = run, threads
+        self._process: BaseProcess | None = None
+        self._pool = self._new()
+
+    def submit(self, index: int) -> Future[dict[str, Any]]:
+        """Have it run the cell at `index`."""
+        before = set(active_children())
+        try:
+            future = self._pool.submit(_work, index)  # starts the process, if there is none
+        except BrokenProcessPool:  # it died between two cells
+            self.bury()
+            future = self._pool.submit(_work, index)
+        self._process = next(iter(set(active_children()) - before), self._process)
+        return future
+
+    def bury(self) -> str:
+        """What a dead process died of, for people; the next cell starts a new one."""
+        self._pool.shutdown()
+        code = self._process.exitcode if self._process is not None else None
+        self._process, self._pool = None, self._new()
+        if code is None:
+            return "how is not known"
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return f"signal {-code}, {signal.Signals(-code).name}"
+        except ValueError:
+            return f"signal {-code}"
+
+    def dismiss(self) -> None:
+        """End the process, which has no cell in hand or was killed, and wait until it is gone."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _new(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, get_context("spawn"), _start, self._arguments)
 
 
 def usual_count(plan: Plan) -> int:
@@ -31,25 +77,45 @@ def usual_count(plan: Plan) -> int:
     return 1 if torch.cuda.is_available() else max(1, min(cores, len(plan.tasks), MOST))
 
 
-def run(plan: Plan, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str, Any]]]:
     """Run every cell in `count` processes; yield (index of the cell, its result) as they finish.
 
-    Raises WorkerDied. On any exception, KeyboardInterrupt and a generator closed early among them, the workers are
-    ended at once; what they had finished is in the store.
+    A worker that dies takes its own cell with it, for which `failed` makes the result, and a new one goes on with the
+    next; no cell is tried twice. On any exception, KeyboardInterrupt and a generator closed early among them, the
+    workers are ended at once; what they had finished is in the store.
     """
     threads = max(1, torch.get_num_threads() // count)
-    with ProcessPoolExecutor(count, get_context("spawn"), _start, (plan.run, threads)) as pool:
-        futures = {pool.submit(_work, index): index for index in in_blocks(plan, count)}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in active_children():
-                worker.kill()
-            if isinstance(error, BrokenProcessPool):
-                raise WorkerDied("a worker died, perhaps for want of memory; --workers 1 needs least") from error
-            raise
+    waiting = deque(in_blocks(plan, count))
+    running: dict[Future[dict[str, Any]], tuple[Worker, int]] = {}
+
+    def give(worker: Worker) -> None:
+        if waiting:
+            index = waiting.popleft()
+            running[worker.submit(index)] = worker, index
+        else:
+            worker.dismiss()  # the others can use its memory
+
+    workers = [Worker(plan.run, threads) for _ in range(min(count, len(waiting)))]
+    try:
+        for worker in workers:
+            give(worker)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                worker, index = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    reason = f"the worker process died ({worker.bury()}), perhaps for want of memory"
+                    result = failed(plan.cells[index], f"{reason}; --workers 1 needs least")
+                give(worker)
+                yield index, result
+    except BaseException:
+        for process in active_children():
+            process.kill()
+        raise
+    finally:
+        for worker in workers:
+            worker.dismiss()
 
 
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:

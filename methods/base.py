@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bench.harness import Batch, Harness, TrainConfig
+from bench.harness import Batch, Harness
+from bench.training import TrainConfig, fit
 
 PARAMETERS = {
     "attn2": lambda name: ".attn2." in name,
@@ -47,12 +48,15 @@ class Method:
         fidelity: "published" where authors' code or complete formulas exist and were followed, "reconstruction"
             where gaps were filled by derivation, "control" for rows that are no method.
         Config: frozen dataclass of its settings, a subclass of MethodConfig.
+        resumable: False for a method that changes attributes of its own between two steps: after an interruption the
+            harness runs `prepare` again and restores weights, optimiser and the like, but not these.
     """
 
     about: ClassVar[str]
     source: ClassVar[str]
     fidelity: ClassVar[Literal["published", "reconstruction", "control"]]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    resumable: ClassVar[bool] = True
 
     def __init__(self, config: MethodConfig) -> None:
         if not isinstance(config, self.Config):
@@ -81,4 +85,4 @@ class Method:
 
     def edit(self, harness: Harness) -> None:
         """Change the weights: by training, or in a subclass by formula, in place on `harness.trained`."""
-        harness.fit(self)
+        fit(harness, self)

@@ -11,8 +11,12 @@ import hypothesis
 import pytest
 import tiny
 import torch
+from towards import Make
 
 from bench import backbone
+from bench.forget_set import LatentSet
+from bench.harness import Harness
+from bench.suites import Task
 from bench.worlds import WORLDS, World
 
 hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine
@@ -48,3 +52,19 @@ def device() -> torch.device:
 def model(pipeline_folder: Path, device: torch.device) -> backbone.Backbone:
     """The tiny pipeline in fp32, loaded anew for each test."""
     return backbone.load(pipeline_folder, device, precision="fp32")
+
+
+@pytest.fixture
+def make(world: World, model: backbone.Backbone) -> Make:
+    """A harness for the first concept, with 8 forget and 4 retain examples of random latents."""
+    names = world.concepts[:3]
+    task = Task("t", names[:1], names[1:2], names[2:])
+    examples = LatentSet(torch.randn(8, *model.latent_shape), names[:1] * 8, (0, 1) * 4)
+    kept = LatentSet(torch.randn(4, *model.latent_shape), names[1:] * 2, (0,) * 4)
+    prompts = {name: world.prompts("forget", name) for name in names}
+
+    def build(seed: int = 0, **changes: object) -> Harness:
+        given = {"backbone": model, "task": task, "forget": examples, "retain": lambda: kept, "prompts": prompts}
+        return Harness(**{**given, "seed": seed, **changes})  # type: ignore[arg-type]
+
+    return build

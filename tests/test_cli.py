@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import weakref
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from bench import cli, stages
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import resolve
 from bench.worlds import World
 from methods import METHODS, Method
 from metrics import METRICS, Evidence, Metric, Score
@@ -213,6 +217,30 @@ def test_a_failed_cell_is_a_row_and_the_run_goes_on(
 
     monkeypatch.setattr(Fails, "edit", lambda self, harness: None)
     assert cli.main(arguments) == 0  # ... and tried again
+
+
+def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    emptied: list[bool] = []
+
+    class Fills(Fails):
+        def edit(self, harness: object) -> None:
+            big = torch.zeros(1000)
+            held.append(weakref.ref(big))
+            big.circle = big  # type: ignore[attr-defined]  # what only the garbage collector finds
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(METHODS._entries, "fills", Fills)
+    run = RunConfig(("fills",), "smoke", "tiny", out=tmp_path)
+    executor = Executor(resolve(run))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(held[0]() is None))
+    executor.stages._backbone = stages.backbone.load(executor.plan.folder, torch.device("cpu"))
+    executor.stages.device = torch.device("cuda")  # as far as giving memory back is concerned
+    result = executor.run(executor.plan.cells[-1])
+    assert result["reason"] == "OutOfMemoryError: CUDA out of memory"
+    assert emptied == [True]
 
 
 def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(

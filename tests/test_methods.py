@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from bench.backbone import Backbone
 from bench.config import Protocol
 from bench.forget_set import LatentSet
-from bench.harness import Batch, Harness, Outcome
+from bench.harness import Batch, Harness
 from bench.sampler import Shot, sample
 from bench.stages import modules_of
 from bench.suites import Task
+from bench.unlearning import Outcome, unlearn
 from bench.worlds import World
 from methods import METHODS, Method
 from methods.base import PARAMETERS, MethodConfig
@@ -186,18 +187,18 @@ class TestContract:
             cls({"lr": 1.0})  # type: ignore[arg-type]
 
     def test_the_same_seed_gives_the_same_weights(self, name: str, harness: Callable[[int], Harness]) -> None:
-        first, again = (harness(3).run(small(name)).delta for _ in range(2))
+        first, again = (unlearn(harness(3), small(name)).delta for _ in range(2))
         assert first.keys() == again.keys()
         assert all(torch.equal(first[key], again[key]) for key in first)
 
     def test_only_declared_parameters_move(self, name: str, harness: Callable[[int], Harness]) -> None:
         method = small(name)
-        delta = harness(0).run(method).delta
+        delta = unlearn(harness(0), method).delta
         assert all(method.trains(key) for key in delta)
         assert bool(delta) == (name != "pretrained")
 
     def test_the_result_is_a_pipeline(self, name: str, harness: Callable[[int], Harness], model: Backbone) -> None:
-        delta = harness(0).run(small(name)).delta
+        delta = unlearn(harness(0), small(name)).delta
         with model.weights(delta):
             images = sample(model, [Shot("x", "a photo", 0)], Protocol(num_inference_steps=2), seed=0, batch_size=1)
         assert images.shape == (1, 3, 64, 64)
@@ -205,7 +206,7 @@ class TestContract:
 
 @pytest.mark.parametrize("name", ["mimmu", "salun"])
 def test_another_seed_gives_other_weights(name: str, harness: Callable[[int], Harness]) -> None:
-    first, other = (harness(seed).run(small(name)).delta for seed in (0, 1))
+    first, other = (unlearn(harness(seed), small(name)).delta for seed in (0, 1))
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
@@ -268,7 +269,7 @@ class TestMimMu:
                 return model.unet(z, t, encoder_hidden_states=embeds).sample
 
         target, before = predict(null), predict(concept)
-        outcome = workplace.run(small("mimmu", epochs=20, objective=objective))
+        outcome = unlearn(workplace, small("mimmu", epochs=20, objective=objective))
         with model.weights(outcome.delta):
             after = predict(concept)
         assert F.mse_loss(after, target) < 0.5 * F.mse_loss(before, target)
@@ -291,14 +292,14 @@ class TestMimMu:
     ])  # fmt: skip
     def test_its_switches_combine(self, harness: Callable[[int], Harness], settings: dict[str, str]) -> None:
         workplace = harness(0)
-        outcome = workplace.run(small("mimmu", **settings))
+        outcome = unlearn(workplace, small("mimmu", **settings))
         assert outcome.delta
         assert all(PARAMETERS[settings.get("parameters", "attn2")](key) for key in outcome.delta)
         assert len(outcome.ledger.forget_images) == (0 if settings.get("x_source") else 8)
         assert outcome.ledger.compensation == "none"
 
     def test_prompts_without_the_concept_are_help(self, harness: Callable[[int], Harness], world: World) -> None:
-        outcome = harness(0).run(small("mimmu", target="rest"))
+        outcome = unlearn(harness(0), small("mimmu", target="rest"))
         name = world.concepts[0]
         assert outcome.ledger.anchor_prompts == {p.replace(name, "dog") for p in world.prompts("forget", name)[:2]}
         assert outcome.ledger.compensation == "anchor prompts"
@@ -310,7 +311,7 @@ class TestMimMu:
             model, *(getattr(harness(0), n) for n in ("task", "_forget", "_make_retain", "_prompts")), 0
         )
         with pytest.raises(ValueError, match=f"no prompts that leave out '{world.concepts[0]}'"):
-            workplace.run(small("mimmu", target="rest"))
+            unlearn(workplace, small("mimmu", target="rest"))
 
     @pytest.mark.parametrize("wrong", [
         {"weighting": "flat"}, {"x_source": "retain"}, {"objective": "kl"}, {"target": "sibling"},
@@ -322,21 +323,21 @@ class TestMimMu:
 
 
 def test_compensation_is_in_the_ledger(harness: Callable[[int], Harness]) -> None:
-    ledger = harness(0).run(small("mimmu-retain")).ledger
+    ledger = unlearn(harness(0), small("mimmu-retain")).ledger
     assert ledger.retain_images
     assert ledger.compensation == "retain images"
 
 
 @pytest.mark.parametrize("name", ["esd-x", "esd-u", "sdd"])
 def test_methods_that_learn_from_prompts_alone_use_no_image(name: str, harness: Callable[[int], Harness]) -> None:
-    outcome = harness(0).run(small(name))
+    outcome = unlearn(harness(0), small(name))
     assert set(outcome.ledger.facts().values()) == {0}
     assert outcome.ledger.compensation == "none"
 
 
 def test_sdd_leaves_the_moving_average(harness: Callable[[int], Harness]) -> None:
     workplace = harness(0)
-    delta = workplace.run(small("sdd", ema_decay=0.5)).delta
+    delta = unlearn(workplace, small("sdd", ema_decay=0.5)).delta
     assert delta
     assert all(torch.equal(delta[name], workplace.averaged[name]) for name in delta)
 
@@ -365,7 +366,7 @@ class TestSalUn:
 
     def test_weights_outside_the_mask_stay(self, harness: Callable[[int], Harness]) -> None:
         method, workplace = small("salun", mask_fraction=0.2), harness(0)
-        delta = workplace.run(method).delta
+        delta = unlearn(workplace, method).delta
         moved = {key: delta[key] != workplace.frozen[key] for key in delta}
         mask = method.mask  # type: ignore[attr-defined]
         assert not any((moved[key] & ~mask[key]).any() for key in moved)
@@ -377,7 +378,7 @@ class TestSalUn:
         self, harness: Callable[[int], Harness], world: World
     ) -> None:
         workplace = harness(0)
-        ledger = workplace.run(small("salun", epochs=2)).ledger
+        ledger = unlearn(workplace, small("salun", epochs=2)).ledger
         allowed = {p for name in workplace.task.in_domain for p in world.prompts("forget", name)}
         assert ledger.anchor_prompts
         assert ledger.anchor_prompts <= allowed
@@ -386,8 +387,8 @@ class TestSalUn:
 
 
 def test_controls_do_what_they_say(harness: Callable[[int], Harness], model: Backbone) -> None:
-    assert harness(0).run(small("pretrained")).delta == {}
-    delta = harness(0).run(small("wrecked")).delta
+    assert unlearn(harness(0), small("pretrained")).delta == {}
+    delta = unlearn(harness(0), small("wrecked")).delta
     z = torch.randn(2, *model.latent_shape)
     with model.weights(delta), torch.no_grad():
         assert not model.unet(z, 500, encoder_hidden_states=model.embed(["a photo", ""])).sample.any()

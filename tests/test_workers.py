@@ -1,12 +1,15 @@
 import signal
 import subprocess
 import sys
+from multiprocessing import active_children
 from pathlib import Path
 
+import doomed
+import pandas as pd
 import psutil
 import pytest
 
-from bench import workers
+from bench import cli, workers
 from bench.config import RunConfig
 from bench.plan import resolve
 from bench.worlds import World
@@ -34,6 +37,56 @@ def test_there_are_no_more_workers_than_tasks_cores_or_room_for(world: World, mo
     assert count(2, "smoke") == 1
     monkeypatch.setattr(workers.torch.cuda, "is_available", lambda: True)
     assert count(64, "finegrained") == 1
+
+
+@pytest.fixture
+def doom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers do what tests/doomed.py says, and load nothing for it."""
+    monkeypatch.setattr(workers, "_start", doomed.start)
+    monkeypatch.setattr(workers, "_work", doomed.work)
+
+
+def test_a_dead_worker_takes_its_own_cell_with_it(world: World, tmp_path: Path, doom: None) -> None:
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
+    told: dict[int, dict] = {}
+    for index, result in workers.run(plan, 2, lambda cell, reason: {"cell": cell, "reason": reason}):
+        assert index not in told
+        told[index] = result
+    assert sorted(told) == list(range(len(plan.cells)))
+    dead = {index: result for index, result in told.items() if "reason" in result}
+    assert dead.keys() == {doomed.KILLED, doomed.LEAVES}
+    assert all(result["cell"] is plan.cells[index] for index, result in dead.items())
+    assert "worker process died (signal 9, SIGKILL)" in dead[doomed.KILLED]["reason"]
+    assert "worker process died (exit code 7)" in dead[doomed.LEAVES]["reason"]
+    assert "--workers 1 needs least" in dead[doomed.LEAVES]["reason"]
+    done = [result["pid"] for index, result in told.items() if index not in dead]
+    assert 2 <= len(set(done)) <= 4  # two at first, and at most one more for each that died
+    assert active_children() == []
+
+
+def test_a_workers_own_exception_ends_the_run_and_the_workers(world: World, tmp_path: Path, doom: None) -> None:
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), seeds=(doomed.RAISES,), out=tmp_path))
+    with pytest.raises(LookupError, match="on purpose"):
+        list(workers.run(plan, 2, lambda cell, reason: {}))
+    assert active_children() == []
+
+
+def test_a_method_that_kills_its_workers_is_a_failed_row(
+    world: World, tmp_path: Path, doom: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "pretrained", "--out", str(tmp_path)]
+    monkeypatch.setattr(workers, "_work", doomed.die)
+    assert cli.main([*arguments, "--workers", "2"]) == 1
+    told = capsys.readouterr().out
+    assert told.count("signal 9, SIGKILL") == 2
+    assert "()" not in told
+    for _ in range(2):
+        cells = pd.read_csv(tmp_path / "smoke-tiny-cells.csv")
+        assert cells["status"].tolist() == ["failed", "failed"]
+        assert cells["reason"].str.contains("worker process died").all()
+        assert cells["traceback"].isna().all()
+        assert cli.main([*arguments, "--collect"]) == 1
+    assert cli.main([*arguments, "--workers", "1"]) == 0  # tried again
 
 
 @pytest.mark.slow

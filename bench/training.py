@@ -1,0 +1,150 @@
+"""The training loop, the same for every method that trains, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from bench.harness import Batch, Harness
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What the harness reads from every method's config; methods inherit it and change the defaults."""
+
+    lr: float = 1e-5
+    epochs: int | None = 30  # passes over the forget set; none where `steps` are given
+    steps: int | None = None  # optimiser steps in all; none where `epochs` are given
+    batch_size: int = 8
+    grad_accumulation: int = 1
+    optimizer: str = "adam"  # one of OPTIMIZERS
+    weight_decay: float = 0.0
+    max_grad_norm: float | None = None
+    ema_decay: float | None = None  # the result is then the moving average
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("training takes either epochs or steps: give one and set the other to none")
+        length = self.epochs if self.steps is None else self.steps
+        if min(length or 0, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
+            raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")
+
+
+class NonFiniteLoss(ArithmeticError):
+    """Training diverged."""
+
+
+class Unlearner(Protocol):
+    """What the machine asks of a method; `methods.base.Method` answers most of it."""
+
+    config: Any
+    resumable: ClassVar[bool]
+
+    def trains(self, parameter: str) -> bool: ...
+    def prepare(self, harness: Harness) -> None: ...
+    def edit(self, harness: Harness) -> None: ...
+    def loss(self, harness: Harness, batch: Batch) -> torch.Tensor: ...
+    def after_backward(self, harness: Harness) -> None: ...
+    def after_step(self, harness: Harness) -> None: ...
+    def finish(self, harness: Harness) -> None: ...
+
+
+def fit(harness: Harness, method: Unlearner) -> None:
+    """Passes over the forget set under `method.loss`, `config.epochs` or `config.steps` long.
+
+    A pass that ends with fewer batches than `grad_accumulation` steps with those it has. Where the harness has a
+    checkpoint of this training, it goes on from there, to the same weights as without the interruption; it leaves one
+    between two passes when one is due. Raises NonFiniteLoss, and ValueError if the method trains no parameter of this
+    backbone.
+    """
+    config: TrainConfig = method.config
+    parameters = list(harness.trained.values())
+    if not parameters:
+        raise ValueError("no parameter of this backbone is trained by the method")
+    optimizer = OPTIMIZERS[config.optimizer](
+        parameters, lr=config.lr, weight_decay=config.weight_decay, fused=harness.device.type == "cuda"
+    )
+    average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
+    harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()} if average else {}
+    batches = math.ceil(harness.forget_count / config.batch_size)
+    steps = config.steps or (config.epochs or 0) * math.ceil(batches / config.grad_accumulation)
+    harness.trainings += 1
+    done = _resume(harness, optimizer) if method.resumable else 0
+    while done < steps:
+        for i, batch in enumerate(harness.forget_batches(config.batch_size), start=1):
+            loss = method.loss(harness, batch)
+            if not torch.isfinite(loss):
+                raise NonFiniteLoss(f"loss is {loss.item()} at step {done + 1} of {steps}")
+            first = (i - 1) // config.grad_accumulation * config.grad_accumulation
+            (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer
+            if i % config.grad_accumulation and i != batches:
+                continue
+            method.after_backward(harness)
+            if config.max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            harness.meter.steps, done = harness.meter.steps + 1, done + 1
+            if average:
+                average(list(harness.averaged.values()), parameters, done)
+            harness.meter.look()
+            method.after_step(harness)
+            harness.on_step(done, steps, loss.item())
+            if done == steps:
+                break
+        if harness.checkpoint and method.resumable and done < steps and harness.checkpoint.due():
+            _save(harness, optimizer, done)
+    with torch.no_grad():
+        for name, mean in harness.averaged.items():
+            harness.trained[name].copy_(mean)
+
+
+def _save(harness: Harness, optimizer: torch.optim.Optimizer, done: int) -> None:
+    assert harness.checkpoint is not None
+    harness.meter.stop()  # the method is not charged for it
+    tensors: dict[str, torch.Tensor] = {f"trained/{name}": tensor for name, tensor in harness.trained.items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in harness.averaged.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in state.items()}
+    tensors["generator"] = harness.generator.get_state()
+    record = {"training": harness.trainings, "done": done}
+    harness.checkpoint.save(tensors, record | {"cost": harness.meter.facts(), "seen": harness.ledger.seen()})
+    harness.meter.start()
+
+
+def _resume(harness: Harness, optimizer: torch.optim.Optimizer) -> int:
+    """Put everything back as the checkpoint of this training has it; returns the steps it had done, 0 without one."""
+    harness.meter.stop()
+    saved = harness.checkpoint.load() if harness.checkpoint else None
+    done = 0
+    if saved and saved[1]["training"] == harness.trainings:
+        tensors, record = saved
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        with torch.no_grad():
+            for name, parameter in harness.trained.items():
+                parameter.copy_(tensors[f"trained/{name}"])
+            for name, mean in harness.averaged.items():
+                mean.copy_(tensors[f"averaged/{name}"])
+        for index, parameter in enumerate(harness.trained.values()):
+            prefix = f"optimizer/{index}/"
+            found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            if found:  # laid out in memory as the parameter, which fused optimisers insist on
+                state[index] = {
+                    name: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape else t
+                    for name, t in found.items()
+                }
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        harness.generator.set_state(tensors["generator"])
+        harness.meter.restore(record["cost"])  # preparing, done anew here, is in it already
+        harness.ledger.restore(record["seen"])
+        done = record["done"]
+    harness.meter.start()
+    return done

@@ -1,0 +1,27 @@
+"""What workers do in tests of their end. It imports next to nothing, so that a process is there at once."""
+
+import os
+import signal
+
+KILLED, LEAVES = 0, 5  # cells
+RAISES = 99  # a seed
+raises = False
+
+
+def start(run: object, threads: int) -> None:
+    global raises
+    raises = RAISES in run.seeds  # type: ignore[attr-defined]
+
+
+def work(index: int) -> dict[str, int]:
+    if raises:
+        raise LookupError("on purpose")
+    if index == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if index == LEAVES:
+        os._exit(7)
+    return {"pid": os.getpid()}
+
+
+def die(index: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

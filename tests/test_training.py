@@ -1,0 +1,131 @@
+import dataclasses
+
+import pytest
+import torch
+from towards import Make, Towards, method
+
+from bench.harness import Batch, Harness
+from bench.training import NonFiniteLoss
+from bench.unlearning import unlearn
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(make: Make) -> None:
+    whole, parts = [], []
+
+    def recorder(into: list[torch.Tensor]) -> type[Towards]:
+        class Record(Towards):
+            def after_backward(self, harness: Harness) -> None:
+                into.append(torch.cat([p.grad.flatten() for p in harness.trained.values() if p.grad is not None]))
+
+        return Record
+
+    unlearn(make(), recorder(whole)(method(batch_size=8, epochs=1).config))
+    harness = make()
+    unlearn(harness, recorder(parts)(method(batch_size=2, grad_accumulation=4, epochs=1).config))
+    assert len(whole) == len(parts) == harness.meter.steps == 1
+    assert torch.allclose(whole[0], parts[0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_last_step_of_fewer_batches_weighs_them_fully(make: Make) -> None:
+    norms: list[float] = []
+
+    class Record(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            return 3 * next(iter(harness.trained.values())).sum()  # a gradient of 3 everywhere
+
+        def after_backward(self, harness: Harness) -> None:
+            gradient = next(iter(harness.trained.values())).grad
+            assert gradient is not None
+            norms.append(gradient.mean().item())
+
+    unlearn(make(), Record(method(batch_size=3, grad_accumulation=2, epochs=1).config))
+    assert norms == pytest.approx([3, 3])  # two batches, then one
+
+
+def test_gradients_are_clipped(make: Make) -> None:
+    norms = []
+
+    class Norm(Towards):
+        def after_backward(self, harness: Harness) -> None:
+            for parameter in harness.trained.values():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(1e6)
+
+        def after_step(self, harness: Harness) -> None:
+            change = [(p - harness.frozen[n]).flatten() for n, p in harness.trained.items()]
+            norms.append(torch.cat(change).norm().item())
+
+    # Adam divides the size of the gradient out, except against its epsilon: compare at a gradient far below it
+    unlearn(make(), Norm(method(max_grad_norm=1e-10, epochs=1, batch_size=8).config))
+    unlearn(make(), Norm(method(epochs=1, batch_size=8).config))
+    assert norms[0] < norms[1] / 10
+
+
+def test_the_moving_average_starts_at_the_original(make: Make) -> None:
+    def run(epochs: int, ema_decay: float | None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        harness = make()
+        delta = unlearn(harness, method(epochs=epochs, batch_size=8, ema_decay=ema_decay)).delta
+        return delta, harness.frozen
+
+    (one, original), (two, _), (averaged, _) = run(1, None), run(2, None), run(2, 0.9)
+    for name in two:
+        first = original[name] * 0.9 + one[name] * 0.1
+        assert torch.allclose(averaged[name], first * 0.9 + two[name] * 0.1, atol=1e-7)
+
+
+def test_divergence_is_an_error(make: Make) -> None:
+    class Diverges(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            return super().loss(harness, batch) * (float("nan") if harness.meter.steps == 2 else 1.0)
+
+    with pytest.raises(NonFiniteLoss, match="step 3 of 4"):
+        unlearn(make(), Diverges(method().config))
+
+    class Poisons(Towards):
+        def edit(self, harness: Harness) -> None:
+            with torch.no_grad():
+                next(iter(harness.trained.values())).fill_(float("inf"))
+
+    with pytest.raises(NonFiniteLoss, match="infinite weights"):
+        unlearn(make(), Poisons(method().config))
+
+
+def test_progress_is_told_step_by_step(make: Make) -> None:
+    told: list[tuple[int, int]] = []
+    harness = make(on_step=lambda step, steps, loss: told.append((step, steps)))
+    unlearn(harness, method(batch_size=3, grad_accumulation=2))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]  # 3 batches of 8 examples, 2 steps a pass
+
+
+def test_a_method_that_trains_nothing_by_training_is_refused(make: Make) -> None:
+    class Nothing(Towards):
+        def trains(self, parameter: str) -> bool:
+            return False
+
+    with pytest.raises(ValueError, match="no parameter"):
+        unlearn(make(), Nothing(method().config))
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        method().config.lr = 1.0  # type: ignore[misc]
+
+
+def test_steps_are_an_alternative_to_epochs(make: Make) -> None:
+    told: list[tuple[int, int]] = []
+    settings = {"batch_size": 3, "grad_accumulation": 2}  # 2 steps a pass, the second of a single batch
+    harness = make(on_step=lambda step, steps, loss: told.append((step, steps)))
+    steps = unlearn(harness, method(epochs=None, steps=2, **settings)).delta
+    passes = unlearn(make(), method(epochs=1, **settings)).delta
+    assert all(torch.equal(passes[name], steps[name]) for name in passes)
+    assert told == [(1, 2), (2, 2)]
+    harness = make()
+    unlearn(harness, method(epochs=None, steps=3, **settings))  # breaks off in the middle of the second pass
+    assert harness.meter.steps == 3
+    assert harness.meter.student_forwards == 5
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 3}, {"epochs": None}, {"epochs": 0}, {"epochs": None, "steps": 0}])
+def test_training_is_so_many_epochs_or_so_many_steps(wrong: dict[str, int | None]) -> None:
+    with pytest.raises(ValueError, match="epochs"):
+        method(**wrong)
