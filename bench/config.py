@@ -37,13 +37,13 @@ class Protocol:
             raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
         for name in ("images_per_concept", "forget_images", "retain_images", "num_inference_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"protocol.{name} must be at least 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.reference_per_concept < 2:
-            raise ValueError("protocol.reference_per_concept must be at least 2 for a covariance")
+            raise ValueError("reference_per_concept must be at least 2 for a covariance")
         if self.probe_timesteps < 2:
-            raise ValueError("protocol.probe_timesteps must be at least 2 for an integral")
+            raise ValueError("probe_timesteps must be at least 2 for an integral")
         if self.evaluation_seed == self.forget_seed:
-            raise ValueError("protocol.evaluation_seed and protocol.forget_seed must differ")
+            raise ValueError("evaluation_seed and forget_seed must differ")
 
 
 @dataclass(frozen=True)

@@ -36,16 +36,24 @@ def parse(items: Iterable[str], sections: Iterable[str]) -> Overrides:
 def apply(config: C, values: Mapping[str, Any], section: str) -> C:
     """A copy of the dataclass `config` with `values` (texts as typed, or values of the right type) put in.
 
-    Raises ValueError for an unknown field, naming the nearest one, and for a value of the wrong type.
+    Where the class names fields of which only one is ever set, in tuples of its `ALTERNATIVES`, setting one alone makes
+    the others none. Raises ValueError for an unknown field, naming the nearest one, for a value of the wrong type, and
+    with the section before it for whatever the class itself refuses.
     """
     hints = get_type_hints(type(config))
     fields = [f.name for f in dataclasses.fields(config)]  # type: ignore[arg-type]
-    changes = {}
+    changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in fields:
             raise ValueError(f"{section} has no setting {name!r}: {nearest(name, fields)}")
         changes[name] = convert(value, hints[name], f"{section}.{name}")
-    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    for names in getattr(config, "ALTERNATIVES", ()):
+        if sum(changes.get(name) is not None for name in names) == 1:
+            changes |= {name: None for name in names if name not in changes}
+    try:
+        return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    except ValueError as error:
+        raise ValueError(f"{section}: {error}") from error
 
 
 def convert(value: Any, kind: Any, label: str) -> Any:

@@ -28,11 +28,13 @@ class TrainConfig:
     max_grad_norm: float | None = None
     ema_decay: float | None = None  # the result is then the moving average
 
+    ALTERNATIVES: ClassVar = (("epochs", "steps"),)
+
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("training takes either epochs or steps: give one and set the other to none")
+            raise ValueError("training takes either epochs or steps: give one, and not the other")
         length = self.epochs if self.steps is None else self.steps
         if min(length or 0, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
             raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -67,3 +68,35 @@ def test_a_field_set_twice_is_refused() -> None:
 def test_what_python_prints_is_read_back(lr: float, epochs: int) -> None:
     changed = apply(Settings(), {"lr": repr(lr), "epochs": repr(epochs)}, "mimmu")
     assert (changed.lr, changed.epochs) == (lr, epochs)
+
+
+@dataclass(frozen=True)
+class Length:
+    epochs: int | None = None
+    steps: int | None = 100
+    lr: float = 1.0
+    ALTERNATIVES: ClassVar = (("epochs", "steps"),)
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("either epochs or steps")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({"epochs": "5"}, Length(5, None)),
+        ({"steps": "7"}, Length(None, 7)),
+        ({"lr": "2"}, Length(None, 100, 2.0)),
+        ({"epochs": "5", "steps": "none"}, Length(5, None)),
+        ({"epochs": "none"}, Length(None, 100)),
+    ],
+)
+def test_one_alternative_set_is_the_other_left(texts: dict[str, str], expected: Length) -> None:
+    assert apply(Length(), texts, "esd-x") == expected
+
+
+@pytest.mark.parametrize("texts", [{"epochs": "5", "steps": "7"}, {"steps": "none"}])
+def test_what_the_class_refuses_names_the_section(texts: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"^esd-x: either epochs or steps$"):
+        apply(Length(), texts, "esd-x")

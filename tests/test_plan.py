@@ -38,6 +38,19 @@ def test_settings_come_from_paper_then_world_then_suite_then_user(world: World) 
     assert config("smoke", epochs="7", lr="0.5").lr == 0.5
 
 
+def test_epochs_and_steps_take_each_others_place(world: World) -> None:
+    def length(**texts: str) -> tuple[int | None, int | None]:
+        plan = resolve(RunConfig(world="tiny", methods=("esd-x",), overrides={"esd-x": texts}))
+        config = next(cell.config for cell in plan.cells if cell.method == "esd-x")
+        return config.epochs, config.steps
+
+    assert length(lr="1") == (None, 1000)
+    assert length(epochs="5") == (5, None)
+    assert length(steps="5") == (None, 5)
+    with pytest.raises(ValueError, match=r"^esd-x: training takes either epochs or steps"):
+        length(epochs="5", steps="5")
+
+
 def test_the_protocol_can_be_set(world: World) -> None:
     plan = resolve(RunConfig(world="tiny", overrides={"protocol": {"guidance_scale": "5"}}))
     assert plan.protocol.guidance_scale == 5.0
