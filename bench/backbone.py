@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from bench import digest
 
 # On the CPU the fused attention kernel's backward pass is slow on maps up to this side, where the attention matrix is
-# small enough to hold; plain matrix products train about 1.5 times as fast there.
+# small enough to hold; plain matrix products train faster: `python -m benchmarks.throughput --only attention`.
 SMALL_MAP = 32
 
 
