@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-from diffusers import DDPMScheduler
 from torch.func import functional_call
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -126,6 +125,8 @@ class Harness:
         on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         rest: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
+        from diffusers import DDPMScheduler  # seconds to import; lists need none of it
+
         self.unet, self.task, self.device = backbone.unet, task, backbone.device
         self.noise_scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
         if self.noise_scheduler.config.prediction_type != "epsilon":
