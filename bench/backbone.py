@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import diffusers
 import torch
-import transformers
-from diffusers import DiffusionPipeline, StableDiffusionPipeline
-from diffusers.models.attention_processor import AttnProcessor
 
 from bench import digest
 
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
 # On the CPU the fused attention kernel's backward pass is slow on maps up to this side, where the attention matrix is
-# small enough to hold; plain matrix products train about 1.5 times as fast there.
+# small enough to hold; plain matrix products train faster: `python -m benchmarks.throughput --only attention`.
 SMALL_MAP = 32
 
 
@@ -38,6 +38,8 @@ class Backbone:
         self.content, self.device = content, device
         self.dtype = dtype
         if device.type == "cpu" and max(self.latent_shape) <= SMALL_MAP:
+            from diffusers.models.attention_processor import AttnProcessor
+
             pipeline.unet.set_attn_processor(AttnProcessor())
         for network in (self.unet, self.vae, pipeline.text_encoder):
             network.eval().requires_grad_(False)
@@ -107,14 +109,19 @@ def locate(source: str) -> Path:
         return folder
     if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline (model_index.json) there")
+    from diffusers import DiffusionPipeline  # seconds to import; lists need none of it
+
     return Path(DiffusionPipeline.download(source))
 
 
 def load(folder: Path, device: torch.device, precision: str = "auto") -> Backbone:
     """Load a pipeline folder in float32, without a safety checker, and freeze it; see `compute_dtype`."""
+    import diffusers  # seconds to import; lists need none of it
+    import transformers
+
     diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
     transformers.utils.logging.disable_progress_bar()
-    pipeline = StableDiffusionPipeline.from_pretrained(
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from diffusers import DDPMScheduler
 
 from bench import paths
 from bench.backbone import Backbone
@@ -73,6 +72,8 @@ class Harness(Networks):
         rest: Mapping[str, tuple[str, ...]] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
+        from diffusers import DDPMScheduler  # seconds to import; lists need none of it
+
         super().__init__(backbone)
         self.task = task
         self.noise_scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)

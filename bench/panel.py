@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
 from bench import digest
 from bench.worlds import Clip, Judge, World
@@ -21,6 +20,9 @@ class Panel:
     """
 
     def __init__(self, world: World, concepts: Sequence[str], device: torch.device) -> None:
+        # torchvision comes with it: a second to import; lists need none of it
+        from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
+
         self.world, self.device = world, device
         names = dict.fromkeys(world.judge_of(concept) for concept in concepts)
         self.judges = {name: world.judge(name, device) for name in names}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDIMScheduler
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler
 
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # z_t, timesteps, embeddings -> noise
 
 
 def ddim(scheduler_config: Mapping[str, Any], steps: int) -> DDIMScheduler:
     """DDIM (Song et al., 2021) in `steps` steps with a backbone's betas. Raises ValueError if there are too many."""
+    from diffusers import DDIMScheduler  # seconds to import; lists need none of it
+
     scheduler = DDIMScheduler.from_config(scheduler_config, clip_sample=False, timestep_spacing="leading")
     if steps < 1:
         raise ValueError(f"a sampling path needs at least 1 step, not {steps}")

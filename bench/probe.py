@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import DDPMScheduler
 
 from bench.backbone import Backbone
 from bench.sampler import Shot, seed_of
@@ -17,6 +16,8 @@ def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tenso
     int64 (T,) rising, and float64 (T,) falling: log(alpha_bar / (1 - alpha_bar)). Where the training schedule is
     coarser than the grid, fewer timesteps come back.
     """
+    from diffusers import DDPMScheduler  # seconds to import; lists need none of it
+
     alphas = DDPMScheduler.from_config(backbone.pipeline.scheduler.config).alphas_cumprod.double()
     snr = torch.log(alphas / (1 - alphas))
     grid = torch.linspace(float(snr[0]), float(snr[-1]), count, dtype=torch.float64)
@@ -33,6 +34,8 @@ def gaps(
     Returns "gaps", float64 (N, T), and "logsnr", float64 (T,). x_t is the latents under noise that follows from (seed,
     prompt, index, t) alone: the same for every model, whatever the batch.
     """
+    from diffusers import DDPMScheduler
+
     scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
     times, logsnr = timesteps(backbone, count)
     jobs = [(i, int(t)) for i in range(len(wanted)) for t in times]

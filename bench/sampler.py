@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from bench.backbone import Backbone
 from bench.config import Protocol
 
-SCHEDULERS = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Shot
 
 def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DPMSolverMultistepScheduler:
     """The protocol's scheduler with the backbone's betas and prediction type."""
-    scheduler = SCHEDULERS[protocol.scheduler].from_config(backbone.pipeline.scheduler.config)
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # seconds to import; lists need none of it
+
+    kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+    scheduler = kinds[protocol.scheduler].from_config(backbone.pipeline.scheduler.config)
     scheduler.set_timesteps(protocol.num_inference_steps, device=backbone.device)
     return scheduler
 

@@ -21,6 +21,7 @@ def test_the_method_of_the_guide_runs(world: World, tmp_path: Path, monkeypatch:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(METHODS._entries, "neighbour", "neighbour_of_the_guide:Neighbour")
     arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "neighbour", "--out", str(tmp_path)]
+    arguments += ["--metrics", "ua"]
     assert cli.main(arguments) == 0
     board = pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
     assert board.loc["neighbour", "status"] == "ok"

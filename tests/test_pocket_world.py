@@ -92,11 +92,12 @@ def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
 
 def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
     small = ["--set", "protocol.images_per_concept=1", "protocol.num_inference_steps=2", "protocol.forget_images=4"]
-    small += ["protocol.reference_per_concept=3", "mimmu.epochs=1", "--methods", "mimmu", "--quick"]
+    small += ["protocol.reference_per_concept=3", "mimmu.epochs=1", "--methods", "mimmu", "--suite", "smoke"]
+    small += ["--seeds", "0", "1"]
     boards = {}
     for count in ("1", "2"):
         assert cli.main([*small, "--workers", count, "--out", str(tmp_path / count)]) == 0
-        frame = pd.read_csv(tmp_path / count / "finegrained-pocket-quick-cells.csv")
+        frame = pd.read_csv(tmp_path / count / "smoke-pocket-cells.csv")
         boards[count] = frame[["method", "task", "seed", "status", "ua", "nra", "ora", "fingerprint"]]
     pd.testing.assert_frame_equal(boards["1"], boards["2"])
 

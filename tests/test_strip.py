@@ -26,6 +26,7 @@ def test_every_picture_stands_in_its_place() -> None:
 
 def test_images_come_from_the_store_paired_by_noise(world: World, tmp_path: Path) -> None:
     arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--out", str(tmp_path), "--workers", "1"]
+    arguments += ["--metrics", "ua"]  # pictures are what is wanted
     run = RunConfig(methods=("mimmu",), suite="smoke", world="tiny", out=tmp_path)
     task, kept = world.concepts[0], world.concepts[1]
     with pytest.raises(ValueError, match=r"is not in .*: run it first"):

@@ -1,4 +1,4 @@
-"""Every number of the pocket world's training in one place. `QUICK` runs each stage in seconds, to test the path."""
+"""Every number of the pocket world's training in one place. `QUICK` runs each stage in seconds, on narrow networks."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ QUICK = replace(
     FULL,
     per_species=6,
     judge_per_species=6,
-    held_out_per_species=2,
+    held_out_per_species=1,
+    vae_channels=(16, 24, 32),
     vae=shrink(FULL.vae, 20),
+    unet_channels=(32, 48, 64),
     unet=shrink(FULL.unet, 20),
     judge=shrink(FULL.judge, 10),
     clip=shrink(FULL.clip, 10),

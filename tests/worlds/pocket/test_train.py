@@ -1,5 +1,6 @@
 """From nothing to a folder that stock libraries load: the whole recipe at its smallest, and what damage is told."""
 
+import dataclasses
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from bench.worlds.pocket import check, clip, judges, quality, train, weights
 from bench.worlds.pocket.features import DIMENSIONS, FEATURES, load_features
 from bench.worlds.pocket.species import NAMES
 from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.world import POCKET
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -143,8 +145,10 @@ def test_bad_requests_are_refused_before_any_work(tmp_path, capsys):
         judges.load_judge("breed")
 
 
-def test_check_measures_and_says_what_is_missed(folder, capsys):
-    """An untrained model misses its bars, and the exit says so."""
+def test_check_measures_and_says_what_is_missed(folder, capsys, monkeypatch):
+    """An untrained model misses its bars, and the exit says so; two sampling steps are enough for that."""
+    short = dataclasses.replace(POCKET.protocol, num_inference_steps=2)
+    monkeypatch.setattr(quality, "POCKET", dataclasses.replace(POCKET, protocol=short))
     with pytest.raises(SystemExit, match=r"bars missed: .*generated, plain, species mean"):
         check.main(["--weights", str(folder), "--per-species", "2", "--write"])
     assert "MISSED" in capsys.readouterr().out

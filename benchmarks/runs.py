@@ -1,0 +1,144 @@
+"""What whole runs cost, through the command line: starting, adding a method, sharing the cores between workers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from bench import cli, workers
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import resolve
+from benchmarks.rows import Setting
+from benchmarks.timing import Line, by_turns, cores, ratios, seconds_of
+
+DOOR = str(Path(__file__).parent.parent / "run_bench.py")
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """A place for the boards and the store of one row."""
+    with tempfile.TemporaryDirectory(prefix="lethe-benchmark-") as made:
+        yield Path(made)
+
+
+def adding(setting: Setting) -> list[Line]:
+    """Seconds of a run, of the same with one more method, and of that again with nothing new (imports left out)."""
+    arguments = ["--world", setting.world.name, "--suite", "smoke", "--workers", "1", "--methods"]
+
+    def run(*methods: str) -> tuple[float, int]:
+        before = stages(out)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            taken = seconds_of(lambda: codes.append(cli.main([*arguments, *methods, "--out", str(out)])))
+        if codes[-1]:
+            raise RuntimeError(f"the run failed:\n{said.getvalue()}")
+        return taken, stages(out) - before
+
+    codes: list[int] = []
+    with folder() as out:
+        runs = {
+            "a first run: two controls and mimmu": run("mimmu"),
+            "the run again with salun added": run("mimmu", "salun"),
+            "and again with nothing new": run("mimmu", "salun"),
+        }
+    return [Line("adding", what, (s,), unit="s", note=f"new stages: {new}") for what, (s, new) in runs.items()]
+
+
+def stages(out: Path) -> int:
+    """How many the store has."""
+    return len(list((out / ".store").glob("*/*/record.json")))
+
+
+def starting(setting: Setting) -> list[Line]:
+    """Seconds from a process's start to its first training step, and to the answers that need none."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+    def door(*arguments: str) -> float:
+        done = []
+
+        def call() -> None:
+            done.append(subprocess.run([sys.executable, DOOR, *arguments], env=environment, capture_output=True))
+
+        taken = seconds_of(call)
+        if done[0].returncode:
+            raise RuntimeError(f"{' '.join(arguments)} failed:\n{done[0].stdout.decode()}{done[0].stderr.decode()}")
+        return taken
+
+    def first_step(count: int) -> float:
+        """One step trained anew on stored latents; its weights are the first thing that such a run writes."""
+        for old in out.glob(".store/deltas/*/record.json"):
+            known.add(old.stat().st_ino)
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            [sys.executable, DOOR, *once, "--force", "--workers", str(count)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        taken = None
+        while child.poll() is None:
+            if taken is None and any(f.stat().st_ino not in known for f in out.glob(".store/deltas/*/record.json")):
+                taken = time.perf_counter() - began
+            time.sleep(0.02)
+        if taken is None or child.returncode:
+            raise RuntimeError(f"the run trained nothing, or failed (exit status {child.returncode})")
+        return taken
+
+    rounds, known = max(1, setting.rounds // 2), set[int]()
+    with folder() as out:
+        once = ["--world", setting.world.name, "--suite", "smoke", "--methods", "mimmu", "--out", str(out)]
+        once += ["--set", "mimmu.epochs=none", "mimmu.steps=1"]
+        door(*once, "--workers", "1")
+        alone = tuple(first_step(1) for _ in range(rounds))
+        shared = tuple(first_step(2) for _ in range(rounds))
+    lines = [
+        Line("start", "first training step of a run, one worker", alone, "s", 8, True, "forget set stored"),
+        Line("start", "first training step of a run, two workers", shared, "s", note="a worker starts anew"),
+    ]
+    for arguments in (("--help",), ("--list", "methods")):
+        lines.append(Line("start", " ".join(arguments), tuple(door(*arguments) for _ in range(rounds)), "s"))
+    return lines
+
+
+def sharing(setting: Setting, cells: int = 4) -> list[Line]:
+    """Cells a minute by as many workers as threads, of one thread each, against one worker with all threads.
+
+    Counted from when the workers are up: the controls' cells, which the store has by then, tell.
+    """
+    count, seeds, kept = cores(), iter(range(1000)), torch.get_num_threads()
+    if count < 2:
+        return []  # there is nothing to share
+
+    def cost(processes: int) -> float:
+        mine = tuple(next(seeds) for _ in range(cells))
+        run = RunConfig(suite="smoke", world=setting.world.name, seeds=mine, out=out)
+        list(Executor(resolve(dataclasses.replace(run, methods=("pretrained",)))).run_all())
+        run = dataclasses.replace(run, methods=("mimmu",), overrides=long)
+        plan, stamps = resolve(run), {}
+        for index, result in workers.run(plan, processes, Executor(plan).failed):
+            if result["status"] != "ok":
+                raise RuntimeError(result["reason"])
+            stamps[index] = time.perf_counter()
+        up = max(when for index, when in stamps.items() if plan.cells[index].method != "mimmu")
+        return (max(stamps.values()) - up) / cells
+
+    long = {"mimmu": {"epochs": "none", "steps": "20", "batch_size": "16"}}
+    torch.set_num_threads(count)  # what there is for all workers together
+    try:
+        with folder() as out:
+            one, many = by_turns(lambda: cost(1), lambda: cost(count), max(1, setting.rounds // 2))
+    finally:
+        torch.set_num_threads(kept)
+    rates = [60 / statistics.median(side) for side in (many, one)]
+    note = f"{rates[0]:.1f} and {rates[1]:.1f} cells a minute"
+    what = f"cells a minute: {count} workers of one thread / one worker of {count}"
+    return [Line("sharing", what, ratios(one, many), note=note)]

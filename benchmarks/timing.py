@@ -1,0 +1,98 @@
+"""Two ways of doing the same thing, timed by turns, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+Seconds = tuple[float, ...]  # one for each round
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of the table.
+
+    Args:
+        row: the name behind `--only`.
+        what: what the figure says.
+        values: one for each round; the table has their median, and the lowest and highest beside it.
+        unit: "x" for a ratio, or "s".
+        goal: the bound that the median should keep, None where there is none.
+        at_most: whether `goal` is an upper bound.
+        note: the figures behind it.
+    """
+
+    row: str
+    what: str
+    values: tuple[float, ...]
+    unit: str = "x"
+    goal: float | None = None
+    at_most: bool = False
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        """Median over the rounds."""
+        return statistics.median(self.values)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the median keeps the goal; None without one."""
+        if self.goal is None:
+            return None
+        return self.value <= self.goal if self.at_most else self.value >= self.goal
+
+    def texts(self) -> tuple[str, str, str, str, str]:
+        """Row, what, figure with its spread, goal, note: as the table shows them."""
+        few = len(self.values) < 2
+        spread = "" if few else f" ({min(self.values):.2f}..{max(self.values):.2f})"
+        goal = "" if self.goal is None else f"{'<=' if self.at_most else '>='} {self.goal:g} {self.unit}"
+        missed = " missed" if self.met is False else ""
+        return self.row, self.what, f"{self.value:.2f} {self.unit}{spread}", goal + missed, self.note
+
+
+def by_turns(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[Seconds, Seconds]:
+    """Seconds that `a` and `b` say they took: `rounds` of each after one of each to warm up, in the order ABBA...
+
+    Neighbours share the machine's mood, so ratios are taken round by round.
+    """
+    a(), b()
+    taken: tuple[list[float], list[float]] = ([], [])
+    for i in range(rounds):
+        for side in (0, 1) if i % 2 == 0 else (1, 0):
+            taken[side].append((a, b)[side]())
+    return tuple(taken[0]), tuple(taken[1])
+
+
+def ratios(over: Seconds, under: Seconds) -> tuple[float, ...]:
+    """Round by round."""
+    return tuple(o / u for o, u in zip(over, under, strict=True))
+
+
+def milliseconds(seconds: Sequence[float]) -> str:
+    """Their median, for a note."""
+    return f"{1000 * statistics.median(seconds):.1f} ms"
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(dtype: torch.dtype) -> str:
+    """What the figures were taken on, the load that others put on it included."""
+    load = f", load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    threads, name = torch.get_num_threads(), str(dtype).removeprefix("torch.")
+    return f"{cores()} cores, {threads} torch threads, {name}, torch {torch.__version__}{load}"

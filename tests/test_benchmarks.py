@@ -1,0 +1,44 @@
+"""The benchmarks measure what they say, on networks too small for the figures to mean anything."""
+
+import itertools
+
+import pytest
+
+from bench.worlds import World
+from benchmarks import rows, throughput
+from benchmarks.timing import Line, by_turns, ratios
+
+
+@pytest.fixture(scope="module")
+def setting(world: World) -> rows.Setting:
+    return rows.Setting(world, rounds=1, steps=1, images=2)
+
+
+@pytest.mark.parametrize("name", ["step", "sampling", "batching", "attention"])
+def test_both_sides_of_a_ratio_run(setting: rows.Setting, name: str) -> None:
+    lines = throughput.measure(setting, [name], lambda said: None)
+    assert {line.row for line in lines} == {name}
+    assert all(len(line.values) == 1 and 0 < line.value < float("inf") for line in lines)
+    assert all(not p.requires_grad for p in setting.backbone.unet.parameters()), "the networks were not left as found"
+
+
+def test_sides_take_turns_and_change_places() -> None:
+    order: list[str] = []
+    clock = itertools.count(1)
+
+    def side(name: str) -> float:
+        order.append(name)
+        return float(next(clock))
+
+    a, b = by_turns(lambda: side("a"), lambda: side("b"), rounds=2)
+    assert "".join(order) == "ab" + "ab" + "ba"
+    assert ratios(a, b) == (3 / 4, 6 / 5)
+
+
+def test_a_line_has_its_median_its_spread_and_whether_it_keeps_its_goal() -> None:
+    ratio = Line("step", "bare / harness", (0.9, 1.0, 0.8), goal=0.95)
+    assert ratio.texts() == ("step", "bare / harness", "0.90 x (0.80..1.00)", ">= 0.95 x missed", "")
+    assert Line("start", "first step", (7.0,), "s", 8, at_most=True, note="n").texts()[2:] == ("7.00 s", "<= 8 s", "n")
+    assert throughput.markdown([ratio], "2 cores").splitlines()[2:] == [
+        "| step | bare / harness | 0.90 x (0.80..1.00) | >= 0.95 x missed |  |", "", "2 cores"
+    ]  # fmt: skip
