@@ -43,6 +43,9 @@ class Backbone:
             pipeline.unet.set_attn_processor(AttnProcessor())
         for network in (self.unet, self.vae, pipeline.text_encoder):
             network.eval().requires_grad_(False)
+        if device.type == "cuda":  # convolutions want it so there; what is stored does not depend on it
+            for network in (self.unet, self.vae):
+                network.to(memory_format=torch.channels_last)
         self._embeds: dict[str, torch.Tensor] = {}
 
     @property
@@ -94,6 +97,11 @@ def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
+def allow_tf32(dtype: torch.dtype) -> None:
+    """For this process, let CUDA round what autocast leaves in fp32 to TF32, unless fp32 is the precision asked for."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != torch.float32
+
+
 def default_device() -> torch.device:
     """CUDA where there is one, the CPU otherwise."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,4 +133,7 @@ def load(folder: Path, device: torch.device, precision: str = "auto") -> Backbon
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    return Backbone(pipeline, digest.of_folder(folder), device, compute_dtype(device, precision))
+    dtype = compute_dtype(device, precision)
+    if device.type == "cuda":
+        allow_tf32(dtype)
+    return Backbone(pipeline, digest.of_folder(folder), device, dtype)

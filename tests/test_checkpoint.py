@@ -61,6 +61,27 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     assert resumed.ledger == whole.ledger
 
 
+def test_training_goes_on_in_the_layout_of_cuda(make: Make, model: backbone.Backbone, tmp_path: Path) -> None:
+    model.unet.to(memory_format=torch.channels_last)
+    layouts: list[bool] = []
+
+    class Looks(Towards):
+        def after_step(self, harness: Harness) -> None:
+            layouts.append(all(p.is_contiguous() for p in harness.trained.values()))
+
+    def stops(step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            raise Killed
+
+    config = method(epochs=3, batch_size=8, parameters="unet").config
+    whole = unlearn(make(), Looks(config)).delta
+    with pytest.raises(Killed):
+        unlearn(make(on_step=stops, checkpoint=Checkpoint(tmp_path / "c", every=0)), Looks(config))
+    resumed = unlearn(make(checkpoint=Checkpoint(tmp_path / "c")), Looks(config)).delta
+    assert not any(layouts)
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
 def test_the_seconds_before_the_interruption_count_and_writing_does_not(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,10 +1,14 @@
 import copy
+from pathlib import Path
 
+import pytest
 import torch
 import torch.nn.functional as F
 from towards import Make, Towards, method
 
+from bench import backbone
 from bench.backbone import Backbone
+from bench.checkpoint import Checkpoint
 from bench.harness import Batch, Harness
 from bench.unlearning import unlearn
 from methods.base import MethodConfig
@@ -67,3 +71,57 @@ def test_the_average_is_a_network_while_training_goes_on(make: Make) -> None:
     assert len(seen) == 3
     assert not torch.equal(seen[0], seen[1])
     assert torch.allclose(seen[1], seen[2], atol=1e-6)  # the result is the average
+
+
+def test_memory_layout_is_not_stored(make: Make, model: Backbone) -> None:
+    plain = unlearn(make(), method(parameters="unet")).delta
+    model.unet.to(memory_format=torch.channels_last)  # as on CUDA
+    turned = unlearn(make(), method(parameters="unet")).delta
+    assert list(turned) == list(plain)
+    assert all(tensor.is_contiguous() for tensor in turned.values())
+    assert all(turned[name].shape == plain[name].shape for name in plain)
+    assert any(p.dim() == 4 and not p.is_contiguous() for p in model.unet.parameters())
+    latents, timesteps, null = torch.randn(1, *model.latent_shape), torch.tensor([400]), model.embed([""])
+    with torch.no_grad():
+        before = model.unet(latents, timesteps, encoder_hidden_states=null).sample
+        with model.weights(turned):
+            changed = model.unet(latents, timesteps, encoder_hidden_states=null).sample
+        after = model.unet(latents, timesteps, encoder_hidden_states=null).sample
+    assert torch.equal(before, after)
+    assert not torch.allclose(before, changed, atol=1e-4)
+
+
+def test_tf32_is_for_mixed_precision_alone() -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        for dtype, allowed in ((torch.bfloat16, True), (torch.float32, False)):
+            backbone.allow_tf32(dtype)
+            assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_cuda_trains_in_its_own_layout_and_goes_on_after_an_interruption(
+    make: Make, pipeline_folder: Path, tmp_path: Path, optimizer: str
+) -> None:
+    cuda = backbone.load(pipeline_folder, torch.device("cuda"))
+    assert cuda.dtype == torch.bfloat16
+    config = method(parameters="unet", epochs=3, optimizer=optimizer, ema_decay=0.9).config
+
+    def stops(step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            raise RuntimeError("on purpose")
+
+    whole = unlearn(make(backbone=cuda), Towards(config))
+    assert whole.cost["peak_bytes"] > 0
+    assert all(t.is_contiguous() and t.device.type == "cpu" and t.dtype == torch.float32 for t in whole.delta.values())
+    with pytest.raises(RuntimeError, match="on purpose"):
+        unlearn(make(backbone=cuda, on_step=stops, checkpoint=Checkpoint(tmp_path / "c", every=0)), Towards(config))
+    resumed = unlearn(make(backbone=cuda, checkpoint=Checkpoint(tmp_path / "c")), Towards(config))
+    assert resumed.cost["steps"] == whole.cost["steps"] == 6
+    for name, tensor in whole.delta.items():  # atomic additions of some kernels round in no fixed order
+        assert torch.allclose(resumed.delta[name], tensor, atol=1e-3), name

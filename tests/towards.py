@@ -20,7 +20,7 @@ class Towards(Method):
     fidelity = "control"
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        timesteps = torch.full((len(batch),), 500)
+        timesteps = torch.full((len(batch),), 500, device=harness.device)
         target = harness.teacher(batch.latents, timesteps, harness.null(len(batch)))
         return F.mse_loss(harness.student(batch.latents, timesteps, batch.prompt_embeds), target)
 
