@@ -112,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--workers", type=int, metavar="N", help="processes; default as for a run")
     args = p.parse_args(argv)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     base = RunConfig(world=args.world, suite="search", metrics=METRICS, out=args.out)
     try:
         methods = [name for name in method_names(tuple(args.methods)) if name not in CONTROLS]

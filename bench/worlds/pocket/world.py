@@ -128,17 +128,16 @@ POCKET = World(
         num_inference_steps=15,
         guidance_scale=4.0,
     ),
-    # The papers' learning rates and epochs belong to an 860M-parameter U-Net and hundreds of images. Those of mimmu and
-    # salun were chosen on red rose and poodle, which no finegrained task forgets, three values each: the smallest lr
-    # that forgot both completely (docs/pocket.md has the search). The others are not tuned yet.
+    # The papers' learning rates and epochs belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths
+    # were set so that each trains in about a minute; rates come from `python -m bench.tune` (docs/pocket.md).
     presets={
         "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
-        "mimmu-retain": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
-        "salun": {"lr": 3e-4, "epochs": 20, "batch_size": 16},
-        "esd-x": {"lr": 4e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
-        "esd-u": {"lr": 1e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+        "mimmu-retain": {"lr": 8e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
+        "salun": {"lr": 2e-4, "epochs": 20, "batch_size": 16},
+        "esd-x": {"lr": 2e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+        "esd-u": {"lr": 5e-5, "steps": 120, "batch_size": 8, "path_steps": 10},
         # the paper's average covers 1500 steps; one as slow over 120 would still be the original
-        "sdd": {"lr": 4e-4, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
+        "sdd": {"lr": 1.6e-3, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
     },
     backbone=backbone,
     prompts=prompts,
