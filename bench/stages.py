@@ -202,15 +202,15 @@ class Stages:
 
 
 def modules_of(method: type[Method]) -> list[ModuleType]:
-    """The method's module and those of its own package that it takes names from, directly or through one of these.
+    """The method's module and those of its own package and of `methods` that it takes names from, or they do.
 
     What its weights depend on, that is, besides the machine.
     """
-    package = method.__module__.partition(".")[0]
+    packages = {method.__module__.partition(".")[0], "methods"}
     found, new = set[str](), {method.__module__}
     while new:
         found |= new
         values = [value for name in new for value in vars(sys.modules[name]).values()]
-        sources = {getattr(value, "__module__", None) or "" for value in values}
-        new = {name for name in sources if name.partition(".")[0] == package} - found
+        sources = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "" for v in values}
+        new = {name for name in sources if name.partition(".")[0] in packages} - found
     return [sys.modules[name] for name in sorted(found)]

@@ -49,6 +49,7 @@ class Suite:
     tasks: Callable[[World], tuple[Task, ...]]
     protocol: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "Lethe"  # where the rule comes from
 
 
 def nearest_neighbour(world: World, concept: str, among: Sequence[str] = ()) -> tuple[str, float]:
