@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import leaderboard, options, plugins, show, workers
+from bench import leaderboard, options, plugins, show, terminal, workers
 from bench.executor import Executor
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
@@ -95,7 +95,7 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
         return f"{head} {name}: [red]{escape(result['reason'])}[/red] ({result['traceback']})"
     figures = "  ".join(
         f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
-        for metric in leaderboard.in_table(plan.metrics)
+        for metric in terminal.in_table(plan.metrics)
         if (score := result["scores"][metric.name])
     )
     return f"{head} {name}: {figures}"
@@ -110,9 +110,10 @@ def collect(plan: Plan, console: Console) -> int:
 def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> int:
     """Write the tables, show the board, say where it is."""
     note = "quick" if plan.run.quick else "full"
+    how = f"quick: {plan.protocol.images_per_concept} images a concept; " if plan.run.quick else ""
     stem = plan.run.board_name
     board = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
-    title = f"{plan.run.suite} on {plan.world.name}; tasks: {len(plan.tasks)}{took}"
-    console.print(leaderboard.show(board, plan.metrics, title))
+    title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}{took}"
+    console.print(terminal.show(board, plan.metrics, title, console.width))
     console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
     return FAILED if any(result["status"] == "failed" for result in results) else OK
