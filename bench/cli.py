@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         count = args.workers or workers.usual_count(plan)
         if args.plan:
-            console.print(show.planned(plan))
+            console.print(show.planned(plan, count))
             return OK
         if args.collect:
             return collect(plan, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich import box
 from rich.table import Table
 
+from bench import estimate
 from bench.executor import Executor
 from bench.plan import Plan
 from bench.suites import SUITES, Suite
@@ -60,16 +61,22 @@ def _worlds() -> Rows:
     return [("name", "about", "domains", "concepts", "styles"), *rows]
 
 
-def planned(plan: Plan) -> Table:
-    """The cells of a run, and which of their stages the store has."""
+def planned(plan: Plan, workers: int) -> Table:
+    """The cells of a run, which of their stages the store has, and how long the rest will take."""
     executor = Executor(plan)
-    table = Table(title=f"{len(plan.cells)} cells; backbone {plan.folder}")
-    for name in ("cell", "unlearning", "images", "result", "seconds to unlearn"):
+    past = estimate.Past(executor.stages)
+    cells = estimate.ahead(executor, past)
+    table = Table(
+        title=f"backbone {plan.folder}",
+        caption=estimate.summary(cells, past, workers),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("cell", "unlearning", "images", "result"):
         table.add_column(name)
-    for cell in plan.cells:
-        weights = executor.stages.store.get("deltas", executor.stages.delta_key(cell))
-        images = weights and executor.stages.store.get("images", executor.stages.images_key(weights))
-        done = executor.stored(cell)["status"] == "ok"
-        words = ["stored" if there else "to do" for there in (weights, images, done)]
-        table.add_row(cell.name, *words, f"{weights.facts['cost']['seconds']:.1f}" if weights else "?")
+    table.add_column("s to unlearn", justify="right")
+    for a in cells:
+        words = ["stored" if there else "to do" for there in (a.weights, a.images, a.result)]
+        seconds = "not known" if a.seconds is None else f"{'' if a.weights else '~'}{a.seconds:.1f}"
+        table.add_row(a.cell.name, *words, seconds)
     return table

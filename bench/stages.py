@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -72,12 +73,13 @@ class Stages:
                 self.report("sampling", done, len(wanted))
 
             protocol, batch = self.plan.protocol, self.plan.run.sample_batch
-            with self.backbone.weights(weights.tensors() if weights else {}):
+            model, began = self.backbone, time.perf_counter()
+            with model.weights(weights.tensors() if weights else {}):
                 latents = sample(
-                    self.backbone, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
+                    model, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
                 )
-            parts = [decode(self.backbone, part.to(self.device)) for part in latents.split(batch)]
-            return {"images": torch.cat(parts), "latents": latents}, {}
+            parts = [decode(model, part.to(self.device)) for part in latents.split(batch)]
+            return {"images": torch.cat(parts), "latents": latents}, {"seconds": time.perf_counter() - began}
 
         return self.store.stage("images", self.images_key(weights, wanted), compute)
 
