@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import leaderboard, options, plugins, show, terminal, workers
+from bench import export, leaderboard, options, plugins, show, terminal, workers
 from bench.executor import Executor
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parser().parse_args(arguments)
     if args.workers is not None and args.workers < 1:
         options.parser().error("--workers must be at least 1")
+    if bool(args.export) != bool(args.to):
+        options.parser().error("--export CELL and --to DIR go together")
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -36,7 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             console.print(show.listing(args.list, WORLDS.get(args.world)))
             return OK
+        if args.export:
+            method, _, seed = export.parse(args.export)
+            args.methods, args.seeds = [*args.methods, method], args.seeds if seed is None else [seed]
         plan = resolve(options.run_config(args))
+        if args.export:
+            export.export(plan, args.export, args.to)
+            console.print(f"written: {args.to}", highlight=False, soft_wrap=True)
+            return OK
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         return refuse(error, console)
     try:
