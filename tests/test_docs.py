@@ -7,7 +7,7 @@ from pathlib import Path
 import guide
 import pandas as pd
 
-from bench import cli, leaderboard, options
+from bench import cli, leaderboard, options, strip
 from bench.worlds import World
 from metrics import COSTS, METRICS
 
@@ -43,6 +43,8 @@ def test_the_commands_of_the_documents_are_understood() -> None:
     for command in commands:
         if command.strip() != "--help":
             options.parser().parse_args(shlex.split(command))
+    (command,) = re.findall(r"python -m bench\.strip ((?:.*\\\n)*.*)", text)
+    strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
 
 
 def documented(section: int) -> dict[str, tuple[str, str]]:
