@@ -2,112 +2,60 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from bench import leaderboard, overrides, workers
-from bench.config import RunConfig
+from bench import export, leaderboard, options, plugins, show, terminal, workers
 from bench.executor import Executor
-from bench.plan import PROTOCOL, Plan, method_names, resolve
-from bench.suites import SUITES
+from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
-from methods import METHODS
-from metrics import COSTS, METRICS
 
-EXAMPLES = """examples:
-  python run_bench.py --methods mimmu salun --suite finegrained
-  python run_bench.py --methods mimmu --set mimmu.lr=1e-4 protocol.images_per_concept=20 --seeds 0 1
-  python run_bench.py --methods all --suite finegrained --plan
-  python run_bench.py --methods mimmu --metrics ua nra drift
-  python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
-  python run_bench.py --list methods
-"""
 WIDTH = 120  # where no terminal says how wide it is
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
-    defaults = RunConfig()
-    p = argparse.ArgumentParser(
-        prog="run_bench.py",
-        description="Which method removes a concept from a text-to-image diffusion model, and only that concept?",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    p.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
-    p.add_argument(
-        "--metrics",
-        nargs="+",
-        metavar="NAME",
-        default=list(defaults.metrics),
-        help="what to measure; default: all; what it cost is always measured",
-    )
-    p.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
-    p.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
-    p.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
-    p.add_argument("--seeds", nargs="+", type=int, metavar="N", default=list(defaults.seeds), help="training seeds")
-    p.add_argument(
-        "--set", nargs="+", action="extend", metavar="SECTION.FIELD=VALUE", default=[],
-        help="change a method's setting (mimmu.lr=1e-5) or the protocol's (protocol.guidance_scale=3)",
-    )  # fmt: skip
-    p.add_argument("--quick", action="store_true", help="fewer tasks and images; the board says so in its name")
-    p.add_argument("--plan", action="store_true", help="show the cells and what is already in the store, then stop")
-    p.add_argument("--list", choices=("methods", "suites", "worlds", "metrics"), help="show what there is, then stop")
-    p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store in DIR/.store")
-    p.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core on CPU, one on CUDA")
-    p.add_argument("--collect", action="store_true", help="write the tables from the store without computing anything")
-    p.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
-    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, 1 if a cell failed, 2 for bad usage, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = parser().parse_args(arguments)
+    args = options.parser().parse_args(arguments)
     if args.workers is not None and args.workers < 1:
-        parser().error("--workers must be at least 1")
+        options.parser().error("--workers must be at least 1")
+    if bool(args.export) != bool(args.to):
+        options.parser().error("--export CELL and --to DIR go together")
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if args.list:
-        console.print(listing(args.list))
-        return OK
     try:
-        names = method_names(tuple(args.methods))
-        run = RunConfig(
-            methods=tuple(args.methods),
-            suite=args.suite,
-            world=args.world,
-            backbone=args.backbone,
-            seeds=tuple(args.seeds),
-            metrics=tuple(args.metrics),
-            overrides=overrides.parse(args.set, (*names, PROTOCOL)),
-            quick=args.quick,
-            force=args.force,
-            out=args.out,
-        )
-        plan = resolve(run)
+        plugins.load(args.plugin)
+        if args.list:
+            console.print(show.listing(args.list, WORLDS.get(args.world)))
+            return OK
+        if args.export:
+            method, _, seed = export.parse(args.export)
+            args.methods, args.seeds = [*args.methods, method], args.seeds if seed is None else [seed]
+        plan = resolve(options.run_config(args))
+        if args.export:
+            export.export(plan, args.export, args.to)
+            console.print(f"written: {args.to}", highlight=False, soft_wrap=True)
+            return OK
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         return refuse(error, console)
     try:
+        count = args.workers or workers.usual_count(plan)
         if args.plan:
-            console.print(planned(plan))
+            console.print(show.planned(plan, count))
             return OK
         if args.collect:
             return collect(plan, console)
-        return execute(plan, args.workers or workers.usual_count(plan), arguments, console)
+        return execute(plan, count, arguments, console)
     except WorldUnavailable as error:
         return refuse(error, console)
 
@@ -154,7 +102,7 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
         return f"{head} {name}: [red]{escape(result['reason'])}[/red]{where}"
     figures = "  ".join(
         f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
-        for metric in leaderboard.in_table(plan.metrics)
+        for metric in terminal.in_table(plan.metrics)
         if (score := result["scores"][metric.name])
     )
     return f"{head} {name}: {figures}"
@@ -169,46 +117,10 @@ def collect(plan: Plan, console: Console) -> int:
 def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> int:
     """Write the tables, show the board, say where it is."""
     note = "quick" if plan.run.quick else "full"
+    how = f"quick: {plan.protocol.images_per_concept} images a concept; " if plan.run.quick else ""
     stem = plan.run.board_name
     board = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
-    title = f"{plan.run.suite} on {plan.world.name}; tasks: {len(plan.tasks)}{took}"
-    console.print(leaderboard.show(board, plan.metrics, title))
+    title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}{took}"
+    console.print(terminal.show(board, plan.metrics, title, console.width))
     console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
     return FAILED if any(result["status"] == "failed" for result in results) else OK
-
-
-def planned(plan: Plan) -> Table:
-    """The cells of a run, and which of their stages the store has."""
-    executor = Executor(plan)
-    table = Table(title=f"{len(plan.cells)} cells; backbone {plan.folder}")
-    for name in ("cell", "unlearning", "images", "result", "seconds to unlearn"):
-        table.add_column(name)
-    for cell in plan.cells:
-        weights = executor.stages.store.get("deltas", executor.stages.delta_key(cell))
-        images = weights and executor.stages.store.get("images", executor.stages.images_key(weights))
-        done = executor.stored(cell)["status"] == "ok"
-        words = ["stored" if there else "to do" for there in (weights, images, done)]
-        table.add_row(cell.name, *words, f"{weights.facts['cost']['seconds']:.1f}" if weights else "?")
-    return table
-
-
-def listing(what: str) -> Table:
-    """What there is of a kind: name, one line, and where it comes from."""
-    table = Table(title=what)
-    for column in ("name", "about", "source", {"methods": "fidelity", "metrics": "unit, better"}.get(what, "")):
-        table.add_column(column)
-    if what == "methods":
-        for name in METHODS.names():
-            method = METHODS.get(name)
-            table.add_row(name, method.about, method.source, method.fidelity)
-    elif what == "metrics":
-        for name in METRICS.names():
-            metric = METRICS.get(name)
-            table.add_row(name, metric.about, metric.source, f"{metric.unit} {metric.arrow}".strip())
-        for cost in COSTS:
-            table.add_row(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓")
-    else:
-        registry = SUITES if what == "suites" else WORLDS
-        for name in registry.names():
-            table.add_row(name, registry.get(name).about, "", "")
-    return table

@@ -47,6 +47,18 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Quick:
+    """What --quick makes smaller. Methods train as ever; only what is drawn and measured after that shrinks."""
+
+    tasks: int = 2  # the first and the last of a suite, which differ in domain and band where it has several
+    images_per_concept: int = 2
+    reference_per_concept: int = 20
+
+
+QUICK = Quick()
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run of the benchmark, as the command line describes it."""
 
@@ -57,6 +69,7 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
     metrics: tuple[str, ...] = ("all",)
     overrides: Overrides = field(default_factory=dict)
+    plugins: tuple[Path, ...] = ()  # files to load before any name is looked up, absolute
     quick: bool = False
     force: bool = False
     out: Path = Path("leaderboards")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.table import Table
 
 from bench.interval import clustered_interval
 from metrics import COSTS, METRICS, Metric
@@ -186,53 +184,3 @@ def _replace(path: Path, text: str) -> None:
     work = path.with_name(f".{path.name}.{os.getpid()}")  # a reader never sees half a table
     work.write_text(text)
     work.replace(path)
-
-
-def in_table(metrics: Sequence[str]) -> list[Metric]:
-    """What the terminal shows of `metrics`: the headlines if every metric was measured, else what was chosen."""
-    everything = set(METRICS.names()) <= set(metrics)
-    return [metric for metric in map(METRICS.get, metrics) if metric.headline or not everything]
-
-
-def show(board: pd.DataFrame, metrics: Sequence[str], title: str) -> Table:
-    """The board for a terminal, at most 120 columns wide: means, and under them their intervals."""
-    shown = in_table(metrics)
-    table = Table(title=title, caption=_caption(board, shown), caption_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("method", no_wrap=True)
-    for metric in shown:
-        table.add_column(f"{metric.name.upper()} {metric.unit}{metric.arrow}", justify="right", no_wrap=True)
-    table.add_column("s/cell", justify="right", no_wrap=True)
-    table.add_column("compensation")
-    table.add_column("status")
-    for row in board.to_dict("records"):
-        figures = [_figure(row, metric) for metric in shown]
-        seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}"
-        compensation = "" if pd.isna(row["compensation"]) else row["compensation"]
-        mark = "*" if row["fidelity"] == "reconstruction" else ""
-        table.add_row(row["method"] + mark, *figures, seconds, compensation, row["status"])
-    return table
-
-
-def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
-    name = metric.name
-    if pd.isna(row[name]):
-        return ""
-    low, high = row[f"{name}_lo"], row[f"{name}_hi"]
-    digits = 0 if metric.unit == "%" else metric.digits
-    interval = "" if pd.isna(low) else f"\n[dim]{low:.{digits}f}..{high:.{digits}f}[/dim]"
-    return f"{row[name]:.{metric.digits}f}{interval}"
-
-
-def _caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
-    good = board[board["status"] == "ok"]
-    counts = ", ".join(
-        f"{metric.name} {good[f'{metric.name}_n'].iloc[0]}{' a cell' if metric.distribution else ''}"
-        for metric in shown
-        if len(good)
-    )
-    extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
-    judges = f"{good['judge'].iloc[0]:.1f} % right on {good['judge_n'].iloc[0]} real pictures" if len(good) else "none"
-    return (
-        f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; judges {judges}; "
-        f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
-    )

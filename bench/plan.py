@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import backbone, overrides
-from bench.config import Protocol, RunConfig
+from bench import backbone, overrides, plugins
+from bench.config import QUICK, Protocol, RunConfig
 from bench.registry import UnknownName, nearest
 from bench.suites import SUITES, Task
 from bench.worlds import WORLDS, World
@@ -15,7 +15,6 @@ from methods import CONTROLS, METHODS, Method
 from methods.base import MethodConfig
 from metrics import METRICS
 
-QUICK_IMAGES = 4  # images per concept under --quick, if the protocol asks for more
 PROTOCOL = "protocol"  # the section of --set that is no method
 COST = "cost"  # a name for --metrics that is no metric
 
@@ -56,10 +55,11 @@ class Plan:
 
 
 def resolve(run: RunConfig) -> Plan:
-    """Look up every name, check every setting, find the backbone.
+    """Load the plugins, look up every name, check every setting, find the backbone.
 
     Raises ValueError (UnknownName among them) or FileNotFoundError with a message for people.
     """
+    plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite = SUITES.get(run.suite)
     world = suite.view(WORLDS.get(run.world))
@@ -71,8 +71,9 @@ def resolve(run: RunConfig) -> Plan:
 
     protocol = overrides.apply(world.protocol, suite.protocol, PROTOCOL)
     if run.quick:
-        fewer = min(QUICK_IMAGES, protocol.images_per_concept)
-        protocol = dataclasses.replace(protocol, images_per_concept=fewer)
+        smaller = ("images_per_concept", "reference_per_concept")
+        fewer = {name: min(getattr(QUICK, name), getattr(protocol, name)) for name in smaller}
+        protocol = dataclasses.replace(protocol, **fewer)
     protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
 
     methods = {name: METHODS.get(name) for name in names}
@@ -84,8 +85,8 @@ def resolve(run: RunConfig) -> Plan:
 
     folder = backbone.locate(run.backbone if run.backbone is not None else world.backbone())
     tasks = suite.tasks(world)
-    if run.quick:
-        tasks = tasks[:: len(tasks) // 3 + 1]  # about three, from different domains and different bands
+    if run.quick and len(tasks) > QUICK.tasks:
+        tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]
     cells = tuple(Cell(name, configs[name], task, seed) for task in tasks for seed in run.seeds for name in names)
     return Plan(run, world, protocol, tasks, methods, metrics, cells, folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -115,12 +116,13 @@ class Stages:
                 self.report("sampling", done, len(wanted))
 
             protocol, batch = self.plan.protocol, self.plan.run.sample_batch
-            with self.backbone.weights(weights.tensors() if weights else {}):
+            model, began = self.backbone, time.perf_counter()
+            with model.weights(weights.tensors() if weights else {}):
                 latents = sample(
-                    self.backbone, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
+                    model, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
                 )
-            parts = [decode(self.backbone, part.to(self.device)) for part in latents.split(batch)]
-            return {"images": torch.cat(parts), "latents": latents}, {}
+            parts = [decode(model, part.to(self.device)) for part in latents.split(batch)]
+            return {"images": torch.cat(parts), "latents": latents}, {"seconds": time.perf_counter() - began}
 
         return self.store.stage("images", self.images_key(weights, wanted), compute)
 
@@ -255,15 +257,15 @@ class Stages:
 
 
 def modules_of(method: type[Method]) -> list[ModuleType]:
-    """The method's module and those of its own package that it takes names from, directly or through one of these.
+    """The method's module and those of its own package and of `methods` that it takes names from, or they do.
 
     What its weights depend on, that is, besides the machine.
     """
-    package = method.__module__.partition(".")[0]
+    packages = {method.__module__.partition(".")[0], "methods"}
     found, new = set[str](), {method.__module__}
     while new:
         found |= new
         values = [value for name in new for value in vars(sys.modules[name]).values()]
-        sources = {getattr(value, "__module__", None) or "" for value in values}
-        new = {name for name in sources if name.partition(".")[0] == package} - found
+        sources = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "" for v in values}
+        new = {name for name in sources if name.partition(".")[0] in packages} - found
     return [sys.modules[name] for name in sorted(found)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from bench import options, plugins
 from bench.config import RunConfig
 from bench.plan import resolve
 from bench.registry import nearest
@@ -76,25 +77,27 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
     return out
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of `python -m bench.strip`."""
+def parser() -> argparse.ArgumentParser:
+    """The grammar of `python -m bench.strip`: the flags that describe a run, and what to show of it."""
     p = argparse.ArgumentParser(
         prog="python -m bench.strip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    defaults = RunConfig()
-    p.add_argument("--methods", nargs="+", default=list(defaults.methods), metavar="NAME")
-    p.add_argument("--suite", default=defaults.suite)
-    p.add_argument("--world", default=defaults.world)
+    options.add_run(p)
     p.add_argument("--task", required=True, help="what was forgotten")
     p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, left to right")
     p.add_argument("--count", type=int, default=3, metavar="N", help="pictures of each concept (default: 3)")
     p.add_argument("--zoom", type=int, default=2, metavar="N", help="screen pixels a picture pixel (default: 2)")
-    p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="where the run's store is")
     p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the picture to write")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of `python -m bench.strip`."""
+    p = parser()
     args = p.parse_args(argv)
-    run = RunConfig(methods=tuple(args.methods), suite=args.suite, world=args.world, out=args.out)
     try:
-        images = gather(run, args.task, args.show, args.count)
+        plugins.load(args.plugin)
+        images = gather(options.run_config(args), args.task, args.show, args.count)
     except (ValueError, FileNotFoundError) as error:
         p.error(str(error))
     titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}

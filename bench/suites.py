@@ -52,6 +52,7 @@ class Suite:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     across: bool = False
+    source: str = "Lethe"  # where the rule comes from
 
     def view(self, world: World) -> World:
         """The world as this suite asks for its concepts. Raises ValueError if the world has no such view."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,9 +12,10 @@ import hypothesis
 import pytest
 import tiny
 import torch
+import workplace
 from towards import Make
 
-from bench import backbone
+from bench import backbone, plugins
 from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.suites import Task
@@ -22,6 +24,17 @@ from bench.worlds import WORLDS, World
 hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine
 hypothesis.settings.load_profile("lethe")
 torch.set_num_threads(1)  # tiny networks gain nothing from a second one, and lose much where the machine is busy
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plugin", nargs="+", default=[], metavar="FILE", help="hold what FILE registers to the tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    try:
+        plugins.load([Path(file) for file in config.getoption("--plugin")])
+    except plugins.PluginError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +81,17 @@ def make(world: World, model: backbone.Backbone) -> Make:
         return Harness(**{**given, "seed": seed, **changes})  # type: ignore[arg-type]
 
     return build
+
+
+@pytest.fixture
+def harness(world: World, model: backbone.Backbone) -> Callable[[int], Harness]:
+    """seed -> a workplace for one small task."""
+    return workplace.harnesses(world, model)
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What plugins register within the test is forgotten after it."""
+    for registry, _ in plugins.REGISTRIES:
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(plugins, "_loaded", set(plugins._loaded))

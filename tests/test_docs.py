@@ -1,40 +1,50 @@
 """What the documents tell the reader to do works as written."""
 
 import re
+import shlex
 from pathlib import Path
 
+import guide
 import pandas as pd
-import pytest
 
-from bench import cli, leaderboard
+from bench import cli, leaderboard, options, strip
 from bench.worlds import World
-from methods import METHODS
 from metrics import COSTS, METRICS
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_the_method_of_the_guide_runs(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = (ROOT / "docs" / "add-a-method.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    (tmp_path / "neighbour_of_the_guide.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(METHODS._entries, "neighbour", "neighbour_of_the_guide:Neighbour")
-    arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "neighbour", "--out", str(tmp_path)]
-    arguments += ["--metrics", "ua"]
-    assert cli.main(arguments) == 0
-    board = pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
+def run(tmp_path: Path, document: str, name: str, *arguments: str) -> pd.DataFrame:
+    """The board of a smoke run with the plugin that `document` shows."""
+    plugin = str(guide.plugin(document, name))
+    small = ["--world", "tiny", "--suite", "smoke", "--out", str(tmp_path)]
+    assert cli.main([*small, "--plugin", plugin, *arguments]) == 0
+    return pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
+
+
+def test_the_method_of_the_guide_runs(world: World, plugged: None, tmp_path: Path) -> None:
+    arguments = ("--methods", "neighbour", "--metrics", "ua")
+    board = run(tmp_path, "add-a-method.md", "neighbour.py", *arguments)
     assert board.loc["neighbour", "status"] == "ok"
     assert board.loc["neighbour", "compensation"] == "anchor prompts"
 
 
-def test_the_commands_of_the_readme_are_understood() -> None:
-    text = (ROOT / "README.md").read_text() + (ROOT / "docs" / "add-a-method.md").read_text()
+def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Path) -> None:
+    board = run(tmp_path, "add-a-metric.md", "spread.py", "--methods", "pretrained", "--metrics", "ua", "spread")
+    assert board["spread_n"].tolist() == [3, 3]
+    assert board["spread"].gt(0).all()
+
+
+def test_the_commands_of_the_documents_are_understood() -> None:
+    files = [ROOT / "README.md", *(ROOT / "docs" / f"add-a-{what}.md" for what in ("method", "metric"))]
+    text = "".join(file.read_text() for file in files) + options.EPILOG + "\n"
     commands = re.findall(r"python run_bench\.py ([^\n#&]*)", text)
-    assert len(commands) >= 6
+    assert len(commands) >= 16
     for command in commands:
         if command.strip() != "--help":
-            cli.parser().parse_args(command.split())
+            options.parser().parse_args(shlex.split(command))
+    (command,) = re.findall(r"python -m bench\.strip ((?:.*\\\n)*.*)", text)
+    strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
 
 
 def documented(section: int) -> dict[str, tuple[str, str]]:

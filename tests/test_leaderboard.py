@@ -1,16 +1,13 @@
 import copy
-import io
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from bench import leaderboard
 from bench.leaderboard import MixedFingerprints, board_frame, cells_frame, concepts_frame
-from metrics import METRICS
 
 Result = leaderboard.Result
 NAMES = ("ua", "nra", "ora", "fid")  # a board of some metrics, as --metrics makes it
@@ -171,27 +168,3 @@ def test_a_finished_cell_without_a_figure_is_an_error(results: list[Result]) -> 
     for table in (lambda: board_frame(results, NAMES, "full"), lambda: cells_frame(results, NAMES)):
         with pytest.raises(KeyError, match="nra"):
             table()
-
-
-def test_the_table_fits_the_terminal() -> None:
-    names = METRICS.names()
-    results = [result(f"some-{method}", task, 0.875, 0.875, 1.0, 123.4) for method in "ab" for task in ("x", "y", "z")]
-    for i, one in enumerate(results):
-        one |= {"compensation": "retain images + anchor prompts", "fidelity": "reconstruction"}
-        one["scores"] = {name: {"value": 100.0 if "fid" in name else 0.1 * i, "n": 4} for name in names}
-        one["cost"]["seconds"] = 1234.5
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(leaderboard.show(board_frame(results, names, "full"), names, "title"))
-    lines = console.export_text().splitlines()
-    assert max(map(len, lines)) <= 120
-    (head,) = [line for line in lines if "method" in line]
-    for column in ("UA %↑", "NRA %↑", "ORA %↑", "TWIN %↑", "FID ↓", "DRIFT ↓", "s/cell", "compensation", "status"):
-        assert column in head
-    assert head.count("↑") + head.count("↓") == 6
-    assert not any("…" in line for line in lines)
-    assert sum("some-a*" in line and "1234.5" in line for line in lines) == 1
-
-
-def test_metrics_chosen_by_name_are_all_shown() -> None:
-    assert [m.name for m in leaderboard.in_table(("kid", "mi"))] == ["kid", "mi"]
-    assert {m.name for m in leaderboard.in_table(METRICS.names())} == {"ua", "nra", "ora", "twin", "fid", "drift"}

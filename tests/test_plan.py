@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import RunConfig
+from bench.config import QUICK, RunConfig
 from bench.plan import method_names, resolve
 from bench.registry import UnknownName
 from bench.worlds import World
@@ -59,8 +59,15 @@ def test_the_protocol_can_be_set(world: World) -> None:
 
 def test_quick_takes_fewer_tasks_from_different_domains_and_bands(world: World) -> None:
     plan = resolve(RunConfig(world="tiny", quick=True))
-    assert [task.band for task in plan.tasks] == ["far", "middle", "near"]
-    assert len({world.domain_of(task.forget[0]) for task in plan.tasks}) == 3
+    assert [task.band for task in plan.tasks] == ["far", "near"]
+    assert len({world.domain_of(task.forget[0]) for task in plan.tasks}) == 2
+    full = resolve(RunConfig(world="tiny"))
+    assert plan.protocol.images_per_concept == QUICK.images_per_concept < full.protocol.images_per_concept
+    assert plan.protocol.reference_per_concept == min(QUICK.reference_per_concept, full.protocol.reference_per_concept)
+    assert [cell.config for cell in plan.cells[:4]] == [cell.config for cell in full.cells[:4]]  # training stays
+    training = ("forget_images", "retain_images", "num_inference_steps")
+    assert all(getattr(plan.protocol, name) == getattr(full.protocol, name) for name in training)
+    assert len(resolve(RunConfig(world="tiny", suite="smoke", quick=True)).tasks) == 1
     assert plan.run.board_name == "finegrained-tiny-quick"
 
 

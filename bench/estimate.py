@@ -1,0 +1,198 @@
+"""How long a run will take, from how long the like of it took: in this store, or in a committed table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from bench import digest, forget_set
+from bench.executor import Executor
+from bench.plan import Cell
+from bench.stages import Stages
+from methods import CONTROLS
+
+TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
+
+
+@dataclass(frozen=True)
+class Took:
+    """One cell's unlearning: its settings, the optimiser steps it made, its seconds."""
+
+    method: str
+    config: Mapping[str, Any]
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What of a cell is in the store, and what is still to do.
+
+    Args:
+        weights, images, result: whether the stage is stored.
+        draws: images to draw for it, those that methods learn from included; each is counted for one cell only.
+        seconds: that unlearning takes, or took; None where no cell of the method is known.
+    """
+
+    cell: Cell
+    weights: bool
+    images: bool
+    result: bool
+    draws: int
+    seconds: float | None
+
+
+def ahead(executor: Executor, past: Past) -> list[Ahead]:
+    """Every cell of the executor's plan, in its order."""
+    stages, plan = executor.stages, executor.plan
+    seen: set[str] = set()  # image sets that an earlier cell draws
+    found = []
+    for cell in plan.cells:
+        forced = plan.run.force and cell.method in plan.run.methods
+        weights = None if forced else stages.store.get("deltas", stages.delta_key(cell))
+        images = weights and stages.store.get("images", stages.images_key(weights))
+        draws = 0 if weights or cell.method in CONTROLS else _to_learn_from(stages, cell, seen)
+        shared = str(stages.store.place("images", stages.images_key(weights))) if weights else cell.method
+        if not images and not (shared in seen and (weights or cell.method in CONTROLS)):
+            draws += len(stages.shots)
+        seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
+        result = not forced and executor.stored(cell)["status"] == "ok"
+        seconds = weights.facts["cost"]["seconds"] if weights else past.unlearning(cell, plan.protocol.forget_images)
+        found.append(Ahead(cell, weights is not None, bool(images), result, draws, seconds))
+    return found
+
+
+def summary(cells: Sequence[Ahead], past: Past, workers: int) -> str:
+    """Cells in all, stored and to do, and the minutes that are left with so many workers; says what is not known."""
+    to_do = [a for a in cells if not a.result]
+    counts = f"{len(cells)} cells: {len(cells) - len(to_do)} stored, {len(to_do)} to do"
+    if not to_do:
+        return counts
+    new = [a for a in to_do if not a.weights]
+    draws = sum(a.draws for a in to_do)
+    if not new and not draws:
+        return f"{counts}; nothing to train or to draw"
+    known = [a.seconds for a in new if a.seconds is not None]
+    unknown = list(dict.fromkeys(a.cell.method for a in new if a.seconds is None))
+    drawing = past.drawing(draws)
+    missing = [f"unlearning by {', '.join(unknown)}"] if unknown else []
+    missing += [f"drawing {draws} images"] if drawing is None else []
+    if not known and not drawing:
+        return f"{counts}; how long that takes is not known: nothing like it is stored, or in a table"
+    minutes = max((sum(known) + (drawing or 0)) / workers, max(known, default=0)) / 60
+    said = f"{counts}; {'more than' if missing else 'about'} {minutes:.1f} min with {workers} worker(s)"
+    sources = "; ".join(sorted(past.used))
+    return f"{said}, as on the machine of {sources}" + (f"; not known: {', '.join(missing)}" if missing else "")
+
+
+class Past:
+    """How long the stages of a run took elsewhere.
+
+    Args:
+        stages: of the run. Its store is looked at first, then the tables in its folder and in `tables`: the board of
+            its own suite and world, or any of its world.
+    """
+
+    def __init__(self, stages: Stages, tables: Path = TABLES) -> None:
+        self.store = str(stages.store.root)
+        self._image = _seconds_an_image(stages)
+        table = _table(stages, tables)
+        self._known = [(self.store, list(_in_store(stages)))]
+        self._known += [(str(table), list(_in_table(table)))] if table else []
+        self.used: set[str] = set()  # where the figures given so far came from
+
+    def unlearning(self, cell: Cell, forget_images: int) -> float | None:
+        """Seconds that the cell takes to unlearn; None where no cell of its method is known.
+
+        The median of cells with the same settings; otherwise of all, in proportion to the examples trained on.
+        """
+        settings = digest.plain(cell.config)
+        for source, known in self._known:
+            own = [took for took in known if took.method == cell.method]
+            if not own:
+                continue
+            self.used.add(source)
+            if same := [took.seconds for took in own if took.config == settings]:
+                return median(same)
+            wanted = _examples(settings, forget_images * len(cell.task.forget))
+            return median(took.seconds * (wanted / made if (made := _made(took)) else 1) for took in own)
+        return None
+
+    def drawing(self, count: int) -> float | None:
+        """Seconds that drawing `count` images takes; None where none was drawn in this way yet."""
+        if self._image is None:
+            return None if count else 0.0
+        self.used.add(self.store)
+        return self._image * count
+
+
+def _to_learn_from(stages: Stages, cell: Cell, seen: set[str]) -> int:
+    plan, count = stages.plan, stages.plan.protocol.forget_images
+    draws = 0
+    for concept in cell.task.forget:
+        key = forget_set.stage_key(plan.world, stages.content, plan.protocol, concept, count, stages.dtype)
+        place = stages.store.place("latents", key)
+        draws += 0 if place.exists() or str(place) in seen else count
+        seen.add(str(place))
+    return draws
+
+
+def _examples(config: Mapping[str, Any], forget_images: int) -> int:
+    if config["steps"] is not None:
+        return config["steps"] * config["batch_size"] * config["grad_accumulation"]
+    return config["epochs"] * forget_images
+
+
+def _made(took: Took) -> int:
+    return took.steps * took.config["batch_size"] * took.config["grad_accumulation"]
+
+
+def _records(stages: Stages, kind: str) -> Iterator[dict[str, Any]]:
+    for file in sorted((stages.store.root / kind).glob("*/record.json")):
+        try:
+            yield json.loads(file.read_text())
+        except (OSError, ValueError):  # a damaged entry: the run will find out and compute it again
+            continue
+
+
+def _in_store(stages: Stages) -> Iterator[Took]:
+    for record in _records(stages, "deltas"):
+        key = record["key"]
+        if (key["backbone"], key["dtype"]) == (stages.content, stages.dtype):
+            cost = record["facts"]["cost"]
+            yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
+
+
+def _seconds_an_image(stages: Stages) -> float | None:
+    wanted = digest.plain({k: v for k, v in stages.images_key(None).items() if k in ("backbone", "sampler", "dtype")})
+    found = [
+        record["facts"]["seconds"] / len(record["key"]["shots"])
+        for record in _records(stages, "images")
+        if "seconds" in record["facts"] and all(record["key"][name] == value for name, value in wanted.items())
+    ]
+    return median(found) if found else None
+
+
+def _table(stages: Stages, folder: Path) -> Path | None:
+    """The nearest table of cells: this suite's, else any other of this world, quick boards last."""
+    run = stages.plan.run
+    if run.backbone is not None:
+        return None
+    for place in (run.out, folder):
+        others = sorted(place.glob(f"*-{run.world}-cells.csv")) + sorted(place.glob(f"*-{run.world}-quick-cells.csv"))
+        for file in (place / f"{run.suite}-{run.world}-cells.csv", *others):
+            if file.is_file():
+                return file
+    return None
+
+
+def _in_table(file: Path) -> Iterator[Took]:
+    frame = pd.read_csv(file)
+    for row in frame[frame["status"] == "ok"].to_dict("records"):
+        yield Took(row["method"], json.loads(row["config"]), int(row["steps"]), float(row["seconds"]))

@@ -1,0 +1,112 @@
+"""`--export CELL --to DIR`: a finished cell as a model of its own, in Stable Diffusion's format."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import StableDiffusionPipeline
+
+from bench import digest, options
+from bench.plan import PROTOCOL, Cell, Plan
+from bench.registry import nearest
+from bench.stages import Stages
+
+NETWORKS = ("unet", "vae", "text_encoder")  # written anew, in fp32; whatever else the backbone has is copied
+NOTE = "lethe.json"
+
+
+def parse(cell: str) -> tuple[str, str, int | None]:
+    """Method, task and seed of METHOD/TASK/SEED; no seed of METHOD/TASK. Raises ValueError for anything else."""
+    method, _, task = cell.partition("/")
+    name, _, seed = task.rpartition("/")
+    if not (method and task):
+        raise ValueError(f"--export takes METHOD/TASK or METHOD/TASK/SEED, e.g. 'mimmu/red rose/0', not {cell!r}")
+    return (method, name, int(seed)) if name and seed.isdecimal() else (method, task, None)
+
+
+def find(plan: Plan, cell: str) -> Cell:
+    """The cell of `plan` called METHOD/TASK/SEED; the seed may be left out where the run has one.
+
+    Raises ValueError for a method, task or seed that the run does not have.
+    """
+    method, task, seed = parse(cell)
+    tasks = [t.name for t in plan.tasks]
+    if task not in tasks:
+        raise ValueError(f"suite {plan.run.suite!r} has no task {task!r}: {nearest(task, tasks)}")
+    found = [c for c in plan.cells if c.method == method and c.task.name == task and seed in (None, c.seed)]
+    if not found:
+        raise ValueError(f"this run has no {cell!r}: {nearest(method, plan.methods)}; seeds {plan.run.seeds}")
+    if len(found) > 1:
+        raise ValueError(f"the run has several seeds: name one, {cell}/{found[0].seed}")
+    return found[0]
+
+
+def require_new(to: Path) -> None:
+    """Raises ValueError unless `to` is free: nothing there, or an empty folder."""
+    if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+        raise ValueError(f"--to {to}: something is there already; name a new or an empty folder")
+
+
+def export(plan: Plan, cell: str, to: Path) -> Path:
+    """Write the finished cell's model to the folder `to` and return that.
+
+    Raises ValueError if `to` is taken, if the run has no such cell, or if the store has not got it.
+    """
+    require_new(to)
+    found = find(plan, cell)
+    stages = Stages(plan)
+    weights = stages.store.get("deltas", stages.delta_key(found))
+    if weights is None:
+        kept = {name: texts for name, texts in plan.run.overrides.items() if name in (found.method, PROTOCOL)}
+        run = dataclasses.replace(plan.run, methods=(found.method,), seeds=(found.seed,), overrides=kept)
+        raise ValueError(f"{found.name} is not in {stages.store.root}; this runs it:\n  {options.command(run)}")
+    about = {
+        "method": found.method,
+        "task": found.task.name,
+        "forget": found.task.forget,
+        "seed": found.seed,
+        "config": digest.plain(found.config),
+        "backbone": stages.content,
+    }
+    write(plan.folder, weights.tensors(), about, to)
+    return to
+
+
+def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:
+    """The pipeline folder `backbone` with the U-Net's tensors in `delta` put in, as the folder `to`.
+
+    The networks are stored in fp32 and load so by default: the delta's values are kept exactly. Tokenizer, scheduler
+    and, where there is one, the safety checker are copied as they are. `about` is written beside them. `to` appears
+    whole or not at all. Raises ValueError for a tensor that the U-Net does not have.
+    """
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        backbone, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
+    )
+    state = pipeline.unet.state_dict()
+    if strange := [name for name, t in delta.items() if name not in state or state[name].shape != t.shape]:
+        raise ValueError(f"the backbone's U-Net has no tensor {strange[0]!r} of this shape")
+    pipeline.unet.load_state_dict(dict(delta), strict=False)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".lethe-", dir=to.parent) as work:
+        made = Path(work) / "pipeline"
+        shutil.copytree(backbone, made, ignore=shutil.ignore_patterns(*NETWORKS, ".*", NOTE))
+        for name in NETWORKS:
+            getattr(pipeline, name).save_pretrained(made / name)
+        for file in made.glob("*/config.json"):
+            part = json.loads(file.read_text())
+            part.pop("_name_or_path", None)  # where the backbone lay
+            file.write_text(json.dumps(part, indent=2) + "\n")
+        (made / NOTE).write_text(json.dumps(digest.plain(about), indent=2) + "\n")
+        os.replace(made, to)

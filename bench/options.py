@@ -1,0 +1,143 @@
+"""The command line's grammar, and the way from it to a run and back."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from bench import overrides
+from bench.config import QUICK, RunConfig
+from bench.plan import PROTOCOL, method_names
+
+DESCRIPTION = """\
+Which method removes a concept from a text-to-image diffusion model, and only
+that concept?
+
+Each method forgets each target of a suite. What the changed model then draws is
+judged: the forgotten concept, its neighbours, everything else. The board compares
+the methods with the untouched model and with a ruined one."""
+
+EPILOG = """\
+examples:
+  the board of the README, and the same in small in two minutes
+    python run_bench.py --methods mimmu salun --suite finegrained
+    python run_bench.py --methods mimmu salun --quick
+  does it run at all? in seconds
+    python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
+  other settings, several training seeds, some metrics only
+    python run_bench.py --methods mimmu --set mimmu.lr=1e-4 --seeds 0 1
+    python run_bench.py --methods mimmu --metrics ua nra drift
+  a method in a file of your own
+    python run_bench.py --plugin mine.py --methods mine
+  what there is; what would run, and for how long
+    python run_bench.py --list methods
+    python run_bench.py --methods all --plan
+  the model without tulips, for diffusers
+    python run_bench.py --export "mimmu/tulip" --to tulip-free
+
+Whatever is finished is kept in the store, DIR/.store of --out. After Ctrl-C, or
+for a method or a metric more, give the command again: it goes on where it
+stopped, and computes only what is new.
+
+exit codes:
+  0    all cells finished
+  1    a cell failed: the board says which, the others stand
+  2    the command can't be run as given; nothing was computed
+  130  stopped by Ctrl-C
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    p = argparse.ArgumentParser(
+        prog="run_bench.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_run(p)
+    how = p.add_argument_group("how to run it")
+    how.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core on CPU, one on CUDA")
+    how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
+    look = p.add_argument_group("look without running")
+    look.add_argument("--plan", action="store_true", help="show the cells, what is stored of them, and minutes to go")
+    look.add_argument("--list", choices=("methods", "suites", "worlds", "metrics"), help="show what there is")
+    look.add_argument("--collect", action="store_true", help="write the tables from what the store has")
+    look.add_argument(
+        "--export", metavar="CELL", help='METHOD/TASK or METHOD/TASK/SEED: write what the store has of it, to --to'
+    )  # fmt: skip
+    look.add_argument("--to", type=Path, metavar="DIR", help="new folder for --export, in Stable Diffusion's format")
+    return p
+
+
+def add_run(p: argparse.ArgumentParser) -> None:
+    """The flags that describe a run, for any command that needs one."""
+    defaults = RunConfig()
+    what = p.add_argument_group("what to run")
+    what.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
+    what.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
+    what.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
+    what.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
+    what.add_argument("--seeds", nargs="+", type=int, metavar="N", default=list(defaults.seeds), help="training seeds")
+    what.add_argument(
+        "--set", nargs="+", action="extend", metavar="SECTION.FIELD=VALUE", default=[],
+        help="change a method's setting (mimmu.lr=1e-5) or the protocol's (protocol.guidance_scale=3)",
+    )  # fmt: skip
+    what.add_argument(
+        "--plugin", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
+        help="python files that register methods, metrics, worlds or suites",
+    )  # fmt: skip
+    measure = p.add_argument_group("how to measure")
+    measure.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        default=list(defaults.metrics),
+        help="what to measure; default: all; what it cost is always measured",
+    )
+    measure.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept; the board says so in its name",
+    )
+    where = p.add_argument_group("where")
+    where.add_argument(
+        "--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store: DIR/.store"
+    )
+
+
+def run_config(args: argparse.Namespace) -> RunConfig:
+    """The run that parsed arguments describe; plugins must be loaded. Raises ValueError for a name or a setting."""
+    methods = tuple(args.methods)
+    return RunConfig(
+        methods=methods,
+        suite=args.suite,
+        world=args.world,
+        backbone=args.backbone,
+        seeds=tuple(args.seeds),
+        metrics=tuple(args.metrics),
+        overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
+        plugins=tuple(file.resolve() for file in args.plugin),
+        quick=args.quick,
+        force=getattr(args, "force", False),
+        out=args.out,
+    )
+
+
+def command(run: RunConfig) -> str:
+    """The shortest command line that describes `run`."""
+    usual = RunConfig()
+    words = ["--methods", *run.methods]
+    for flag in ("suite", "world", "backbone"):
+        if getattr(run, flag) != getattr(usual, flag):
+            words += [f"--{flag}", getattr(run, flag)]
+    for flag in ("seeds", "metrics"):
+        if getattr(run, flag) != getattr(usual, flag):
+            words += [f"--{flag}", *map(str, getattr(run, flag))]
+    changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
+    words += ["--set", *changes] if changes else []
+    words += ["--plugin", *map(str, run.plugins)] if run.plugins else []
+    words += [f"--{flag}" for flag in ("quick", "force") if getattr(run, flag)]
+    words += ["--out", str(run.out)] if run.out != usual.out else []
+    return f"python run_bench.py {shlex.join(words)}"

@@ -1,0 +1,82 @@
+"""Tables for someone who looks before running: what there is, and what a run would do."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+
+from bench import estimate
+from bench.executor import Executor
+from bench.plan import Plan
+from bench.suites import SUITES, Suite
+from bench.worlds import WORLDS, World
+from methods import METHODS
+from metrics import COSTS, METRICS
+
+Rows = list[tuple[str, ...]]  # the first has the columns' names
+
+
+def listing(what: str, world: World) -> Table:
+    """What there is of "methods", "metrics", "suites" (their tasks counted in `world`) or "worlds"."""
+    columns, *rows = {"methods": _methods, "metrics": _metrics, "worlds": _worlds}.get(what, lambda: _suites(world))()
+    table = Table(title=what, box=box.SIMPLE_HEAD)
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0, justify="right" if rows and rows[0][i].isdigit() else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _methods() -> Rows:
+    found = {name: METHODS.get(name) for name in METHODS.names()}
+    return [("name", "about", "source", "fidelity"), *((n, m.about, m.source, m.fidelity) for n, m in found.items())]
+
+
+def _metrics() -> Rows:
+    found = {name: METRICS.get(name) for name in METRICS.names()}
+    rows = [(name, m.about, m.source, f"{m.unit} {m.arrow}".strip()) for name, m in found.items()]
+    counted = [(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓") for cost in COSTS]
+    return [("name", "about", "source", "unit, better"), *rows, *counted]
+
+
+def _suites(world: World) -> Rows:
+    found = {name: SUITES.get(name) for name in SUITES.names()}
+    rows = [(name, suite.about, suite.source, _count(suite, world)) for name, suite in found.items()]
+    return [("name", "about", "source", f"tasks in {world.name}"), *rows]
+
+
+def _count(suite: Suite, world: World) -> str:
+    try:
+        return str(len(suite.tasks(suite.view(world))))
+    except ValueError:  # nothing in this world that the suite could forget
+        return "none"
+
+
+def _worlds() -> Rows:
+    found = {name: WORLDS.get(name) for name in WORLDS.names()}
+    rows = [
+        (name, world.about, *(str(len(part)) for part in (world.domains, world.concepts, world.styles)))
+        for name, world in found.items()
+    ]
+    return [("name", "about", "domains", "concepts", "styles"), *rows]
+
+
+def planned(plan: Plan, workers: int) -> Table:
+    """The cells of a run, which of their stages the store has, and how long the rest will take."""
+    executor = Executor(plan)
+    past = estimate.Past(executor.stages)
+    cells = estimate.ahead(executor, past)
+    table = Table(
+        title=f"backbone {plan.folder}",
+        caption=estimate.summary(cells, past, workers),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for name in ("cell", "unlearning", "images", "result"):
+        table.add_column(name)
+    table.add_column("s to unlearn", justify="right")
+    for a in cells:
+        words = ["stored" if there else "to do" for there in (a.weights, a.images, a.result)]
+        seconds = "not known" if a.seconds is None else f"{'' if a.weights else '~'}{a.seconds:.1f}"
+        table.add_row(a.cell.name, *words, seconds)
+    return table

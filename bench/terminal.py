@@ -1,0 +1,91 @@
+"""The board in a terminal: as many columns as fit side by side, the rest below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from metrics import METRICS, Metric
+
+
+def in_table(metrics: Sequence[str]) -> list[Metric]:
+    """What the terminal shows of `metrics`: the headlines if every metric was measured, else what was chosen."""
+    everything = set(METRICS.names()) <= set(metrics)
+    return [metric for metric in map(METRICS.get, metrics) if metric.headline or not everything]
+
+
+def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120) -> Group:
+    """The board for a terminal `width` columns wide: means, and under them their intervals.
+
+    Columns that don't fit beside the others follow in further tables.
+    """
+    shown = in_table(metrics)
+    rows = board.to_dict("records")
+    columns = [(f"{m.name.upper()} {m.unit}{m.arrow}", [_figure(row, m) for row in rows]) for m in shown]
+    columns += [("s/cell", ["" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}" for row in rows])]
+    numbers = len(columns)
+    for name in ("compensation", "status"):
+        columns.append((name, ["" if pd.isna(row[name]) else row[name] for row in rows]))
+    names = [row["method"] + ("*" if row["fidelity"] == "reconstruction" else "") for row in rows]
+
+    left = width - _narrowest(["method", *names], False) - 1
+    parts: list[list[int]] = [[]]
+    used = 0
+    for i, (head, cells) in enumerate(columns):
+        takes = _narrowest([head, *cells], i >= numbers)
+        if parts[-1] and used + takes > left:
+            parts.append([])
+            used = 0
+        parts[-1].append(i)
+        used += takes
+    tables = [_part(names, {columns[i][0]: (columns[i][1], i < numbers) for i in part}) for part in parts]
+    tables[0].title = title
+    return Group(*tables, Text(_caption(board, shown), style="dim italic"))
+
+
+def _part(names: Sequence[str], columns: Mapping[str, tuple[list[str], bool]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
+    for head, (_, number) in columns.items():
+        table.add_column(head, justify="right" if number else "left", no_wrap=number)
+    for i, name in enumerate(names):
+        table.add_row(name, *(cells[i] for cells, _ in columns.values()))
+    return table
+
+
+def _narrowest(texts: Sequence[str], wraps: bool) -> int:
+    """Columns of the terminal that a column of the table needs, its margins and rule included."""
+    pieces = [p for text in texts for p in (text.split() if wraps else Text.from_markup(text).plain.splitlines())]
+    return max(map(cell_len, pieces), default=0) + 3
+
+
+def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
+    name = metric.name
+    if pd.isna(row[name]):
+        return ""
+    low, high = row[f"{name}_lo"], row[f"{name}_hi"]
+    digits = 0 if metric.unit == "%" else metric.digits
+    interval = "" if pd.isna(low) else f"\n[dim]{low:.{digits}f}..{high:.{digits}f}[/dim]"
+    return f"{row[name]:.{metric.digits}f}{interval}"
+
+
+def _caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
+    good = board[board["status"] == "ok"]
+    counts = ", ".join(
+        f"{metric.name} {good[f'{metric.name}_n'].iloc[0]}{' a cell' if metric.distribution else ''}"
+        for metric in shown
+        if len(good)
+    )
+    extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
+    judges = f"{good['judge'].iloc[0]:.1f} % right on {good['judge_n'].iloc[0]} real pictures" if len(good) else "none"
+    return (
+        f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; judges {judges}; "
+        f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
+    )

@@ -1,0 +1,95 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import cli, estimate
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import Plan, resolve
+from bench.worlds import World
+
+TINY = ("--world", "tiny", "--suite", "smoke", "--metrics", "ua")
+
+
+def look(plan: Plan, tables: Path, workers: int = 1) -> tuple[list[estimate.Ahead], str]:
+    executor = Executor(plan)
+    past = estimate.Past(executor.stages, tables)
+    cells = estimate.ahead(executor, past)
+    return cells, estimate.summary(cells, past, workers)
+
+
+def planned(out: Path, *methods: str, **changes: object) -> Plan:
+    return resolve(RunConfig(methods, "smoke", "tiny", metrics=("ua",), out=out, **changes))  # type: ignore[arg-type]
+
+
+def test_without_a_past_nothing_is_promised(world: World, tmp_path: Path) -> None:
+    cells, said = look(planned(tmp_path, "mimmu"), tmp_path)
+    assert [a.seconds for a in cells] == [None] * 3
+    assert said == (
+        "3 cells: 0 stored, 3 to do; how long that takes is not known: nothing like it is stored, or in a table"
+    )
+    # pictures: 5 concepts by 3 for each cell, and 8 to learn from for the one method that may
+    assert [a.draws for a in cells] == [15, 15, 23]
+
+
+def table(folder: Path, name: str, plan: Plan, seconds: float, epochs: int, method: str = "mimmu") -> None:
+    config = {**dataclasses.asdict(plan.cells[-1].config), "epochs": epochs}
+    text = json.dumps(config).replace('"', '""')
+    # 8 pictures in batches of 4: two steps an epoch
+    (folder / name).write_text(f'method,status,steps,seconds,config\n{method},ok,{2 * epochs},{seconds},"{text}"\n')
+
+
+def test_a_table_speaks_for_its_machine(world: World, tmp_path: Path) -> None:
+    plan = planned(tmp_path, "mimmu")
+    table(tmp_path, "other-tiny-cells.csv", plan, 600.0, plan.cells[-1].config.epochs)
+    cells, said = look(plan, tmp_path)
+    assert [a.seconds for a in cells] == [None, None, 600.0]
+    assert "3 to do; more than 10.0 min with 1 worker(s), as on the machine of" in said
+    assert "other-tiny-cells.csv; not known: unlearning by pretrained, wrecked, drawing 53 images" in said
+
+    table(tmp_path, "smoke-tiny-cells.csv", plan, 60.0, 10 * plan.cells[-1].config.epochs)
+    cells, said = look(plan, tmp_path)
+    assert cells[-1].seconds == pytest.approx(6.0)  # trained on a tenth of the examples
+    assert "smoke-tiny-cells.csv" in said
+    assert "other-tiny" not in said
+
+
+def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tmp_path: Path) -> None:
+    assert cli.main([*TINY, "--methods", "mimmu", "--out", str(tmp_path)]) == 0
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    table(tables, "smoke-tiny-cells.csv", planned(tmp_path, "mimmu"), 1e6, 2)
+    assert look(planned(tmp_path, "mimmu"), tables)[1] == "3 cells: 3 stored, 0 to do"
+
+    cells, said = look(planned(tmp_path, "mimmu", seeds=(0, 1)), tables)
+    assert [a.result for a in cells] == [True, True, True, False, False, False]
+    assert [a.draws for a in cells] == [0, 0, 0, 0, 0, 15]  # controls need no more, what to learn from is there
+    assert cells[5].seconds == cells[2].seconds < 1e5
+    assert "6 cells: 3 stored, 3 to do; about" in said
+    assert f"as on the machine of {tmp_path / '.store'}" in said
+
+    other = dataclasses.replace(planned(tmp_path, "mimmu"), metrics=("nra",))
+    assert look(other, tables)[1] == "3 cells: 0 stored, 3 to do; nothing to train or to draw"
+
+    forced, said = look(planned(tmp_path, "mimmu", force=True), tables)
+    assert [a.result for a in forced] == [True, True, False]
+    assert "1 to do; about" in said
+
+
+def test_more_workers_take_less_but_no_cell_is_split(tmp_path: Path) -> None:
+    cell = estimate.Ahead(None, False, False, False, 0, 120.0)  # type: ignore[arg-type]
+
+    class Known:
+        used = frozenset({"here"})
+
+        def drawing(self, count: int) -> float:
+            return 0.0
+
+    def minutes(workers: int) -> str:
+        return estimate.summary([cell] * 3, Known(), workers)  # type: ignore[arg-type]
+
+    assert "about 6.0 min with 1 worker(s)" in minutes(1)
+    assert "about 3.0 min" in minutes(2)
+    assert "about 2.0 min" in minutes(8)

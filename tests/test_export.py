@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from bench import backbone, cli, export
+from bench.config import RunConfig
+from bench.plan import resolve
+from bench.sampler import Shot, sample
+from bench.worlds import World
+from bench.worlds.pocket.world import POCKET
+
+TINY = ("--world", "tiny", "--suite", "smoke", "--metrics", "ua")
+
+
+@pytest.fixture(scope="module")
+def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("board")
+    assert cli.main([*TINY, "--methods", "mimmu", "--out", str(out)]) == 0
+    return out
+
+
+def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path, pipeline_folder: Path) -> None:
+    to, task = tmp_path / "without" / "it", world.concepts[0]
+    arguments = [*TINY, "--methods", "pretrained", "--export", f"mimmu/{task}", "--to", str(to)]
+    assert cli.main([*arguments, "--out", str(finished)]) == 0  # the method need not be named twice
+    assert [path.name for path in to.parent.iterdir()] == ["it"]
+    (delta,) = [
+        entry for path in (finished / ".store" / "deltas").glob("*/record.json")
+        if (entry := json.loads(path.read_text()))["key"]["method"] == "mimmu"
+    ]  # fmt: skip
+    told = json.loads((to / export.NOTE).read_text())
+    assert (told["method"], told["task"], told["seed"]) == ("mimmu", task, 0)
+    assert told["config"] == delta["key"]["config"]
+
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", out=finished))
+    stages = export.Stages(plan)
+    weights = stages.store.get("deltas", stages.delta_key(export.find(plan, f"mimmu/{task}/0")))
+    assert weights is not None
+    before, after = (backbone.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
+    shots = [Shot("x", f"a photo of a {task}", i) for i in range(2)]
+    with before.weights(weights.tensors()):
+        expected = sample(before, shots, plan.protocol, 0, 2)
+    assert torch.equal(sample(after, shots, plan.protocol, 0, 2), expected)
+    assert not torch.equal(sample(before, shots, plan.protocol, 0, 2), expected)
+    assert (before.embed(["a dog"]) == after.embed(["a dog"])).all()
+
+
+def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> None:
+    folder = Path(POCKET.backbone())
+    stock = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    name, old = next((n, t) for n, t in stock.unet.state_dict().items() if ".attn2." in n)
+    new = old + 1e-7  # far below what fp16 can tell apart
+    export.write(folder, {name: new}, {}, tmp_path / "made")
+    made = StableDiffusionPipeline.from_pretrained(tmp_path / "made")
+    assert torch.equal(made.unet.state_dict()[name], new)
+    for part in export.NETWORKS:
+        expected, found = (getattr(p, part).state_dict() for p in (stock, made))
+        assert all(t.dtype == torch.float32 for t in found.values() if t.is_floating_point())
+        assert all(torch.equal(expected[n], t) for n, t in found.items() if (part, n) != ("unet", name))
+    assert made.tokenizer("a red rose").input_ids == stock.tokenizer("a red rose").input_ids
+    assert sorted(p.name for p in (tmp_path / "made" / "tokenizer").iterdir()) == sorted(
+        p.name for p in (folder / "tokenizer").iterdir()
+    )
+    with pytest.raises(ValueError, match="no tensor 'nowhere'"):
+        export.write(folder, {"nowhere": new}, {}, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "parts"),
+    [("mimmu/red rose", ("mimmu", "red rose", None)), ("a/b/3", ("a", "b", 3)), ("a/b/c", ("a", "b/c", None))],
+)
+def test_cells_have_names(cell: str, parts: tuple[str, str, int | None]) -> None:
+    assert export.parse(cell) == parts
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("mimmu", "takes METHOD/TASK"),
+        ("mimum/golden retriever", "did you mean 'mimmu'"),
+        ("mimmu/golden retreiver", "did you mean 'golden retriever'"),
+        ("mimmu/golden retriever/7", "--suite smoke --world tiny --seeds 7 --metrics ua"),
+        ("salun/golden retriever", "this runs it:   python run_bench.py --methods salun --suite smoke --world tiny"),
+    ],
+)
+def test_what_is_not_there_is_explained(
+    finished: Path, cell: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "made"
+    assert cli.main([*TINY, "--methods", "mimmu", "--out", str(finished), "--export", cell, "--to", str(to)]) == 2
+    assert message in capsys.readouterr().out.replace("\n", " ")
+    assert not to.exists()
+
+
+def test_several_seeds_want_a_choice(world: World) -> None:
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", seeds=(3, 4)))
+    assert export.find(plan, f"mimmu/{world.concepts[0]}/4").seed == 4
+    with pytest.raises(ValueError, match=f"name one, mimmu/{world.concepts[0]}/3"):
+        export.find(plan, f"mimmu/{world.concepts[0]}")
+
+
+def test_nothing_is_overwritten(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    arguments = [*TINY, "--out", str(finished), "--export", "mimmu/golden retriever"]
+    assert cli.main([*arguments, "--to", str(tmp_path)]) == 2
+    assert "something is there already" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(SystemExit):
+        cli.main(arguments)

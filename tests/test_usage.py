@@ -1,0 +1,99 @@
+"""The command line for someone who looks, asks or errs: nothing is computed."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bench import cli, options, stages
+from bench.config import QUICK, RunConfig
+from bench.worlds import World
+from methods import METHODS
+from metrics import METRICS
+
+SMOKE = ("--world", "tiny", "--suite", "smoke")
+
+
+def refuse(*args: object, **kwargs: object) -> None:
+    raise AssertionError("computed")
+
+
+@pytest.mark.parametrize("what", ["methods", "suites", "worlds", "metrics"])
+def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list", what]) == 0
+    told = capsys.readouterr().out
+    names = {"methods": METHODS.names(), "metrics": METRICS.names(), "worlds": ("pocket", "tiny"),
+             "suites": ("finegrained", "style", "object", "search", "smoke")}[what]  # fmt: skip
+    assert all(name in told for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "mimum"], "did you mean 'mimmu'"),
+        (["--suite", "smok"], "did you mean 'smoke'"),
+        (["--metrics", "ua", "drif"], "did you mean 'drift'"),
+        (["--set", "mimmu.learning_rate=1"], "mimmu has no setting 'learning_rate'"),
+        (["--set", "mimmu.epochs=many"], "mimmu.epochs takes int, not 'many'"),
+        (["--methods", "salun", "--set", "mimmu.lr=1"], "nothing called 'mimmu'"),
+        (["--backbone", "./nowhere"], "no diffusers pipeline"),
+    ],
+)
+def test_mistakes_are_explained_before_any_model_is_loaded(
+    world: World,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(stages.panel, "Panel", refuse)
+    assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
+    assert message in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    assert "python run_bench.py --methods mimmu salun --suite finegrained" in capsys.readouterr().out
+
+
+def test_help_groups_the_flags_and_says_how_a_run_ends() -> None:
+    text = options.parser().format_help()
+    groups = ["what to run:", "how to measure:", "where:", "how to run it:", "look without running:", "examples:"]
+    places = [text.index(f"\n{group}\n") for group in groups]
+    assert places == sorted(places)
+    assert f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept" in " ".join(text.split())
+    assert "goes on where it" in text
+    codes = {cli.OK: "all cells", cli.FAILED: "a cell failed", cli.USAGE: "can't be run", cli.INTERRUPTED: "Ctrl-C"}
+    for code, words in codes.items():
+        (line,) = [line for line in options.EPILOG.splitlines() if line.startswith(f"  {code} ")]
+        assert words in line
+
+
+def test_suites_count_their_tasks_in_the_world_at_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list", "suites", "--world", "tiny"]) == 0
+    told = capsys.readouterr().out
+    assert "tasks in tiny" in told
+    (line,) = [line for line in told.splitlines() if line.strip().startswith("finegrained")]
+    assert line.split()[-2:] == ["Lethe", "9"]
+    assert cli.main(["--list", "suites", "--world", "tinny"]) == 2
+
+
+def test_worlds_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list", "worlds"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("tiny")]
+    assert line.split()[-3:] == ["3", "15", "1"]
+
+
+def test_a_run_and_its_command_say_the_same(tmp_path: Path) -> None:
+    run = RunConfig(
+        methods=("mimmu", "salun"), suite="smoke", world="tiny", backbone="some where", seeds=(1, 2),
+        metrics=("ua", "fid"), overrides={"mimmu": {"lr": "1e-4"}, "protocol": {"guidance_scale": "3"}},
+        plugins=(tmp_path / "mine.py",), quick=True, out=tmp_path,
+    )  # fmt: skip
+    for one in (run, RunConfig(), dataclasses.replace(run, force=True)):
+        words = shlex.split(options.command(one))
+        assert options.run_config(options.parser().parse_args(words[2:])) == one

@@ -1,0 +1,35 @@
+"""Methods at work on the tiny world: the smallest training that is still training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from bench.backbone import Backbone
+from bench.forget_set import LatentSet
+from bench.harness import Harness
+from bench.suites import Task
+from bench.worlds import World
+from methods import METHODS, Method
+
+
+def small(name: str, **settings: object) -> Method:
+    """The method called `name` with a config that takes a second, and `settings` on top."""
+    cls = METHODS.get(name)
+    values = {"lr": 1e-3, "epochs": 1, "steps": None, "batch_size": 4, "path_steps": 2}
+    known = {field.name for field in dataclasses.fields(cls.Config)}
+    return cls(dataclasses.replace(cls.Config(), **{k: v for k, v in values.items() if k in known} | settings))
+
+
+def harnesses(world: World, model: Backbone) -> Callable[[int], Harness]:
+    """seed -> a harness for four concepts of `world`, on random latents."""
+    names = world.concepts[:4]
+    task = Task("t", names[:1], names[1:3], names[3:])
+    generator = torch.Generator().manual_seed(5)
+    examples = LatentSet(torch.randn(8, *model.latent_shape, generator=generator), names[:1] * 8, (0, 1) * 4)
+    kept = LatentSet(torch.randn(6, *model.latent_shape, generator=generator), names[1:] * 2, (0,) * 6)
+    prompts = {name: world.prompts("forget", name) for name in names}
+    rest = {names[0]: tuple(prompt.replace(names[0], "dog") for prompt in prompts[names[0]])}
+    return lambda seed: Harness(model, task, examples, lambda: kept, prompts, seed, rest=rest)
