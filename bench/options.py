@@ -20,7 +20,7 @@ the methods with the untouched model and with a ruined one."""
 
 EPILOG = """\
 examples:
-  the board of the README, and the same in small in two minutes
+  the board of the README, and the same in small
     python run_bench.py --methods mimmu salun --suite finegrained
     python run_bench.py --methods mimmu salun --quick
   does it run at all? in seconds
