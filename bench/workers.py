@@ -18,6 +18,7 @@ import torch
 from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import Cell, Plan, resolve
+from methods import CONTROLS
 
 MOST = 4  # a worker holds about a gigabyte
 _executor: Executor | None = None  # of this process, if it is a worker
@@ -119,16 +120,21 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
 
 
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:
-    """Indices of the plan's cells, `count` tasks at a time and method by method within them.
+    """Indices of the plan's cells in the order in which workers seldom wait for what another computes.
 
-    Neighbours in this order share no forget set, so workers seldom wait for each other's.
+    First one cell of each control, whose images all tasks share; then `count` tasks at a time, method by method, so that
+    neighbours share no forget set; last the other cells of controls, which find their images in the store.
     """
     order = {task.name: i for i, task in enumerate(plan.tasks)}
     methods = {name: i for i, name in enumerate(plan.methods)}
-    return sorted(
-        range(len(plan.cells)),
-        key=lambda i: (order[plan.cells[i].task.name] // count, methods[plan.cells[i].method], i),
-    )
+    first = {cell.method: index for index, cell in reversed([*enumerate(plan.cells)])}
+
+    def place(index: int) -> tuple[int, int, int, int]:
+        cell = plan.cells[index]
+        part = 1 if cell.method not in CONTROLS else 0 if first[cell.method] == index else 2
+        return part, order[cell.task.name] // count, methods[cell.method], index
+
+    return sorted(range(len(plan.cells)), key=place)
 
 
 def _start(run: RunConfig, threads: int) -> None:

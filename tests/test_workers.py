@@ -21,10 +21,11 @@ def test_neighbouring_cells_forget_different_concepts(world: World) -> None:
     assert sorted(order) == list(range(len(plan.cells)))
     names = [(plan.cells[i].task.name, plan.cells[i].method) for i in order]
     first, second = plan.tasks[0].name, plan.tasks[1].name
-    assert names[:8] == [
-        (task, method) for method in ("pretrained", "wrecked", "mimmu", "salun") for task in (first, second)
-    ]
-    assert workers.in_blocks(plan, 1) == list(range(len(plan.cells)))
+    assert names[:6] == [
+        (first, "pretrained"), (first, "wrecked"), (first, "mimmu"), (second, "mimmu"), (first, "salun"),
+        (second, "salun"),
+    ]  # fmt: skip
+    assert {method for _, method in names[-16:]} == {"pretrained", "wrecked"}  # all their images are there by now
 
 
 def test_there_are_no_more_workers_than_tasks_cores_or_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +107,7 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
     )
     try:
         assert run.stdout is not None
-        assert "[1/27] pretrained" in run.stdout.readline()
+        assert "[1/27]" in run.stdout.readline()
         children = psutil.Process(run.pid).children()
         run.send_signal(how)
         told = run.stdout.read()  # to the end: until nobody holds the pipe any more
