@@ -122,8 +122,8 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:
     """Indices of the plan's cells in the order in which workers seldom wait for what another computes.
 
-    First one cell of each control, whose images all tasks share; then `count` tasks at a time, method by method, so that
-    neighbours share no forget set; last the other cells of controls, which find their images in the store.
+    First one cell of each control, whose images all tasks share; then `count` tasks at a time, method by method, so
+    that neighbours share no forget set; last the other cells of controls, which find their images in the store.
     """
     order = {task.name: i for i, task in enumerate(plan.tasks)}
     methods = {name: i for i, name in enumerate(plan.methods)}

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import cli, overrides
+from bench import cli, overrides, tune
 from bench.suites import SUITES, nearest_neighbour
 from bench.worlds import WORLDS, World
 from bench.worlds.base import SPLITS
@@ -142,6 +142,13 @@ def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None
     real = across.reference("tulip", 12)
     judge = across.judge("style", torch.device("cpu"))
     assert [judge.labels[i] for i in judge.module(real.float() / 255).argmax(1)] == [*pocket.styles] * 2
+
+
+def test_rates_are_those_the_search_found(pocket: World) -> None:
+    table = pd.read_csv(Path(__file__).parent.parent / "leaderboards" / "tuning-pocket.csv")
+    best = table[table["best"] == "yes"].set_index("method")["lr"]
+    assert best.to_dict() == {name: settings["lr"] for name, settings in pocket.presets.items()}
+    assert tune.chosen(table)["best"].tolist() == table["best"].fillna("").tolist()  # by the rule
 
 
 def test_no_board_forgets_what_presets_are_tuned_on(pocket: World) -> None:

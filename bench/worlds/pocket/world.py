@@ -128,8 +128,8 @@ POCKET = World(
         num_inference_steps=15,
         guidance_scale=4.0,
     ),
-    # The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so that
-    # each method trains in about a minute; rates come from `python -m bench.tune` (docs/pocket.md).
+    # The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so
+    # that each method trains in about a minute; rates come from `python -m bench.tune` (docs/pocket.md).
     presets={
         "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
         "mimmu-retain": {"lr": 8e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
