@@ -36,7 +36,7 @@ class Backbone:
         self.pipeline = pipeline.to(device)
         self.unet, self.vae = pipeline.unet, pipeline.vae
         self.content, self.device = content, device
-        self.dtype = dtype
+        self.dtype, self.arithmetic = dtype, str(dtype)
         if device.type == "cpu" and max(self.latent_shape) <= SMALL_MAP:
             from diffusers.models.attention_processor import AttnProcessor
 
@@ -122,8 +122,11 @@ def locate(source: str) -> Path:
     return Path(DiffusionPipeline.download(source))
 
 
-def load(folder: Path, device: torch.device, precision: str = "auto") -> Backbone:
-    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `compute_dtype`."""
+def load(folder: Path, device: torch.device, precision: str = "auto", compile: bool = False) -> Backbone:
+    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `compute_dtype`.
+
+    `compile` compiles the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
+    """
     import diffusers  # seconds to import; lists need none of it
     import transformers
 
@@ -136,4 +139,13 @@ def load(folder: Path, device: torch.device, precision: str = "auto") -> Backbon
     dtype = compute_dtype(device, precision)
     if device.type == "cuda":
         allow_tf32(dtype)
-    return Backbone(pipeline, digest.of_folder(folder), device, dtype)
+    made = Backbone(pipeline, digest.of_folder(folder), device, dtype)
+    made.arithmetic = arithmetic(device, precision, compile)
+    if compile:
+        made.unet.compile()
+    return made
+
+
+def arithmetic(device: torch.device, precision: str, compile: bool) -> str:
+    """How forward passes are computed, in a few words: results of different arithmetic differ by rounding."""
+    return str(compute_dtype(device, precision)) + (" compiled" if compile else "")

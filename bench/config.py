@@ -71,6 +71,7 @@ class RunConfig:
     overrides: Overrides = field(default_factory=dict)
     plugins: tuple[Path, ...] = ()  # files to load before any name is looked up, absolute
     quick: bool = False
+    compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
     force: bool = False
     out: Path = Path("leaderboards")
     sample_batch: int = 64  # for memory; in fp32 an image does not depend on it

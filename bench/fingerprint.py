@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bench import digest
-from bench.backbone import compute_dtype
+from bench.backbone import arithmetic
 from bench.panel import Panel
 from bench.plan import Plan
 
@@ -26,7 +26,7 @@ def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> d
         "protocol": digest.plain(plan.protocol),
         "panel": panel.digest,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": str(compute_dtype(device, plan.protocol.precision)),
+        "dtype": arithmetic(device, plan.protocol.precision, plan.run.compile),
         "versions": {name: version(name) for name in PACKAGES},
     }
 

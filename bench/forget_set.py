@@ -88,7 +88,7 @@ def build(
 def _concept(
     store: Store, world: World, backbone: Backbone, protocol: Protocol, concept: str, count: int, batch: int
 ) -> Entry:
-    key = stage_key(world, backbone.content, protocol, concept, count, str(backbone.dtype))
+    key = stage_key(world, backbone.content, protocol, concept, count, backbone.arithmetic)
     wanted = shots(concept, world.prompts("forget", concept), count)
 
     def compute() -> tuple[dict[str, torch.Tensor], dict[str, object]]:

@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     add_run(p)
     how = p.add_argument_group("how to run it")
     how.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core on CPU, one on CUDA")
+    how.add_argument(
+        "--compile", action="store_true", help="compile the U-Net first (torch.compile): pays on CUDA in long runs"
+    )
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
     look.add_argument("--plan", action="store_true", help="show the cells, what is stored of them, and minutes to go")
@@ -120,6 +123,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
         plugins=tuple(file.resolve() for file in args.plugin),
         quick=args.quick,
+        compile=getattr(args, "compile", False),
         force=getattr(args, "force", False),
         out=args.out,
     )
@@ -138,6 +142,6 @@ def command(run: RunConfig) -> str:
     changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
     words += ["--set", *changes] if changes else []
     words += ["--plugin", *map(str, run.plugins)] if run.plugins else []
-    words += [f"--{flag}" for flag in ("quick", "force") if getattr(run, flag)]
+    words += [f"--{flag}" for flag in ("quick", "compile", "force") if getattr(run, flag)]
     words += ["--out", str(run.out)] if run.out != usual.out else []
     return f"python run_bench.py {shlex.join(words)}"

@@ -54,7 +54,7 @@ class Stages:
         self.plan, self.report = plan, report
         self.store = Store(plan.run.out / ".store")
         self.device = backbone.default_device()
-        self.dtype = str(backbone.compute_dtype(self.device, plan.protocol.precision))
+        self.dtype = backbone.arithmetic(self.device, plan.protocol.precision, plan.run.compile)
         self.content = digest.of_folder(plan.folder)
         self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.shots: tuple[Shot, ...] = tuple(
@@ -71,7 +71,9 @@ class Stages:
         """The pipeline, loaded on first use."""
         if self._backbone is None:
             self.report("loading the backbone", 0, 1)
-            self._backbone = backbone.load(self.plan.folder, self.device, self.plan.protocol.precision)
+            self._backbone = backbone.load(
+                self.plan.folder, self.device, self.plan.protocol.precision, self.plan.run.compile
+            )
         return self._backbone
 
     def release(self) -> None:
