@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import export, leaderboard, options, plugins, show, terminal, workers
+from bench import export, leaderboard, markdown, options, plugins, show, terminal, workers
 from bench.executor import Executor
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
@@ -120,7 +120,9 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     how = f"quick: {plan.protocol.images_per_concept} images a concept; " if plan.run.quick else ""
     stem = plan.run.board_name
     board = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
-    title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}{took}"
-    console.print(terminal.show(board, plan.metrics, title, console.width))
-    console.print(f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv", highlight=False)
+    title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
+    (plan.run.out / f"{stem}.md").write_text(markdown.table(board, plan.metrics, title))
+    console.print(terminal.show(board, plan.metrics, title + took, console.width))
+    written = f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv, {stem}.md, {stem}.json"
+    console.print(written, highlight=False, soft_wrap=True)
     return FAILED if any(result["status"] == "failed" for result in results) else OK

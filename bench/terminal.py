@@ -47,7 +47,7 @@ def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 1
         used += takes
     tables = [_part(names, {columns[i][0]: (columns[i][1], i < numbers) for i in part}) for part in parts]
     tables[0].title = title
-    return Group(*tables, Text(_caption(board, shown), style="dim italic"))
+    return Group(*tables, Text(caption(board, shown), style="dim italic"))
 
 
 def _part(names: Sequence[str], columns: Mapping[str, tuple[list[str], bool]]) -> Table:
@@ -76,7 +76,8 @@ def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
     return f"{row[name]:.{metric.digits}f}{interval}"
 
 
-def _caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
+def caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
+    """What the figures of a board rest on, in a sentence or two."""
     good = board[board["status"] == "ok"]
     counts = ", ".join(
         f"{metric.name} {good[f'{metric.name}_n'].iloc[0]}{' a cell' if metric.distribution else ''}"

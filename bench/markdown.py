@@ -1,0 +1,48 @@
+"""The board as a Markdown table, for documents and for reading on a forge: the same figures as in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.terminal import caption, in_table
+from metrics import Metric
+
+
+def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
+    """One row a method: means with their intervals, cost, what the method was given; below it what was measured how."""
+    shown = in_table(metrics)
+    heads = [f"{m.name.upper()} {m.unit}{m.arrow}" for m in shown]
+    lines = [
+        f"**{title}**",
+        "",
+        _line(["method", *heads, "s/cell", "compensation", "status"]),
+        _line(["---", *["---:"] * (len(shown) + 1), "---", "---"]),
+        *(_line(_row(row, shown)) for row in board.to_dict("records")),
+        "",
+        caption(board, shown).replace("*", "\\*"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(row: Mapping[Any, Any], shown: Sequence[Metric]) -> list[str]:
+    mark = r"\*" if row["fidelity"] == "reconstruction" else ""
+    seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
+    given = "" if pd.isna(row["compensation"]) else row["compensation"]
+    return [row["method"] + mark, *(_figure(row, metric) for metric in shown), seconds, given, row["status"]]
+
+
+def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
+    mean, low, high = (row[metric.name + end] for end in ("", "_lo", "_hi"))
+    if pd.isna(mean):
+        return ""
+    digits = 0 if metric.unit == "%" else metric.digits
+    interval = "" if pd.isna(low) or low == high else f" ({low:.{digits}f}..{high:.{digits}f})"
+    return f"{mean:.{metric.digits}f}{interval}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

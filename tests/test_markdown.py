@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench import markdown, terminal
+from metrics import METRICS
+
+BOARDS = Path(__file__).parent.parent / "leaderboards"
+
+
+@pytest.mark.parametrize("suite", ["finegrained", "style", "object"])
+def test_the_committed_tables_say_what_the_committed_boards_say(suite: str) -> None:
+    board = pd.read_csv(BOARDS / f"{suite}-pocket.csv")
+    text = (BOARDS / f"{suite}-pocket.md").read_text()
+    title = text.splitlines()[0].strip("*")
+    assert markdown.table(board, METRICS.names(), title) == text
+    if suite == "finegrained":
+        readme = (BOARDS.parent / "README.md").read_text()
+        assert text.split("\n\n")[1] in readme  # the same table
+
+
+def test_a_figure_has_its_interval_where_there_is_one() -> None:
+    (ua, fid) = map(METRICS.get, ("ua", "fid"))
+    row = {"ua": 96.25, "ua_lo": 93.4, "ua_hi": 100.0, "fid": 7.125, "fid_lo": 7.125, "fid_hi": 7.125}
+    assert markdown._figure(row, ua) == "96.2 (93..100)"
+    assert markdown._figure(row, fid) == "7.1"
+    assert markdown._figure(row | {"ua": None}, ua) == ""
+
+
+def test_the_table_has_the_terminals_columns_and_a_row_a_method() -> None:
+    names = ("ua", "drift")
+    row = {"fidelity": "published", "seconds": 12.4, "status": "ok", "compensation": "none", "fid_extractor": "x"}
+    row |= {f"{n}{end}": 0.5 for n in names for end in ("", "_lo", "_hi")} | {f"{n}_n": 4 for n in names}
+    row |= {"judge": 99.0, "judge_n": 60, "protocol": "full", "fingerprint": "f"}
+    board = pd.DataFrame([{"method": "a", **row}, {"method": "b", **row, "fidelity": "reconstruction"}])
+    lines = markdown.table(board, names, "title").splitlines()
+    assert lines[2] == "| method | UA %↑ | DRIFT ↓ | s/cell | compensation | status |"
+    assert lines[4] == "| a | 0.5 | 0.500 | 12 | none | ok |"
+    assert lines[5].startswith("| b\\* |")
+    assert terminal.caption(board, [METRICS.get(n) for n in names]).replace("*", "\\*") in lines
