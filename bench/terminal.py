@@ -85,7 +85,8 @@ def caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
         if len(good)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
-    judges = f"{good['judge'].iloc[0]:.1f} % right on {good['judge_n'].iloc[0]} real pictures" if len(good) else "none"
+    judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)
+    judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures"
     return (
         f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; judges {judges}; "
         f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
