@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench import digest, forget_set
+from bench.config import Protocol
 from bench.executor import Executor
 from bench.plan import Cell
 from bench.stages import Stages
@@ -101,8 +102,10 @@ class Past:
 
     def __init__(self, stages: Stages, tables: Path = TABLES) -> None:
         self.store = str(stages.store.root)
-        self._image = _seconds_an_image(stages)
         table = _table(stages, tables)
+        self._image, self._drew = _seconds_an_image(stages), self.store
+        if self._image is None and table:
+            self._image, self._drew = _as_in_training(table, stages.plan.protocol), str(table)
         self._known = [(self.store, list(_in_store(stages)))]
         self._known += [(str(table), list(_in_table(table)))] if table else []
         self.used: set[str] = set()  # where the figures given so far came from
@@ -125,10 +128,13 @@ class Past:
         return None
 
     def drawing(self, count: int) -> float | None:
-        """Seconds that drawing `count` images takes; None where none was drawn in this way yet."""
+        """Seconds that drawing `count` images takes; None where nothing like it is known.
+
+        As the store's own images took; otherwise as long as training took for as many passes through the U-Net.
+        """
         if self._image is None:
             return None if count else 0.0
-        self.used.add(self.store)
+        self.used.add(self._drew)
         return self._image * count
 
 
@@ -177,6 +183,21 @@ def _seconds_an_image(stages: Stages) -> float | None:
         if "seconds" in record["facts"] and all(record["key"][name] == value for name, value in wanted.items())
     ]
     return median(found) if found else None
+
+
+def _as_in_training(table: Path, protocol: Protocol) -> float | None:
+    """Seconds an image, from a table's cells: a pass back counts as two, and guidance doubles those of sampling."""
+    frame = pd.read_csv(table)
+    if not {"student_forwards", "teacher_forwards"} <= set(frame):
+        return None
+    rates = []
+    for row in frame[(frame["status"] == "ok") & (frame["steps"] > 0)].to_dict("records"):
+        config = json.loads(row["config"])
+        back = row["steps"] * config["grad_accumulation"]
+        passes = config["batch_size"] * (row["student_forwards"] + row["teacher_forwards"] + 2 * back)
+        rates.append(row["seconds"] / passes)
+    guided = 2 if protocol.guidance_scale > 1 else 1
+    return median(rates) * guided * protocol.num_inference_steps if rates else None
 
 
 def _table(stages: Stages, folder: Path) -> Path | None:

@@ -56,6 +56,18 @@ def test_a_table_speaks_for_its_machine(world: World, tmp_path: Path) -> None:
     assert "other-tiny" not in said
 
 
+def test_drawing_takes_as_long_as_so_many_passes_in_training(world: World, tmp_path: Path) -> None:
+    plan = planned(tmp_path, "mimmu")
+    config = json.dumps(dataclasses.asdict(plan.cells[-1].config)).replace('"', '""')
+    head = "method,status,steps,student_forwards,teacher_forwards,seconds,config"
+    # batches of 4, 10 steps: 4 * (10 + 10 + 2 * 10) passes in 1.6 seconds, so that one takes 0.01
+    (tmp_path / "smoke-tiny-cells.csv").write_text(f'{head}\nmimmu,ok,10,10,10,1.6,"{config}"\n')
+    past = estimate.Past(Executor(plan).stages, tmp_path)
+    steps = plan.protocol.num_inference_steps
+    assert past.drawing(100) == pytest.approx(100 * 0.01 * 2 * steps)
+    assert past.used == {str(tmp_path / "smoke-tiny-cells.csv")}
+
+
 def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tmp_path: Path) -> None:
     assert cli.main([*TINY, "--methods", "mimmu", "--out", str(tmp_path)]) == 0
     tables = tmp_path / "tables"
