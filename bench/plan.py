@@ -77,9 +77,10 @@ def resolve(run: RunConfig) -> Plan:
     protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
 
     methods = {name: METHODS.get(name) for name in names}
+    presets = world.presets if run.backbone is None else {}  # another backbone takes the papers' own settings
     configs = {}
     for name, method in methods.items():
-        config = overrides.apply(method.Config(), world.presets.get(name, {}), name)
+        config = overrides.apply(method.Config(), presets.get(name, {}), name)
         config = overrides.apply(config, suite.training, name)
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
 

@@ -51,6 +51,11 @@ def test_epochs_and_steps_take_each_others_place(world: World) -> None:
         length(epochs="5", steps="5")
 
 
+def test_another_backbone_takes_the_papers_settings(world: World, pipeline_folder: Path) -> None:
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), backbone=str(pipeline_folder)))
+    assert plan.cells[-1].config == MimMuConfig()
+
+
 def test_the_protocol_can_be_set(world: World) -> None:
     plan = resolve(RunConfig(world="tiny", overrides={"protocol": {"guidance_scale": "5"}}))
     assert plan.protocol.guidance_scale == 5.0
