@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench import digest
+from bench import digest, machine
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -36,7 +36,7 @@ class Backbone:
         self.pipeline = pipeline.to(device)
         self.unet, self.vae = pipeline.unet, pipeline.vae
         self.content, self.device = content, device
-        self.dtype, self.arithmetic = dtype, str(dtype)
+        self.dtype = dtype
         if device.type == "cpu" and max(self.latent_shape) <= SMALL_MAP:
             from diffusers.models.attention_processor import AttnProcessor
 
@@ -86,27 +86,6 @@ class Backbone:
             self.unet.load_state_dict(kept, strict=False)
 
 
-def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """What `precision`, one of `bench.config.PRECISIONS`, means on `device`.
-
-    "auto" is bfloat16 autocast where the hardware multiplies it natively (CUDA, AMX), about twice as fast there, and
-    fp32 elsewhere.
-    """
-    native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
-    fast = torch.bfloat16 if native else torch.float32
-    return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-
-
-def allow_tf32(dtype: torch.dtype) -> None:
-    """For this process, let CUDA round what autocast leaves in fp32 to TF32, unless fp32 is the precision asked for."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != torch.float32
-
-
-def default_device() -> torch.device:
-    """CUDA where there is one, the CPU otherwise."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def locate(source: str) -> Path:
     """The local folder of a backbone named by path or hub id.
 
@@ -123,7 +102,7 @@ def locate(source: str) -> Path:
 
 
 def load(folder: Path, device: torch.device, precision: str = "auto", compile: bool = False) -> Backbone:
-    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `compute_dtype`.
+    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `bench.machine.compute_dtype`.
 
     `compile` compiles the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
     """
@@ -136,16 +115,10 @@ def load(folder: Path, device: torch.device, precision: str = "auto", compile: b
         folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
     pipeline.set_progress_bar_config(disable=True)
-    dtype = compute_dtype(device, precision)
+    dtype = machine.compute_dtype(device, precision)
     if device.type == "cuda":
-        allow_tf32(dtype)
+        machine.allow_tf32(dtype)
     made = Backbone(pipeline, digest.of_folder(folder), device, dtype)
-    made.arithmetic = arithmetic(device, precision, compile)
     if compile:
         made.unet.compile()
     return made
-
-
-def arithmetic(device: torch.device, precision: str, compile: bool) -> str:
-    """How forward passes are computed, in a few words: results of different arithmetic differ by rounding."""
-    return str(compute_dtype(device, precision)) + (" compiled" if compile else "")

@@ -50,9 +50,9 @@ class Checkpoint:
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         text = json.dumps(record, allow_nan=False)
         metadata = {"record": text, "digest": _digest(held, text)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         work = self.path.with_suffix(".new")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             save_file(held, work, metadata)
             os.replace(work, self.path)
         except (OSError, SafetensorError) as error:

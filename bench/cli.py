@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.collect:
             return collect(plan, console)
         return execute(plan, count, arguments, console)
-    except WorldUnavailable as error:
+    except (WorldUnavailable, workers.CannotStart) as error:
         return refuse(error, console)
 
 
@@ -80,6 +80,7 @@ def execute(plan: Plan, count: int, arguments: Sequence[str], console: Console) 
 
         try:
             executor = Executor(plan, report)
+            executor.drop_forced()
             for index, result in workers.run(plan, count, executor.failed) if count > 1 else executor.run_all():
                 results[index] = result
                 progress.advance(cells)
@@ -87,7 +88,8 @@ def execute(plan: Plan, count: int, arguments: Sequence[str], console: Console) 
                 progress.console.print(said, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             said = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
-            again = f"  python run_bench.py {escape(shlex.join(arguments))}"
+            rest = [word for word in arguments if word != "--force"]  # what was computed again stays
+            again = f"  python run_bench.py {escape(shlex.join(rest))}"
             progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
             return INTERRUPTED
     minutes = (time.perf_counter() - began) / 60
@@ -111,7 +113,10 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
 def collect(plan: Plan, console: Console) -> int:
     """Write and show the board from what the store has."""
     executor = Executor(plan)
-    return finish(plan, executor, [executor.stored(cell) for cell in plan.cells], console)
+    results = [executor.stored(cell) for cell in plan.cells]
+    if all(result["status"] == "not run" for result in results):
+        return refuse(ValueError(f"nothing of this run is in {executor.stages.store.root}: no table written"), console)
+    return finish(plan, executor, results, console)
 
 
 def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> int:
@@ -125,4 +130,4 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     console.print(terminal.show(board, plan.metrics, title + took, console.width))
     written = f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv, {stem}.md, {stem}.json"
     console.print(written, highlight=False, soft_wrap=True)
-    return FAILED if any(result["status"] == "failed" for result in results) else OK
+    return OK if all(result["status"] == "ok" for result in results) else FAILED

@@ -76,7 +76,12 @@ class RunConfig:
     out: Path = Path("leaderboards")
     sample_batch: int = 64  # for memory; in fp32 an image does not depend on it
 
+    def __post_init__(self) -> None:
+        if self.sample_batch < 1:
+            raise ValueError(f"sample_batch must be at least 1, not {self.sample_batch}")
+
     @property
     def board_name(self) -> str:
-        """Stem of every file this run writes; a quick board cannot be mistaken for a full one."""
-        return f"{self.suite}-{self.world}" + ("-quick" if self.quick else "")
+        """Stem of every file this run writes: a quick board, or one of another backbone, has another name."""
+        own = f"-{Path(self.backbone).name}" if self.backbone is not None else ""
+        return f"{self.suite}-{self.world}{own}" + ("-quick" if self.quick else "")

@@ -61,4 +61,4 @@ def of_folder(folder: Path) -> str:
 @functools.cache
 def of_source(*modules: ModuleType) -> str:
     """Digest of the modules' source code: a stage computed by other code is another stage."""
-    return of_json([inspect.getsource(module) for module in modules])
+    return of_json([Path(inspect.getfile(module)).read_text() for module in modules])

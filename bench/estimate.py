@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import digest, forget_set
+from bench import digest
 from bench.config import Protocol
 from bench.executor import Executor
 from bench.plan import Cell
@@ -55,11 +55,11 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
     seen: set[str] = set()  # image sets that an earlier cell draws
     found = []
     for cell in plan.cells:
-        forced = plan.run.force and cell.method in plan.run.methods
-        weights = None if forced else stages.store.get("deltas", stages.delta_key(cell))
-        images = weights and stages.store.get("images", stages.images_key(weights))
+        forced = cell.method in plan.forced
+        weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell))
+        images = weights and stages.store.get("images", stages.keys.images(weights))
         draws = 0 if weights or cell.method in CONTROLS else _to_learn_from(stages, cell, seen)
-        shared = str(stages.store.place("images", stages.images_key(weights))) if weights else cell.method
+        shared = str(stages.store.place("images", stages.keys.images(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or cell.method in CONTROLS)):
             draws += len(stages.shots)
         seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
@@ -139,11 +139,10 @@ class Past:
 
 
 def _to_learn_from(stages: Stages, cell: Cell, seen: set[str]) -> int:
-    plan, count = stages.plan, stages.plan.protocol.forget_images
+    count = stages.plan.protocol.forget_images
     draws = 0
     for concept in cell.task.forget:
-        key = forget_set.stage_key(plan.world, stages.content, plan.protocol, concept, count, stages.dtype)
-        place = stages.store.place("latents", key)
+        place = stages.store.place("latents", stages.keys.latents(concept, count))
         draws += 0 if place.exists() or str(place) in seen else count
         seen.add(str(place))
     return draws
@@ -170,13 +169,15 @@ def _records(stages: Stages, kind: str) -> Iterator[dict[str, Any]]:
 def _in_store(stages: Stages) -> Iterator[Took]:
     for record in _records(stages, "deltas"):
         key = record["key"]
-        if (key["backbone"], key["dtype"]) == (stages.content, stages.dtype):
+        if (key["backbone"], key["machine"]) == (stages.content, stages.machine):
             cost = record["facts"]["cost"]
             yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
 
 
 def _seconds_an_image(stages: Stages) -> float | None:
-    wanted = digest.plain({k: v for k, v in stages.images_key(None).items() if k in ("backbone", "sampler", "dtype")})
+    wanted = digest.plain(
+        {k: v for k, v in stages.keys.images(None).items() if k in ("backbone", "sampler", "machine")}
+    )
     found = [
         record["facts"]["seconds"] / len(record["key"]["shots"])
         for record in _records(stages, "images")

@@ -30,15 +30,13 @@ class Executor:
 
     def __init__(self, plan: Plan, report: Report = lambda what, done, total: None) -> None:
         self.plan, self.stages = plan, Stages(plan, report)
-        self.description = fingerprint.describe(plan, self.stages.panel, self.stages.content, self.stages.device)
+        stages = self.stages
+        self.description = fingerprint.describe(plan, stages.panel.digest, stages.content, stages.machine)
         self.fingerprint = fingerprint.short(self.description)
-        self._forced: set[str] = set()  # entries already dropped by --force in this run
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
-        if self.plan.run.force:
-            self._drop(cell)
-        elif (found := self.stored(cell))["status"] == "ok":
+        if (found := self.stored(cell))["status"] == "ok":
             return found
         self.stages.store.drop("failures", self.failure_key(cell))
         try:
@@ -66,11 +64,12 @@ class Executor:
 
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
-        store = self.stages.store
-        weights = store.get("deltas", self.stages.delta_key(cell))
-        parts = {name: store.get("scores", self.score_key(cell, name)) for name in (ACCURACY, *self.plan.metrics)}
-        if weights is not None and all(parts.values()):
-            return self._whole(cell, weights, {name: entry.facts for name, entry in parts.items() if entry})
+        store, names = self.stages.store, (ACCURACY, *self.plan.metrics)
+        weights = store.get("deltas", self.stages.keys.delta(cell))
+        if weights is not None:
+            parts = {name: store.get("scores", self.score_key(cell, weights, name)) for name in names}
+            if all(parts.values()):
+                return self._whole(cell, weights, {name: entry.facts for name, entry in parts.items() if entry})
         failure = store.get("failures", self.failure_key(cell))
         return failure.facts if failure is not None else {**self._about(cell), "status": "not run"}
 
@@ -92,10 +91,10 @@ class Executor:
         """Bring everything that the cell's result consists of into the store."""
         weights = self.stages.delta(cell)
         metrics = [METRICS.get(name) for name in self.plan.metrics]
-        keys = {metric.name: self.score_key(cell, metric.name) for metric in metrics}
+        keys = {name: self.score_key(cell, weights, name) for name in (ACCURACY, *self.plan.metrics)}
         store, new = self.stages.store, [m for m in metrics if not self.stages.store.get("scores", keys[m.name])]
         seen = evidence.gather(self.stages, cell.task, weights, {need for metric in new for need in metric.needs})
-        store.stage("scores", self.score_key(cell, ACCURACY), lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
+        store.stage("scores", keys[ACCURACY], lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
         for metric in new:
             store.stage("scores", keys[metric.name], functools.partial(scored, metric, cell.task, seen))
 
@@ -127,33 +126,34 @@ class Executor:
             "fingerprint": self.fingerprint,
         }
 
-    def score_key(self, cell: Cell, name: str) -> dict[str, Any]:
+    def score_key(self, cell: Cell, weights: Entry, name: str) -> dict[str, Any]:
         """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
         own = [] if name == ACCURACY else [sys.modules[METRICS.get(name).compute.__module__]]
-        return {
-            "what": name,
-            "fingerprint": digest.of_json(self.description),
-            "delta": digest.of_json(self.stages.delta_key(cell)),
-            "code": digest.of_source(sampler, panel, probe, evidence, metrics_base, *own),
-        }
+        code = (sampler, panel, probe, evidence, metrics_base, *own)
+        return self.stages.keys.score(cell.task, weights, digest.of_json(self.description), name, code)
 
     def failure_key(self, cell: Cell) -> dict[str, Any]:
         """What a failure is remembered by."""
-        return {"cell": self.score_key(cell, ACCURACY), "metrics": self.plan.metrics}
+        return {
+            "delta": digest.of_json(self.stages.keys.delta(cell)),
+            "fingerprint": digest.of_json(self.description),
+            "metrics": self.plan.metrics,
+        }
 
-    def _drop(self, cell: Cell) -> None:
-        if cell.method not in self.plan.run.methods:
-            return  # controls are computed again only when asked for by name
-        weights = self.stages.store.get("deltas", self.stages.delta_key(cell))
-        for wanted in (None, self.stages.headnoun_shots(cell.task)) if weights else ():
-            key = self.stages.images_key(weights, wanted)
-            place = str(self.stages.store.place("images", key))
-            if place not in self._forced:
-                self._forced.add(place)
-                self.stages.store.drop("images", key)
-        self.stages.drop_delta(cell)
-        for name in (ACCURACY, *self.plan.metrics):
-            self.stages.store.drop("scores", self.score_key(cell, name))
+    def drop_forced(self) -> None:
+        """Forget what --force computes again. Once, before cells run: they share images."""
+        store, keys = self.stages.store, self.stages.keys
+        for cell in self.plan.cells:
+            weights = store.get("deltas", keys.delta(cell))
+            if cell.method not in self.plan.forced or weights is None:
+                continue
+            for wanted in (None, self.stages.headnoun_shots(cell.task)):
+                store.drop("images", keys.images(weights, wanted))
+            for name in (ACCURACY, *self.plan.metrics):
+                store.drop("scores", self.score_key(cell, weights, name))
+        for cell in self.plan.cells:
+            if cell.method in self.plan.forced:
+                self.stages.drop_delta(cell)
 
 
 def scored(metric: Metric, task: Task, seen: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -65,7 +65,7 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
     require_new(to)
     found = find(plan, cell)
     stages = Stages(plan)
-    weights = stages.store.get("deltas", stages.delta_key(found))
+    weights = stages.store.get("deltas", stages.keys.delta(found))
     if weights is None:
         kept = {name: texts for name, texts in plan.run.overrides.items() if name in (found.method, PROTOCOL)}
         run = dataclasses.replace(plan.run, methods=(found.method,), seeds=(found.seed,), overrides=kept)

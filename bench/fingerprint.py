@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from bench import digest
-from bench.backbone import arithmetic
-from bench.panel import Panel
 from bench.plan import Plan
 
-PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "open_clip_torch", "numpy")
 
-
-def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> dict[str, Any]:
-    """The measurement of a plan, in full; `backbone` is the digest of its folder."""
+def describe(plan: Plan, panel: str, backbone: str, machine: dict[str, Any]) -> dict[str, Any]:
+    """The measurement of a plan, in full; `panel` and `backbone` are digests, `machine` as `bench.machine` has it."""
     return {
         "world": plan.world.name,
         "backbone": backbone,
@@ -24,10 +17,8 @@ def describe(plan: Plan, panel: Panel, backbone: str, device: torch.device) -> d
         "prompts": {concept: list(plan.world.prompts("evaluate", concept)) for concept in plan.concepts},
         "headnouns": {concept: plan.world.headnoun(concept) for task in plan.tasks for concept in task.forget},
         "protocol": digest.plain(plan.protocol),
-        "panel": panel.digest,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": arithmetic(device, plan.protocol.precision, plan.run.compile),
-        "versions": {name: version(name) for name in PACKAGES},
+        "panel": panel,
+        **machine,
     }
 
 

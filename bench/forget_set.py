@@ -6,20 +6,16 @@ and encoding them again would only add the VAE's error to them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 import torch
 
-from bench import digest, sampler
 from bench.backbone import Backbone
 from bench.config import Protocol
-from bench.sampler import sample, shots
-from bench.store import Entry, Store
-from bench.worlds.base import World
-
-CODE: tuple[ModuleType, ...] = (sampler,)
+from bench.sampler import Shot, sample, shots
+from bench.store import Store
 
 
 @dataclass(frozen=True)
@@ -48,51 +44,40 @@ class LatentSet:
         )
 
 
-def stage_key(
-    world: World, backbone: str, protocol: Protocol, concept: str, count: int, dtype: str
-) -> dict[str, object]:
-    """What determines the latents of one concept; `backbone` is its digest."""
-    return {
-        "backbone": backbone,
-        "prompts": world.prompts("forget", concept),
-        "count": count,
-        "seed": protocol.forget_seed,
-        "sampler": sampling_key(protocol),
-        "dtype": dtype,
-        "code": digest.of_source(*CODE),
-    }
-
-
-def sampling_key(protocol: Protocol) -> dict[str, object]:
-    """The part of a protocol that decides how an image comes out of a model."""
-    return {
-        "scheduler": protocol.scheduler,
-        "num_inference_steps": protocol.num_inference_steps,
-        "guidance_scale": protocol.guidance_scale,
-    }
-
-
 def build(
-    store: Store, world: World, backbone: Backbone, protocol: Protocol, concepts: Sequence[str], count: int, batch: int
+    store: Store,
+    backbone: Backbone,
+    protocol: Protocol,
+    prompts: Mapping[str, tuple[str, ...]],
+    keys: Mapping[str, Mapping[str, Any]],
+    count: int,
+    batch: int,
 ) -> LatentSet:
-    """`count` latents of each of `concepts`, from the store or drawn now with the backbone's untouched weights."""
+    """`count` latents of each concept in `keys`, from the store or drawn now with the backbone's untouched weights.
+
+    Args:
+        prompts: concept -> its forget prompts.
+        keys: concept -> what its latents are stored under.
+        batch: images at a time.
+    """
     parts, names, templates = [], [], []
-    for concept in concepts:
-        entry = _concept(store, world, backbone, protocol, concept, count, batch)
-        parts.append(entry.tensors()["latents"])
+    for concept, key in keys.items():
+        parts.append(_concept(store, backbone, protocol, key, shots(concept, prompts[concept], count), batch))
         names += [concept] * count
-        templates += [i % len(world.prompts("forget", concept)) for i in range(count)]
+        templates += [i % len(prompts[concept]) for i in range(count)]
     return LatentSet(torch.cat(parts), tuple(names), tuple(templates))
 
 
 def _concept(
-    store: Store, world: World, backbone: Backbone, protocol: Protocol, concept: str, count: int, batch: int
-) -> Entry:
-    key = stage_key(world, backbone.content, protocol, concept, count, backbone.arithmetic)
-    wanted = shots(concept, world.prompts("forget", concept), count)
-
-    def compute() -> tuple[dict[str, torch.Tensor], dict[str, object]]:
+    store: Store,
+    backbone: Backbone,
+    protocol: Protocol,
+    key: Mapping[str, Any],
+    wanted: Sequence[Shot],
+    batch: int,
+) -> torch.Tensor:
+    def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         latents = sample(backbone, wanted, protocol, protocol.forget_seed, batch, as_images=False)
-        return {"latents": latents}, {"concept": concept}
+        return {"latents": latents}, {"concept": wanted[0].concept}
 
-    return store.stage("latents", key, compute)
+    return store.stage("latents", key, compute).tensors()["latents"]

@@ -40,7 +40,7 @@ def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
     if pd.isna(mean):
         return ""
     digits = 0 if metric.unit == "%" else metric.digits
-    interval = "" if pd.isna(low) or low == high else f" ({low:.{digits}f}..{high:.{digits}f})"
+    interval = "" if pd.isna(low) else f" ({low:.{digits}f}..{high:.{digits}f})"
     return f"{mean:.{metric.digits}f}{interval}"
 
 

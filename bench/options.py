@@ -42,7 +42,8 @@ stopped, and computes only what is new.
 
 exit codes:
   0    all cells finished
-  1    a cell failed: the board says which, the others stand
+  1    a cell failed, or --collect found one missing: the board says which, the
+       others stand
   2    the command can't be run as given; nothing was computed
   130  stopped by Ctrl-C
 """
@@ -58,10 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_run(p)
     how = p.add_argument_group("how to run it")
-    how.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core on CPU, one on CUDA")
-    how.add_argument(
-        "--compile", action="store_true", help="compile the U-Net first (torch.compile): pays on CUDA in long runs"
-    )
+    how.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core, at most 4; one on CUDA")
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
     look.add_argument("--plan", action="store_true", help="show the cells, what is stored of them, and minutes to go")
@@ -104,6 +102,15 @@ def add_run(p: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept; the board says so in its name",
     )
+    measure.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
+    )
+    measure.add_argument(
+        "--sample-batch", type=int, default=defaults.sample_batch, metavar="N",
+        help="images drawn at a time, for memory; in bf16 images depend on it by rounding (default: %(default)s)",
+    )  # fmt: skip
     where = p.add_argument_group("where")
     where.add_argument(
         "--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store: DIR/.store"
@@ -123,7 +130,8 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
         plugins=tuple(file.resolve() for file in args.plugin),
         quick=args.quick,
-        compile=getattr(args, "compile", False),
+        compile=args.compile,
+        sample_batch=args.sample_batch,
         force=getattr(args, "force", False),
         out=args.out,
     )
@@ -139,6 +147,7 @@ def command(run: RunConfig) -> str:
     for flag in ("seeds", "metrics"):
         if getattr(run, flag) != getattr(usual, flag):
             words += [f"--{flag}", *map(str, getattr(run, flag))]
+    words += ["--sample-batch", str(run.sample_batch)] if run.sample_batch != usual.sample_batch else []
     changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
     words += ["--set", *changes] if changes else []
     words += ["--plugin", *map(str, run.plugins)] if run.plugins else []

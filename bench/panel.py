@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from bench import digest
+from bench import digest, machine
 from bench.worlds import Clip, Judge, World
 
 BATCH = 128  # pictures at a time; memory only
@@ -40,6 +40,7 @@ class Panel:
         )
 
     @torch.inference_mode()
+    @machine.exact()
     def look(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Judge uint8 images (N, 3, H, W) and the prompts that asked for them.
 
@@ -60,6 +61,7 @@ class Panel:
         return {**found, "clip": self.alignment(self.clip, images, prompts)} if self.clip else found
 
     @torch.inference_mode()
+    @machine.exact()
     def alignment(self, clip: Clip, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
         """Cosine of each of uint8 images (N, 3, H, W) and its prompt: float32 (N,), on the CPU."""
         known = list(dict.fromkeys(prompts))
@@ -73,11 +75,13 @@ class Panel:
         return torch.cat(found)
 
     @torch.inference_mode()
+    @machine.exact()
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
     @torch.inference_mode()
+    @machine.exact()
     def right(self, concept: str, images: torch.Tensor) -> int:
         """In how many of uint8 images (N, 3, H, W) the judge that knows `concept` sees it."""
         judge = self.judges[self.world.judge_of(concept)]

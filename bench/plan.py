@@ -48,6 +48,12 @@ class Plan:
     folder: Path  # of the backbone
 
     @property
+    def forced(self) -> tuple[str, ...]:
+        """Methods to compute again whatever the store has; controls only where they were asked for by name."""
+        asked = self.run.methods if self.run.force else ()
+        return tuple(n for n in self.methods if n in asked or ("all" in asked and n not in CONTROLS))
+
+    @property
     def concepts(self) -> tuple[str, ...]:
         """Every concept that some task evaluates, in the world's order."""
         asked = {concept for task in self.tasks for concept in task.concepts}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from bench import machine
 from bench.backbone import Backbone
 from bench.sampler import Shot, seed_of
 
@@ -26,6 +27,7 @@ def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 @torch.inference_mode()
+@machine.exact()
 def gaps(
     backbone: Backbone, wanted: Sequence[Shot], latents: torch.Tensor, seed: int, count: int, batch_size: int
 ) -> dict[str, torch.Tensor]:

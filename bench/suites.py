@@ -125,13 +125,15 @@ def across_styles(world: World) -> tuple[Task, ...]:
     """One target a domain, in every style: the one whose nearest neighbour is closest.
 
     The other concepts of the domain must stay, and every style. Prompts about styles name concepts; what they name is
-    no target if there are others, so that no picture is asked both to show and not to show it.
+    no target if there are others, so that no picture is asked both to show and not to show it. Nor is what the world's
+    presets were tuned on.
     """
     asked = [p for style in world.styles for split in SPLITS for p in world.prompts(split, style)]
     tasks = []
     for concepts in world.domains.values():
         named = {c for c in concepts if any(re.search(rf"\b{re.escape(c)}\b", prompt) for prompt in asked)}
-        target = max(set(concepts) - named or concepts, key=lambda c: (nearest_neighbour(world, c)[1], c))
+        lone = set(concepts) - named - set(world.search) or set(concepts) - set(world.search)
+        target = max(lone, key=lambda c: (nearest_neighbour(world, c)[1], c))
         siblings = tuple(c for c in concepts if c != target)
         tasks.append(Task(target, (target,), siblings, world.styles, "near"))
     return tuple(tasks)

@@ -22,10 +22,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import leaderboard, workers
+from bench import leaderboard, plugins, workers
 from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import method_names, resolve
+from bench.worlds import WorldUnavailable
 from methods import CONTROLS
 
 RATES = (1e-4, 2e-4, 4e-4)
@@ -78,8 +79,8 @@ def chosen(found: pd.DataFrame) -> pd.DataFrame:
         near = rows[rows["H"] >= rows["H"].max() - CLOSE]
         found.loc[near["drift"].idxmin(), "best"] = "yes"
     place = {name: i for i, name in enumerate(dict.fromkeys(found["method"]))}
-    by_method = found.assign(place=found["method"].map(place)).sort_values(["place", "lr"])
-    return by_method[[*SHOWN]]
+    ranked = found.assign(place=found["method"].map(place)).sort_values(["place", "lr"]).drop(columns="place")
+    return ranked[[*SHOWN, *(name for name in ranked if name not in SHOWN)]]
 
 
 def summary(row: Mapping[Any, Any]) -> float | None:
@@ -108,19 +109,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help='names, or "all" (default)')
     p.add_argument("--lr", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s")
     p.add_argument("--world", default=defaults.world)
+    p.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE", help="files that register methods")
     p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="the table, and the store")
     p.add_argument("--workers", type=int, metavar="N", help="processes; default as for a run")
     args = p.parse_args(argv)
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    base = RunConfig(world=args.world, suite="search", metrics=METRICS, out=args.out)
+    files = tuple(file.resolve() for file in args.plugin)
+    base = RunConfig(world=args.world, suite="search", metrics=METRICS, plugins=files, out=args.out)
     try:
+        plugins.load(files)
         methods = [name for name in method_names(tuple(args.methods)) if name not in CONTROLS]
         count = args.workers or workers.usual_count(resolve(base))
         found = search(methods, args.lr, base, count, console.print)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError, WorldUnavailable, workers.CannotStart) as error:
         p.error(str(error))
+    except KeyboardInterrupt:
+        console.print("stopped; what is finished is kept, and the same command goes on from there")
+        raise SystemExit(130) from None
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"tuning-{args.world}.csv"
     found.to_csv(file, index=False, float_format="%.6g")

@@ -22,6 +22,12 @@ from methods import CONTROLS
 
 MOST = 4  # a worker holds about a gigabyte
 _executor: Executor | None = None  # of this process, if it is a worker
+_reason = ""  # why it is none
+
+
+class CannotStart(RuntimeError):
+    """A worker process could not make ready what this process could; no cell would fare better."""
+
 
 Failed = Callable[[Cell, str], dict[str, Any]]  # a cell, why it has no result -> what to say of it
 
@@ -82,8 +88,8 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
     """Run every cell in `count` processes; yield (index of the cell, its result) as they finish.
 
     A worker that dies takes its own cell with it, for which `failed` makes the result, and a new one goes on with the
-    next; no cell is tried twice. On any exception, KeyboardInterrupt and a generator closed early among them, the
-    workers are ended at once; what they had finished is in the store.
+    next; no cell is tried twice. Raises CannotStart. On any exception, KeyboardInterrupt and a generator closed early
+    among them, the workers are ended at once; what they had finished is in the store.
     """
     threads = max(1, torch.get_num_threads() // count)
     waiting = deque(in_blocks(plan, count))
@@ -138,11 +144,14 @@ def in_blocks(plan: Plan, count: int) -> Sequence[int]:
 
 
 def _start(run: RunConfig, threads: int) -> None:
-    global _executor
+    global _executor, _reason
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _executor = Executor(resolve(run))
+    try:
+        _executor = Executor(resolve(run))
+    except Exception as error:
+        _reason = f"{type(error).__name__}: {error}"  # told with the first cell: here it would only look like a death
 
 
 def _end_with_parent() -> None:
@@ -153,5 +162,6 @@ def _end_with_parent() -> None:
 
 
 def _work(index: int) -> dict[str, Any]:
-    assert _executor is not None
+    if _executor is None:
+        raise CannotStart(f"a worker process could not start: {_reason}")
     return _executor.run(_executor.plan.cells[index])

@@ -144,11 +144,15 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
 
 
-def test_collecting_says_what_has_not_run(world: World, tmp_path: Path) -> None:
-    assert cli.main([*SMOKE, "--out", str(tmp_path), "--collect"]) == 0
+def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*SMOKE, "--out", str(tmp_path), "--collect"]) == 2
+    assert "nothing of this run is in" in capsys.readouterr().out
+    assert not [*tmp_path.glob("*.csv")]
+    assert cli.main([*SMOKE, "--methods", "pretrained", "--metrics", "ua", "--out", str(tmp_path)]) == 0
+    assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path), "--collect"]) == 1
     board = pd.read_csv(tmp_path / "smoke-tiny.csv")
-    assert board["status"].tolist() == ["1 not run of 1"] * 4
-    assert board[["ua", "fid"]].isna().all(axis=None)
+    assert board["status"].tolist() == ["ok", "ok", "1 not run of 1"]
+    assert board["ua"].isna().tolist() == [False, False, True]
 
 
 def test_force_computes_the_named_method_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,6 @@ def test_what_is_compiled_is_kept_apart(world: World, tmp_path: Path) -> None:
     for compile in (False, True):
         plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, compile=compile))
         stages = Stages(plan)
-        keys.append((stages.delta_key(plan.cells[-1]), stages.images_key(None)))
+        keys.append((stages.keys.delta(plan.cells[-1]), stages.keys.images(None)))
     assert keys[0][0] != keys[1][0]
     assert keys[0][1] != keys[1][1]

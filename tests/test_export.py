@@ -37,7 +37,7 @@ def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path,
 
     plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", out=finished))
     stages = export.Stages(plan)
-    weights = stages.store.get("deltas", stages.delta_key(export.find(plan, f"mimmu/{task}/0")))
+    weights = stages.store.get("deltas", stages.keys.delta(export.find(plan, f"mimmu/{task}/0")))
     assert weights is not None
     before, after = (backbone.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
     shots = [Shot("x", f"a photo of a {task}", i) for i in range(2)]

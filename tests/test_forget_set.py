@@ -14,7 +14,9 @@ def test_sets_are_drawn_once_for_each_concept(
 ) -> None:
     names = (world.concepts[0], world.concepts[5])
     store = Store(tmp_path)
-    both = forget_set.build(store, world, model, world.protocol, names, 6, batch=4)
+    prompts = {name: world.prompts("forget", name) for name in names}
+    keys = {name: {"concept": name} for name in names}
+    both = forget_set.build(store, model, world.protocol, prompts, keys, 6, batch=4)
     assert both.latents.shape == (12, *model.latent_shape)
     assert both.concepts == (names[0],) * 6 + (names[1],) * 6
     assert both.templates == tuple(i % len(world.prompts("forget", names[0])) for i in range(6)) * 2
@@ -23,7 +25,7 @@ def test_sets_are_drawn_once_for_each_concept(
         raise AssertionError("drawn twice")
 
     monkeypatch.setattr(forget_set, "sample", refuse)
-    second = forget_set.build(store, world, model, world.protocol, names[1:], 6, batch=4)
+    second = forget_set.build(store, model, world.protocol, prompts, {names[1]: keys[names[1]]}, 6, batch=4)
     assert torch.equal(second.latents, both.latents[6:])
 
 

@@ -10,7 +10,7 @@ from workplace import small
 
 from bench.backbone import Backbone
 from bench.harness import Harness
-from bench.stages import modules_of
+from bench.keys import modules_of
 from bench.unlearning import unlearn
 from bench.worlds import World
 from methods import METHODS

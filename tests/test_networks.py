@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from towards import Make, Towards, method
 
-from bench import backbone
+from bench import backbone, machine
 from bench.backbone import Backbone
 from bench.checkpoint import Checkpoint
 from bench.harness import Batch, Harness
@@ -96,7 +96,7 @@ def test_tf32_is_for_mixed_precision_alone() -> None:
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
         for dtype, allowed in ((torch.bfloat16, True), (torch.float32, False)):
-            backbone.allow_tf32(dtype)
+            machine.allow_tf32(dtype)
             assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -6,8 +6,9 @@ import pytest
 
 from bench import cli, plugins
 from bench.config import RunConfig
+from bench.keys import modules_of
 from bench.plan import resolve
-from bench.stages import Stages, modules_of
+from bench.stages import Stages
 from bench.worlds import World
 from methods import METHODS
 
@@ -35,7 +36,7 @@ def test_another_text_is_another_method(world: World, tmp_path: Path, monkeypatc
             monkeypatch.setattr(registry, "_entries", {k: v for k, v in registry._entries.items() if k != "mine"})
         run = RunConfig(("mine",), "smoke", "tiny", plugins=(file,), out=tmp_path)
         plan = resolve(run)
-        return Stages(plan).delta_key(plan.cells[-1])
+        return Stages(plan).keys.delta(plan.cells[-1])
 
     first = key(save(tmp_path / "a", METHOD))
     assert key(save(tmp_path / "b", METHOD)) == first  # where the file lies does not matter

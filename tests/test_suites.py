@@ -78,6 +78,7 @@ def test_object_forgets_across_styles_what_no_style_names(graded: World) -> None
     # a and d are named; of b .9, c .65, e .65 and of 1, 3, both 0, the closest, or the last by name
     assert [task.name for task in tasks] == ["b", "3"]
     assert tasks[0].in_domain == ("a", "c", "d", "e")
+    assert [t.name for t in suite.tasks(dataclasses.replace(styled, search=("b", "3")))] == ["e", "1"]
     assert tasks[0].out_of_domain == styled.styles
 
 

@@ -119,3 +119,10 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
     if how == signal.SIGINT:
         assert "every finished stage is kept" in told
         assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_says_why(world: World) -> None:
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",)))  # this process knows the world, a new one does not
+    with pytest.raises(workers.CannotStart, match="unknown world 'tiny'"):
+        list(workers.run(plan, 2, lambda cell, reason: {}))

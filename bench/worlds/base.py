@@ -77,8 +77,8 @@ class World:
         judge_of: concept or style -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts or styles are to the text encoder, at most 1.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
-        headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts, and
-            every concept that this noun names; None where it names no other.
+        headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
+            plain style, and every concept that this noun names; None where it names no other.
         clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
     """
 

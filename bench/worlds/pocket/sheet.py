@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from bench import backbone
+from bench import backbone, machine
 from bench.sampler import Shot, sample
 
 from . import captions
@@ -54,7 +54,7 @@ def rendered() -> Image.Image:
 
 def generated(folder: Path = WEIGHTS, per_style: int = 2) -> Image.Image:
     """What the model in `folder` makes of each species in each style, evaluation templates, unselected."""
-    model = backbone.load(folder / "pipeline", backbone.default_device())
+    model = backbone.load(folder / "pipeline", machine.default_device())
     shots = [
         Shot(name, captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)
         for name in NAMES

@@ -1,0 +1,169 @@
+"""What determines each stage of a cell: the keys under which the store has them.
+
+A key holds all that decides its stage: settings, what it was computed from, the machine, the source of the rooms that
+compute it. Whatever is left out could change and nobody would notice.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from bench import (
+    backbone,
+    checkpoint,
+    digest,
+    harness,
+    ledger,
+    machine,
+    networks,
+    panel,
+    paths,
+    probe,
+    sampler,
+    training,
+    unlearning,
+)
+from bench.plan import Cell, Plan
+from bench.sampler import Shot, shots
+from bench.store import Entry
+from bench.suites import Task
+from methods import Method
+
+SAMPLING = (backbone, machine, sampler)
+TRAINING = (*SAMPLING, checkpoint, harness, ledger, networks, paths, training, unlearning)
+
+
+class Keys:
+    """The keys of a plan's stages on one machine.
+
+    Args:
+        plan: what to run.
+        content: digest of the backbone's folder.
+        machine: where, as `bench.machine.describe` has it.
+        panel: digest of the judges.
+    """
+
+    def __init__(self, plan: Plan, content: str, machine: dict[str, Any], panel: str) -> None:
+        self.plan, self.content, self.machine, self.panel = plan, content, machine, panel
+        self.shots: tuple[Shot, ...] = tuple(
+            shot
+            for concept in plan.concepts
+            for shot in shots(concept, plan.world.prompts("evaluate", concept), plan.protocol.images_per_concept)
+        )
+        self._first: dict[str, dict[str, Any]] = {}
+        self._methods = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
+
+    @cached_property
+    def sampler(self) -> dict[str, Any]:
+        """How an image comes out of a model."""
+        protocol = self.plan.protocol
+        names = ("scheduler", "num_inference_steps", "guidance_scale")
+        return {
+            "backbone": self.content,
+            "sampler": {name: getattr(protocol, name) for name in names},
+            "machine": self.machine,
+            "code": digest.of_source(*SAMPLING),
+        }
+
+    def latents(self, concept: str, count: int) -> dict[str, Any]:
+        """`count` latents of a concept that methods may learn from."""
+        asked = {"prompts": self.plan.world.prompts("forget", concept), "count": count}
+        return {**self.sampler, **asked, "seed": self.plan.protocol.forget_seed}
+
+    def delta(self, cell: Cell) -> dict[str, Any]:
+        """A method's weights."""
+        world, protocol, task = self.plan.world, self.plan.protocol, cell.task
+        sets = dict.fromkeys(task.forget, protocol.forget_images)
+        sets |= dict.fromkeys(task.in_domain + task.out_of_domain, protocol.retain_images)
+        return {
+            "backbone": self.content,
+            "method": cell.method,
+            "config": cell.config,
+            "task": task,
+            "rest": {concept: world.rest(concept) for concept in task.forget},
+            "seed": cell.seed,
+            "sets": {concept: digest.of_json(self.latents(concept, count)) for concept, count in sets.items()},
+            "machine": self.machine,
+            "code": [self._methods[cell.method], digest.of_source(*TRAINING)],
+        }
+
+    def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
+        """Images under changed weights, whoever made them; None stands for untouched ones."""
+        return {
+            **self.sampler,
+            "weights": weights.content if weights else "",
+            "shots": self.shots if wanted is None else wanted,
+            "kept": ["images", "latents"],
+            "seed": self.plan.protocol.evaluation_seed,
+        }
+
+    def judgements(self, images: Entry, prompts: Sequence[str]) -> dict[str, Any]:
+        """What the panel saw."""
+        return {"images": images.content, "prompts": prompts, **self._looking}
+
+    def probe(self, weights: Entry, images: Entry, wanted: Sequence[Shot]) -> dict[str, Any]:
+        """The model's own predictions for some of its images."""
+        return {
+            "backbone": self.content,
+            "weights": weights.content,
+            "images": images.content,
+            "shots": wanted,
+            "seed": self.plan.protocol.evaluation_seed,
+            "timesteps": self.plan.protocol.probe_timesteps,
+            "machine": self.machine,
+            "code": digest.of_source(probe, *SAMPLING),
+        }
+
+    def reference(self, concept: str) -> dict[str, Any]:
+        """What the panel saw in real pictures of a concept."""
+        return {**self._real(concept), "count": self.plan.protocol.reference_per_concept, **self._looking}
+
+    def score(
+        self, task: Task, weights: Entry, fingerprint: str, what: str, code: Sequence[ModuleType]
+    ) -> dict[str, Any]:
+        """A figure of a task under some weights; `code` computes it, `fingerprint` says how all was measured."""
+        world = self.plan.world
+        members = {target: world.members(target) for target in task.forget}
+        known = dict.fromkeys([*task.concepts, *(member for of in members.values() for member in of)])
+        return {
+            "what": what,
+            "fingerprint": fingerprint,
+            "weights": [self.content, weights.content],
+            "task": task,
+            "real": digest.of_json([self._real(concept) for concept in known]),
+            "members": members,
+            "closeness": {c: {target: world.closeness(c, target) for target in task.forget} for c in task.concepts},
+            "code": digest.of_source(*code),
+        }
+
+    @cached_property
+    def _looking(self) -> dict[str, Any]:
+        return {"panel": self.panel, "machine": self.machine, "code": digest.of_source(panel, machine)}
+
+    def _real(self, concept: str) -> dict[str, Any]:
+        """A concept's first real pictures, and in which words it is asked for: another data set shows there."""
+        if concept not in self._first:
+            pictures = self.plan.world.reference(concept, 2)
+            asked = self.plan.world.prompts("evaluate", concept)
+            first = digest.of_tensors({"pictures": pictures})
+            self._first[concept] = {"concept": concept, "first": first, "asked": asked}
+        return self._first[concept]
+
+
+def modules_of(method: type[Method]) -> list[ModuleType]:
+    """The method's module and those of its own package and of `methods` that it takes names from, or they do.
+
+    What its weights depend on, that is, besides the machine.
+    """
+    packages = {method.__module__.partition(".")[0], "methods"}
+    found, new = set[str](), {method.__module__}
+    while new:
+        found |= new
+        values = [value for name in new for value in vars(sys.modules[name]).values()]
+        sources = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "" for v in values}
+        new = {name for name in sources if name.partition(".")[0] in packages} - found
+    return [sys.modules[name] for name in sorted(found)]

@@ -1,0 +1,72 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.config import RunConfig
+from bench.keys import Keys
+from bench.plan import Plan, resolve
+from bench.store import Entry
+from bench.worlds import World
+
+MACHINE = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def plan(world: World) -> Plan:
+    return resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",)))
+
+
+def every(plan: Plan, machine: dict = MACHINE, weights: str = "w", panel: str = "p") -> dict[str, object]:
+    """A key of each kind."""
+    keys, entry = Keys(plan, "backbone", machine, panel), Entry(Path(), {}, weights)
+    cell = plan.cells[-1]
+    return {
+        "latents": keys.latents(cell.task.name, 4),
+        "delta": keys.delta(cell),
+        "images": keys.images(entry),
+        "judgements": keys.judgements(entry, ["a"]),
+        "probe": keys.probe(entry, entry, keys.shots),
+        "reference": keys.reference(cell.task.name),
+        "score": keys.score(cell.task, entry, "f", "ua", ()),
+    }
+
+
+def changed(one: dict[str, object], other: dict[str, object]) -> set[str]:
+    return {kind for kind in one if one[kind] != other[kind]}
+
+
+def test_the_same_run_has_the_same_keys(plan: Plan) -> None:
+    assert changed(every(plan), every(plan)) == set()
+
+
+def test_what_is_computed_on_another_machine_or_by_another_library_is_kept_apart(plan: Plan) -> None:
+    everything = {"latents", "delta", "images", "judgements", "probe", "reference"}  # scores have it in the fingerprint
+    for other in ({"device": "NVIDIA H100"}, {"dtype": "torch.bfloat16"}, {"versions": {"torch": "3"}}):
+        assert changed(every(plan), every(plan, MACHINE | other)) == everything
+
+
+def test_figures_belong_to_weights_and_not_to_what_made_them(plan: Plan) -> None:
+    assert changed(every(plan), every(plan, weights="others")) == {"images", "judgements", "probe", "score"}
+    assert changed(every(plan), every(plan, panel="others")) == {"judgements", "reference"}
+
+
+def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None:
+    def look(**changes: object) -> set[str]:
+        return changed(every(plan), every(dataclasses.replace(plan, world=dataclasses.replace(plan.world, **changes))))
+
+    assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64)) == {"reference", "score"}
+    assert look(closeness=lambda a, b: 0.5) == {"score"}
+    assert look(domains={**plan.world.domains, "dog": plan.world.domains["dog"][:3]}) == {"score"}
+
+
+def test_force_means_methods_asked_for_and_controls_by_name(world: World) -> None:
+    def forced(*methods: str, force: bool = True) -> tuple[str, ...]:
+        return resolve(RunConfig(methods, "smoke", "tiny", force=force)).forced
+
+    assert forced("mimmu") == ("mimmu",)
+    assert forced("mimmu", "wrecked") == ("wrecked", "mimmu")
+    assert set(forced("all")) >= {"mimmu", "salun", "sdd"}
+    assert not {"pretrained", "wrecked"} & set(forced("all"))
+    assert forced("mimmu", force=False) == ()
