@@ -39,9 +39,8 @@ def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
     mean, low, high = (row[metric.name + end] for end in ("", "_lo", "_hi"))
     if pd.isna(mean):
         return ""
-    digits = 0 if metric.unit == "%" else metric.digits
-    interval = "" if pd.isna(low) else f" ({low:.{digits}f}..{high:.{digits}f})"
-    return f"{mean:.{metric.digits}f}{interval}"
+    mean, low, high = ("" if pd.isna(value) else f"{value:.{metric.digits}f}" for value in (mean, low, high))
+    return f"{mean} ({low}..{high})" if low else mean
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def test_the_readme_shows_the_committed_board() -> None:
 def test_a_figure_has_its_interval_where_there_is_one() -> None:
     (ua, fid) = map(METRICS.get, ("ua", "fid"))
     row = {"ua": 96.25, "ua_lo": 93.4, "ua_hi": 100.0, "fid": 7.125, "fid_lo": None, "fid_hi": None}
-    assert markdown._figure(row, ua) == "96.2 (93..100)"
+    assert markdown._figure(row, ua) == "96.2 (93.4..100.0)"
     assert markdown._figure(row, fid) == "7.1"
     assert markdown._figure(row | {"ua": None}, ua) == ""
 
@@ -37,6 +37,6 @@ def test_the_table_has_the_terminals_columns_and_a_row_a_method() -> None:
     board = pd.DataFrame([{"method": "a", **row}, {"method": "b", **row, "fidelity": "reconstruction"}])
     lines = markdown.table(board, names, "title").splitlines()
     assert lines[2] == "| method | UA %↑ | DRIFT ↓ | s/cell | compensation | status |"
-    assert lines[4] == "| a | 0.5 (0..0) | 0.500 (0.500..0.500) | 12 | none | ok |"
+    assert lines[4] == "| a | 0.5 (0.5..0.5) | 0.500 (0.500..0.500) | 12 | none | ok |"
     assert lines[5].startswith("| b\\* |")
     assert terminal.caption(board, [METRICS.get(n) for n in names]).replace("*", "\\*") in lines
