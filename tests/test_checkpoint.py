@@ -226,7 +226,7 @@ def test_a_killed_run_goes_on_by_the_same_command(
         plan = resolve(run)
         executor, cell = Executor(plan, watch(stop)), plan.cells[-1]
         if force:
-            executor._drop(cell)
+            executor.drop_forced()
         executor.stages.delta(cell)
         return executor, list(told)
 
