@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
-from diffusers import StableDiffusionPipeline
 
 from bench import digest, options
 from bench.plan import PROTOCOL, Cell, Plan
@@ -89,9 +86,12 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
     and, where there is one, the safety checker are copied as they are. `about` is written beside them. `to` appears
     whole or not at all. Raises ValueError for a tensor that the U-Net does not have.
     """
+    import diffusers  # seconds to import; a command line that exports nothing needs none of it
+    import transformers
+
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    pipeline = StableDiffusionPipeline.from_pretrained(
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         backbone, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
     )
     state = pipeline.unet.state_dict()

@@ -77,8 +77,7 @@ def starting(setting: Setting) -> list[Line]:
 
     def first_step(count: int) -> float:
         """One step trained anew on stored latents; its weights are the first thing that such a run writes."""
-        for old in out.glob(".store/deltas/*/record.json"):
-            known.add(old.stat().st_ino)
+        known = {f.stat().st_mtime_ns for f in out.glob(".store/deltas/*/record.json")}
         began = time.perf_counter()
         child = subprocess.Popen(
             [sys.executable, DOOR, *once, "--force", "--workers", str(count)],
@@ -86,14 +85,16 @@ def starting(setting: Setting) -> list[Line]:
         )  # fmt: skip
         taken = None
         while child.poll() is None:
-            if taken is None and any(f.stat().st_ino not in known for f in out.glob(".store/deltas/*/record.json")):
+            if taken is None and any(
+                f.stat().st_mtime_ns not in known for f in out.glob(".store/deltas/*/record.json")
+            ):
                 taken = time.perf_counter() - began
             time.sleep(0.02)
         if taken is None or child.returncode:
             raise RuntimeError(f"the run trained nothing, or failed (exit status {child.returncode})")
         return taken
 
-    rounds, known = max(1, setting.rounds // 2), set[int]()
+    rounds = max(1, setting.rounds // 2)
     with folder() as out:
         once = ["--world", setting.world.name, "--suite", "smoke", "--methods", "mimmu", "--out", str(out)]
         once += ["--set", "mimmu.epochs=none", "mimmu.steps=1"]
