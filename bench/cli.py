@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         if args.export:
             method, _, seed = export.parse(args.export)
-            args.methods, args.seeds = [*args.methods, method], args.seeds if seed is None else [seed]
+            args.methods, args.seeds = [*args.methods, method], args.seeds if seed is None else (seed,)
         plan = resolve(options.run_config(args))
         if args.export:
             export.export(plan, args.export, args.to)

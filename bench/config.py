@@ -19,6 +19,7 @@ class Protocol:
     """
 
     images_per_concept: int = 10  # evaluation images of every concept, spread over its evaluation prompts
+    curve_images: int = 6  # of these, how many are drawn at each checkpoint of a curve
     forget_images: int = 64  # images of each forgotten concept that methods train on
     retain_images: int = 8  # images of each retained concept, for methods that ask for any
     scheduler: str = "dpmsolver++"  # one of SCHEDULERS
@@ -35,7 +36,7 @@ class Protocol:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
-        for name in ("images_per_concept", "forget_images", "retain_images", "num_inference_steps"):
+        for name in ("images_per_concept", "curve_images", "forget_images", "retain_images", "num_inference_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.reference_per_concept < 2:
@@ -73,12 +74,15 @@ class RunConfig:
     quick: bool = False
     compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
     force: bool = False
+    curve: int = 0  # checkpoints along each training that are measured, the last included; 0 and 1: none besides it
     out: Path = Path("leaderboards")
     sample_batch: int = 64  # for memory; in fp32 an image does not depend on it
 
     def __post_init__(self) -> None:
         if self.sample_batch < 1:
             raise ValueError(f"sample_batch must be at least 1, not {self.sample_batch}")
+        if self.curve < 0:
+            raise ValueError(f"curve must be at least 0, not {self.curve}")
 
     @property
     def board_name(self) -> str:

@@ -24,6 +24,32 @@ def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -
     return _look(stages, task, weights, **extra)
 
 
+def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evidence:
+    """The evidence of one point of a task's curve: fewer images, of forgotten concepts and their neighbours alone.
+
+    They are the first `curve_images` of each concept, on the same noise as ever. `whole`: these weights have all
+    evaluation images in the store, or will have, and no others are drawn. Features and latents are left out.
+    """
+    count = min(stages.plan.protocol.curve_images, stages.plan.protocol.images_per_concept)
+    keep = []
+    for concept in task.forget + task.in_domain:
+        keep += [i for i, shot in enumerate(stages.shots) if shot.concept == concept][:count]
+    wanted = None if whole else tuple(stages.shots[i] for i in keep)
+    seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
+    asked = tuple(stages.shots[i].concept for i in keep)
+    places = keep if whole else range(len(keep))
+    return Evidence(
+        forget=task.forget,
+        in_domain=task.in_domain,
+        out_of_domain=(),
+        asked=asked,
+        judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, places, strict=True)),
+        images_per_concept=count,
+        nearest=nearest(stages.plan.world, task),
+        labels=stages.panel.labels(task.forget),
+    )
+
+
 def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
     """What the panel saw in the evaluation images, cut down to the task's concepts."""
     images = stages.images(weights)

@@ -17,6 +17,7 @@ from bench.suites import Task
 from metrics import METRICS, Evidence, Metric
 from metrics import base as metrics_base
 
+CURVE = "curve"  # what is stored of a cell for --curve
 ACCURACY = "accuracy"  # what is stored of a cell besides its metrics: the accuracy of every concept
 
 
@@ -36,7 +37,7 @@ class Executor:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
-        if (found := self.stored(cell))["status"] == "ok":
+        if (found := self.stored(cell))["status"] == "ok" and not self._wants_curve(found):
             return found
         self.stages.store.drop("failures", self.failure_key(cell))
         try:
@@ -65,13 +66,20 @@ class Executor:
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
         store, names = self.stages.store, (ACCURACY, *self.plan.metrics)
-        weights = store.get("deltas", self.stages.keys.delta(cell))
+        weights, whole = store.get("deltas", self.stages.keys.delta(cell)), None
         if weights is not None:
             parts = {name: store.get("scores", self.score_key(cell, weights, name)) for name in names}
             if all(parts.values()):
-                return self._whole(cell, weights, {name: entry.facts for name, entry in parts.items() if entry})
+                whole = self._whole(cell, weights, {name: entry.facts for name, entry in parts.items() if entry})
+                if not self._wants_curve(whole):
+                    return whole
         failure = store.get("failures", self.failure_key(cell))
-        return failure.facts if failure is not None else {**self._about(cell), "status": "not run"}
+        if failure is not None:
+            return failure.facts
+        return {**self._about(cell), "status": "not run"} if whole is None else whole
+
+    def _wants_curve(self, result: Mapping[str, Any]) -> bool:
+        return self.plan.run.curve > 1 and result["curve"] is None
 
     def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         each = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}
@@ -84,8 +92,20 @@ class Executor:
                 {**row, **{name: values and values[row["concept"]] for name, values in each.items()}}
                 for row in parts[ACCURACY]["concepts"]
             ],
+            "curve": self._stored_curve(cell, weights),
             "extractor": self.stages.panel.extractor_name,
         }
+
+    def _stored_curve(self, cell: Cell, weights: Entry) -> list[dict[str, Any]] | None:
+        """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
+        parts = self.plan.run.curve
+        keys = [self.stages.keys.snapshot(cell, part, parts) for part in range(1, parts)]
+        on_the_way = [self.stages.store.get("snapshots", key) for key in keys]
+        known = [entry for entry in on_the_way if entry is not None]
+        if not keys or len(known) < len(keys):
+            return None
+        found = self.stages.store.get("scores", self.curve_key(cell, weights, known))
+        return None if found is None else found.facts["points"]
 
     def _evaluate(self, cell: Cell) -> None:
         """Bring everything that the cell's result consists of into the store."""
@@ -97,6 +117,24 @@ class Executor:
         store.stage("scores", keys[ACCURACY], lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
         for metric in new:
             store.stage("scores", keys[metric.name], functools.partial(scored, metric, cell.task, seen))
+        if self.plan.run.curve > 1:
+            on_the_way = self.stages.snapshots(cell)
+            points = functools.partial(self._points, cell, weights, on_the_way)
+            store.stage("scores", self.curve_key(cell, weights, on_the_way), points)
+
+    def _points(self, cell: Cell, last: Entry, between: list[Entry]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is stored of a curve: a point before the training, one after each part of it."""
+        if not all(entry.facts["taken"] for entry in between):
+            return {}, {"points": []}
+        metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
+        points = []
+        for part, weights in enumerate((None, *between, last)):
+            whole = weights is None or weights is last
+            seen = evidence.along(self.stages, cell.task, weights, whole)
+            scores = {metric.name: metric.compute(seen) for metric in metrics}
+            values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
+            points.append({"part": part / (len(between) + 1), "scores": values})
+        return {}, {"points": points}
 
     def _accuracies(self, cell: Cell, seen: Evidence) -> list[dict[str, Any]]:
         rows = []
@@ -132,12 +170,22 @@ class Executor:
         code = (sampler, panel, probe, evidence, metrics_base, *own)
         return self.stages.keys.score(cell.task, weights, digest.of_json(self.description), name, code)
 
+    def curve_key(self, cell: Cell, weights: Entry, between: list[Entry]) -> dict[str, Any]:
+        """What determines the points of a cell's curve."""
+        metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
+        own = [sys.modules[metric.compute.__module__] for metric in metrics]
+        what = f"{CURVE} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
+        fingerprint, code = digest.of_json(self.description), (sampler, panel, evidence, metrics_base, *own)
+        key = self.stages.keys.score(cell.task, weights, fingerprint, what, code)
+        return {**key, "between": [entry.content for entry in between]}
+
     def failure_key(self, cell: Cell) -> dict[str, Any]:
         """What a failure is remembered by."""
         return {
             "delta": digest.of_json(self.stages.keys.delta(cell)),
             "fingerprint": digest.of_json(self.description),
             "metrics": self.plan.metrics,
+            "curve": self.plan.run.curve,
         }
 
     def drop_forced(self) -> None:

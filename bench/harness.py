@@ -18,6 +18,7 @@ from bench.forget_set import LatentSet
 from bench.ledger import Ledger
 from bench.networks import Networks
 from bench.sampler import seed_of
+from bench.snapshots import Snapshots
 from bench.suites import Task
 
 
@@ -58,6 +59,7 @@ class Harness(Networks):
         on_step: told (steps done, steps in all, loss) after each optimiser step.
         rest: forgotten concept -> its `prompts` without the concept, in the same order; for methods that ask for them.
         checkpoint: where training leaves its state now and then; None for nowhere.
+        snapshots: what is kept of the weights along a training; None for nothing.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Harness(Networks):
         on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
         rest: Mapping[str, tuple[str, ...]] | None = None,
         checkpoint: Checkpoint | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         from diffusers import DDPMScheduler  # seconds to import; lists need none of it
 
@@ -81,7 +84,8 @@ class Harness(Networks):
             raise ValueError("methods are written for noise prediction; this backbone predicts something else")
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
         self.ledger, self.on_step, self.forget_count = Ledger(), on_step, len(forget)
-        self.checkpoint, self.trainings = checkpoint, 0  # trainings begun; nearly always one
+        self.checkpoint, self.snapshots = checkpoint, snapshots
+        self.trainings = 0  # begun; nearly always one
         self._forget, self._make_retain, self._prompts, self._rest = forget, retain, prompts, rest or {}
         self._retain: LatentSet | None = None
 

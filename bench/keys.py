@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from bench import (
     paths,
     probe,
     sampler,
+    snapshots,
     training,
     unlearning,
 )
@@ -34,7 +36,7 @@ from bench.suites import Task
 from methods import Method
 
 SAMPLING = (backbone, machine, sampler)
-TRAINING = (*SAMPLING, checkpoint, harness, ledger, networks, paths, training, unlearning)
+TRAINING = (*SAMPLING, checkpoint, harness, ledger, networks, paths, snapshots, training, unlearning)
 
 
 class Keys:
@@ -90,6 +92,10 @@ class Keys:
             "machine": self.machine,
             "code": [self._methods[cell.method], digest.of_source(*TRAINING)],
         }
+
+    def snapshot(self, cell: Cell, part: int, parts: int) -> dict[str, Any]:
+        """A method's weights after `part` of `parts` equal parts of its training: 2 of 4 are 1 of 2."""
+        return {"delta": digest.of_json(self.delta(cell)), "part": Fraction(part, parts).as_integer_ratio()}
 
     def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
         """Images under changed weights, whoever made them; None stands for untouched ones."""

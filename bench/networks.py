@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -77,12 +77,15 @@ class Networks:
                     parameter.copy_(self.frozen[name]).requires_grad_(False)
                     parameter.grad = None
 
-    def changed(self) -> dict[str, torch.Tensor]:
-        """The trained tensors that are no longer the original's, on the CPU and contiguous however they are held."""
+    def changed(self, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """The trained tensors that are no longer the original's, on the CPU and contiguous however they are held.
+
+        Or those of `weights`, in their place.
+        """
         return {
-            name: parameter.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, parameter in self.trained.items()
-            if not torch.equal(parameter, self.frozen[name])
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in (self.trained if weights is None else weights).items()
+            if not torch.equal(tensor, self.frozen[name])
         }
 
     def _swapped(

@@ -26,7 +26,7 @@ examples:
   does it run at all? in seconds
     python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
   other settings, several training seeds, some metrics only
-    python run_bench.py --methods mimmu --set mimmu.lr=1e-4 --seeds 0 1
+    python run_bench.py --methods mimmu --set mimmu.lr=1e-4 --seeds 3
     python run_bench.py --methods mimmu --metrics ua nra drift
   a method in a file of your own
     python run_bench.py --plugin mine.py --methods mine
@@ -80,7 +80,9 @@ def add_run(p: argparse.ArgumentParser) -> None:
     what.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     what.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
     what.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
-    what.add_argument("--seeds", nargs="+", type=int, metavar="N", default=list(defaults.seeds), help="training seeds")
+    what.add_argument(
+        "--seeds", type=seeds, metavar="N", default=defaults.seeds, help="how many training seeds; or which: 4,5"
+    )
     what.add_argument(
         "--set", nargs="+", action="extend", metavar="SECTION.FIELD=VALUE", default=[],
         help="change a method's setting (mimmu.lr=1e-5) or the protocol's (protocol.guidance_scale=3)",
@@ -103,6 +105,13 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help=f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept; the board says so in its name",
     )
     measure.add_argument(
+        "--curve",
+        type=int,
+        default=defaults.curve,
+        metavar="K",
+        help="measure K checkpoints along each training too, on fewer images: retention at matched forgetting",
+    )
+    measure.add_argument(
         "--compile",
         action="store_true",
         help="compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
@@ -117,6 +126,15 @@ def add_run(p: argparse.ArgumentParser) -> None:
     )
 
 
+def seeds(text: str) -> tuple[int, ...]:
+    """Training seeds: "3" asks for the first three, "4,5" for these two, "7," for that one. Raises ValueError."""
+    if "," in text:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    if int(text) < 1:
+        raise ValueError(f"{text} seeds are none")
+    return tuple(range(int(text)))
+
+
 def run_config(args: argparse.Namespace) -> RunConfig:
     """The run that parsed arguments describe; plugins must be loaded. Raises ValueError for a name or a setting."""
     methods = tuple(args.methods)
@@ -125,12 +143,13 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         suite=args.suite,
         world=args.world,
         backbone=args.backbone,
-        seeds=tuple(args.seeds),
+        seeds=args.seeds,
         metrics=tuple(args.metrics),
         overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
         plugins=tuple(file.resolve() for file in args.plugin),
         quick=args.quick,
         compile=args.compile,
+        curve=args.curve,
         sample_batch=args.sample_batch,
         force=getattr(args, "force", False),
         out=args.out,
@@ -144,9 +163,11 @@ def command(run: RunConfig) -> str:
     for flag in ("suite", "world", "backbone"):
         if getattr(run, flag) != getattr(usual, flag):
             words += [f"--{flag}", getattr(run, flag)]
-    for flag in ("seeds", "metrics"):
-        if getattr(run, flag) != getattr(usual, flag):
-            words += [f"--{flag}", *map(str, getattr(run, flag))]
+    if run.seeds != usual.seeds:
+        counted = run.seeds == tuple(range(len(run.seeds)))
+        words += ["--seeds", str(len(run.seeds)) if counted else ",".join(map(str, run.seeds)) + "," * (len(run.seeds) == 1)]
+    words += ["--metrics", *run.metrics] if run.metrics != usual.metrics else []
+    words += ["--curve", str(run.curve)] if run.curve != usual.curve else []
     words += ["--sample-batch", str(run.sample_batch)] if run.sample_batch != usual.sample_batch else []
     changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
     words += ["--set", *changes] if changes else []

@@ -44,7 +44,7 @@ class Plan:
     tasks: tuple[Task, ...]
     methods: dict[str, type[Method]]
     metrics: tuple[str, ...]
-    cells: tuple[Cell, ...]  # task by task, so that a broken-off run has whole comparisons
+    cells: tuple[Cell, ...]  # seed by seed and task by task, so that a broken-off run has whole comparisons
     folder: Path  # of the backbone
 
     @property
@@ -94,7 +94,7 @@ def resolve(run: RunConfig) -> Plan:
     tasks = suite.tasks(world)
     if run.quick and len(tasks) > QUICK.tasks:
         tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]
-    cells = tuple(Cell(name, configs[name], task, seed) for task in tasks for seed in run.seeds for name in names)
+    cells = tuple(Cell(name, configs[name], task, seed) for seed in run.seeds for task in tasks for name in names)
     return Plan(run, world, protocol, tasks, methods, metrics, cells, folder)
 
 

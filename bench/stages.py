@@ -15,6 +15,7 @@ from bench.harness import Harness
 from bench.keys import Keys
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
+from bench.snapshots import Snapshots
 from bench.store import Entry, Store
 from bench.suites import Task
 from bench.training import NonFiniteLoss
@@ -71,6 +72,17 @@ class Stages:
         self.checkpoint(cell).remove()
         return entry
 
+    def snapshots(self, cell: Cell) -> list[Entry]:
+        """The tensors that the method changed, after each part of its training but the last.
+
+        An entry whose fact "taken" is false stands for weights that the method never had: it does not train.
+        """
+        parts = self.plan.run.curve
+        keys = [self.keys.snapshot(cell, part, parts) for part in range(1, parts)]
+        if not all(self.store.get("snapshots", key) for key in keys):
+            self._unlearn(cell)  # once more, where it was done without keeping any
+        return [self.store.stage("snapshots", key, lambda: ({}, {"taken": False})) for key in keys]
+
     def checkpoint(self, cell: Cell) -> Checkpoint:
         """Where the cell's training leaves its state while it is not done."""
         place = self.store.place("checkpoints", self.keys.delta(cell))
@@ -79,6 +91,8 @@ class Stages:
     def drop_delta(self, cell: Cell) -> None:
         """Forget the tensors that the method changed, and what there is of them half done."""
         self.store.drop("deltas", self.keys.delta(cell))
+        for part in range(1, self.plan.run.curve):
+            self.store.drop("snapshots", self.keys.snapshot(cell, part, self.plan.run.curve))
         self.checkpoint(cell).remove()
 
     def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
@@ -165,6 +179,11 @@ class Stages:
             keys = {concept: self.keys.latents(concept, count) for concept in concepts}
             return forget_set.build(self.store, self.backbone, protocol, prompts, keys, count, batch)
 
+        parts = self.plan.run.curve
+
+        def keep(part: int, weights: Mapping[str, torch.Tensor]) -> None:
+            self.store.put("snapshots", self.keys.snapshot(cell, part, parts), weights, {"taken": True})
+
         workplace = Harness(
             self.backbone,
             cell.task,
@@ -175,6 +194,7 @@ class Stages:
             on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
             rest={concept: world.rest(concept) for concept in cell.task.forget},
             checkpoint=self.checkpoint(cell),
+            snapshots=Snapshots(parts, keep) if parts > 1 else None,
         )
         outcome = unlearn(workplace, self.plan.methods[cell.method](cell.config))
         facts = {

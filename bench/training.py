@@ -100,6 +100,7 @@ def fit(harness: Harness, method: Unlearner) -> None:
             harness.meter.look()
             method.after_step(harness)
             harness.on_step(done, steps, loss.item())
+            _snap(harness, done, steps)
             if done == steps:
                 break
         if harness.checkpoint and method.resumable and done < steps and harness.checkpoint.due():
@@ -107,6 +108,16 @@ def fit(harness: Harness, method: Unlearner) -> None:
     with torch.no_grad():
         for name, mean in harness.averaged.items():
             harness.trained[name].copy_(mean)
+
+
+def _snap(harness: Harness, done: int, steps: int) -> None:
+    passed = harness.snapshots.passed(done, steps) if harness.snapshots else ()
+    if harness.snapshots and passed:
+        harness.meter.stop()  # the method is not charged for it
+        weights = harness.changed(harness.averaged or None)
+        for part in passed:
+            harness.snapshots.keep(part, weights)
+        harness.meter.start()
 
 
 def _save(harness: Harness, optimizer: torch.optim.Optimizer, done: int) -> None:

@@ -128,17 +128,18 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:
     """Indices of the plan's cells in the order in which workers seldom wait for what another computes.
 
-    First one cell of each control, whose images all tasks share; then `count` tasks at a time, method by method, so
-    that neighbours share no forget set; last the other cells of controls, which find their images in the store.
+    First one cell of each control, whose images all tasks share; then, seed by seed, `count` tasks at a time, method by
+    method, so that neighbours share no forget set; last the controls' other cells, which find their images stored.
     """
+    seeds = {seed: i for i, seed in enumerate(plan.run.seeds)}
     order = {task.name: i for i, task in enumerate(plan.tasks)}
     methods = {name: i for i, name in enumerate(plan.methods)}
     first = {cell.method: index for index, cell in reversed([*enumerate(plan.cells)])}
 
-    def place(index: int) -> tuple[int, int, int, int]:
+    def place(index: int) -> tuple[int, ...]:
         cell = plan.cells[index]
         part = 1 if cell.method not in CONTROLS else 0 if first[cell.method] == index else 2
-        return part, order[cell.task.name] // count, methods[cell.method], index
+        return part, seeds[cell.seed], order[cell.task.name] // count, methods[cell.method], index
 
     return sorted(range(len(plan.cells)), key=place)
 

@@ -161,6 +161,8 @@ class Metric:
         each: evidence -> one value for each image, for metrics that are their mean: concepts then have the figure too.
             None where `compute` gives none.
         needs: optional parts of Evidence that cost time to get, by field name; others are always there.
+        along: whether `--curve` measures it along a training: it looks at forgotten concepts and neighbours alone, and
+            at nothing but what the classifier saw in them.
         headline: whether the table in the terminal shows it; files have every metric.
         digits: decimals in that table.
     """
@@ -177,6 +179,7 @@ class Metric:
     distribution: bool = False
     each: Callable[[Evidence], Sequence[float] | torch.Tensor | None] | None = None
     needs: tuple[str, ...] = ()
+    along: bool = False
     headline: bool = False
     digits: int = 1
 

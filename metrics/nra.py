@@ -20,5 +20,6 @@ NRA = Metric(
     source="fine-grained protocol named in arXiv 2603.00992; this definition is Lethe's",
     compute=compute,
     retention=True,
+    along=True,
     headline=True,
 )

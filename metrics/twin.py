@@ -24,5 +24,6 @@ TWIN = Metric(
     source="Lethe",
     compute=compute,
     retention=True,
+    along=True,
     headline=True,
 )

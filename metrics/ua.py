@@ -20,5 +20,6 @@ UA = Metric(
     high=1.0,
     source="Zhang et al., UnlearnCanvas, NeurIPS 2024",
     compute=compute,
+    along=True,
     headline=True,
 )

@@ -282,7 +282,7 @@ def test_a_plan_computes_nothing(
 
 
 def test_settings_reach_the_method(world: World, tmp_path: Path) -> None:
-    arguments = ["--methods", "mimmu", "--set", "mimmu.epochs=3", "protocol.images_per_concept=2", "--seeds", "4", "5"]
+    arguments = ["--methods", "mimmu", "--set", "mimmu.epochs=3", "protocol.images_per_concept=2", "--seeds", "4,5"]
     assert cli.main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 0
     cells = pd.read_csv(tmp_path / "smoke-tiny-cells.csv")
     assert cells.loc[cells["method"] == "mimmu", "steps"].tolist() == [6, 6]

@@ -83,7 +83,7 @@ def test_cells_have_names(cell: str, parts: tuple[str, str, int | None]) -> None
         ("mimmu", "takes METHOD/TASK"),
         ("mimum/golden retriever", "did you mean 'mimmu'"),
         ("mimmu/golden retreiver", "did you mean 'golden retriever'"),
-        ("mimmu/golden retriever/7", "--suite smoke --world tiny --seeds 7 --metrics ua"),
+        ("mimmu/golden retriever/7", "--suite smoke --world tiny --seeds 7, --metrics ua"),
         ("salun/golden retriever", "this runs it:   python run_bench.py --methods salun --suite smoke --world tiny"),
     ],
 )
