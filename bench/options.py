@@ -165,7 +165,8 @@ def command(run: RunConfig) -> str:
             words += [f"--{flag}", getattr(run, flag)]
     if run.seeds != usual.seeds:
         counted = run.seeds == tuple(range(len(run.seeds)))
-        words += ["--seeds", str(len(run.seeds)) if counted else ",".join(map(str, run.seeds)) + "," * (len(run.seeds) == 1)]
+        listed = ",".join(map(str, run.seeds)) + "," * (len(run.seeds) == 1)
+        words += ["--seeds", str(len(run.seeds)) if counted else listed]
     words += ["--metrics", *run.metrics] if run.metrics != usual.metrics else []
     words += ["--curve", str(run.curve)] if run.curve != usual.curve else []
     words += ["--sample-batch", str(run.sample_batch)] if run.sample_batch != usual.sample_batch else []
