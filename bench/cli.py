@@ -124,10 +124,11 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.protocol.images_per_concept} images a concept; " if plan.run.quick else ""
     stem = plan.run.board_name
-    board = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
+    tables = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
-    (plan.run.out / f"{stem}.md").write_text(markdown.table(board, plan.metrics, title))
-    console.print(terminal.show(board, plan.metrics, title + took, console.width))
-    written = f"written: {plan.run.out / stem}.csv, {stem}-cells.csv, {stem}-concepts.csv, {stem}.md, {stem}.json"
+    leaderboard.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
+    console.print(terminal.show(tables.board, plan.metrics, title + took, console.width))
+    more = ["-cells.csv", "-concepts.csv", *(["-curve.csv"] if len(tables.curve) else []), ".md", ".json"]
+    written = ", ".join([f"written: {plan.run.out / stem}.csv", *(f"{stem}{end}" for end in more)])
     console.print(written, highlight=False, soft_wrap=True)
     return OK if all(result["status"] == "ok" for result in results) else FAILED

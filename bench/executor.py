@@ -14,6 +14,7 @@ from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
 from bench.store import Entry
 from bench.suites import Task
+from bench.worlds import World
 from metrics import METRICS, Evidence, Metric
 from metrics import base as metrics_base
 
@@ -144,7 +145,7 @@ class Executor:
                 {
                     "concept": concept,
                     "role": role_of(concept, cell.task),
-                    "closeness": max(self.plan.world.closeness(concept, target) for target in cell.task.forget),
+                    "distances": nearest_distances(self.plan.world, concept, cell.task),
                     "judge": real.facts["right"] / real.facts["count"],
                     "judge_n": real.facts["count"],
                     "accuracy": accuracy.value,
@@ -217,6 +218,12 @@ def scored(metric: Metric, task: Task, seen: Evidence) -> tuple[dict[str, Any], 
         values = metric.each(seen)
         facts["each"] = None if values is None else {c: seen.mean(values, [c]).value for c in task.concepts}
     return {}, facts
+
+
+def nearest_distances(world: World, concept: str, task: Task) -> dict[str, float]:
+    """By each measure of the world's, how far `concept` is from the nearest concept that the task forgets."""
+    each = [world.distances(concept, target) for target in task.forget]
+    return {name: min(d[name] for d in each if name in d) for name in dict.fromkeys(n for d in each for n in d)}
 
 
 def role_of(concept: str, task: Task) -> str:

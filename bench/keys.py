@@ -142,7 +142,7 @@ class Keys:
             "task": task,
             "real": digest.of_json([self._real(concept) for concept in known]),
             "members": members,
-            "closeness": {c: {target: world.closeness(c, target) for target in task.forget} for c in task.concepts},
+            "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
             "code": digest.of_source(*code),
         }
 

@@ -1,19 +1,34 @@
-"""From results to tables: one row per method, one per cell, one per cell and concept. Reads results, nothing else."""
+"""From results to tables: a row per method, per cell, per cell and concept, per checkpoint. Reads results alone."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.interval import clustered_interval
+from bench import curve, derived, nearness, statistics
+from methods import CONTROLS
 from metrics import COSTS, METRICS, Metric
 
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a run leaves: a row for each method, each cell, each cell and concept, each cell and checkpoint.
+
+    The last has no rows unless checkpoints were measured.
+    """
+
+    board: pd.DataFrame
+    cells: pd.DataFrame
+    concepts: pd.DataFrame
+    curve: pd.DataFrame
 
 
 class MixedFingerprints(ValueError):
@@ -64,16 +79,18 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
 
 
 def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per finished cell and concept: its role, its closeness to the target, its accuracy in %.
+    """One row per finished cell and concept: its role, its distances from the target, its accuracy in %.
 
     Then the figures of those `metrics` that are a mean over images.
     """
+    known = dict.fromkeys(name for result in results for row in result.get("concepts", ()) for name in row["distances"])
     each = [metric for metric in map(METRICS.get, metrics) if metric.each]
     head = ("method", "task", "band", "seed")
     rows = [
         {
             **{name: result[name] for name in head},
             **row,
+            **{nearness.PREFIX + name: row["distances"].get(name) for name in known},
             "judge": row["judge"] * 100,
             "accuracy": row["accuracy"] * 100,
             **{metric.name: _blank_or(metric, row[metric.name]) for metric in each},
@@ -81,12 +98,16 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         for result in results
         for row in result.get("concepts", ())
     ]
-    columns = [*head, "concept", "role", "closeness", "judge", "judge_n", "accuracy", "n", *(m.name for m in each)]
+    where = [nearness.PREFIX + name for name in known]
+    columns = [*head, "concept", "role", *where, "judge", "judge_n", "accuracy", "n", *(m.name for m in each)]
     return pd.DataFrame(rows, columns=columns)
 
 
 def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) -> pd.DataFrame:
     """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
+
+    `rank` is by H, shared by methods whose difference is within chance; controls have none. It alone depends on the
+    other rows.
 
     Each of `metrics` has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also
     their drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has
@@ -95,11 +116,16 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
     """
     fingerprint = require_one_fingerprint(results)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
+    cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
+    dropped, points = nearness.drops(concepts), curve.frame(results, metrics)
     real, rows = judges_on_real_pictures(results), []
     for method in dict.fromkeys(result["method"] for result in results):
         own = [result for result in results if result["method"] == method]
         bad = [result for result in own if result["status"] != "ok"]
         row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"], "status": status_of(own, bad)}
+        row[derived.RANK] = None
+        ours = [frame[(frame["method"] == method) & (not bad)] for frame in (cells, dropped, points)]
+        row |= derived.columns(ours[0], ours[1], ours[2], nearness.distances(concepts))
         for metric in map(METRICS.get, metrics):
             row |= _columns(metric, [] if bad else own, base)
         row["fid_extractor"] = None if bad else own[0]["extractor"]
@@ -109,7 +135,11 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
         row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    return frame.astype({column: "Int64" for column in map(str, frame) if column.endswith("_n")})
+    if not len(points):  # nobody asked for curves
+        frame = frame.drop(columns=[name for name in map(str, frame) if derived.AT in name])
+    whole = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(CONTROLS), "method"]
+    frame[derived.RANK] = frame["method"].map(derived.ranks(cells, list(whole)))
+    return frame.astype({name: "Int64" for name in map(str, frame) if name.endswith("_n") or name == derived.RANK})
 
 
 def judges_on_real_pictures(results: Sequence[Result]) -> dict[str, float | int | None]:
@@ -128,22 +158,23 @@ def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
 
 
 def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], Result]) -> dict[str, Any]:
-    values: dict[str, list[float]] = {}
-    drops: dict[str, list[float]] = {}
+    values: dict[statistics.Cell, tuple[float]] = {}
+    drops: dict[statistics.Cell, tuple[float]] = {}
     for result in own:
         score = result["scores"][metric.name]
         if score is None:  # the task asks for nothing to measure: the same for every method
             continue
-        value = scaled(metric, score["value"])
-        values.setdefault(result["task"], []).append(value)
-        untouched = base.get((result["task"], result["seed"]))
+        value, cell = scaled(metric, score["value"]), (result["task"], result["seed"])
+        values[cell] = (value,)
+        untouched = base.get(cell)
         if untouched is not None:
             before = scaled(metric, untouched["scores"][metric.name]["value"])
-            drops.setdefault(result["task"], []).append(before - value)
-    row = _interval(metric.name, list(values.values()))
-    row[f"{metric.name}_n"] = _images(metric, own)
+            drops[cell] = (before - value,)
+    low, high = scaled(metric, metric.low), scaled(metric, metric.high)
+    row = _interval(metric.name, values, low, high) | {f"{metric.name}_n": _images(metric, own)}
     if metric.retention:
-        row |= _interval(f"{metric.name}_drop", list(drops.values()) if len(drops) == len(values) else [])
+        known = drops if len(drops) == len(values) else {}
+        row |= _interval(f"{metric.name}_drop", known, low - high, high - low)
     return row
 
 
@@ -159,28 +190,41 @@ def _images(metric: Metric, own: Sequence[Result]) -> int | None:
     return counts[0]
 
 
-def _interval(name: str, clusters: list[list[float]]) -> dict[str, float | None]:
-    mean, low, high = clustered_interval(clusters) if clusters else (None, None, None)
-    return {name: mean, f"{name}_lo": low, f"{name}_hi": high}
+def _interval(
+    name: str, cells: dict[statistics.Cell, tuple[float]], low: float, high: float
+) -> dict[str, float | None]:
+    found = statistics.interval(statistics.clusters(cells), low=low, high=high) if cells else statistics.NONE
+    return (
+        {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+        if cells
+        else dict.fromkeys((name, f"{name}_lo", f"{name}_hi"))
+    )
 
 
 def write(
     results: Sequence[Result], metrics: Sequence[str], folder: Path, stem: str, note: str, description: dict[str, Any]
-) -> pd.DataFrame:
+) -> Tables:
     """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
 
-    Returns the board.
+    And STEM-curve.csv where checkpoints were measured. Returns the tables.
     """
-    board = board_frame(results, metrics, note)
+    tables = Tables(
+        board_frame(results, metrics, note),
+        cells_frame(results, metrics),
+        concepts_frame(results, metrics),
+        curve.frame(results, metrics),
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    frames = {"": board, "-cells": cells_frame(results, metrics), "-concepts": concepts_frame(results, metrics)}
-    for suffix, frame in frames.items():
-        _replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.6f"))
-    _replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
-    return board
+    for suffix, frame in {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}.items():
+        replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.6f"))
+    if len(tables.curve):
+        replace(folder / f"{stem}-curve.csv", tables.curve.to_csv(index=False, float_format="%.6f"))
+    replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
+    return tables
 
 
-def _replace(path: Path, text: str) -> None:
-    work = path.with_name(f".{path.name}.{os.getpid()}")  # a reader never sees half a table
+def replace(path: Path, text: str) -> None:
+    """Write a file in one step: a reader never sees half of it."""
+    work = path.with_name(f".{path.name}.{os.getpid()}")
     work.write_text(text)
     work.replace(path)

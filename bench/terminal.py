@@ -12,7 +12,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.derived import RANK, Derived, described
 from metrics import METRICS, Metric
+
+Shown = Metric | Derived
 
 
 def in_table(metrics: Sequence[str]) -> list[Metric]:
@@ -21,14 +24,21 @@ def in_table(metrics: Sequence[str]) -> list[Metric]:
     return [metric for metric in map(METRICS.get, metrics) if metric.headline or not everything]
 
 
+def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Shown]:
+    """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest."""
+    more = [one for one in described(list(map(str, board.columns))) if one.headline]
+    return [*(one for one in more if one.name == "h"), *in_table(metrics), *(one for one in more if one.name != "h")]
+
+
 def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120) -> Group:
     """The board for a terminal `width` columns wide: means, and under them their intervals.
 
     Columns that don't fit beside the others follow in further tables.
     """
-    shown = in_table(metrics)
+    shown = columns_of(board, metrics)
     rows = board.to_dict("records")
-    columns = [(f"{m.name.upper()} {m.unit}{m.arrow}", [_figure(row, m) for row in rows]) for m in shown]
+    columns = [("rank", ["" if pd.isna(row[RANK]) else f"{row[RANK]}" for row in rows])]
+    columns += [(f"{m.name.upper()} {m.unit}{m.arrow}", [_figure(row, m) for row in rows]) for m in shown]
     columns += [("s/cell", ["" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}" for row in rows])]
     numbers = len(columns)
     for name in ("compensation", "status"):
@@ -66,7 +76,7 @@ def _narrowest(texts: Sequence[str], wraps: bool) -> int:
     return max(map(cell_len, pieces), default=0) + 3
 
 
-def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
+def _figure(row: Mapping[Any, Any], metric: Shown) -> str:
     name = metric.name
     if pd.isna(row[name]):
         return ""
@@ -76,18 +86,19 @@ def _figure(row: Mapping[Any, Any], metric: Metric) -> str:
     return f"{row[name]:.{metric.digits}f}{interval}"
 
 
-def caption(board: pd.DataFrame, shown: Sequence[Metric]) -> str:
+def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
     """What the figures of a board rest on, in a sentence or two."""
     good = board[board["status"] == "ok"]
     counts = ", ".join(
         f"{metric.name} {good[f'{metric.name}_n'].iloc[0]}{' a cell' if metric.distribution else ''}"
         for metric in shown
-        if len(good)
+        if len(good) and isinstance(metric, Metric)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)
     judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures"
     return (
-        f"mean lo..hi (95 % bootstrap over tasks); images: {counts}; features {extractor}; judges {judges}; "
-        f"{board['protocol'].iloc[0]} protocol {board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
+        f"mean lo..hi (95 % bootstrap over tasks); rank by H, shared where the difference may be chance; "
+        f"images: {counts}; features {extractor}; judges {judges}; {board['protocol'].iloc[0]} protocol "
+        f"{board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
     )

@@ -48,10 +48,10 @@ def test_the_commands_of_the_documents_are_understood() -> None:
 
 
 def documented(section: int) -> dict[str, tuple[str, str]]:
-    """Column -> unit and direction, in order, as docs/leaderboard.md has them in one of its three tables."""
+    """Column -> unit and direction, in order, as docs/leaderboard.md has them in one of its tables."""
     text = (ROOT / "docs" / "leaderboard.md").read_text().split("\n## ")[section]
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| `")]
-    return {name: (unit, better) for names, unit, better in rows for name in re.findall(r"`(\w+)`", names)}
+    return {name: (unit, better) for names, unit, better in rows for name in re.findall(r"`([\w@]+)`", names)}
 
 
 def test_every_column_of_the_files_is_documented_in_order() -> None:
@@ -60,16 +60,18 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
     about = {"method": "pretrained", "fidelity": "control", "task": "t", "band": "", "seed": 0, "config": {}}
     counts = {section: {cost.name: 1 for cost in COSTS if cost.section == section} for section in ("cost", "data")}
     means = {name: 0.5 for name in names if METRICS.get(name).each}
-    concept = {"concept": "t", "role": "forget", "closeness": 1.0, "judge": 1.0, "judge_n": 4, "accuracy": 0.5, "n": 4}
-    concept |= means
+    concept = {"concept": "t", "role": "forget", "judge": 1.0, "judge_n": 4, "accuracy": 0.5, "n": 4}
+    concept |= {"distances": {"text": 0.0, "attributes": 0.0}, **means}
+    along = {name: {"value": 0.5, "n": 4} for name in names if METRICS.get(name).along}
     result = {
         **about, **counts, "status": "ok", "scores": scores, "concepts": [concept], "compensation": "none",
-        "extractor": "x", "fingerprint": "f",
+        "extractor": "x", "fingerprint": "f", "curve": [{"part": 1.0, "scores": along}],
     }  # fmt: skip
     frames = [
         leaderboard.board_frame([result], names, "full"),
         leaderboard.cells_frame([result], names),
         leaderboard.concepts_frame([result], names),
+        curve.frame([result], names),
     ]
     for section, frame in enumerate(frames, start=1):
         assert list(documented(section)) == frame.columns.tolist()

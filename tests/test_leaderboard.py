@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import leaderboard
@@ -23,7 +23,7 @@ def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float
                  "delta_bytes": 8},
         "data": {"forget_images": 64, "retain_images": 0, "anchor_prompts": 0},
         "concepts": [
-            {"concept": task, "role": "forget", "closeness": 1.0, "judge": 0.95 if task == "tulip" else 1.0,
+            {"concept": task, "role": "forget", "distances": {"text": 0.0}, "judge": 0.95 if task == "tulip" else 1.0,
              "judge_n": 60, "accuracy": 1 - ua, "n": 10},
         ],
         **changes,
@@ -50,7 +50,7 @@ def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
     assert board["method"].tolist() == ["pretrained", "mimmu"]
     mimmu = row(board, "mimmu")
     assert (mimmu["ua"], mimmu["nra"], mimmu["ora"], mimmu["fid"]) == pytest.approx((90, 65, 95, 13))
-    assert (mimmu["ua_lo"], mimmu["ua_hi"]) == pytest.approx((80, 100))
+    assert mimmu["ua_lo"] < 80 < mimmu["ua"] < mimmu["ua_hi"] == 100  # two tasks say little; no more than all is gone
     assert (mimmu["ua_n"], mimmu["nra_n"], mimmu["ora_n"]) == (20, 140, 320)
     assert (mimmu["fid_n"], mimmu["fid_extractor"]) == (230, "pocket-64")  # of one cell: what FID's bias depends on
     assert (mimmu["seconds"], mimmu["cells"], mimmu["fingerprint"]) == (2.0, 2, "f00d")
@@ -66,7 +66,7 @@ def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) ->
     board = board_frame(results, NAMES, "full")
     mimmu = row(board, "mimmu")
     assert mimmu["nra_drop"] == pytest.approx(15)
-    assert (mimmu["nra_drop_lo"], mimmu["nra_drop_hi"]) == pytest.approx((10, 20))
+    assert mimmu["nra_drop_lo"] < 10 < 20 < mimmu["nra_drop_hi"]
     assert mimmu["ora_drop"] == pytest.approx(5)
     assert row(board, "pretrained")["nra_drop"] == 0
     assert "ua_drop" not in board
@@ -120,11 +120,11 @@ def test_unequal_fid_sizes_are_refused(results: list[Result]) -> None:
         board_frame(results, NAMES, "full")
 
 
-def test_concepts_are_listed_with_role_and_closeness(results: list[Result]) -> None:
+def test_concepts_are_listed_with_role_and_distance(results: list[Result]) -> None:
     frame = concepts_frame(results, NAMES)
     assert frame["accuracy"].tolist() == pytest.approx([100, 80, 0, 20])
     assert frame.columns.tolist() == [
-        "method", "task", "band", "seed", "concept", "role", "closeness", "judge", "judge_n", "accuracy", "n"
+        "method", "task", "band", "seed", "concept", "role", "distance_text", "judge", "judge_n", "accuracy", "n"
     ]  # fmt: skip
 
 
@@ -134,10 +134,11 @@ def test_files_are_written_and_read_back(results: list[Result], tmp_path: Path) 
         "finegrained-tiny-cells.csv", "finegrained-tiny-concepts.csv", "finegrained-tiny.csv", "finegrained-tiny.json"
     ]  # fmt: skip
     again = pd.read_csv(tmp_path / "finegrained-tiny.csv")
-    assert again.columns[:6].tolist() == ["method", "fidelity", "status", "ua", "ua_lo", "ua_hi"]
+    assert again.columns[:5].tolist() == ["method", "fidelity", "status", "rank", "h"]
     assert again["nra"].tolist() == pytest.approx([80, 65])
 
 
+@settings(max_examples=20)
 @given(st.permutations(range(6)), st.lists(st.floats(0, 1), min_size=6, max_size=6))
 def test_the_order_of_tasks_changes_nothing(order: list[int], values: list[float]) -> None:
     results = [result("mimmu", f"task {i}", v, v / 2, 1 - v, 10 * v) for i, v in enumerate(values)]

@@ -76,6 +76,8 @@ class World:
         judge: (name, device) -> the classifier called so.
         judge_of: concept or style -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts or styles are to the text encoder, at most 1.
+        measures: name -> (a, b) -> how far two concepts are from each other by something else than the text encoder,
+            from 0, or None where it can't be said.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
         headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
             plain style, and every concept that this noun names; None where it names no other.
@@ -94,6 +96,7 @@ class World:
     judge_of: Callable[[str], str]
     closeness: Callable[[str, str], float]
     feature_extractor: Callable[[], str]
+    measures: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
     headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
     clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -105,6 +108,11 @@ class World:
     def concepts(self) -> tuple[str, ...]:
         """Every concept, domain by domain."""
         return tuple(concept for concepts in self.domains.values() for concept in concepts)
+
+    def distances(self, a: str, b: str) -> dict[str, float]:
+        """How far `a` is from `b`: "text" is 1 - `closeness`; then by each of `measures` that has an answer."""
+        further = {name: distance(a, b) for name, distance in self.measures.items()}
+        return {"text": 1 - self.closeness(a, b), **{name: d for name, d in further.items() if d is not None}}
 
     def members(self, concept: str) -> tuple[str, ...]:
         """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""

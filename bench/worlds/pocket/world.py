@@ -13,7 +13,7 @@ from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavaila
 from bench.worlds.pocket import captions, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES, find
+from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES, attribute_distance, find
 from bench.worlds.pocket.styles import STYLES
 
 PLAIN = "photo"
@@ -109,6 +109,11 @@ def closeness(a: str, b: str) -> float:
     return 1.0 if a == b else float(cosines()[a][b])
 
 
+def unlikeness(a: str, b: str) -> float | None:
+    """Share of the renderer's attributes in which two species differ, by how much; None where one is a style."""
+    return attribute_distance(SPECIES[a], SPECIES[b]) if a in SPECIES and b in SPECIES else None
+
+
 def feature_extractor() -> str:
     """The name of the world's extractor, which registers with torch-fidelity on import."""
     from bench.worlds.pocket import features
@@ -145,6 +150,7 @@ POCKET = World(
     judge=judge,
     judge_of=judge_of,
     closeness=closeness,
+    measures={"attributes": unlikeness},
     feature_extractor=feature_extractor,
     headnoun=headnoun,
     clip=clip,

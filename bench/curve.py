@@ -1,0 +1,75 @@
+"""Retention against forgetting along trainings: what is kept where as much is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import statistics
+from bench.statistics import Interval
+from metrics import METRICS
+
+UA = 90.0  # %, where methods are compared
+HEAD = ("method", "task", "band", "seed", "part")
+
+
+def frame(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
+    """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures."""
+    measured = [metric for metric in map(METRICS.get, metrics) if metric.along]
+    rows = []
+    for result in results:
+        for point in result.get("curve") or ():
+            row = {name: result[name] for name in HEAD[:-1]} | {"part": point["part"]}
+            for metric in measured:
+                score = point["scores"][metric.name]
+                row[metric.name] = score and score["value"] * (100 if metric.unit == "%" else 1)
+                row[f"{metric.name}_n"] = score and score["n"]
+            rows.append(row)
+    columns = [*HEAD, *(column for m in measured for column in (m.name, f"{m.name}_n"))]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def means(points: pd.DataFrame) -> pd.DataFrame:
+    """From `frame` to one row for each method and part: the means of its figures, with intervals NAME_lo, NAME_hi."""
+    names = [name for name in map(str, points.columns) if name not in HEAD and not name.endswith("_n")]
+    rows = []
+    for (method, part), group in points.groupby(["method", "part"], sort=False):
+        row: dict[str, Any] = {"method": method, "part": part}
+        for name in names:
+            own = group.dropna(subset=[name])
+            cells = {(t, s): (v,) for t, s, v in zip(own["task"], own["seed"], own[name], strict=True)}
+            found = statistics.interval(statistics.clusters(cells), low=0, high=100) if cells else statistics.NONE
+            row |= {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["method", "part", *(n + end for n in names for end in ("", "_lo", "_hi"))])
+
+
+def at_matched(points: pd.DataFrame, name: str) -> tuple[Interval, int]:
+    """The figure `name` of one method where its UA first reaches 90 %, and the images it rests on; from `frame`.
+
+    Means over tasks make the method's curve, straight between checkpoints. No value where it never gets there.
+    """
+    own = points.dropna(subset=["ua", name]).sort_values("part")
+    cells = {
+        (str(task), int(seed)): [*group["ua"], *group[name]]  # type: ignore[call-overload]
+        for (task, seed), group in own.groupby(["task", "seed"])
+    }
+    if not cells:
+        return statistics.NONE, 0
+    found = statistics.interval(statistics.clusters(cells), reaching, low=0, high=100)
+    return found, int(own[f"{name}_n"].sum())
+
+
+def reaching(means: np.ndarray) -> np.ndarray:
+    """The statistic: from UA and retention at p checkpoints, (..., 2p), retention where UA reaches `UA`; NaN: never."""
+    ua, kept = np.split(means, 2, axis=-1)
+    there = ua >= UA
+    last = there.argmax(-1)[..., None]
+    before = np.maximum(last - 1, 0)
+    u0, u1, k0, k1 = (np.take_along_axis(of, at, -1)[..., 0] for of in (ua, kept) for at in (before, last))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        way = np.where(u1 > u0, (UA - u0) / (u1 - u0), 1.0)
+    return np.where(there.any(-1), k0 + way * (k1 - k0), np.nan)

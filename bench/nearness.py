@@ -1,0 +1,67 @@
+"""Near to far: how much of each retained concept was lost, against its distance from what was forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from bench import statistics
+
+PREFIX = "distance_"  # of the columns of concepts' tables that hold one
+STEP = 0.1  # of distance, that a ripple is given for
+BINS = 8
+
+
+def distances(concepts: pd.DataFrame) -> list[str]:
+    """The names of the distances that a table of concepts has."""
+    return [name.removeprefix(PREFIX) for name in map(str, concepts.columns) if name.startswith(PREFIX)]
+
+
+def drops(concepts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of retained concepts, with `drop`: points of accuracy lost against `pretrained` on the same noise.
+
+    Rows of cells whose task and seed `pretrained` lacks are left out.
+    """
+    kept = concepts[concepts["role"] != "forget"]
+    place = ["task", "seed", "concept"]
+    before = kept[kept["method"] == "pretrained"].set_index(place)["accuracy"].rename("before")
+    joined = kept.join(before, on=place, how="inner")
+    return joined.assign(drop=joined["before"] - joined["accuracy"]).drop(columns="before")
+
+
+def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]:
+    """Of one method's `drops`, for each cell: how many points more a concept loses for each 0.1 that it is nearer.
+
+    The least-squares slope over the retained concepts whose distance is known. Cells with fewer than three of them, or
+    all at one distance, have none.
+    """
+    column, found = PREFIX + distance, {}
+    for (task, seed), cell in dropped.dropna(subset=[column]).groupby(["task", "seed"]):
+        if len(cell) > 2 and cell[column].nunique() > 1:
+            slope = stats.linregress(-cell[column].to_numpy(), cell["drop"].to_numpy()).slope
+            found[str(task), int(seed)] = float(slope) * STEP  # type: ignore[call-overload]
+    return found
+
+
+def profile(dropped: pd.DataFrame, distance: str, methods: Sequence[str]) -> pd.DataFrame:
+    """From `drops` to the curve of each method, near to far: `distance`, `drop` with `drop_lo`, `drop_hi`, and `n`.
+
+    Retained concepts of all tasks are put into at most `BINS` bins by distance, as many in each, the same for every
+    method; `distance` is a bin's mean, `n` the images in it. Intervals are over the tasks that have a concept there.
+    """
+    column = PREFIX + distance
+    known = dropped.dropna(subset=[column])
+    edges = np.unique(np.quantile(known[column], np.linspace(0, 1, BINS + 1))) if len(known) else np.array([])
+    rows = []
+    for method in methods:
+        own = known[known["method"] == method]
+        place = np.clip(np.searchsorted(edges, own[column], side="right") - 1, 0, max(len(edges) - 2, 0))
+        for _, group in own.groupby(place):
+            each = group.groupby(["task", "seed"], as_index=False)["drop"].mean()
+            cells = {(row.task, row.seed): (row.drop,) for row in each.itertuples()}  # type: ignore[misc]
+            mean = statistics.interval(statistics.clusters(cells), low=-100, high=100)
+            rows.append((method, group[column].mean(), mean.mean, mean.low, mean.high, int(group["n"].sum())))
+    return pd.DataFrame(rows, columns=["method", "distance", "drop", "drop_lo", "drop_hi", "n"])
