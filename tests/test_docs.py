@@ -7,7 +7,7 @@ from pathlib import Path
 import guide
 import pandas as pd
 
-from bench import cli, leaderboard, options, strip
+from bench import cli, curve, leaderboard, options, strip
 from bench.worlds import World
 from metrics import COSTS, METRICS
 

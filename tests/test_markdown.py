@@ -33,10 +33,16 @@ def test_the_table_has_the_terminals_columns_and_a_row_a_method() -> None:
     names = ("ua", "drift")
     row = {"fidelity": "published", "seconds": 12.4, "status": "ok", "compensation": "none", "fid_extractor": "x"}
     row |= {f"{n}{end}": 0.5 for n in names for end in ("", "_lo", "_hi")} | {f"{n}_n": 4 for n in names}
-    row |= {"judge": 99.0, "judge_n": 60, "protocol": "full", "fingerprint": "f"}
-    board = pd.DataFrame([{"method": "a", **row}, {"method": "b", **row, "fidelity": "reconstruction"}])
+    row |= {"judge": 99.0, "judge_n": 60, "protocol": "full", "fingerprint": "f", "rank": 1}
+    row |= {f"{n}{end}": 40.0 for n in ("h", "ripple", "nra@ua90") for end in ("", "_lo", "_hi")}
+    board = pd.DataFrame([{"method": "a", **row}, {"method": "b", **row, "fidelity": "reconstruction", "rank": None}])
     lines = markdown.table(board, names, "title").splitlines()
-    assert lines[2] == "| method | UA %↑ | DRIFT ↓ | s/cell | compensation | status |"
-    assert lines[4] == "| a | 0.5 (0.5..0.5) | 0.500 (0.500..0.500) | 12 | none | ok |"
-    assert lines[5].startswith("| b\\* |")
+    assert lines[2] == (
+        "| method | rank | H %↑ | UA %↑ | DRIFT ↓ | RIPPLE pp↓ | NRA@UA90 %↑ | s/cell | compensation | status |"
+    )
+    forty = "40.0 (40.0..40.0)"
+    assert (
+        lines[4] == f"| a | 1 | {forty} | 0.5 (0.5..0.5) | 0.500 (0.500..0.500) | {forty} | {forty} | 12 | none | ok |"
+    )
+    assert lines[5].startswith("| b\\* |  | 40.0")
     assert terminal.caption(board, [METRICS.get(n) for n in names]).replace("*", "\\*") in lines

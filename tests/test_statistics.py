@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,51 +8,23 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from bench import statistics
 from bench.statistics import clusters, difference, first, harmonic, interval, ranks
-
-TASKS, SEEDS, IMAGES, TRUTH = 9, 3, 12, 0.6
-Draw = Callable[[np.random.Generator, int, int], np.ndarray]  # generator, tasks, seeds -> accuracies (tasks, seeds)
+from benchmarks import coverage as sim
 
 
-def images(p: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return rng.binomial(IMAGES, np.clip(p, 0, 1)) / IMAGES
-
-
-def tasks_differ(rng: np.random.Generator, tasks: int, seeds: int) -> np.ndarray:
-    return images(np.repeat(rng.normal(TRUTH, 0.12, (tasks, 1)), seeds, 1), rng)
-
-
-def seeds_differ(rng: np.random.Generator, tasks: int, seeds: int) -> np.ndarray:
-    return images(rng.normal(TRUTH, 0.12, (tasks, seeds)), rng)
-
-
-def only_images_differ(rng: np.random.Generator, tasks: int, seeds: int) -> np.ndarray:
-    return images(np.full((tasks, seeds), TRUTH), rng)
-
-
-def by_task(values: np.ndarray) -> dict[tuple[str, int], tuple[float]]:
-    return {(f"task {t}", s): (float(v),) for (t, s), v in np.ndenumerate(values)}
-
-
-def coverage(draw: Draw, tasks: int, seeds: int, made: Callable[[np.ndarray], np.ndarray], rounds: int = 1000) -> float:
-    rng, held = np.random.default_rng(4), 0
-    for _ in range(rounds):
-        found = interval(made(draw(rng, tasks, seeds)))
-        held += found.low <= TRUTH <= found.high
-    return held / rounds
-
-
-@pytest.mark.parametrize("draw", [tasks_differ, seeds_differ, only_images_differ])
-@pytest.mark.parametrize(("tasks", "seeds"), [(9, 1), (9, 3), (5, 1), (3, 2), (1, 6)])
-def test_a_95_percent_interval_covers_the_truth_19_times_in_20(draw: Draw, tasks: int, seeds: int) -> None:
-    """On accuracies of 12 images, whatever level the spread comes from; tasks alone are no sample of one task."""
-    if tasks == 1 and draw is tasks_differ:
-        pytest.skip("seeds of one task say nothing about other tasks")
-    assert 0.93 <= coverage(draw, tasks, seeds, lambda values: clusters(by_task(values))) <= 0.97
+@pytest.mark.parametrize("draw", [sim.tasks_differ, sim.seeds_differ, sim.only_images_differ])
+@pytest.mark.parametrize(("tasks", "seeds"), [(9, 1), (9, 3), (5, 1), (3, 2)])
+def test_a_95_percent_interval_covers_the_truth_19_times_in_20(draw: sim.Draw, tasks: int, seeds: int) -> None:
+    """On accuracies of 12 images, whatever level the spread comes from."""
+    assert 0.93 <= sim.coverage(draw, 0.6, tasks, seeds) <= 0.97
 
 
 def test_seeds_of_a_task_are_no_clusters_of_their_own() -> None:
     """Taking (task, seed) pairs for independent claims far too much where tasks differ: why tasks are the clusters."""
-    assert coverage(tasks_differ, TASKS, SEEDS, lambda values: values.reshape(-1, 1)) < 0.9
+    assert sim.coverage(sim.tasks_differ, 0.6, 9, 3, lambda values: values.reshape(-1, 1)) < 0.9
+
+
+def test_seeds_of_one_task_are_clusters() -> None:
+    assert 0.93 <= sim.coverage(sim.seeds_differ, 0.6, 1, 6) <= 0.97
 
 
 def test_it_is_the_spread_of_resampled_means() -> None:
