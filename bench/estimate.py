@@ -57,15 +57,23 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
     for cell in plan.cells:
         forced = cell.method in plan.forced
         weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell))
+        known = None if forced else executor.stored(cell)
+        curve = plan.run.curve > 1 and not (known and known["status"] == "ok" and not executor.wants_curve(known))
         images = weights and stages.store.get("images", stages.keys.images(weights))
         draws = 0 if weights or cell.method in CONTROLS else _to_learn_from(stages, cell, seen)
         shared = str(stages.store.place("images", stages.keys.images(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or cell.method in CONTROLS)):
             draws += len(stages.shots)
         seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
-        result = not forced and executor.stored(cell)["status"] == "ok"
+        again = False  # it trains once more, where it kept none of the weights on the way
+        if curve and cell.method not in CONTROLS:
+            keys = [stages.keys.snapshot(cell, part, plan.run.curve) for part in range(1, plan.run.curve)]
+            again = not all(stages.store.get("snapshots", key) for key in keys)
+            few = min(plan.protocol.curve_images, plan.protocol.images_per_concept)
+            draws += len(keys) * few * len(cell.task.forget + cell.task.in_domain)
+        result = known is not None and known["status"] == "ok" and not curve
         seconds = weights.facts["cost"]["seconds"] if weights else past.unlearning(cell, plan.protocol.forget_images)
-        found.append(Ahead(cell, weights is not None, bool(images), result, draws, seconds))
+        found.append(Ahead(cell, weights is not None and not again, bool(images), result, draws, seconds))
     return found
 
 

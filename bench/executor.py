@@ -38,7 +38,7 @@ class Executor:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
-        if (found := self.stored(cell))["status"] == "ok" and not self._wants_curve(found):
+        if (found := self.stored(cell))["status"] == "ok" and not self.wants_curve(found):
             return found
         self.stages.store.drop("failures", self.failure_key(cell))
         try:
@@ -72,14 +72,15 @@ class Executor:
             parts = {name: store.get("scores", self.score_key(cell, weights, name)) for name in names}
             if all(parts.values()):
                 whole = self._whole(cell, weights, {name: entry.facts for name, entry in parts.items() if entry})
-                if not self._wants_curve(whole):
+                if not self.wants_curve(whole):
                     return whole
         failure = store.get("failures", self.failure_key(cell))
         if failure is not None:
             return failure.facts
         return {**self._about(cell), "status": "not run"} if whole is None else whole
 
-    def _wants_curve(self, result: Mapping[str, Any]) -> bool:
+    def wants_curve(self, result: Mapping[str, Any]) -> bool:
+        """Whether a finished result lacks the curve that the run asks for."""
         return self.plan.run.curve > 1 and result["curve"] is None
 
     def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

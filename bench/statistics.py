@@ -71,9 +71,9 @@ def interval(
 
     The same resamples for every table of as many clusters. Few clusters make percentiles too narrow: by sqrt((K-1)/K)
     for K clusters, and by taking a normal for a t distribution. Both distances from the value are widened accordingly
-    (Hesterberg, What Teachers Should Know About the Bootstrap, 2015), then cut off at what the statistic can be, `low` to `high`. An interval without
-    width says that tasks agreed, not that it is certain. A value without interval: fewer than two clusters, or more
-    than one in twenty resamples in which the statistic has no value.
+    (Hesterberg, What Teachers Should Know About the Bootstrap, 2015), then cut off at what the statistic can be, `low`
+    to `high`. An interval without width says that tasks agreed, not that it is certain. A value without interval: fewer
+    than two clusters, or more than one in twenty resamples in which the statistic has no value.
     """
     value = float(statistic(table.mean(0)))
     count = len(table)

@@ -85,6 +85,11 @@ def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tm
     other = dataclasses.replace(planned(tmp_path, "mimmu"), metrics=("nra",))
     assert look(other, tables)[1] == "3 cells: 0 stored, 3 to do; nothing to train or to draw"
 
+    curved, said = look(planned(tmp_path, "mimmu", curve=3), tables)
+    assert [a.weights for a in curved] == [True, True, False]  # no weights on the way were kept: it trains once more
+    assert [a.result for a in curved] == [False] * 3
+    assert [a.draws for a in curved] == [0, 0, 2 * 3 * 3]  # at two checkpoints three concepts in three pictures
+
     forced, said = look(planned(tmp_path, "mimmu", force=True), tables)
     assert [a.result for a in forced] == [True, True, False]
     assert "1 to do; about" in said

@@ -1,0 +1,100 @@
+"""Cells with curves: checkpoints along a training are stages like any other."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import cli
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import resolve
+from bench.stages import Stages
+from bench.worlds import World
+
+TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "ora", "twin")
+METRICS = ("ua", "nra", "ora", "twin")
+
+
+@pytest.fixture(scope="module")
+def curved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one method with four checkpoints."""
+    out = tmp_path_factory.mktemp("curved")
+    assert cli.main([*TINY, "--curve", "4", "--out", str(out)]) == 0
+    return out
+
+
+def executor(out: Path, curve: int) -> Executor:
+    return Executor(resolve(RunConfig(("mimmu",), "smoke", "tiny", metrics=METRICS, curve=curve, out=out)))
+
+
+def test_a_curve_goes_from_the_untouched_model_to_the_result(curved: Path) -> None:
+    points = pd.read_csv(curved / "smoke-tiny-curve.csv")
+    assert points["method"].unique().tolist() == ["mimmu"]  # controls don't train
+    assert points["part"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert points["nra_n"].tolist() == [6] * 5  # two neighbours, all three images of each: fewer than curve_images
+    assert points["ua_n"].tolist() == [3] * 5
+    cells = pd.read_csv(curved / "smoke-tiny-cells.csv").set_index("method")
+    for name in ("ua", "nra", "twin"):
+        assert points[name].iloc[0] == cells.loc["pretrained", name]
+        assert points[name].iloc[-1] == cells.loc["mimmu", name]
+    assert "ora" not in points
+    board = pd.read_csv(curved / "smoke-tiny.csv")
+    assert {"nra@ua90", "twin@ua90_lo"} <= set(board)
+
+
+def test_the_weights_on_the_way_are_in_the_store_and_differ(curved: Path) -> None:
+    run = executor(curved, 4)
+    (cell,) = (cell for cell in run.plan.cells if cell.method == "mimmu")
+    taken = run.stages.snapshots(cell)
+    assert [entry.facts["taken"] for entry in taken] == [True] * 3
+    assert len({entry.content for entry in taken}) == 3  # of four steps in all
+    half = executor(curved, 2).stages.snapshots(cell)  # one of two parts is two of four
+    assert [entry.content for entry in half] == [taken[1].content]
+
+
+def test_a_finished_curve_is_not_computed_again(curved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stages, "backbone", property(lambda self: pytest.fail("it loaded the backbone")))
+    assert cli.main([*TINY, "--curve", "4", "--out", str(curved)]) == 0
+
+
+def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World, tmp_path: Path) -> None:
+    assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert not (tmp_path / "smoke-tiny-curve.csv").exists()
+    plain, run = executor(tmp_path, 0), executor(tmp_path, 2)
+    before = plain.stored(plain.plan.cells[-1])
+    assert before["status"] == "ok"
+    assert run.wants_curve(run.stored(run.plan.cells[-1]))
+    after = run.run(run.plan.cells[-1])
+    assert [point["part"] for point in after["curve"]] == [0, 0.5, 1]
+    assert not run.wants_curve(after)
+    same = ("scores", "concepts", "cost", "fingerprint")
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+
+
+def test_weights_that_turn_bad_on_the_way_fail_the_cell(
+    curved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = executor(tmp_path, 2)
+    cell = run.plan.cells[-1]
+    good = run.stages.delta(cell)
+    bad = {name: torch.full_like(tensor, torch.nan) for name, tensor in good.tensors().items()}
+    key = run.stages.keys.snapshot(cell, 1, 2)
+    run.stages.store.drop("snapshots", key)
+    run.stages.store.put("snapshots", key, bad, {"taken": True})
+    result = run.run(cell)
+    assert result["status"] == "failed"
+    assert "NonFiniteImage" in result["reason"]
+    assert run.stored(cell)["status"] == "failed"
+    assert executor(tmp_path, 0).stored(cell)["status"] == "ok"  # the result itself is sound
+
+
+def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
+    run = executor(curved, 4)
+    forced = Executor(dataclasses.replace(run.plan, run=dataclasses.replace(run.plan.run, force=True)))
+    keys = [run.stages.keys.snapshot(run.plan.cells[-1], part, 4) for part in (1, 2, 3)]
+    assert all(run.stages.store.get("snapshots", key) for key in keys)
+    forced.drop_forced()
+    assert not any(run.stages.store.get("snapshots", key) for key in keys)
