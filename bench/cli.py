@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import export, leaderboard, markdown, options, plugins, show, terminal, workers
+from bench import export, leaderboard, markdown, options, plugins, report, show, terminal, workers
 from bench.executor import Executor
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
+
+log = logging.getLogger(__name__)
 
 WIDTH = 120  # where no terminal says how wide it is
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -129,6 +131,11 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     leaderboard.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
     console.print(terminal.show(tables.board, plan.metrics, title + took, console.width))
     more = ["-cells.csv", "-concepts.csv", *(["-curve.csv"] if len(tables.curve) else []), ".md", ".json"]
+    try:
+        report.write(executor, results, tables, plan.run.out / f"{stem}.html")
+        more.insert(0, ".html")
+    except Exception as error:  # the tables stand without it
+        log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
     written = ", ".join([f"written: {plan.run.out / stem}.csv", *(f"{stem}{end}" for end in more)])
     console.print(written, highlight=False, soft_wrap=True)
     return OK if all(result["status"] == "ok" for result in results) else FAILED

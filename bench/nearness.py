@@ -21,7 +21,7 @@ def distances(concepts: pd.DataFrame) -> list[str]:
 
 
 def drops(concepts: pd.DataFrame) -> pd.DataFrame:
-    """The rows of retained concepts, with `drop`: points of accuracy lost against `pretrained` on the same noise.
+    """The rows of retained concepts, with `before`, `pretrained`'s accuracy on the same noise, and `drop` from it, in %.
 
     Rows of cells whose task and seed `pretrained` lacks are left out.
     """
@@ -29,7 +29,7 @@ def drops(concepts: pd.DataFrame) -> pd.DataFrame:
     place = ["task", "seed", "concept"]
     before = kept[kept["method"] == "pretrained"].set_index(place)["accuracy"].rename("before")
     joined = kept.join(before, on=place, how="inner")
-    return joined.assign(drop=joined["before"] - joined["accuracy"]).drop(columns="before")
+    return joined.assign(drop=joined["before"] - joined["accuracy"])
 
 
 def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]:

@@ -1,0 +1,217 @@
+"""The charts, as Vega-Lite specifications made with Altair.
+
+A chart is built once for each kind: which rows and titles it shows is filled in afterwards. Colours are CSS variables,
+so that a chart follows the theme of its page without being drawn again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import altair as alt
+
+Rows = list[dict[str, Any]]
+
+FAINT = 0.1  # of a method that is not among those picked
+PICKED = alt.param(name="picked", value=[])
+IS_PICKED = "length(picked) == 0 || indexof(picked, datum.method) >= 0"
+COLOUR = alt.Color("colour:N", scale=None, legend=None)
+SHAPE = alt.Shape("shape:N", scale=None, legend=None)
+FRONT = "var(--front)"
+
+
+def _opacity(full: float) -> Any:
+    return alt.condition(IS_PICKED, alt.value(full), alt.value(min(full, FAINT)))
+
+
+def _tip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
+    """Tooltips of (field with its type, title, format)."""
+    return [alt.Tooltip(f, title=t, format=s) if s else alt.Tooltip(f, title=t) for f, t, s in fields]
+
+
+def _finished(chart: alt.LayerChart, height: int | alt.Step, description: str) -> dict[str, Any]:
+    text = "system-ui, sans-serif"
+    axis = {
+        "labelColor": "var(--soft)", "titleColor": "var(--ink)", "gridColor": "var(--rule)", "domainColor": "var(--line)",
+        "tickColor": "var(--line)", "labelFont": text, "titleFont": text, "labelFontSize": 12, "titleFontSize": 12,
+        "titleFontWeight": 600, "titlePadding": 8, "gridWidth": 1, "labelLimit": 150,
+    }  # fmt: skip
+    config = alt.Config(
+        background="transparent", view=alt.ViewConfig(stroke=None), axis=alt.AxisConfig(**axis), font=text
+    )
+    spec = chart.add_params(PICKED).properties(width="container", height=height, description=description, config=config)
+    return spec.to_dict(validate=False)
+
+
+def filled(spec: Mapping[str, Any], rows: Mapping[str, Rows], words: Mapping[str, Any]) -> dict[str, Any]:
+    """A chart's specification with its named rows, and `words` in place of the titles that are their names."""
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: walk(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [walk(value) for value in node]
+        return words.get(node, node) if isinstance(node, str) else node
+
+    return {**walk(copy.deepcopy(dict(spec))), "datasets": dict(rows)}
+
+
+@cache
+def tradeoff() -> dict[str, Any]:
+    """Points with intervals both ways: rows "points", the front's "front", and "curves" along the training.
+
+    Titles: "$x", "$y", "$about".
+    """
+    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=True, padding=14))
+    y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=True, padding=14))
+    points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR)
+    tips = _tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
+    curves = alt.Chart(alt.NamedData("curves")).encode(x=x, y=y, color=COLOUR, detail="method:N")
+    layers = [
+        alt.Chart(alt.NamedData("front")).mark_line(
+            color=FRONT, strokeWidth=1.5, strokeDash=[4, 4], interpolate="step-before"
+        ).encode(x=x, y=y, order="x:Q"),
+        curves.mark_line(strokeWidth=1.75).encode(order="part:Q", opacity=_opacity(0.6)),
+        curves.mark_point(filled=True, size=18).encode(
+            opacity=_opacity(0.8),
+            tooltip=_tip(("method:N", "method", ""), ("part:Q", "part of training", ".0%"), ("x:Q", "$x", ".1f"), ("y:Q", "$y", ".1f")),
+        ),
+        points.mark_rule(strokeWidth=2).encode(x=alt.X("x_lo:Q", title="$x"), x2="x_hi:Q", y=y, opacity=_opacity(0.45)),
+        points.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)),
+        points.mark_point(filled=True, size=110, stroke="var(--paper)", strokeWidth=1.5).encode(
+            x=x, y=y, shape=SHAPE, opacity=_opacity(1), tooltip=tips
+        ),
+        points.mark_text(
+            fontSize=13, fontWeight=600, baseline="middle",
+            align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
+        ).encode(x=x, y=y, text="label:N", opacity=_opacity(1)),
+    ]  # fmt: skip
+    return _finished(alt.layer(*layers), 380, "$about")
+
+
+@cache
+def near_to_far() -> dict[str, Any]:
+    """Mean drop of one method against distance with its band: rows "profile" and, one a concept, "dots".
+
+    Titles: "$x", "$about"; ends of the scales: "$x0", "$x1", "$y0", "$y1".
+    """
+    x = alt.X("distance:Q", title="$x", scale=alt.Scale(domain=["$x0", "$x1"], nice=False), axis=alt.Axis(tickCount=5))
+    y = alt.Y(
+        "drop:Q", title="drop, points", scale=alt.Scale(domain=["$y0", "$y1"], nice=False), axis=alt.Axis(tickCount=4)
+    )
+    profile = alt.Chart(alt.NamedData("profile")).encode(x=x, color=COLOUR)
+    dots = alt.Chart(alt.NamedData("dots")).mark_circle(size=26, clip=True).encode(
+        x=x, y=y, color=COLOUR, opacity=alt.value(0.28),
+        tooltip=_tip(("concept:N", "concept", ""), ("task:N", "forgotten", ""), ("distance:Q", "distance", ".2f"), ("drop:Q", "drop, points", ".1f")),
+    )  # fmt: skip
+    layers = [
+        profile.mark_area(opacity=0.2, clip=True).encode(y=alt.Y("drop_lo:Q", title="drop, points"), y2="drop_hi:Q"),
+        dots,
+        profile.mark_line(strokeWidth=2.5, clip=True).encode(y=y),
+        profile.mark_circle(size=46, opacity=1, clip=True).encode(
+            y=y,
+            tooltip=_tip(("method:N", "method", ""), ("distance:Q", "mean distance", ".2f"), ("drop:Q", "mean drop", ".1f"), ("interval:N", "95 % interval", ""), ("n:Q", "images", "")),
+        ),
+    ]  # fmt: skip
+    return _finished(alt.layer(*layers), 170, "$about")
+
+
+@cache
+def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ...]) -> dict[str, Any]:
+    """Forgotten (rows) by evaluated concept (columns): rows "cells", and "targets" that are forgotten.
+
+    Concepts in `first` begin a domain, and get a rule at their row of "edges".
+
+    Titles: "$about".
+    """
+    axis = {"domain": False, "ticks": False, "grid": False, "labelFontSize": 11}
+    x = alt.X("concept:N", title=None, scale=alt.Scale(domain=list(concepts), paddingInner=0.08, paddingOuter=0),
+              axis=alt.Axis(labelAngle=-90, labelLimit=110, labelOverlap=False, **axis))  # fmt: skip
+    y = alt.Y("task:N", title=None, scale=alt.Scale(domain=list(tasks), paddingInner=0.08, paddingOuter=0),
+              axis=alt.Axis(labelLimit=110, labelOverlap=False, **axis))  # fmt: skip
+    cells = alt.Chart(alt.NamedData("cells")).encode(
+        x=x, y=y,
+        tooltip=_tip(("task:N", "forgotten", ""), ("concept:N", "evaluated", ""), ("words:N", "accuracy", ""), ("drop:Q", "drop, points", ".1f")),
+    )  # fmt: skip
+    strength = alt.Opacity("size:Q", scale=alt.Scale(domain=[0, 100], range=[0, 1], clamp=True), legend=None)
+    rules = alt.Chart(alt.NamedData("edges")).mark_rule(color="var(--line)", strokeWidth=1)
+    layers = [
+        cells.mark_rect(color="var(--empty)"),
+        cells.mark_rect().encode(
+            color=alt.condition("datum.drop < 0", alt.value("var(--gain)"), alt.value("var(--loss)")), opacity=strength
+        ),
+        alt.Chart(alt.NamedData("targets")).mark_rect(
+            color="transparent", stroke="var(--soft)", strokeWidth=1.2, strokeDash=[2, 2]
+        ).encode(x=x, y=y, tooltip=_tip(("task:N", "forgotten", ""))),
+        *([rules.encode(x=alt.X("concept:N", bandPosition=0, title=None))] if first else []),
+    ]  # fmt: skip
+    return _finished(alt.layer(*layers), alt.Step(17), "$about")
+
+
+@cache
+def cost() -> dict[str, Any]:
+    """Quality against cost: rows "points". Titles: "$x", "$y", "$about"."""
+    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=True, nice=True, padding=14))
+    y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=True, padding=14))
+    points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR, x=x)
+    layers = [
+        points.mark_rule(strokeWidth=2).encode(
+            y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)
+        ),
+        points.mark_point(filled=True, size=110, stroke="var(--paper)", strokeWidth=1.5).encode(
+            y=y, shape=SHAPE, opacity=_opacity(1),
+            tooltip=_tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", "")),
+        ),
+        points.mark_text(
+            fontSize=13, fontWeight=600, baseline="middle",
+            align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
+        ).encode(y=y, text="label:N", opacity=_opacity(1)),
+    ]  # fmt: skip
+    return _finished(alt.layer(*layers), 340, "$about")
+
+
+PLACES = (("left", 10, 0), ("right", -10, 0), ("center", 0, -15), ("center", 0, 15), ("left", 9, -13), ("left", 9, 13))
+
+
+def labelled(rows: Rows, width: float = 560, height: float = 300) -> Rows:
+    """Rows with x and y, and with `label`, `align`, `dx`, `dy`: where a name beside each point is in nobody's way.
+
+    A greedy choice among a few places, for a plot of about `width` x `height` pixels.
+    """
+    if not rows:
+        return []
+    span = {}
+    for axis in "xy":
+        values = [row[name] for row in rows for name in (axis, f"{axis}_lo", f"{axis}_hi") if row.get(name) is not None]
+        span[axis] = (min(values), max(values) - min(values) or 1.0)
+    at = [
+        (
+            (row["x"] - span["x"][0]) / span["x"][1] * width,
+            height - (row["y"] - span["y"][0]) / span["y"][1] * height,
+        )
+        for row in rows
+    ]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
+    out = []
+    for row, (x, y) in sorted(zip(rows, at, strict=True), key=lambda pair: -pair[1][0]):
+        label = str(row["method"])
+        boxes = [_box(x, y, len(label) * 7.6, place) for place in PLACES]
+        spoilt = [sum(_overlap(box, other) for other in taken) + max(0, box[2] - width - 20) * 20 for box in boxes]
+        best = min(range(len(PLACES)), key=lambda i: spoilt[i])
+        taken.append(boxes[best])
+        align, dx, dy = PLACES[best]
+        out.append({**row, "label": label, "align": align, "dx": dx, "dy": dy})
+    return out
+
+
+def _box(x: float, y: float, wide: float, place: tuple[str, int, int]) -> tuple[float, float, float, float]:
+    align, dx, dy = place
+    left = x + dx - {"left": 0.0, "center": wide / 2, "right": wide}[align]
+    return (left, y + dy - 8, left + wide, y + dy + 8)
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))

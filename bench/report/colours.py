@@ -1,0 +1,52 @@
+"""One colour and one shape for each method, the same in every table and chart, and on every board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from methods import CONTROLS, METHODS
+
+# Okabe & Ito's colours, which people with any colour vision tell apart, darkened for a light page, lightened for a dark
+PALETTE = (
+    ("#0072b2", "#5aaeea"),
+    ("#c8510a", "#f5914a"),
+    ("#00805d", "#33c79d"),
+    ("#a9447f", "#e59ac4"),
+    ("#8f6a00", "#e3b93c"),
+    ("#3a9bd1", "#a8dcf7"),
+    ("#5f4bb6", "#b3a5f5"),
+    ("#7a4a2b", "#cfa07d"),
+)
+GREY = ("#7d838c", "#969ca6")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn: `variable` is the CSS variable that holds its colour, `light` and `dark` its values."""
+
+    method: str
+    variable: str
+    light: str
+    dark: str
+    shape: str
+
+    @property
+    def css(self) -> str:
+        """The colour, for a style sheet or an SVG attribute: it follows the theme."""
+        return f"var({self.variable})"
+
+
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """The look of each of `methods`; by its place among all registered ones, so that boards agree."""
+    known = [name for name in METHODS.names() if name not in CONTROLS]
+    order = [*known, *(name for name in methods if name not in known and name not in CONTROLS)]
+    out = {}
+    for name in methods:
+        place = 0 if name in CONTROLS else order.index(name)
+        light, dark = GREY if name in CONTROLS else PALETTE[place % len(PALETTE)]
+        number = "control" if name in CONTROLS else str(place)
+        shape = "circle" if name in CONTROLS else SHAPES[(place + place // len(PALETTE)) % len(SHAPES)]
+        out[name] = Look(name, f"--m{number}", light, dark, shape)
+    return out

@@ -1,0 +1,221 @@
+"""Which charts a page has: the rows of each, and the choices that a reader has among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from bench import curve, nearness
+from bench.report import charts
+from bench.report.colours import Look
+from bench.report.pareto import front
+from methods import CONTROLS
+from metrics import METRICS
+
+RETENTION = ("nra", "twin", "ora")
+COSTS = {"seconds": ("seconds of unlearning a task ↓", 1.0), "peak_bytes": ("peak memory, MB ↓", 1e-6),
+         "delta_bytes": ("weights changed, MB ↓", 1e-6)}  # fmt: skip
+COST_NAMES = {"seconds": "seconds", "peak_bytes": "memory", "delta_bytes": "bytes changed"}
+ROUND = 3  # decimals of what is drawn: half a pixel at most
+
+
+@dataclass
+class Figure:
+    """A chart with its variants.
+
+    Args:
+        choices: for each switch: its name, and its values with their labels.
+        specs: the values of all switches, joined by "/" -> Vega-Lite specification.
+        notes: the same key -> a sentence for below the chart.
+        missing: why there is nothing to draw, else "".
+    """
+
+    choices: dict[str, dict[str, str]] = field(default_factory=dict)
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    missing: str = ""
+
+
+def title(name: str) -> str:
+    """A metric's name with unit and direction."""
+    if name == "h":
+        return "H, % ↑"
+    metric = METRICS.get(name)
+    return f"{name.upper()}{', ' + metric.unit if metric.unit else ''} {metric.arrow}"
+
+
+def tradeoff(board: pd.DataFrame, points: pd.DataFrame, looks: dict[str, Look]) -> Figure:
+    """Forgetting against retention, and along the training where that was measured."""
+    good = _good(board)
+    kinds = [name for name in RETENTION if name in good]
+    if "ua" not in good or not kinds or good.empty:
+        return Figure(missing="This needs UA and one of NRA, TWIN and ORA of a method that finished.")
+    along = curve.means(points)
+    trained = {name: _trails(along, name, looks) for name in kinds}
+    views = {"end": "after training"}
+    if any(trained.values()):
+        views["way"] = "and on the way"
+    figure = Figure({"retention": {name: name.upper() for name in kinds}, "view": views})
+    for name in kinds:
+        rows = charts.labelled([_point(row, "ua", name, looks) for row in good.to_dict("records")])
+        best = front(good.dropna(subset=["ua", name]), "ua", name)
+        means = good.set_index("method")
+        line = [{"x": float(means.loc[m, "ua"]), "y": float(means.loc[m, name])} for m in best]
+        for view in views:
+            about = f"Unlearning accuracy against {name.upper()} of {len(rows)} methods, with 95 % intervals"
+            words = {"$x": title("ua"), "$y": title(name), "$about": about}
+            data = {"points": rows, "front": line, "curves": trained[name] if view == "way" else []}
+            figure.specs[f"{name}/{view}"] = charts.filled(charts.tradeoff(), data, words)
+            figure.notes[f"{name}/{view}"] = f"On the Pareto front: {', '.join(best)}."
+    return figure
+
+
+def _good(board: pd.DataFrame) -> pd.DataFrame:
+    return board[(board["status"] == "ok") & ~board["method"].isin(CONTROLS)]
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else round(float(value), ROUND)
+
+
+def _words(row: dict[Any, Any], name: str) -> str:
+    low, high = _number(row.get(f"{name}_lo")), _number(row.get(f"{name}_hi"))
+    return f"{row[name]:.1f}" + ("" if low is None or high is None else f" ({low:.1f} – {high:.1f})")
+
+
+def _point(row: dict[Any, Any], x: str, y: str, looks: dict[str, Look], scale: float = 1.0) -> dict[str, Any]:
+    look = looks[row["method"]]
+    point: dict[str, Any] = {"method": row["method"], "colour": look.css, "shape": look.shape}
+    for axis, name, by in (("x", x, scale), ("y", y, 1.0)):
+        for end in ("", "_lo", "_hi"):
+            value = _number(row.get(f"{name}{end}"))
+            point[f"{axis}{end}"] = None if value is None else round(value * by, ROUND)
+        point[f"{axis}_text"] = _words(row, name) if by == 1.0 else f"{row[name] * by:,.1f}"
+    return point
+
+
+def _trails(along: pd.DataFrame, name: str, looks: dict[str, Look]) -> charts.Rows:
+    if along.empty or name not in along:
+        return []
+    rows = along[along["method"].isin([method for method in looks if method not in CONTROLS])]
+    return [
+        {"method": row["method"], "part": row["part"], "x": _number(row["ua"]), "y": _number(row[name]),
+         "colour": looks[row["method"]].css}
+        for row in rows.dropna(subset=["ua", name]).to_dict("records")
+    ]  # fmt: skip
+
+
+@dataclass
+class Panels:
+    """Small multiples: a figure for each method."""
+
+    choices: dict[str, dict[str, str]] = field(default_factory=dict)
+    panels: dict[str, Figure] = field(default_factory=dict)
+    missing: str = ""
+
+
+def near_to_far(dropped: pd.DataFrame, looks: dict[str, Look]) -> Panels:
+    """Drop against distance, a panel a method, on one scale."""
+    known = nearness.distances(dropped)
+    methods = [name for name in looks if name not in CONTROLS and (dropped["method"] == name).any()]
+    kept = dropped[dropped["method"].isin(methods)]
+    known = [name for name in known if kept[nearness.PREFIX + name].notna().any()]
+    if not known or kept.empty:
+        return Panels(missing="No retained concept of a method that finished has a distance from the forgotten one.")
+    names = {name: {"text": "text encoder"}.get(name, name) for name in known}
+    places = [nearness.PREFIX + name for name in known]
+    out = Panels({"distance": names}, {name: Figure() for name in methods})
+    means = kept.groupby(["method", "task", "concept"], sort=False)[["drop", *places]].mean().reset_index()
+    low, high = float(min(means["drop"].min(), 0)), float(max(means["drop"].max(), 10))
+    for name, column in zip(known, places, strict=True):
+        profile = nearness.profile(kept, name, methods)
+        left, right = float(means[column].min()), float(means[column].max())
+        room = 0.03 * (right - left or 1)
+        for method in methods:
+            own = profile[profile["method"] == method]
+            shared = {"method": method, "colour": looks[method].css}
+            line = [
+                {**shared, **{n: _number(v) for n, v in row.items() if n != "method"}, "interval": _between(row)}
+                for row in own.to_dict("records")
+            ]
+            dots = [
+                {**shared, "task": row["task"], "concept": row["concept"], "distance": _number(row[column]),
+                 "drop": _number(row["drop"])}
+                for row in means[means["method"] == method].dropna(subset=[column]).to_dict("records")
+            ]  # fmt: skip
+            about = f"Mean drop in accuracy of retained concepts against distance from the forgotten one, for {method}"
+            words: dict[str, Any] = {
+                "$x": f"distance ({names[name]})",
+                "$about": about,
+                "$x0": left - room,
+                "$x1": right + room,
+                "$y0": low - 3,
+                "$y1": high + 3,
+            }
+            out.panels[method].specs[name] = charts.filled(charts.near_to_far(), {"profile": line, "dots": dots}, words)
+    return out
+
+
+def _between(row: dict[Any, Any]) -> str:
+    low, high = _number(row["drop_lo"]), _number(row["drop_hi"])
+    return "none" if low is None or high is None else f"{low:.1f} – {high:.1f}"
+
+
+def heat(
+    dropped: pd.DataFrame,
+    targets: pd.DataFrame,
+    tasks: Sequence[str],
+    concepts: Sequence[str],
+    groups: dict[str, str],
+    looks: dict[str, Look],
+) -> Panels:
+    """Who is hurt when what is forgotten, a panel a method.
+
+    Args:
+        targets: `task` and `concept` of what is forgotten, which gets a frame in place of a colour.
+        groups: concept -> its domain.
+    """
+    methods = [name for name in looks if name not in CONTROLS and (dropped["method"] == name).any()]
+    if not methods:
+        return Panels(missing="No method besides the controls has a finished cell.")
+    first = [c for before, c in zip(concepts, concepts[1:], strict=False) if groups.get(before) != groups.get(c)]
+    skeleton = charts.heat(tuple(tasks), tuple(concepts), tuple(first))
+    columns = ["drop", "accuracy", "before"]
+    means = dropped.groupby(["method", "task", "concept"], sort=False)[columns].mean().reset_index()
+    out = Panels(panels={name: Figure() for name in methods})
+    for method in methods:
+        rows = [
+            {"task": r["task"], "concept": r["concept"], "drop": _number(r["drop"]),
+             "size": abs(_number(r["drop"]) or 0.0), "words": f"{r['accuracy']:.0f} %, from {r['before']:.0f} %"}
+            for r in means[means["method"] == method].to_dict("records")
+        ]  # fmt: skip
+        about = f"Drop in accuracy of each evaluated concept (columns) in each task (rows), for {method}"
+        data = {
+            "cells": rows,
+            "targets": targets[["task", "concept"]].to_dict("records"),
+            "edges": [{"concept": concept} for concept in first],
+        }
+        out.panels[method].specs[""] = charts.filled(skeleton, data, {"$about": about})
+    return out
+
+
+def cost(board: pd.DataFrame, looks: dict[str, Look]) -> Figure:
+    """Quality against what it cost."""
+    good = _good(board)
+    wanted = ("h", "nra", "twin") if "h" in good and good["h"].notna().any() else ("ua", "nra", "twin")
+    qualities = [name for name in wanted if name in good and good[name].notna().any()]
+    costs = [name for name in COSTS if name in good and good[name].notna().any()]
+    if good.empty or not qualities or not costs:
+        return Figure(missing="This needs a quality (H, UA, NRA or TWIN) and the cost of a method that finished.")
+    figure = Figure({"quality": {n: n.upper() for n in qualities}, "cost": {n: COST_NAMES[n] for n in costs}})
+    for quality in qualities:
+        for name in costs:
+            label, scale = COSTS[name]
+            points = [_point(row, name, quality, looks, scale) for row in good.to_dict("records")]
+            points = charts.labelled([{**p, "x_lo": 0.0} for p in points])  # the axis starts at nought
+            words = {"$x": label, "$y": title(quality), "$about": f"{quality.upper()} against {COST_NAMES[name]}"}
+            figure.specs[f"{quality}/{name}"] = charts.filled(charts.cost(), {"points": points}, words)
+    return figure

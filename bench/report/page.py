@@ -1,0 +1,123 @@
+"""The page: one file that needs no network, made of everything else in this package."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+
+from bench import leaderboard, nearness
+from bench.executor import Executor
+from bench.plan import Plan
+from bench.report import board as table
+from bench.report import colours, figures, pictures, protocol, summary
+from bench.store import Store
+from methods import CONTROLS
+
+
+def render(executor: Executor, results: Sequence[leaderboard.Result], tables: leaderboard.Tables) -> str:
+    """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
+    plan, board = executor.plan, tables.board
+    looks = colours.looks(list(board["method"]))
+    drawn = drawings(plan, tables, looks)
+    strips = pictures.gather(executor.stages, results)
+    columns = table.columns(board, plan.metrics)
+    context = {
+        "title": f"{plan.run.suite} on {plan.world.name}",
+        "quick": plan.run.quick,
+        "stem": plan.run.board_name,
+        "summary": summary.sentences(board, plan.metrics, len(plan.tasks), len(plan.run.seeds)),
+        "looks": looks,
+        "controls": CONTROLS,
+        "methods": [name for name in looks if name not in CONTROLS],
+        "columns": columns,
+        "ends": {column.name: table.ends(board, column) for column in columns},
+        "rows": table.rows(board, columns),
+        "ranked": "rank" in board and board["rank"].notna().any(),
+        "reconstructed": (board["fidelity"] == "reconstruction").any(),
+        "figures": drawn,
+        "strips": strips,
+        "failures": protocol.failures(tables.cells),
+        "facts": protocol.facts(executor.description, board, tables.concepts),
+        "prompts": executor.description["prompts"],
+        "tasks": [(task.name, task.band) for task in plan.tasks],
+        "command": protocol.command(plan.run),
+        "seeds": plan.run.seeds,
+        "data": {"specs": specs(drawn), "pictures": strips.sources},
+        "vega": vega(executor.stages.store),
+        "style": part("style.css"),
+        "script": part("page.js"),
+    }
+    return environment().get_template("template.html.j2").render(context)
+
+
+def drawings(
+    plan: Plan, tables: leaderboard.Tables, looks: dict[str, colours.Look]
+) -> dict[str, figures.Figure | figures.Panels]:
+    """Every chart of the page, by name."""
+    dropped = nearness.drops(tables.concepts)
+    targets = tables.concepts[tables.concepts["role"] == "forget"].drop_duplicates(["task", "concept"])
+    world = plan.world
+    groups = {concept: domain for domain, members in world.domains.items() for concept in members}
+    groups |= dict.fromkeys(world.styles, "styles")
+    tasks = [task.name for task in plan.tasks]
+    return {
+        "tradeoff": figures.tradeoff(tables.board, tables.curve, looks),
+        "distance": figures.near_to_far(dropped, looks),
+        "heat": figures.heat(dropped, targets, tasks, plan.concepts, groups, looks),
+        "cost": figures.cost(tables.board, looks),
+    }
+
+
+def specs(drawn: dict[str, figures.Figure | figures.Panels]) -> dict[str, dict[str, Any]]:
+    """Name of a chart, of a panel with its method -> variant -> {"spec", "note"}."""
+    out: dict[str, dict[str, Any]] = {}
+    for name, figure in drawn.items():
+        each = (
+            {f"{name}/{m}": f for m, f in figure.panels.items()}
+            if isinstance(figure, figures.Panels)
+            else {name: figure}
+        )
+        for key, one in each.items():
+            out[key] = {v: {"spec": spec, "note": one.notes.get(v, "")} for v, spec in one.specs.items()}
+    return out
+
+
+def vega(store: Store) -> str:
+    """The JavaScript that draws the charts: vega, vega-lite and vega-embed in one. Kept, as bundling takes seconds."""
+    import vl_convert
+    from altair.utils._importers import vl_version_for_vl_convert
+
+    key = {"vl_convert": vl_convert.__version__, "vega_lite": vl_version_for_vl_convert()}
+    entry = store.stage("scripts", key, lambda: ({}, {"text": bundle(key["vega_lite"])}))
+    return str(entry.facts["text"])
+
+
+@cache
+def bundle(version: str) -> str:
+    """The scripts of a Vega-Lite version, safe within a <script> of a page."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
+
+
+def part(name: str) -> str:
+    """A file of this package."""
+    return (importlib.resources.files("bench.report") / name).read_text(encoding="utf-8")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Templates of this package; what is put in is escaped, and data goes in as JSON in the order that it has."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("bench.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return made

@@ -1,0 +1,146 @@
+"""Picture strips from the store: same prompt and same noise in a row, one column a method."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from bench.evidence import nearest
+from bench.plan import Cell
+from bench.stages import Stages
+from bench.suites import Task
+from bench.worlds import World
+
+BUDGET = 4_500_000  # characters of all pictures together
+LADDER = ((3, 256, 90), (2, 256, 85), (2, 192, 80), (1, 192, 75), (1, 128, 70), (1, 96, 60))  # pictures, edge, quality
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One frame: `source`, the key of its data in `Strips.sources`, or why there is none; what the judge `saw`."""
+
+    method: str
+    source: str = ""
+    saw: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one prompt and noise, method by method."""
+
+    concept: str
+    role: str  # for people: "forgotten", "nearest neighbour", ...
+    prompt: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass
+class Strips:
+    """All that is shown: task -> its rows, and every different picture once, as a data URI."""
+
+    methods: tuple[str, ...] = ()
+    tasks: dict[str, list[Row]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def size(self) -> int:
+        """Characters of all pictures."""
+        return sum(map(len, self.sources.values()))
+
+    def keep(self, source: str) -> str:
+        """Keep a picture's data, once, and return its key."""
+        key = hashlib.sha256(source.encode()).hexdigest()[:12]
+        self.sources[key] = source
+        return key
+
+
+def shown(task: Task, world: World) -> dict[str, str]:
+    """Which concepts of a task are shown, and what they are to it: forgotten, twin, far sibling, one of elsewhere."""
+    first, near = task.forget[0], nearest(world, task)
+    out = {first: "forgotten"}
+    if near:
+        out[near[0]] = "nearest neighbour"
+    siblings = [concept for concept in task.in_domain if concept not in out]
+    if siblings:
+        out[min(siblings, key=lambda concept: world.closeness(concept, first))] = "far sibling"
+    if task.out_of_domain:
+        # from the middle of the list, so that tasks of one domain don't all show the list's first
+        out[task.out_of_domain[len(task.out_of_domain) // 2]] = "another domain"
+    return out
+
+
+def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
+    """Strips of the first training seed, as many pictures and as fine as `BUDGET` allows.
+
+    A picture that the store lacks is a frame with the reason.
+    """
+    reasons = {(r["method"], r["task"], r["seed"]): why(r) for r in results}
+    seed, methods = stages.plan.run.seeds[0], tuple(name for name in stages.plan.methods if name != "wrecked")
+    cells = {(c.task.name, c.method): c for c in stages.plan.cells if c.seed == seed}
+    taken, most = {}, LADDER[0]
+    for task in stages.plan.tasks:
+        indices = [i for concept in shown(task, stages.plan.world) for i in _indices(stages, concept)[: most[0]]]
+        for method in methods:
+            taken[task.name, method] = _taken(stages, cells[task.name, method], indices, most[1])
+    for count, edge, quality in LADDER:
+        strips = Strips(methods)
+        for task in stages.plan.tasks:
+            for concept, role in shown(task, stages.plan.world).items():
+                for index in _indices(stages, concept)[:count]:
+                    pictures = []
+                    for method in methods:
+                        found = taken[task.name, method].get(index)
+                        reason = reasons.get((method, task.name, seed)) or "not in the store"
+                        if found is None:
+                            pictures.append(Picture(method, missing=reason))
+                        else:
+                            key = strips.keep(encoded(found[0], edge, quality))
+                            pictures.append(Picture(method, key, found[1]))
+                    row = Row(concept, role, stages.shots[index].prompt, tuple(pictures))
+                    strips.tasks.setdefault(task.name, []).append(row)
+        if strips.size <= BUDGET:
+            return strips
+    return Strips(methods, note="The pictures of this run are too many for one page.")
+
+
+def why(result: Mapping[str, Any]) -> str:
+    """Why a cell has no picture, in a word or a sentence; "" if it finished."""
+    if result["status"] == "ok":
+        return ""
+    return str(result.get("reason") or result["status"])
+
+
+def _indices(stages: Stages, concept: str) -> list[int]:
+    return [i for i, shot in enumerate(stages.shots) if shot.concept == concept]
+
+
+def _taken(stages: Stages, cell: Cell, indices: Sequence[int], edge: int) -> dict[int, tuple[Image.Image, str]]:
+    """index -> a cell's evaluation image, at most `edge` pixels long, and what its judge saw; {} if not in the store."""
+    weights = stages.store.get("deltas", stages.keys.delta(cell))
+    entry = weights and stages.store.get("images", stages.keys.images(weights))
+    if not entry:
+        return {}
+    judged = stages.store.get("judgements", stages.keys.judgements(entry, [shot.prompt for shot in stages.shots]))
+    images, seen = entry.tensors("images")["images"], judged.tensors() if judged else {}
+    out = {}
+    for index in indices:
+        picture = Image.fromarray(images[index].permute(1, 2, 0).numpy())
+        picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)  # makes nothing larger
+        out[index] = picture, stages.panel.label(stages.shots[index].concept, seen, index) if seen else ""
+    return out
+
+
+def encoded(picture: Image.Image, edge: int, quality: int) -> str:
+    """A picture, at most `edge` pixels long, as a WebP data URI."""
+    small, file = picture.copy(), io.BytesIO()
+    small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    small.save(file, "webp", quality=quality, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,82 @@
+"""How the board was measured, for people: from the description behind its fingerprint. No path of this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench import options
+from bench.config import RunConfig
+
+# a path from the root, but neither the middle of a relative one nor of an address
+ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:/[\w.@+~-]+){2,}/?")
+
+
+def command(run: RunConfig) -> str:
+    """The command that makes the board; files are named without the folders they are in on this machine."""
+    backbone = run.backbone and (Path(run.backbone).name if Path(run.backbone).is_absolute() else run.backbone)
+    plugins = tuple(Path(plugin.name) for plugin in run.plugins)
+    usual = RunConfig()
+    return options.command(dataclasses.replace(run, backbone=backbone, plugins=plugins, out=usual.out, force=False))
+
+
+def without_paths(text: str) -> str:
+    """Text with absolute paths cut down to their last part."""
+    return ABSOLUTE.sub(lambda found: Path(found.group()).name, text)
+
+
+def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.DataFrame) -> list[tuple[str, str]]:
+    """What was measured how: (what, value), in the order of the page."""
+    protocol, good = description["protocol"], board[board["status"] == "ok"]
+    prompts = description["prompts"]
+    each = sorted({len(texts) for texts in prompts.values()})
+    out = [
+        ("fingerprint", f"{board['fingerprint'].iloc[0]} ({board['protocol'].iloc[0]} protocol)"),
+        ("world", str(description["world"])),
+        ("backbone", f"weights {description['backbone'][:12]}"),
+        ("images", f"{protocol['images_per_concept']} of each concept, from {_or(each)} prompts"),
+        ("noise", f"follows from seed {protocol['evaluation_seed']}, prompt and index: the same for every method"),
+        ("sampler", f"{protocol['scheduler']}, {protocol['num_inference_steps']} steps"),
+        ("guidance", f"classifier-free, {protocol['guidance_scale']:g}"),
+        ("arithmetic", str(description["dtype"]).removeprefix("torch.")),
+        ("forget set", f"{protocol['forget_images']} images of each forgotten concept, from seed {protocol['forget_seed']}; "
+                       f"on request {protocol['retain_images']} of each retained one"),
+    ]  # fmt: skip
+    if len(good) and pd.notna(good["judge"].iloc[0]):
+        right, count = good["judge"].iloc[0], good["judge_n"].iloc[0]
+        out.append(("judges", f"{right:.1f} % right on {count} real pictures; weights {description['panel'][:12]}"))
+        weakest = concepts.drop_duplicates("concept").nsmallest(1, "judge")
+        if len(weakest) and weakest["judge"].iloc[0] < right:
+            out.append(
+                ("weakest concept", f"{weakest['concept'].iloc[0]}, {weakest['judge'].iloc[0]:.1f} % of real ones")
+            )
+    if len(good) and pd.notna(good["fid_extractor"].iloc[0]):
+        count = protocol["reference_per_concept"]
+        out.append(("features", f"{good['fid_extractor'].iloc[0]}; {count} real pictures of each concept"))
+    out.append(("hardware", str(description["device"])))
+    out.append(("versions", ", ".join(f"{name} {number}" for name, number in description["versions"].items())))
+    return out
+
+
+def _or(numbers: list[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def failures(cells: pd.DataFrame) -> list[dict[str, str]]:
+    """Cells that did not finish: method, task, seed, status, reason."""
+    bad = cells[cells["status"] != "ok"]
+    return [
+        {
+            "method": row["method"],
+            "task": row["task"],
+            "seed": str(row["seed"]),
+            "status": row["status"],
+            "reason": "" if pd.isna(row["reason"]) else without_paths(str(row["reason"])),
+        }
+        for row in bad.to_dict("records")
+    ]

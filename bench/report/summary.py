@@ -1,0 +1,94 @@
+"""What the board says, in plain sentences: only what its intervals support."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.report.board import Column, columns
+from methods import CONTROLS
+
+
+def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: int) -> list[str]:
+    """A short account of a board: what was compared, who leads, what separates methods, what limits that."""
+    rows = board[~board["method"].isin(CONTROLS)]
+    good = rows[rows["status"] == "ok"]
+    out = [_size(len(rows), tasks, seeds)]
+    if len(good) < len(rows):
+        lost = listed(rows.loc[rows["status"] != "ok", "method"].tolist())
+        out.append(
+            f"Not every cell of {lost} finished: there are no figures to compare, and the board gives the status."
+        )
+    if good.empty:
+        return [*out, "No method besides the controls finished, so there is nothing to compare."]
+    shown = {column.name: column for column in columns(good, metrics)}
+    if "rank" in good and good["rank"].notna().any():
+        out.append(_ranks(good))
+    elif len(good) > 1:
+        out.append("This board has no ranks; what follows compares intervals, which is stricter than a paired test.")
+    out += [_range(good, shown["ua"])] if "ua" in shown else []
+    if len(good) > 1:
+        out += [_apart(good, shown[name]) for name in ("nra", "twin", "ora", "drift") if name in shown]
+    out.append(_limits(tasks, seeds))
+    return out
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _size(methods: int, tasks: int, seeds: int) -> str:
+    what = _many(methods, "method")
+    return f"{what} {'was' if methods == 1 else 'were'} asked to forget in {_many(tasks, 'task')}, with {_many(seeds, 'training seed')} each."
+
+
+def _ranks(good: pd.DataFrame) -> str:
+    first = good.loc[good["rank"] == good["rank"].min(), "method"].tolist()
+    others = good.loc[good["rank"] > good["rank"].min(), "method"].tolist()
+    said = f"{listed(first)} {'leads' if len(first) == 1 else 'share the first rank'} on H"
+    if len(first) > 1:
+        said += ": a paired bootstrap can't tell them apart"
+    return f"{said}; {listed(others)} {'ranks' if len(others) == 1 else 'rank'} behind." if others else f"{said}."
+
+
+def _range(good: pd.DataFrame, column: Column) -> str:
+    low, high = good[column.name].min(), good[column.name].max()
+    if len(good) == 1:
+        return f"The forgotten concept is gone from {low:.{column.digits}f} % of its images (UA)."
+    return (
+        f"The forgotten concept is gone from {low:.{column.digits}f} to {high:.{column.digits}f} % of its images (UA)."
+    )
+
+
+def _apart(good: pd.DataFrame, column: Column) -> str:
+    """Who has the best mean, and whose interval lies wholly on the worse side of that one's."""
+    sign = 1 if column.arrow == "↑" else -1
+    best = good.loc[(sign * good[column.name]).idxmax()]
+    near, far = ("_lo", "_hi") if sign > 0 else ("_hi", "_lo")
+    limit = best[f"{column.name}{near}"]
+    figure = f"{best[column.name]:.{column.digits}f}{' %' if column.unit == '%' else ''}"
+    equal = good.loc[good[column.name] == best[column.name], "method"].tolist()
+    head = f"{column.label}: best {listed(equal)} ({figure})"
+    if pd.isna(limit):
+        return f"{head}, without an interval."
+    others = good[~good["method"].isin(equal)]
+    worse = others.loc[sign * others[f"{column.name}{far}"] < sign * limit, "method"].tolist()
+    alike = [name for name in others["method"] if name not in worse]
+    if not others.size:
+        return f"{head}, all alike."
+    if not worse:
+        return f"{head}, but every other interval reaches into that one's."
+    said = f"{head}, clear of {listed(worse)}"
+    return f"{said}, not of {listed(alike)}." if alike else f"{said}."
+
+
+def _limits(tasks: int, seeds: int) -> str:
+    if seeds == 1:
+        return "With one training seed, intervals say how much tasks differ, not how much trainings do."
+    return "Intervals cover tasks and training seeds."
