@@ -21,7 +21,7 @@ def distances(concepts: pd.DataFrame) -> list[str]:
 
 
 def drops(concepts: pd.DataFrame) -> pd.DataFrame:
-    """The rows of retained concepts, with `before`, `pretrained`'s accuracy on the same noise, and `drop` from it, in %.
+    """The rows of retained concepts, with `before`, `pretrained`'s accuracy on the same noise in %, and `drop` from it.
 
     Rows of cells whose task and seed `pretrained` lacks are left out.
     """

@@ -115,7 +115,7 @@ def cell(row: dict[Any, Any], column: Column, scale: tuple[float, float] | None)
     if value < scale[0] or value > scale[1]:
         return Cell(text, interval, value, beyond="less" if value < scale[0] else "more")
     places = [None if v is None else place(min(max(v, scale[0]), scale[1]), scale) for v in (low, high, value)]
-    return Cell(text, interval, value, *places)
+    return Cell(text, interval, value, places[0], places[1], places[2])
 
 
 def place(value: float, scale: tuple[float, float]) -> float:

@@ -35,9 +35,10 @@ def _tip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
 def _finished(chart: alt.LayerChart, height: int | alt.Step, description: str) -> dict[str, Any]:
     text = "system-ui, sans-serif"
     axis = {
-        "labelColor": "var(--soft)", "titleColor": "var(--ink)", "gridColor": "var(--rule)", "domainColor": "var(--line)",
-        "tickColor": "var(--line)", "labelFont": text, "titleFont": text, "labelFontSize": 12, "titleFontSize": 12,
-        "titleFontWeight": 600, "titlePadding": 8, "gridWidth": 1, "labelLimit": 150,
+        "labelColor": "var(--soft)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
+        "domainColor": "var(--line)", "tickColor": "var(--line)", "labelFont": text, "titleFont": text,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 600, "titlePadding": 8, "gridWidth": 1,
+        "labelLimit": 150,
     }  # fmt: skip
     config = alt.Config(
         background="transparent", view=alt.ViewConfig(stroke=None), axis=alt.AxisConfig(**axis), font=text
@@ -46,8 +47,13 @@ def _finished(chart: alt.LayerChart, height: int | alt.Step, description: str) -
     return spec.to_dict(validate=False)
 
 
-def filled(spec: Mapping[str, Any], rows: Mapping[str, Rows], words: Mapping[str, Any]) -> dict[str, Any]:
-    """A chart's specification with its named rows, and `words` in place of the titles that are their names."""
+def filled(
+    spec: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]], words: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A chart's specification with its named rows, and `words` in place of the titles that are their names.
+
+    Layers without rows are left out.
+    """
 
     def walk(node: Any) -> Any:
         if isinstance(node, dict):
@@ -56,7 +62,10 @@ def filled(spec: Mapping[str, Any], rows: Mapping[str, Rows], words: Mapping[str
             return [walk(value) for value in node]
         return words.get(node, node) if isinstance(node, str) else node
 
-    return {**walk(copy.deepcopy(dict(spec))), "datasets": dict(rows)}
+    full = {**walk(copy.deepcopy(dict(spec))), "datasets": dict(rows)}
+    shared = full.get("data", {}).get("name")
+    layers = [layer for layer in full["layer"] if rows[layer.get("data", {}).get("name", shared)]]
+    return {**full, "layer": layers}
 
 
 @cache
@@ -65,8 +74,8 @@ def tradeoff() -> dict[str, Any]:
 
     Titles: "$x", "$y", "$about".
     """
-    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=True, padding=14))
-    y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=True, padding=14))
+    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=False, padding=16))
+    y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR)
     tips = _tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
     curves = alt.Chart(alt.NamedData("curves")).encode(x=x, y=y, color=COLOUR, detail="method:N")
@@ -77,7 +86,10 @@ def tradeoff() -> dict[str, Any]:
         curves.mark_line(strokeWidth=1.75).encode(order="part:Q", opacity=_opacity(0.6)),
         curves.mark_point(filled=True, size=18).encode(
             opacity=_opacity(0.8),
-            tooltip=_tip(("method:N", "method", ""), ("part:Q", "part of training", ".0%"), ("x:Q", "$x", ".1f"), ("y:Q", "$y", ".1f")),
+            tooltip=_tip(
+                ("method:N", "method", ""), ("part:Q", "part of training", ".0%"), ("x:Q", "$x", ".1f"),
+                ("y:Q", "$y", ".1f"),
+            ),
         ),
         points.mark_rule(strokeWidth=2).encode(x=alt.X("x_lo:Q", title="$x"), x2="x_hi:Q", y=y, opacity=_opacity(0.45)),
         points.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)),
@@ -105,7 +117,10 @@ def near_to_far() -> dict[str, Any]:
     profile = alt.Chart(alt.NamedData("profile")).encode(x=x, color=COLOUR)
     dots = alt.Chart(alt.NamedData("dots")).mark_circle(size=26, clip=True).encode(
         x=x, y=y, color=COLOUR, opacity=alt.value(0.28),
-        tooltip=_tip(("concept:N", "concept", ""), ("task:N", "forgotten", ""), ("distance:Q", "distance", ".2f"), ("drop:Q", "drop, points", ".1f")),
+        tooltip=_tip(
+            ("concept:N", "concept", ""), ("task:N", "forgotten", ""), ("distance:Q", "distance", ".2f"),
+            ("drop:Q", "drop, points", ".1f"),
+        ),
     )  # fmt: skip
     layers = [
         profile.mark_area(opacity=0.2, clip=True).encode(y=alt.Y("drop_lo:Q", title="drop, points"), y2="drop_hi:Q"),
@@ -113,7 +128,10 @@ def near_to_far() -> dict[str, Any]:
         profile.mark_line(strokeWidth=2.5, clip=True).encode(y=y),
         profile.mark_circle(size=46, opacity=1, clip=True).encode(
             y=y,
-            tooltip=_tip(("method:N", "method", ""), ("distance:Q", "mean distance", ".2f"), ("drop:Q", "mean drop", ".1f"), ("interval:N", "95 % interval", ""), ("n:Q", "images", "")),
+            tooltip=_tip(
+                ("method:N", "method", ""), ("distance:Q", "mean distance", ".2f"), ("drop:Q", "mean drop", ".1f"),
+                ("interval:N", "95 % interval", ""), ("n:Q", "images", ""),
+            ),
         ),
     ]  # fmt: skip
     return _finished(alt.layer(*layers), 170, "$about")
@@ -134,7 +152,10 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
               axis=alt.Axis(labelLimit=110, labelOverlap=False, **axis))  # fmt: skip
     cells = alt.Chart(alt.NamedData("cells")).encode(
         x=x, y=y,
-        tooltip=_tip(("task:N", "forgotten", ""), ("concept:N", "evaluated", ""), ("words:N", "accuracy", ""), ("drop:Q", "drop, points", ".1f")),
+        tooltip=_tip(
+            ("task:N", "forgotten", ""), ("concept:N", "evaluated", ""), ("words:N", "accuracy", ""),
+            ("drop:Q", "drop, points", ".1f"),
+        ),
     )  # fmt: skip
     strength = alt.Opacity("size:Q", scale=alt.Scale(domain=[0, 100], range=[0, 1], clamp=True), legend=None)
     rules = alt.Chart(alt.NamedData("edges")).mark_rule(color="var(--line)", strokeWidth=1)
@@ -154,8 +175,8 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
 @cache
 def cost() -> dict[str, Any]:
     """Quality against cost: rows "points". Titles: "$x", "$y", "$about"."""
-    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=True, nice=True, padding=14))
-    y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=True, padding=14))
+    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=True, nice=False, padding=16))
+    y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR, x=x)
     layers = [
         points.mark_rule(strokeWidth=2).encode(
@@ -176,7 +197,7 @@ def cost() -> dict[str, Any]:
 PLACES = (("left", 10, 0), ("right", -10, 0), ("center", 0, -15), ("center", 0, 15), ("left", 9, -13), ("left", 9, 13))
 
 
-def labelled(rows: Rows, width: float = 560, height: float = 300) -> Rows:
+def labelled(rows: Rows, width: float = 330, height: float = 300) -> Rows:
     """Rows with x and y, and with `label`, `align`, `dx`, `dy`: where a name beside each point is in nobody's way.
 
     A greedy choice among a few places, for a plot of about `width` x `height` pixels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -62,8 +63,7 @@ def tradeoff(board: pd.DataFrame, points: pd.DataFrame, looks: dict[str, Look]) 
     for name in kinds:
         rows = charts.labelled([_point(row, "ua", name, looks) for row in good.to_dict("records")])
         best = front(good.dropna(subset=["ua", name]), "ua", name)
-        means = good.set_index("method")
-        line = [{"x": float(means.loc[m, "ua"]), "y": float(means.loc[m, name])} for m in best]
+        line = [{"x": p["x"], "y": p["y"]} for m in best for p in rows if p["method"] == m]
         for view in views:
             about = f"Unlearning accuracy against {name.upper()} of {len(rows)} methods, with 95 % intervals"
             words = {"$x": title("ua"), "$y": title(name), "$about": about}
@@ -181,9 +181,10 @@ def heat(
     methods = [name for name in looks if name not in CONTROLS and (dropped["method"] == name).any()]
     if not methods:
         return Panels(missing="No method besides the controls has a finished cell.")
-    first = [c for before, c in zip(concepts, concepts[1:], strict=False) if groups.get(before) != groups.get(c)]
+    first = [c for before, c in pairwise(concepts) if groups.get(before) != groups.get(c)]
     skeleton = charts.heat(tuple(tasks), tuple(concepts), tuple(first))
     columns = ["drop", "accuracy", "before"]
+    framed: charts.Rows = [{"task": str(r["task"]), "concept": str(r["concept"])} for r in targets.to_dict("records")]
     means = dropped.groupby(["method", "task", "concept"], sort=False)[columns].mean().reset_index()
     out = Panels(panels={name: Figure() for name in methods})
     for method in methods:
@@ -193,11 +194,7 @@ def heat(
             for r in means[means["method"] == method].to_dict("records")
         ]  # fmt: skip
         about = f"Drop in accuracy of each evaluated concept (columns) in each task (rows), for {method}"
-        data = {
-            "cells": rows,
-            "targets": targets[["task", "concept"]].to_dict("records"),
-            "edges": [{"concept": concept} for concept in first],
-        }
+        data = {"cells": rows, "targets": framed, "edges": [{"concept": concept} for concept in first]}
         out.panels[method].specs[""] = charts.filled(skeleton, data, {"$about": about})
     return out
 

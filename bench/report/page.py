@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import jinja2
@@ -88,20 +89,20 @@ def specs(drawn: dict[str, figures.Figure | figures.Panels]) -> dict[str, dict[s
 
 def vega(store: Store) -> str:
     """The JavaScript that draws the charts: vega, vega-lite and vega-embed in one. Kept, as bundling takes seconds."""
-    import vl_convert
-    from altair.utils._importers import vl_version_for_vl_convert
+    from altair import SCHEMA_VERSION
 
-    key = {"vl_convert": vl_convert.__version__, "vega_lite": vl_version_for_vl_convert()}
-    entry = store.stage("scripts", key, lambda: ({}, {"text": bundle(key["vega_lite"])}))
+    vega_lite = ".".join(SCHEMA_VERSION.lstrip("v").split(".")[:2])
+    key = {"vl_convert": version("vl-convert-python"), "vega_lite": vega_lite}
+    entry = store.stage("scripts", key, lambda: ({}, {"text": bundle(vega_lite)}))
     return str(entry.facts["text"])
 
 
 @cache
-def bundle(version: str) -> str:
+def bundle(vega_lite: str) -> str:
     """The scripts of a Vega-Lite version, safe within a <script> of a page."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script")
+    return vl_convert.javascript_bundle(None, vl_version=vega_lite).replace("</script", "<\\/script")
 
 
 def part(name: str) -> str:

@@ -123,7 +123,7 @@ def _indices(stages: Stages, concept: str) -> list[int]:
 
 
 def _taken(stages: Stages, cell: Cell, indices: Sequence[int], edge: int) -> dict[int, tuple[Image.Image, str]]:
-    """index -> a cell's evaluation image, at most `edge` pixels long, and what its judge saw; {} if not in the store."""
+    """index -> a cell's evaluation image, at most `edge` pixels long, and what its judge saw; {} if none is stored."""
     weights = stages.store.get("deltas", stages.keys.delta(cell))
     entry = weights and stages.store.get("images", stages.keys.images(weights))
     if not entry:

@@ -44,8 +44,8 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
         ("sampler", f"{protocol['scheduler']}, {protocol['num_inference_steps']} steps"),
         ("guidance", f"classifier-free, {protocol['guidance_scale']:g}"),
         ("arithmetic", str(description["dtype"]).removeprefix("torch.")),
-        ("forget set", f"{protocol['forget_images']} images of each forgotten concept, from seed {protocol['forget_seed']}; "
-                       f"on request {protocol['retain_images']} of each retained one"),
+        ("forget set", f"{protocol['forget_images']} images of each forgotten concept, from seed "
+                       f"{protocol['forget_seed']}; on request {protocol['retain_images']} of each retained one"),
     ]  # fmt: skip
     if len(good) and pd.notna(good["judge"].iloc[0]):
         right, count = good["judge"].iloc[0], good["judge_n"].iloc[0]

@@ -17,9 +17,7 @@ def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: in
     out = [_size(len(rows), tasks, seeds)]
     if len(good) < len(rows):
         lost = listed(rows.loc[rows["status"] != "ok", "method"].tolist())
-        out.append(
-            f"Not every cell of {lost} finished: there are no figures to compare, and the board gives the status."
-        )
+        out.append(f"Not every cell of {lost} finished: they have a status, and no figures.")
     if good.empty:
         return [*out, "No method besides the controls finished, so there is nothing to compare."]
     shown = {column.name: column for column in columns(good, metrics)}
@@ -44,8 +42,8 @@ def _many(count: int, noun: str) -> str:
 
 
 def _size(methods: int, tasks: int, seeds: int) -> str:
-    what = _many(methods, "method")
-    return f"{what} {'was' if methods == 1 else 'were'} asked to forget in {_many(tasks, 'task')}, with {_many(seeds, 'training seed')} each."
+    were = f"{_many(methods, 'method')} {'was' if methods == 1 else 'were'}"
+    return f"{were} asked to forget in {_many(tasks, 'task')}, with {_many(seeds, 'training seed')} each."
 
 
 def _ranks(good: pd.DataFrame) -> str:
@@ -69,7 +67,7 @@ def _range(good: pd.DataFrame, column: Column) -> str:
 def _apart(good: pd.DataFrame, column: Column) -> str:
     """Who has the best mean, and whose interval lies wholly on the worse side of that one's."""
     sign = 1 if column.arrow == "↑" else -1
-    best = good.loc[(sign * good[column.name]).idxmax()]
+    best = good.iloc[int((sign * good[column.name]).to_numpy().argmax())]
     near, far = ("_lo", "_hi") if sign > 0 else ("_hi", "_lo")
     limit = best[f"{column.name}{near}"]
     figure = f"{best[column.name]:.{column.digits}f}{' %' if column.unit == '%' else ''}"
