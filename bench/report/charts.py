@@ -74,7 +74,7 @@ def tradeoff() -> dict[str, Any]:
 
     Titles: "$x", "$y", "$about".
     """
-    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=False, padding=16))
+    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=False, padding=16), axis=alt.Axis(tickCount=6))
     y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR)
     tips = _tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
@@ -175,7 +175,7 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
 @cache
 def cost() -> dict[str, Any]:
     """Quality against cost: rows "points". Titles: "$x", "$y", "$about"."""
-    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=True, nice=False, padding=16))
+    x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=True, nice=False, padding=16), axis=alt.Axis(tickCount=6))
     y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR, x=x)
     layers = [

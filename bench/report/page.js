@@ -25,7 +25,7 @@ async function draw(place) {
   const { spec, note } = variant(name);
   const says = document.querySelector(`[data-note="${name}"]`);
   if (says) says.textContent = note;
-  const made = await vegaEmbed(place, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" }, ast: false });
+  const made = await vegaEmbed(place, spec, { actions: false, renderer: "svg", tooltip: { theme: "custom" }, ast: false, logLevel: 1 });
   views.get(place)?.finalize();
   views.set(place, made.view);
   show(made.view);

@@ -13,6 +13,7 @@ from PIL import Image
 
 from bench.evidence import nearest
 from bench.plan import Cell
+from bench.report.protocol import without_paths
 from bench.stages import Stages
 from bench.suites import Task
 from bench.worlds import World
@@ -115,7 +116,7 @@ def why(result: Mapping[str, Any]) -> str:
     """Why a cell has no picture, in a word or a sentence; "" if it finished."""
     if result["status"] == "ok":
         return ""
-    return str(result.get("reason") or result["status"])
+    return without_paths(str(result.get("reason") or result["status"]))
 
 
 def _indices(stages: Stages, concept: str) -> list[int]:

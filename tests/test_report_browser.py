@@ -1,0 +1,179 @@
+"""The page in a real browser. Where there is none, these tests are skipped and say so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from exhibition import hold
+
+from bench.worlds import World
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: no page is opened")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return hold(tmp_path_factory.mktemp("browser"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser, report: Path) -> Iterator:
+    """The report in a window of 1280 x 900; what it asked for or complained of fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context.set_default_timeout(5000)
+    page, asked, said = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri())
+    yield page
+    context.close()
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert sum(url.startswith("file:") for url in asked) == 1  # itself alone
+
+
+def methods(page) -> list[str]:
+    return page.eval_on_selector_all("#board tbody.methods tr", "rows => rows.map(row => row.dataset.method)")
+
+
+def column(page, index: int) -> list[float]:
+    found = page.eval_on_selector_all(
+        "#board tbody.methods tr", f"rows => rows.map(row => row.children[{index}].dataset.value)"
+    )
+    return [float(value) for value in found]
+
+
+def test_a_head_sorts_the_methods_by_mouse_and_by_key_and_controls_stay(page) -> None:
+    heads = page.eval_on_selector_all("#board thead th", "heads => heads.map(head => head.textContent.trim())")
+    index = next(i for i, head in enumerate(heads) if head.startswith("DRIFT"))
+    head = page.locator("#board thead th").nth(index)
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "ascending"  # the better ones first
+    rising = column(page, index)
+    assert rising == sorted(rising)
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(page, index) == sorted(rising, reverse=True)
+    page.locator("#board thead th").first.locator("button").click()
+    assert methods(page) == sorted(methods(page))
+    assert page.locator("#board thead th[aria-sort]").count() == 1
+    controls = page.eval_on_selector_all("#board tbody.controls tr", "rows => rows.map(row => row.dataset.method)")
+    assert controls == ["pretrained", "wrecked"]
+
+
+def test_all_metrics_are_shown_on_request(page) -> None:
+    hidden = page.locator("#board th.more").first
+    assert not hidden.is_visible()
+    page.locator("#all").click()
+    assert hidden.is_visible()
+
+
+def test_every_chart_is_drawn_and_its_switches_draw_another(page) -> None:
+    for place in page.locator("[data-chart]").all():
+        place.scroll_into_view_if_needed()
+        place.locator("svg path, svg rect").first.wait_for(state="attached")
+    chart = page.locator('[data-chart="tradeoff"]')
+    names = chart.locator("svg text").all_text_contents()
+    assert {"mimmu", "salun"} <= set(names)
+    assert any("NRA" in name for name in names)
+    page.locator('input[name="tradeoff-retention"][value="twin"]').check(force=True)
+    chart.locator("svg text", has_text="TWIN").first.wait_for()
+    before = chart.locator("svg path").count()
+    page.locator('input[name="tradeoff-view"][value="way"]').check(force=True)
+    page.wait_for_function(f"document.querySelectorAll('[data-chart=\"tradeoff\"] svg path').length > {before}")
+
+
+def test_another_task_shows_other_pictures(page) -> None:
+    tasks = page.eval_on_selector_all("#task option", "options => options.map(option => option.value)")
+    assert len(tasks) == 2
+    for task in reversed(tasks):
+        page.locator("#task").select_option(task)
+        shown = page.locator("[data-task]:visible")
+        assert shown.count() == 1
+        assert shown.get_attribute("data-task") == task
+        widths = shown.locator(".shot img").evaluate_all("images => Promise.all(images.map(async image => {"
+            " await image.decode(); return image.naturalWidth; }))")  # fmt: skip
+        assert len(widths) >= 12
+        assert min(widths) > 0
+
+
+def test_a_picture_is_enlarged_by_key_and_the_arrows_lead_on(page) -> None:
+    shots = page.locator("[data-task]:visible .shot")
+    shots.first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog[open]")
+    dialog.wait_for()
+    name = dialog.locator("#large-method")
+    assert name.text_content() == "pretrained"
+    prompt = dialog.locator("#large-prompt").text_content()
+    page.keyboard.press("ArrowRight")
+    assert name.text_content() == "mimmu"
+    assert dialog.locator("#large-prompt").text_content() == prompt
+    page.keyboard.press("ArrowDown")
+    assert name.text_content() == "mimmu"
+    assert dialog.locator("#large-prompt").text_content() != prompt
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.evaluate("document.activeElement.className") == "shot"
+
+
+def test_the_theme_follows_the_system_can_be_switched_and_is_remembered(browser, report: Path) -> None:
+    context = browser.new_context(color_scheme="dark")
+    page = context.new_page()
+    page.goto(report.as_uri())
+
+    def paper() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    dark = paper()
+    page.locator("#theme").click()
+    assert paper() != dark
+    page.reload()
+    assert paper() != dark
+    context.close()
+
+
+def test_methods_can_be_picked_out(page) -> None:
+    button = page.locator('[data-pick="salun"]').first
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    opacity = "row => getComputedStyle(row).opacity"
+    assert float(page.locator('#board tr[data-method="mimmu"]').evaluate(opacity)) < 1
+    assert float(page.locator('#board tr[data-method="salun"]').evaluate(opacity)) == 1
+
+
+@pytest.mark.parametrize("width", [390, 768])
+def test_nothing_but_tables_is_wider_than_a_small_screen(page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    for place in page.locator("[data-chart]").all():
+        place.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("h1").bounding_box()["width"] > width * 0.7
+
+
+def test_the_keyboard_reaches_everything(page) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    unnamed = page.evaluate("[...document.querySelectorAll('button, select, [role=region]')].filter(e => "
+        "!(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length || e.querySelector('img[alt]')))"
+        ".length")  # fmt: skip
+    assert unnamed == 0
+    assert page.locator("img:not([alt])").count() == 0
