@@ -15,6 +15,7 @@ from metrics import METRICS
 
 RANK, H, RIPPLE, AT = "rank", "h", "ripple", f"@ua{curve.UA:.0f}"
 PARTS = ("ua", "nra", "ora")  # of H
+KEPT = ("nra", "ora")  # what a ripple is on the board with: the accuracies that it spreads out
 MAIN = "text"  # the distance that `ripple` without a name goes by
 
 
@@ -62,7 +63,7 @@ def columns(
         table = parts(cells)
         found = statistics.interval(table, statistics.harmonic, 0, 100) if len(table) else statistics.NONE
         row |= column(H, found, int(cells[[f"{name}_n" for name in PARTS]].sum().sum()) if len(table) else None)
-    for name in distances:
+    for name in distances if set(KEPT) <= set(cells) else ():
         of = {cell: (slope,) for cell, slope in nearness.ripple(dropped, name).items()} if len(dropped) else {}
         found = statistics.interval(statistics.clusters(of)) if of else statistics.NONE
         row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, int(dropped["n"].sum()) if of else None)

@@ -99,8 +99,8 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
     out = ("--out", str(finished))
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--metrics", "new", "ua", *out]) == 0
     board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
-    assert board.columns[2:6].tolist() == ["ua", "ua_lo", "ua_hi", "ua_n"]
-    assert board.columns[6:10].tolist() == ["new", "new_lo", "new_hi", "new_n"]
+    assert board.columns[2:7].tolist() == ["rank", "ua", "ua_lo", "ua_hi", "ua_n"]
+    assert board.columns[7:11].tolist() == ["new", "new_lo", "new_hi", "new_n"]
     assert board["new"].tolist() == [0.25] * 4
     assert not {"nra", "fid", "drift"} & set(board)
     assert {"seconds", "peak_bytes"} <= set(board)
@@ -129,7 +129,7 @@ def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch
 def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(finished.glob("smoke-tiny*"))
     before = {path: path.read_text() for path in files}
-    assert len(files) == 5
+    assert len(files) == 6
     for path in files:
         path.unlink()
     monkeypatch.setattr(stages.backbone, "load", refuse)
