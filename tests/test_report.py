@@ -138,7 +138,7 @@ def sentences(**changes: object) -> str:
 
 def test_the_summary_claims_what_intervals_support_and_no_more() -> None:
     assert "a and b share the first rank on H: a paired bootstrap can't tell them apart." in sentences()
-    assert "a leads on H; b ranks behind." in sentences(rank=2)
+    assert "a leads on H; beyond chance, 1 method is better than b." in sentences(rank=2)
     assert "NRA: best a (80.0 %), clear of b." in sentences(nra=60.0, nra_lo=50.0, nra_hi=70.0)
     assert "but every other interval reaches into that one's" in sentences(nra=70.0, nra_lo=60.0, nra_hi=76.0)
     assert "Not every cell of b finished" in sentences(status="1 failed of 9")

@@ -47,12 +47,15 @@ def _size(methods: int, tasks: int, seeds: int) -> str:
 
 
 def _ranks(good: pd.DataFrame) -> str:
-    first = good.loc[good["rank"] == good["rank"].min(), "method"].tolist()
-    others = good.loc[good["rank"] > good["rank"].min(), "method"].tolist()
+    first = good.loc[good["rank"] == 1, "method"].tolist()
     said = f"{listed(first)} {'leads' if len(first) == 1 else 'share the first rank'} on H"
     if len(first) > 1:
         said += ": a paired bootstrap can't tell them apart"
-    return f"{said}; {listed(others)} {'ranks' if len(others) == 1 else 'rank'} behind." if others else f"{said}."
+    behind = [
+        f"{_many(int(row['rank']) - 1, 'method')} {'is' if row['rank'] == 2 else 'are'} better than {row['method']}"
+        for row in good[good["rank"] > 1].to_dict("records")
+    ]
+    return f"{said}; beyond chance, {listed(behind)}." if behind else f"{said}."
 
 
 def _range(good: pd.DataFrame, column: Column) -> str:
