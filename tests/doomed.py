@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 KILLED, LEAVES = 0, 5  # cells
 RAISES = 99  # a seed
@@ -20,6 +21,7 @@ def work(index: int) -> dict[str, int]:
         os.kill(os.getpid(), signal.SIGKILL)
     if index == LEAVES:
         os._exit(7)
+    time.sleep(0.1)  # or one worker may have done everything before another is there
     return {"pid": os.getpid()}
 
 
