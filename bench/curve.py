@@ -41,7 +41,7 @@ def means(points: pd.DataFrame) -> pd.DataFrame:
         for name in names:
             own = group.dropna(subset=[name])
             cells = {(t, s): (v,) for t, s, v in zip(own["task"], own["seed"], own[name], strict=True)}
-            found = statistics.interval(statistics.clusters(cells), low=0, high=100) if cells else statistics.NONE
+            found = statistics.of_cells(cells, 0, 100)
             row |= {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
         rows.append(row)
     return pd.DataFrame(rows, columns=["method", "part", *(n + end for n in names for end in ("", "_lo", "_hi"))])

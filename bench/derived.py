@@ -29,7 +29,6 @@ class Derived:
     higher_is_better: bool
     headline: bool = True
     digits: int = 1
-    distribution: bool = False
 
     @property
     def arrow(self) -> str:
@@ -65,8 +64,8 @@ def columns(
         row |= column(H, found, int(cells[[f"{name}_n" for name in PARTS]].sum().sum()) if len(table) else None)
     for name in distances if set(KEPT) <= set(cells) else ():
         of = {cell: (slope,) for cell, slope in nearness.ripple(dropped, name).items()} if len(dropped) else {}
-        found = statistics.interval(statistics.clusters(of)) if of else statistics.NONE
-        row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, int(dropped["n"].sum()) if of else None)
+        count = int(dropped["n"].sum()) if of else None
+        row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", statistics.of_cells(of), count)
     for metric in map(METRICS.get, METRICS.names()):
         if metric.retention and metric.name in points and "ua" in points:
             found, count = curve.at_matched(points, metric.name)
@@ -76,8 +75,13 @@ def columns(
 
 def column(name: str, found: Interval, count: int | None) -> dict[str, float | int | None]:
     """The columns of one figure: NAME, NAME_lo, NAME_hi, NAME_n; what is NaN is blank."""
-    ends = {"": found.mean, "_lo": found.low, "_hi": found.high}
-    return {**{name + end: None if np.isnan(value) else value for end, value in ends.items()}, f"{name}_n": count}
+    return {**ends(name, found), f"{name}_n": count}
+
+
+def ends(name: str, found: Interval) -> dict[str, float | int | None]:
+    """A value with its interval: NAME, NAME_lo, NAME_hi; what is NaN is blank."""
+    each = {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+    return {column: None if np.isnan(value) else value for column, value in each.items()}
 
 
 def parts(cells: pd.DataFrame) -> np.ndarray:

@@ -171,10 +171,10 @@ def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], 
             before = scaled(metric, untouched["scores"][metric.name]["value"])
             drops[cell] = (before - value,)
     low, high = scaled(metric, metric.low), scaled(metric, metric.high)
-    row = _interval(metric.name, values, low, high) | {f"{metric.name}_n": _images(metric, own)}
+    row = derived.column(metric.name, statistics.of_cells(values, low, high), _images(metric, own))
     if metric.retention:
         known = drops if len(drops) == len(values) else {}
-        row |= _interval(f"{metric.name}_drop", known, low - high, high - low)
+        row |= derived.ends(f"{metric.name}_drop", statistics.of_cells(known, low - high, high - low))
     return row
 
 
@@ -188,17 +188,6 @@ def _images(metric: Metric, own: Sequence[Result]) -> int | None:
     if len(set(counts)) > 1:
         raise ValueError(f"{metric.name} was measured on different numbers of images: {sorted(set(counts))}")
     return counts[0]
-
-
-def _interval(
-    name: str, cells: dict[statistics.Cell, tuple[float]], low: float, high: float
-) -> dict[str, float | None]:
-    found = statistics.interval(statistics.clusters(cells), low=low, high=high) if cells else statistics.NONE
-    return (
-        {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
-        if cells
-        else dict.fromkeys((name, f"{name}_lo", f"{name}_hi"))
-    )
 
 
 def write(

@@ -62,6 +62,6 @@ def profile(dropped: pd.DataFrame, distance: str, methods: Sequence[str]) -> pd.
         for _, group in own.groupby(place):
             each = group.groupby(["task", "seed"], as_index=False)["drop"].mean()
             cells = {(row.task, row.seed): (row.drop,) for row in each.itertuples()}  # type: ignore[misc]
-            mean = statistics.interval(statistics.clusters(cells), low=-100, high=100)
+            mean = statistics.of_cells(cells, -100, 100)
             rows.append((method, group[column].mean(), mean.mean, mean.low, mean.high, int(group["n"].sum())))
     return pd.DataFrame(rows, columns=["method", "distance", "drop", "drop_lo", "drop_hi", "n"])

@@ -89,6 +89,11 @@ def interval(
     return Interval(value, max(float(ends[0]), low), min(float(ends[1]), high))
 
 
+def of_cells(cells: Mapping[Cell, Sequence[float]], low: float = -math.inf, high: float = math.inf) -> Interval:
+    """The mean of a figure of cells, and its interval; no value where there is no cell."""
+    return interval(clusters(cells), low=low, high=high) if cells else NONE
+
+
 def difference(a: np.ndarray, b: np.ndarray, statistic: Statistic = first) -> Interval:
     """How much a statistic of `a` exceeds that of `b`, tables of the same clusters in the same order: paired."""
     if a.shape != b.shape:
