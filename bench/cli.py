@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             console.print(show.listing(args.list, WORLDS.get(args.world)))
             return OK
+        if args.prepare:
+            return prepare(args.prepare, args.data, console)
         if args.export:
             method, _, seed = export.parse(args.export)
             args.methods, args.seeds = [*args.methods, method], args.seeds if seed is None else (seed,)
@@ -60,6 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return execute(plan, count, arguments, console)
     except (WorldUnavailable, workers.CannotStart) as error:
         return refuse(error, console)
+
+
+def prepare(name: str, data: Path | None, console: Console) -> int:
+    """Bring what a world needs into `data`, as far as can be, and say what is missing."""
+    world = WORLDS.get(name)
+    if world.prepare is None:
+        console.print(f"the world {name!r} needs no data: it brings its own", highlight=False)
+        return OK
+    if data is None:
+        raise ValueError(f"--prepare {name} takes --data DIR, the folder for its data sets")
+    return OK if world.prepare(data.expanduser().resolve(), console) else FAILED
 
 
 def refuse(error: Exception, console: Console) -> int:
@@ -124,7 +138,7 @@ def collect(plan: Plan, console: Console) -> int:
 def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> int:
     """Write the tables, show the board, say where it is."""
     note = "quick" if plan.run.quick else "full"
-    how = f"quick: {plan.protocol.images_per_concept} images a concept; " if plan.run.quick else ""
+    how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
     stem = plan.run.board_name
     tables = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"

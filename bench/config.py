@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from bench.overrides import Overrides
 
@@ -15,10 +16,12 @@ PRECISIONS = ("auto", "fp32", "bf16")
 class Protocol:
     """How models are sampled and measured; whatever changes a figure is in the fingerprint through this class.
 
-    A world sets its own values, a suite may scale them down, `--set protocol.FIELD=VALUE` has the last word.
+    A world sets its own values, a suite may scale them down, `--set protocol.FIELD=VALUE` has the last word. Of
+    `..._per_concept` and `..._per_prompt` one is set and the other none.
     """
 
-    images_per_concept: int = 10  # evaluation images of every concept, spread over its evaluation prompts
+    images_per_concept: int | None = 10  # evaluation images of every concept, spread over its evaluation prompts
+    images_per_prompt: int | None = None  # evaluation images of each evaluation prompt
     curve_images: int = 6  # of these, how many are drawn at each checkpoint of a curve
     forget_images: int = 64  # images of each forgotten concept that methods train on
     retain_images: int = 8  # images of each retained concept, for methods that ask for any
@@ -28,18 +31,31 @@ class Protocol:
     precision: str = "auto"  # of forward passes, one of PRECISIONS; auto is bf16 where the hardware has it
     evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
     forget_seed: int = 2
-    reference_per_concept: int = 60  # real pictures of each concept that FID compares with
+    noise_seeds: tuple[int, ...] = ()  # of a prompt's evaluation images, in order, where a protocol prescribes them
+    reference_per_concept: int | None = 60  # real pictures of each concept that FID compares with
+    reference_per_prompt: int | None = None  # the same, in proportion to its evaluation prompts
     probe_timesteps: int = 20  # noise levels at which residual mutual information looks at the model
 
+    ALTERNATIVES: ClassVar = (
+        ("images_per_concept", "images_per_prompt"),
+        ("reference_per_concept", "reference_per_prompt"),
+    )
+
     def __post_init__(self) -> None:
+        for names in self.ALTERNATIVES:
+            given = [getattr(self, name) for name in names if getattr(self, name) is not None]
+            if len(given) != 1 or given[0] < 1:
+                raise ValueError(f"one of {' and '.join(names)} must be given, and at least 1")
+        if self.images_per_prompt and self.noise_seeds and self.images_per_prompt > len(self.noise_seeds):
+            raise ValueError(f"{self.images_per_prompt} images a prompt, but noise_seeds has {len(self.noise_seeds)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
-        for name in ("images_per_concept", "curve_images", "forget_images", "retain_images", "num_inference_steps"):
+        for name in ("curve_images", "forget_images", "retain_images", "num_inference_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.reference_per_concept < 2:
+        if self.reference_per_concept == 1:
             raise ValueError("reference_per_concept must be at least 2 for a covariance")
         if self.probe_timesteps < 2:
             raise ValueError("probe_timesteps must be at least 2 for an integral")
@@ -67,6 +83,10 @@ class RunConfig:
     suite: str = "finegrained"
     world: str = "pocket"
     backbone: str | None = None  # None: the world's own
+    data: Path | None = None  # the next four as in bench.worlds.base.Options
+    judges: tuple[str, ...] = ()
+    neighbours: str | None = None
+    clip: str | None = None
     seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
     metrics: tuple[str, ...] = ("all",)
     overrides: Overrides = field(default_factory=dict)

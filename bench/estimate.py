@@ -69,8 +69,8 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
         if curve and cell.method not in CONTROLS:
             keys = [stages.keys.snapshot(cell, part, plan.run.curve) for part in range(1, plan.run.curve)]
             again = not all(stages.store.get("snapshots", key) for key in keys)
-            few = min(plan.protocol.curve_images, plan.protocol.images_per_concept)
-            draws += len(keys) * few * len(cell.task.forget + cell.task.in_domain)
+            near = cell.task.forget + cell.task.in_domain
+            draws += len(keys) * sum(min(plan.protocol.curve_images, plan.images(concept)) for concept in near)
         result = known is not None and known["status"] == "ok" and not curve
         seconds = weights.facts["cost"]["seconds"] if weights else past.unlearning(cell, plan.protocol.forget_images)
         found.append(Ahead(cell, weights is not None and not again, bool(images), result, draws, seconds))

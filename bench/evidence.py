@@ -7,7 +7,8 @@ from typing import Any
 
 from bench.stages import Stages
 from bench.store import Entry
-from bench.suites import Task, nearest_neighbour
+from bench.suites import nearest_neighbour
+from bench.task import Task
 from bench.worlds import World
 from metrics import Evidence, HeadNouns, Probe
 
@@ -30,21 +31,22 @@ def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evi
     They are the first `curve_images` of each concept, on the same noise as ever. `whole`: these weights have all
     evaluation images in the store, or will have, and no others are drawn. Features and latents are left out.
     """
-    count = min(stages.plan.protocol.curve_images, stages.plan.protocol.images_per_concept)
-    keep = []
-    for concept in task.forget + task.in_domain:
-        keep += [i for i, shot in enumerate(stages.shots) if shot.concept == concept][:count]
+    concepts = task.forget + task.in_domain
+    counts = {concept: min(stages.plan.protocol.curve_images, stages.plan.images(concept)) for concept in concepts}
+    rows = [(c, i) for c in concepts for i in [place for one, place in stages.asked if one == c][: counts[c]]]
+    keep = list(dict.fromkeys(i for _, i in rows))
     wanted = None if whole else tuple(stages.shots[i] for i in keep)
     seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
-    asked = tuple(stages.shots[i].concept for i in keep)
-    places = keep if whole else range(len(keep))
+    asked, images = tuple(c for c, _ in rows), tuple(i for _, i in rows)
+    places = images if whole else [keep.index(i) for i in images]
     return Evidence(
         forget=task.forget,
         in_domain=task.in_domain,
         out_of_domain=(),
         asked=asked,
         judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, places, strict=True)),
-        images_per_concept=count,
+        counts=counts,
+        images=images,
         nearest=nearest(stages.plan.world, task),
         labels=stages.panel.labels(task.forget),
     )
@@ -52,26 +54,30 @@ def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evi
 
 def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
     """What the panel saw in the evaluation images, cut down to the task's concepts."""
-    images = stages.images(weights)
+    images, world = stages.images(weights), stages.plan.world
     seen = stages.judgements(images).tensors()
-    keep = [i for i, shot in enumerate(stages.shots) if shot.concept in task.concepts]
-    domains = {concept: stages.plan.world.members(concept) for concept in task.forget}
-    known = dict.fromkeys([*task.concepts, *(member for members in domains.values() for member in members)])
-    asked = tuple(stages.shots[i].concept for i in keep)
+    rows = [(concept, i) for concept, i in stages.asked if concept in (*task.concepts, *world.aside)]
+    asked, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
+    domains = {concept: world.members(concept) for concept in task.forget}
+    known = dict.fromkeys([*task.concepts, *(m for members in domains.values() for m in members), *world.aside])
+    names = world.reference_names
     return Evidence(
         forget=task.forget,
         in_domain=task.in_domain,
         out_of_domain=task.out_of_domain,
         asked=asked,
         judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
-        images_per_concept=stages.plan.protocol.images_per_concept,
+        counts={concept: stages.plan.images(concept) for concept in dict.fromkeys(asked)},
+        images=tuple(keep),
+        aside=world.aside,
         features=seen["features"][keep],
         penultimate=stages.panel.penultimate(asked, seen, keep),
         latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c).tensors()["features"] for c in known},
+        real={c: names(c, stages.plan.references(c)) for c in known} if names else {},
         domains=domains,
-        nearest=nearest(stages.plan.world, task),
+        nearest=nearest(world, task),
         labels=stages.panel.labels(task.forget),
         extractor=stages.panel.extractor_name,
         **extra,
@@ -90,11 +96,10 @@ def nearest(world: World, task: Task) -> tuple[str, ...]:
 
 
 def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:
-    wanted = stages.headnoun_shots(task)
+    asked, wanted = stages.headnoun_shots(task)
     if not wanted:
         return HeadNouns()
     seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
-    asked = tuple(shot.concept for shot in wanted)
     nouns = {concept: stages.plan.world.headnoun(concept) for concept in task.forget}
     return HeadNouns(
         asked=asked,
@@ -104,7 +109,7 @@ def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:
 
 
 def _probe(stages: Stages, task: Task, weights: Entry) -> Probe:
-    asked = tuple(shot.concept for shot in stages.shots if shot.concept in task.forget)
+    asked = tuple(concept for concept, _ in stages.asked if concept in task.forget)
     return Probe(asked, **stages.probe(weights, task).tensors())
 
 

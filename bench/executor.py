@@ -13,7 +13,7 @@ from bench import digest, evidence, fingerprint, panel, probe, sampler
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
 from bench.store import Entry
-from bench.suites import Task
+from bench.task import Task
 from bench.worlds import World
 from metrics import METRICS, Evidence, Metric
 from metrics import base as metrics_base
@@ -197,7 +197,7 @@ class Executor:
             weights = store.get("deltas", keys.delta(cell))
             if cell.method not in self.plan.forced or weights is None:
                 continue
-            for wanted in (None, self.stages.headnoun_shots(cell.task)):
+            for wanted in (None, self.stages.headnoun_shots(cell.task)[1]):
                 store.drop("images", keys.images(weights, wanted))
             for name in (ACCURACY, *self.plan.metrics):
                 store.drop("scores", self.score_key(cell, weights, name))

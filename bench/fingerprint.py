@@ -18,6 +18,7 @@ def describe(plan: Plan, panel: str, backbone: str, machine: dict[str, Any]) -> 
         "headnouns": {concept: plan.world.headnoun(concept) for task in plan.tasks for concept in task.forget},
         "protocol": digest.plain(plan.protocol),
         "panel": panel,
+        **({"chosen": dict(plan.world.chosen)} if plan.world.chosen else {}),
         **machine,
     }
 

@@ -62,7 +62,7 @@ def build(
     """
     parts, names, templates = [], [], []
     for concept, key in keys.items():
-        parts.append(_concept(store, backbone, protocol, key, shots(concept, prompts[concept], count), batch))
+        parts.append(_concept(store, backbone, protocol, concept, key, shots(prompts[concept], count), batch))
         names += [concept] * count
         templates += [i % len(prompts[concept]) for i in range(count)]
     return LatentSet(torch.cat(parts), tuple(names), tuple(templates))
@@ -72,12 +72,13 @@ def _concept(
     store: Store,
     backbone: Backbone,
     protocol: Protocol,
+    concept: str,
     key: Mapping[str, Any],
     wanted: Sequence[Shot],
     batch: int,
 ) -> torch.Tensor:
     def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         latents = sample(backbone, wanted, protocol, protocol.forget_seed, batch, as_images=False)
-        return {"latents": latents}, {"concept": wanted[0].concept}
+        return {"latents": latents}, {"concept": concept}
 
     return store.stage("latents", key, compute).tensors()["latents"]

@@ -19,7 +19,7 @@ from bench.ledger import Ledger
 from bench.networks import Networks
 from bench.sampler import seed_of
 from bench.snapshots import Snapshots
-from bench.suites import Task
+from bench.task import Task
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from bench import (
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, shots
 from bench.store import Entry
-from bench.suites import Task
+from bench.task import Task
 from methods import Method
 
 SAMPLING = (backbone, machine, sampler)
@@ -51,11 +51,10 @@ class Keys:
 
     def __init__(self, plan: Plan, content: str, machine: dict[str, Any], panel: str) -> None:
         self.plan, self.content, self.machine, self.panel = plan, content, machine, panel
-        self.shots: tuple[Shot, ...] = tuple(
-            shot
-            for concept in plan.concepts
-            for shot in shots(concept, plan.world.prompts("evaluate", concept), plan.protocol.images_per_concept)
-        )
+        wanted = [(concept, shot) for concept in plan.concepts for shot in evaluation_shots(plan, concept)]
+        places = {shot: i for i, shot in enumerate(dict.fromkeys(shot for _, shot in wanted))}
+        self.shots: tuple[Shot, ...] = tuple(places)  # each image once, though several concepts ask for it
+        self.asked: tuple[tuple[str, int], ...] = tuple((concept, places[shot]) for concept, shot in wanted)
         self._first: dict[str, dict[str, Any]] = {}
         self._methods = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
 
@@ -103,7 +102,7 @@ class Keys:
             **self.sampler,
             "weights": weights.content if weights else "",
             "shots": self.shots if wanted is None else wanted,
-            "kept": ["images", "latents"],
+            "kept": ["images", "shown", "latents"],
             "seed": self.plan.protocol.evaluation_seed,
         }
 
@@ -126,7 +125,7 @@ class Keys:
 
     def reference(self, concept: str) -> dict[str, Any]:
         """What the panel saw in real pictures of a concept."""
-        return {**self._real(concept), "count": self.plan.protocol.reference_per_concept, **self._looking}
+        return {**self._real(concept), "count": self.plan.references(concept), **self._looking}
 
     def score(
         self, task: Task, weights: Entry, fingerprint: str, what: str, code: Sequence[ModuleType]
@@ -134,7 +133,7 @@ class Keys:
         """A figure of a task under some weights; `code` computes it, `fingerprint` says how all was measured."""
         world = self.plan.world
         members = {target: world.members(target) for target in task.forget}
-        known = dict.fromkeys([*task.concepts, *(member for of in members.values() for member in of)])
+        known = dict.fromkeys([*task.concepts, *(member for of in members.values() for member in of), *world.aside])
         return {
             "what": what,
             "fingerprint": fingerprint,
@@ -142,6 +141,7 @@ class Keys:
             "task": task,
             "real": digest.of_json([self._real(concept) for concept in known]),
             "members": members,
+            "aside": world.aside,
             "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
             "code": digest.of_source(*code),
         }
@@ -158,6 +158,11 @@ class Keys:
             first = digest.of_tensors({"pictures": pictures})
             self._first[concept] = {"concept": concept, "first": first, "asked": asked}
         return self._first[concept]
+
+
+def evaluation_shots(plan: Plan, concept: str) -> tuple[Shot, ...]:
+    """The evaluation images of a concept."""
+    return shots(plan.world.prompts("evaluate", concept), plan.images(concept), plan.protocol.noise_seeds)
 
 
 def modules_of(method: type[Method]) -> list[ModuleType]:

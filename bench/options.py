@@ -33,6 +33,9 @@ examples:
   what there is; what would run, and for how long
     python run_bench.py --list methods
     python run_bench.py --methods all --plan
+  Stable Diffusion on photographs of dogs, flowers and birds
+    python run_bench.py --prepare natural --data ~/data
+    python run_bench.py --world natural --backbone sd15 --data ~/data
   the model without tulips, for diffusers
     python run_bench.py --export "mimmu/tulip" --to tulip-free
 
@@ -64,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     look = p.add_argument_group("look without running")
     look.add_argument("--plan", action="store_true", help="show the cells, what is stored of them, and minutes to go")
     look.add_argument("--list", choices=("methods", "suites", "worlds", "metrics"), help="show what there is")
+    look.add_argument(
+        "--prepare", metavar="WORLD", help="get and check what a world needs, in --data; says what to place by hand"
+    )
     look.add_argument("--collect", action="store_true", help="write the tables from what the store has")
     look.add_argument(
         "--export", metavar="CELL", help='METHOD/TASK or METHOD/TASK/SEED: write what the store has of it, to --to'
@@ -91,6 +97,16 @@ def add_run(p: argparse.ArgumentParser) -> None:
         "--plugin", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
         help="python files that register methods, metrics, worlds or suites",
     )  # fmt: skip
+    photos = p.add_argument_group("worlds of photographs and paintings")
+    photos.add_argument("--data", type=Path, metavar="DIR", help="folder of the world's data sets; see --prepare")
+    photos.add_argument(
+        "--judge", nargs="+", action="extend", metavar="[DOMAIN=]NAME", default=[],
+        help="who judges: a timm ImageNet classifier (dogs), open_clip:MODEL/WEIGHTS, or a trained judge's file",
+    )  # fmt: skip
+    photos.add_argument(
+        "--neighbours", metavar="K", help='how many near concepts must stay, by judge features; or "all" of the domain'
+    )
+    photos.add_argument("--clip", metavar="MODEL/WEIGHTS", help='open_clip model behind CLIP score, or "none"')
     measure = p.add_argument_group("how to measure")
     measure.add_argument(
         "--metrics",
@@ -143,6 +159,10 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         suite=args.suite,
         world=args.world,
         backbone=args.backbone,
+        data=args.data and args.data.expanduser().resolve(),
+        judges=tuple(args.judge),
+        neighbours=args.neighbours,
+        clip=args.clip,
         seeds=args.seeds,
         metrics=tuple(args.metrics),
         overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
@@ -160,9 +180,10 @@ def command(run: RunConfig) -> str:
     """The shortest command line that describes `run`."""
     usual = RunConfig()
     words = ["--methods", *run.methods]
-    for flag in ("suite", "world", "backbone"):
+    for flag in ("suite", "world", "backbone", "data", "neighbours", "clip"):
         if getattr(run, flag) != getattr(usual, flag):
-            words += [f"--{flag}", getattr(run, flag)]
+            words += [f"--{flag}", str(getattr(run, flag))]
+    words += ["--judge", *run.judges] if run.judges else []
     if run.seeds != usual.seeds:
         counted = run.seeds == tuple(range(len(run.seeds)))
         listed = ",".join(map(str, run.seeds)) + "," * (len(run.seeds) == 1)

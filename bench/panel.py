@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -41,38 +41,38 @@ class Panel:
 
     @torch.inference_mode()
     @machine.exact()
-    def look(self, images: torch.Tensor, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Judge uint8 images (N, 3, H, W) and the prompts that asked for them.
+    def look(self, pictures: Iterable[torch.Tensor], prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Judge uint8 images (n, 3, H, W), some at a time, N in all, and the N prompts that asked for them.
 
         Returns "judged.NAME", the label index each judge gives, int64 (N,), "penultimate.NAME", what its last layer
         was given, float32 (N, D'), "features", float32 (N, D), and "clip", the cosine of image and prompt, float32
         (N,), if the world has a CLIP model.
         """
         seen: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in LOOKS for name in self.judges}
-        features = []
-        for batch in images.split(BATCH):
-            batch = batch.to(self.device)
+        seen |= {"features": []} | ({"clip": []} if self.clip else {})
+        texts = self._texts(self.clip, prompts) if self.clip else torch.empty(0)
+        done = 0
+        for batch in (batch.to(self.device) for images in pictures for batch in images.split(BATCH)):
             for name, judge in self.judges.items():
                 logits, penultimate = classify(judge, batch)
                 seen[f"judged.{name}"].append(logits.argmax(1).cpu())
                 seen[f"penultimate.{name}"].append(penultimate.float().cpu())
-            features.append(self.features(batch))
-        found = {**{name: torch.cat(parts) for name, parts in seen.items()}, "features": torch.cat(features)}
-        return {**found, "clip": self.alignment(self.clip, images, prompts)} if self.clip else found
+            seen["features"].append(self.features(batch))
+            if self.clip:
+                text = texts[done : done + len(batch)]
+                image = self.clip.model.encode_image(self.clip.normalise(batch.float() / 255), normalize=True)
+                seen["clip"].append((image * text).sum(1).float().cpu())
+            done += len(batch)
+        if done != len(prompts):
+            raise ValueError(f"{done} images came for {len(prompts)} prompts")
+        return {name: torch.cat(parts) for name, parts in seen.items()}
 
-    @torch.inference_mode()
-    @machine.exact()
-    def alignment(self, clip: Clip, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-        """Cosine of each of uint8 images (N, 3, H, W) and its prompt: float32 (N,), on the CPU."""
+    def _texts(self, clip: Clip, prompts: Sequence[str]) -> torch.Tensor:
+        """Embeddings of `prompts`, (N, D), each different one made once."""
         known = list(dict.fromkeys(prompts))
         texts = clip.model.encode_text(clip.tokenizer(known).to(self.device), normalize=True)
         place = {prompt: i for i, prompt in enumerate(known)}
-        mine = texts[[place[prompt] for prompt in prompts]]
-        found = []
-        for batch, text in zip(images.split(BATCH), mine.split(BATCH), strict=True):
-            image = clip.model.encode_image(clip.normalise(batch.to(self.device).float() / 255), normalize=True)
-            found.append((image * text).sum(1).float().cpu())
-        return torch.cat(found)
+        return texts[[place[prompt] for prompt in prompts]]
 
     @torch.inference_mode()
     @machine.exact()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import backbone, overrides, plugins
 from bench.config import QUICK, Protocol, RunConfig
 from bench.registry import UnknownName, nearest
-from bench.suites import SUITES, Task
-from bench.worlds import WORLDS, World
+from bench.suites import SUITES, tasks_of
+from bench.task import Task
+from bench.worlds import WORLDS, Options, World
 from methods import CONTROLS, METHODS, Method
 from methods.base import MethodConfig
 from metrics import METRICS
@@ -55,9 +55,20 @@ class Plan:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Every concept that some task evaluates, in the world's order."""
-        asked = {concept for task in self.tasks for concept in task.concepts}
+        """Every concept that some task evaluates, in the world's order, and what the world sets aside."""
+        asked = {concept for task in self.tasks for concept in task.concepts} | {*self.world.aside}
         return tuple(c for c in (*self.world.concepts, *self.world.styles) if c in asked)
+
+    def images(self, concept: str) -> int:
+        """How many evaluation images a concept has."""
+        return self._many(concept, self.protocol.images_per_concept, self.protocol.images_per_prompt)
+
+    def references(self, concept: str) -> int:
+        """How many real pictures of a concept are looked at."""
+        return self._many(concept, self.protocol.reference_per_concept, self.protocol.reference_per_prompt)
+
+    def _many(self, concept: str, each: int | None, per_prompt: int | None) -> int:
+        return each if each is not None else (per_prompt or 0) * len(self.world.prompts("evaluate", concept))
 
 
 def resolve(run: RunConfig) -> Plan:
@@ -68,7 +79,9 @@ def resolve(run: RunConfig) -> Plan:
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite = SUITES.get(run.suite)
-    world = suite.view(WORLDS.get(run.world))
+    world = WORLDS.get(run.world)
+    if run.suite not in world.tasks:
+        suite.view(world)  # refuses what can't be asked for, before anything is downloaded
     unknown = [section for section in run.overrides if section not in (*names, PROTOCOL)]
     if unknown:
         raise ValueError(f"--set {unknown[0]}...: not in this run; {nearest(unknown[0], (*names, PROTOCOL))}")
@@ -78,8 +91,9 @@ def resolve(run: RunConfig) -> Plan:
     protocol = overrides.apply(world.protocol, suite.protocol, PROTOCOL)
     if run.quick:
         smaller = ("images_per_concept", "reference_per_concept")
-        fewer = {name: min(getattr(QUICK, name), getattr(protocol, name)) for name in smaller}
-        protocol = dataclasses.replace(protocol, **fewer)
+        usual = {name: getattr(protocol, name) for name in smaller}
+        fewer = {name: min(getattr(QUICK, name), n or getattr(QUICK, name)) for name, n in usual.items()}
+        protocol = overrides.apply(protocol, fewer, PROTOCOL)
     protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
 
     methods = {name: METHODS.get(name) for name in names}
@@ -91,11 +105,21 @@ def resolve(run: RunConfig) -> Plan:
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
 
     folder = backbone.locate(run.backbone if run.backbone is not None else world.backbone())
-    tasks = suite.tasks(world)
+    world, tasks = tasks_of(run.suite, configured(world, run, folder))
     if run.quick and len(tasks) > QUICK.tasks:
         tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]
     cells = tuple(Cell(name, configs[name], task, seed) for seed in run.seeds for task in tasks for name in names)
     return Plan(run, world, protocol, tasks, methods, metrics, cells, folder)
+
+
+def configured(world: World, run: RunConfig, folder: Path) -> World:
+    """The world with what the run says of it. Raises ValueError for options that it does not take."""
+    given = {"--data": run.data, "--judge": run.judges, "--neighbours": run.neighbours, "--clip": run.clip}
+    if world.configure is not None:
+        return world.configure(Options(folder, *given.values()))  # type: ignore[arg-type]
+    if taken := [flag for flag, value in given.items() if value]:
+        raise ValueError(f"the world {world.name!r} takes no {taken[0]}: it brings its own data and judges")
+    return world
 
 
 def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """From prompts to images: batched, guided in one forward pass, one generator per image.
 
-The initial noise of an image follows from (seed, prompt, index) alone. It is drawn on the CPU, so every method,
-device and batch size starts from the same noise, and a comparison between two models is paired image by image.
+The initial noise of an image follows from (seed, prompt, index) alone, or from a seed of its own that a protocol
+prescribes. It is drawn on the CPU, so every method, device and batch size starts from the same noise, and a comparison
+between two models is paired image by image.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,20 +24,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shot:
-    """One image to take: the concept asked for, the prompt that asks, and the index of its noise."""
+    """One image to take.
 
-    concept: str
+    Args:
+        prompt: what asks for it.
+        index: which of the prompt's images it is; its noise follows from both and the run's seed.
+        seed: of its noise where a protocol prescribes one, as diffusers takes it: a CPU generator's.
+    """
+
     prompt: str
     index: int
+    seed: int | None = None
 
 
 class NonFiniteImage(ArithmeticError):
     """The model produced NaN or infinite latents."""
 
 
-def shots(concept: str, prompts: Sequence[str], count: int) -> tuple[Shot, ...]:
-    """`count` shots of a concept, spread evenly over its prompts."""
-    return tuple(Shot(concept, prompts[i % len(prompts)], i // len(prompts)) for i in range(count))
+def shots(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -> tuple[Shot, ...]:
+    """`count` shots spread evenly over `prompts`; the i-th of a prompt has the i-th of `seeds`, if there are any.
+
+    Raises ValueError if a prompt would need more of them.
+    """
+    each = math.ceil(count / len(prompts))
+    if seeds and each > len(seeds):
+        raise ValueError(f"{count} images of {len(prompts)} prompts take {each} noise seeds; there are {len(seeds)}")
+    places = [(prompts[i % len(prompts)], i // len(prompts)) for i in range(count)]
+    return tuple(Shot(prompt, index, seeds[index] if seeds else None) for prompt, index in places)
 
 
 def seed_of(*parts: str | int) -> int:
@@ -46,12 +61,8 @@ def seed_of(*parts: str | int) -> int:
 
 def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Shot]) -> torch.Tensor:
     """Standard normal noise of each shot, float32 (len(batch), *shape), on the CPU."""
-    return torch.stack(
-        [
-            torch.randn(shape, generator=torch.Generator().manual_seed(seed_of(seed, shot.prompt, shot.index)))
-            for shot in batch
-        ]
-    )
+    seeds = [seed_of(seed, shot.prompt, shot.index) if shot.seed is None else shot.seed for shot in batch]
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(own)) for own in seeds])
 
 
 def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DPMSolverMultistepScheduler:

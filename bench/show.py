@@ -8,8 +8,8 @@ from rich.table import Table
 from bench import estimate
 from bench.executor import Executor
 from bench.plan import Plan
-from bench.suites import SUITES, Suite
-from bench.worlds import WORLDS, World
+from bench.suites import SUITES, tasks_of
+from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS
 from metrics import COSTS, METRICS
 
@@ -41,15 +41,17 @@ def _metrics() -> Rows:
 
 def _suites(world: World) -> Rows:
     found = {name: SUITES.get(name) for name in SUITES.names()}
-    rows = [(name, suite.about, suite.source, _count(suite, world)) for name, suite in found.items()]
+    rows = [(name, suite.about, suite.source, _count(name, world)) for name, suite in found.items()]
     return [("name", "about", "source", f"tasks in {world.name}"), *rows]
 
 
-def _count(suite: Suite, world: World) -> str:
+def _count(name: str, world: World) -> str:
     try:
-        return str(len(suite.tasks(suite.view(world))))
+        return str(len(tasks_of(name, world)[1]))
     except ValueError:  # nothing in this world that the suite could forget
         return "none"
+    except WorldUnavailable:
+        return "needs its data"
 
 
 def _worlds() -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,13 @@ from bench.plan import Cell, Plan
 from bench.sampler import Shot, decode, sample, shots
 from bench.snapshots import Snapshots
 from bench.store import Entry, Store
-from bench.suites import Task
+from bench.task import Task
 from bench.training import NonFiniteLoss
 from bench.unlearning import unlearn
 
 CHECKPOINT_SECONDS = 60.0  # of training that an interruption may cost, about
+SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
+SHOWN, EDGE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
@@ -42,7 +44,7 @@ class Stages:
         self.content = digest.of_folder(plan.folder)
         self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.keys = Keys(plan, self.content, self.machine, self.panel.digest)
-        self.shots = self.keys.shots
+        self.shots, self.asked = self.keys.shots, self.keys.asked
         self._backbone: backbone.Backbone | None = None
         self._reference: dict[str, Entry] = {}
 
@@ -98,7 +100,8 @@ class Stages:
     def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
         """Images of the shots `wanted` (all evaluation shots) under changed weights; None stands for untouched ones.
 
-        Holds "images", uint8 (N, 3, H, W), and the "latents" they were decoded from, float32 (N, C, h, w).
+        Holds the final "latents", float32 (N, C, h, w), and "images", uint8 (K, 3, H, W): all of them, decoded, where
+        pictures are small; else, shrunk to `EDGE`, those in places "shown", int64 (K,): the first of each concept.
         """
         wanted = self.shots if wanted is None else wanted
 
@@ -116,30 +119,61 @@ class Stages:
                 latents = sample(
                     model, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
                 )
-            parts = [decode(model, part.to(self.device)) for part in latents.split(batch)]
-            return {"images": torch.cat(parts), "latents": latents}, {"seconds": time.perf_counter() - began}
+            side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
+            shown = range(len(wanted)) if side <= SMALL else self._first() if wanted is self.shots else ()
+            parts = [self._shrunk(decode(model, part.to(self.device))) for part in latents[[*shown]].split(batch)]
+            images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+            found = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
+            return found, {"seconds": time.perf_counter() - began}
 
         return self.store.stage("images", self.keys.images(weights, wanted), compute)
 
-    def headnoun_shots(self, task: Task) -> tuple[Shot, ...]:
-        """Shots of the head nouns of a task's forgotten concepts, as many as of a concept; few tasks have any."""
+    def pictures(self, images: Entry) -> Iterator[torch.Tensor]:
+        """The images themselves, uint8 (n, 3, H, W), some at a time: as kept, or decoded from their latents."""
+        held = images.tensors()
+        if len(held["images"]) == len(held["latents"]):
+            yield held["images"]
+            return
+        done, total = 0, len(held["latents"])
+        for part in held["latents"].split(self.plan.run.sample_batch):
+            yield decode(self.backbone, part.to(self.device))
+            done += len(part)
+            self.report("judging", done, total)
+
+    def _first(self) -> list[int]:
+        """Places of the first few evaluation shots of each concept."""
+        each = {c: [i for one, i in self.asked if one == c][:SHOWN] for c in self.plan.concepts}
+        return sorted({i for places in each.values() for i in places})
+
+    @staticmethod
+    def _shrunk(images: torch.Tensor) -> torch.Tensor:
+        """Uint8 images (B, 3, H, W), at most `EDGE` pixels a side if they are not small."""
+        if max(images.shape[-2:]) <= SMALL:
+            return images
+        scale = min(1.0, EDGE / max(images.shape[-2:]))
+        return torch.nn.functional.interpolate(images.float(), scale_factor=scale, mode="area").round().to(torch.uint8)
+
+    def headnoun_shots(self, task: Task) -> tuple[tuple[str, ...], tuple[Shot, ...]]:
+        """Shots of the head nouns of a task's forgotten concepts, as many as each has images, and whose each one is.
+
+        Few tasks have any.
+        """
         nouns = {concept: self.plan.world.headnoun(concept) for concept in task.forget}
-        count = self.plan.protocol.images_per_concept
-        return tuple(shot for concept, noun in nouns.items() if noun for shot in shots(concept, noun[0], count))
+        each = {c: shots(noun[0], self.plan.images(c)) for c, noun in nouns.items() if noun}
+        asked = tuple(concept for concept, taken in each.items() for _ in taken)
+        return asked, tuple(shot for taken in each.values() for shot in taken)
 
     def judgements(self, images: Entry, wanted: Sequence[Shot] | None = None) -> Entry:
         """What the panel saw in the images of the shots `wanted` (all evaluation shots)."""
         prompts = [shot.prompt for shot in (self.shots if wanted is None else wanted)]
         key = self.keys.judgements(images, prompts)
-        return self.store.stage(
-            "judgements", key, lambda: (self.panel.look(images.tensors("images")["images"], prompts), {})
-        )
+        return self.store.stage("judgements", key, lambda: (self.panel.look(self.pictures(images), prompts), {}))
 
     def probe(self, weights: Entry, task: Task) -> Entry:
         """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
         protocol, batch = self.plan.protocol, self.plan.run.sample_batch
         images = self.images(weights)
-        kept = [i for i, shot in enumerate(self.shots) if shot.concept in task.forget]
+        kept = [i for concept, i in self.asked if concept in task.forget]
         wanted = tuple(self.shots[i] for i in kept)
         key = self.keys.probe(weights, images, wanted)
 
@@ -158,7 +192,7 @@ class Stages:
         """Real pictures of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""
         if concept in self._reference:
             return self._reference[concept]
-        world, count = self.plan.world, self.plan.protocol.reference_per_concept
+        world, count = self.plan.world, self.plan.references(concept)
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             self.report(f"real pictures of {concept}", 0, count)

@@ -71,9 +71,12 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
         taken = weights and stages.store.get("images", stages.keys.images(weights))
         if not taken:
             raise ValueError(f"{cell.name} is not in {stages.store.root}: run it first")
-        images = taken.tensors()["images"]
-        rows = {c: [i for i, shot in enumerate(stages.shots) if shot.concept == c][:count] for c in concepts}
-        out[cell.method] = {c: images[indices] for c, indices in rows.items()}
+        kept = taken.tensors("images", "shown")
+        row = {place: i for i, place in enumerate(kept["shown"].tolist())}
+        rows = {c: [i for concept, i in stages.asked if concept == c][:count] for c in concepts}
+        if missing := [c for c, places in rows.items() if not set(places) <= set(row)]:
+            raise ValueError(f"of {missing[0]!r} fewer than {count} pictures are kept: show fewer with --count")
+        out[cell.method] = {c: kept["images"][[row[i] for i in places]] for c, places in rows.items()}
     return out
 
 

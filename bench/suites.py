@@ -8,31 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.registry import Registry
+from bench.task import Task
 from bench.worlds.base import SPLITS, World
-
-
-@dataclass(frozen=True)
-class Task:
-    """One request to forget.
-
-    Args:
-        name: unique within its suite.
-        forget: concepts that must go.
-        in_domain: concepts of the same domain, which must stay: the near neighbours.
-        out_of_domain: concepts of other domains, which must stay.
-        band: how close the nearest neighbour of the forgotten concept is: "far", "middle", "near" or "".
-    """
-
-    name: str
-    forget: tuple[str, ...]
-    in_domain: tuple[str, ...]
-    out_of_domain: tuple[str, ...]
-    band: str = ""
-
-    @property
-    def concepts(self) -> tuple[str, ...]:
-        """Every concept that the task evaluates."""
-        return self.forget + self.in_domain + self.out_of_domain
 
 
 @dataclass(frozen=True)
@@ -61,6 +38,18 @@ class Suite:
         if world.across is None:
             raise ValueError(f"this suite asks for concepts in every style, and the world {world.name!r} has one style")
         return world.across()
+
+
+def tasks_of(name: str, world: World) -> tuple[World, tuple[Task, ...]]:
+    """The tasks of a suite in `world`, by the world's own rule if it has one, and the world as they ask for concepts.
+
+    Raises UnknownName, and ValueError if there is nothing to forget.
+    """
+    suite, own = SUITES.get(name), world.tasks.get(name)
+    if own is not None:
+        return world, own()
+    view = suite.view(world)
+    return view, suite.tasks(view)
 
 
 def nearest_neighbour(world: World, concept: str, among: Sequence[str] = ()) -> tuple[str, float]:

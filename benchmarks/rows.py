@@ -86,7 +86,7 @@ def harness_step(setting: Setting) -> list[Line]:
 def wanted(setting: Setting, count: int) -> tuple[Shot, ...]:
     """Evaluation shots of the world's first concepts."""
     world, each = setting.world, 4
-    every = (shot for c in world.concepts for shot in shots(c, world.prompts("evaluate", c), each))
+    every = (shot for c in world.concepts for shot in shots(world.prompts("evaluate", c), each))
     return tuple(itertools.islice(itertools.cycle(every), count))
 
 

@@ -49,12 +49,15 @@ class Evidence:
 
     Args:
         forget, in_domain, out_of_domain: the task's concepts by role.
-        asked: concept that each of the N images was asked to show.
-        judged: concept that the world's classifier saw in each.
-        images_per_concept: images that every concept must have.
+        asked: concept that each of the N rows was asked to show. An image that was asked to show two has two rows.
+        judged: concept that the classifier which knows such concepts saw in each.
+        counts: concept -> rows that it must have.
+        images: which image each row is, (N,); empty: every row is an image of its own.
+        aside: concepts outside of the task whose images only a published way of counting takes in.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
-        reference: concept -> features of real pictures of it, float (R, D); R is the same for all. Of the task's
-            concepts, and of all in the domains of the forgotten ones.
+        reference: concept -> features of real pictures of it, float (R, D). Of the task's concepts, of all in the
+            domains of the forgotten ones, and of those aside.
+        real: concept -> a name for each of these pictures, where concepts may share some; empty: they share none.
         domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
         labels: what the judges of the forgotten concepts can answer.
         nearest: the in-domain concepts that are closest to a forgotten one.
@@ -72,9 +75,12 @@ class Evidence:
     out_of_domain: tuple[str, ...]
     asked: tuple[str, ...]
     judged: tuple[str, ...]
-    images_per_concept: int
+    counts: Mapping[str, int]
+    images: tuple[int, ...] = ()
+    aside: tuple[str, ...] = ()
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    real: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     extractor: str = ""
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()
@@ -92,47 +98,73 @@ class Evidence:
         return self.in_domain + self.out_of_domain
 
     def require(self, concepts: Sequence[str]) -> None:
-        """Raise MissingEvidence unless every one of `concepts` has exactly `images_per_concept` judged images."""
-        require_counts(self.asked, self.judged, concepts, self.images_per_concept)
+        """Raise MissingEvidence unless every one of `concepts` has exactly its `counts` of judged rows."""
+        require_counts(self.asked, self.judged, concepts, self.counts)
 
-    def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str]) -> Score:
-        """Mean of `values`, one for each image, over the images of `concepts`. Raises MissingEvidence."""
+    def rows(self, concepts: Sequence[str], whole: bool = False) -> list[int]:
+        """The rows of `concepts`; unless `whole`, without images that also ask for something else that decides.
+
+        Of a concept that must stay these are images that also ask for a forgotten one: what should become of them is
+        not said. Of any, those that also ask for a concept aside.
+        """
+        wanted, places = set(concepts), self.images or range(len(self.asked))
+        asking = [(c, image) for c, image in zip(self.asked, places, strict=True)]
+        aside = {image for c, image in asking if c in self.aside}
+        gone = {image for c, image in asking if c in self.forget}
+        hidden = {c: set() if whole else aside if c in self.forget else aside | gone for c in wanted}
+        return [i for i, (c, image) in enumerate(asking) if c in wanted and image not in hidden[c]]
+
+    def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str], whole: bool = False) -> Score:
+        """Mean of `values`, one for each row, over the `rows` of `concepts`. Raises MissingEvidence."""
         self.require(concepts)
         if len(values) != len(self.asked):
             raise MissingEvidence(f"{len(self.asked)} images were asked for, {len(values)} were measured")
-        wanted = set(concepts)
-        kept = [float(value) for concept, value in zip(self.asked, values, strict=True) if concept in wanted]
+        kept = [float(values[i]) for i in self.rows(concepts, whole)]
+        if not kept:
+            raise MissingEvidence(f"every image of {', '.join(concepts)} also asks for a forgotten concept")
         return Score(sum(kept) / len(kept), len(kept))
 
-    def accuracy(self, concepts: Sequence[str]) -> Score:
-        """Share of the images of `concepts` that are judged as the concept asked for. Raises MissingEvidence."""
+    def accuracy(self, concepts: Sequence[str], whole: bool = False) -> Score:
+        """Share of the `rows` of `concepts` that are judged as the concept asked for. Raises MissingEvidence."""
         self.require(concepts)
-        return self.mean([a == j for a, j in zip(self.asked, self.judged, strict=True)], concepts)
+        return self.mean([a == j for a, j in zip(self.asked, self.judged, strict=True)], concepts, whole)
 
     def features_of(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the images of `concepts` and of real pictures of them, double (n, D) and (m, D), pooled.
 
-        Raises MissingEvidence.
+        Without images that also ask for a forgotten concept or one aside (see `rows`). Where real pictures have names,
+        each image and each real picture comes once, and real pictures that also show such a concept stay out. Raises
+        MissingEvidence.
         """
         self.require(concepts)
-        missing = [c for c in concepts if c not in self.reference]
+        apart = [c for c in (*self.forget, *self.aside) if c not in concepts]
+        missing = [c for c in (*concepts, *(apart if self.real else ())) if c not in self.reference]
         if missing or len(self.features) != len(self.asked):
             raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(self.features)} images")
-        wanted = set(concepts)
-        drawn = self.features[[a in wanted for a in self.asked]].double()
-        return drawn, torch.cat([self.reference[c] for c in sorted(wanted)]).double()
+        rows = self.rows(concepts)
+        if not self.real:
+            return self.features[rows].double(), torch.cat([self.reference[c] for c in sorted(set(concepts))]).double()
+        once = {self.images[i] if self.images else i: i for i in reversed(rows)}
+        drawn = self.features[sorted(once.values())].double()
+        shown = {name for c in apart for name in self.real[c]}
+        pool: dict[str, torch.Tensor] = {}
+        for c in sorted(set(concepts)):
+            pool |= {n: row for n, row in zip(self.real[c], self.reference[c], strict=True) if n not in shown}
+        return drawn, torch.stack([*pool.values()]).double()
 
 
-def require_counts(asked: Sequence[str], seen: Sequence[object], concepts: Sequence[str], each: int) -> None:
-    """Raise MissingEvidence unless each of `concepts` was asked for `each` times, and all that was asked was seen."""
+def require_counts(
+    asked: Sequence[str], seen: Sequence[object], concepts: Sequence[str], due: Mapping[str, int]
+) -> None:
+    """Raise MissingEvidence unless each of `concepts` was asked for as often as is `due`, and all of it was seen."""
     if len(asked) != len(seen):
         raise MissingEvidence(f"{len(asked)} images were asked for, {len(seen)} were judged")
     if not concepts:
         raise MissingEvidence("there is no concept to measure on")
     counts = Counter(asked)
-    wrong = {c: counts[c] for c in concepts if counts[c] != each}
+    wrong = [f"{c}: {counts[c]} of {due.get(c)}" for c in concepts if counts[c] != due.get(c)]
     if wrong:
-        raise MissingEvidence(f"{each} images of each concept are due; there are {wrong}")
+        raise MissingEvidence(f"other numbers of images than are due; {', '.join(wrong)}")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ def compute(evidence: Evidence) -> Score:
     """Frechet distance between images of the retained concepts, pooled, and real pictures of the same concepts.
 
     |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) over the features of the world's extractor, by torch-fidelity's code.
-    FID's bias depends on N, so N is the same for every method: `images_per_concept` of each retained concept of the
-    task. Tasks are not pooled: they share their initial noise, so a model that drifts from task to task would seem
-    more varied than the pretrained one. Figures compare within one board; N and extractor are printed beside them.
+    FID's bias depends on N, so N is the same for every method: all evaluation images of the task's retained concepts,
+    without those that ask for the forgotten one as well. Tasks are not pooled: they share their initial noise, so a
+    model that drifts from task to task would seem more varied than the pretrained one. Figures compare within one
+    board; N and extractor are printed beside them.
     """
     drawn, real = evidence.features_of(evidence.retained)
     statistics = (fid_features_to_statistics(drawn), fid_features_to_statistics(real))

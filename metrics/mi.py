@@ -24,7 +24,7 @@ def compute(evidence: Evidence) -> Score:
     probe = evidence.probe
     if probe is None:
         raise MissingEvidence("the model itself was not probed")
-    require_counts(probe.asked, list(probe.gaps), evidence.forget, evidence.images_per_concept)
+    require_counts(probe.asked, list(probe.gaps), evidence.forget, evidence.counts)
     wanted = [concept in evidence.forget for concept in probe.asked]
     order = probe.logsnr.argsort()
     nats = torch.trapezoid(probe.gaps[wanted][:, order], probe.logsnr[order], dim=1) / 2

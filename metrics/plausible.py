@@ -19,7 +19,7 @@ def compute(evidence: Evidence) -> Score:
     MissingEvidence, also where the domain has no more than ten real pictures.
     """
     evidence.require(evidence.forget)
-    right = 0.0
+    right, n = 0.0, 0
     for concept in evidence.forget:
         members = evidence.domains[concept]
         missing = [c for c in members if c not in evidence.reference]
@@ -28,13 +28,12 @@ def compute(evidence: Evidence) -> Score:
         real = torch.cat([evidence.reference[c] for c in members]).double()
         if len(real) <= NEIGHBOURHOOD:
             raise MissingEvidence(f"precision needs more than {NEIGHBOURHOOD} real pictures; there are {len(real)}")
-        drawn = evidence.features[[a == concept for a in evidence.asked]].double()
+        drawn = evidence.features[evidence.rows([concept])].double()
         # repeated rows leave precision alone, and spare its library's recall, unused here, from running out of images
         found = prc_features_to_metric(
             drawn.repeat(NEIGHBOURHOOD + 1, 1), real, prc_neighborhood=NEIGHBOURHOOD, verbose=False
         )
-        right += found[KEY_METRIC_PRECISION] * len(drawn)
-    n = evidence.images_per_concept * len(evidence.forget)
+        right, n = right + found[KEY_METRIC_PRECISION] * len(drawn), n + len(drawn)
     return Score(right / n, n)
 
 

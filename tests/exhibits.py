@@ -17,9 +17,8 @@ PER_IMAGE = ("features", "penultimate", "latents", "alignment")  # tensors with 
 def evidence(judged: dict[str, str]) -> Evidence:
     """Evidence from "concept -> what was seen in each of its images, one letter each"; nothing optional."""
     asked = "".join(concept * len(seen) for concept, seen in judged.items())
-    return Evidence(
-        **ROLES, asked=tuple(asked), judged=tuple("".join(judged.values())), images_per_concept=len(judged["a"])
-    )
+    counts = dict.fromkeys(judged, len(judged["a"]))
+    return Evidence(**ROLES, asked=tuple(asked), judged=tuple("".join(judged.values())), counts=counts)
 
 
 def whole(judged: dict[str, str], seed: int = 0) -> Evidence:

@@ -40,7 +40,7 @@ def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path,
     weights = stages.store.get("deltas", stages.keys.delta(export.find(plan, f"mimmu/{task}/0")))
     assert weights is not None
     before, after = (backbone.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
-    shots = [Shot("x", f"a photo of a {task}", i) for i in range(2)]
+    shots = [Shot(f"a photo of a {task}", i) for i in range(2)]
     with before.weights(weights.tensors()):
         expected = sample(before, shots, plan.protocol, 0, 2)
     assert torch.equal(sample(after, shots, plan.protocol, 0, 2), expected)

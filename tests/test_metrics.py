@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metrics import METRICS, Evidence
 from metrics.base import MissingEvidence, Score
 
-NAMES = METRICS.names()
+NAMES = tuple(n for n in METRICS.names() if not n.startswith("uc_"))  # these: test_metrics_unlearncanvas.py
 CONCERNS = {  # the concepts whose images a metric looks at
     "ua": "a",
     "nra": "bc",
@@ -106,7 +106,7 @@ def test_a_missing_image_is_an_error(name: str) -> None:
     for lost in range(16):
         broken = take(complete, [i for i in range(16) if i != lost])
         if complete.asked[lost] in CONCERNS[name]:
-            with pytest.raises(MissingEvidence, match="4 images of each concept are due"):
+            with pytest.raises(MissingEvidence, match=r"than are due; .: 3 of 4"):
                 METRICS.get(name).compute(broken)
     if name not in OTHER_IMAGES:
         with pytest.raises(MissingEvidence, match="16 images were asked for, 15 were judged"):

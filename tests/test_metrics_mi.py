@@ -41,8 +41,8 @@ class TestMetric:
         assert MI.compute(probed(torch.zeros(2, 5), torch.arange(5.0))) == Score(0, 2)
 
     def test_a_missing_image_is_an_error(self) -> None:
-        short = dataclasses.replace(probed(torch.zeros(2, 5), torch.arange(5.0)), images_per_concept=3)
-        with pytest.raises(MissingEvidence, match="3 images of each concept are due"):
+        short = dataclasses.replace(probed(torch.zeros(2, 5), torch.arange(5.0)), counts={"a": 3})
+        with pytest.raises(MissingEvidence, match="due; a: 2 of 3"):
             MI.compute(short)
         with pytest.raises(MissingEvidence, match="not probed"):
             MI.compute(dataclasses.replace(short, probe=None))
@@ -52,7 +52,7 @@ class TestProbe:
     @pytest.fixture
     def look(self, model: Backbone, world: World) -> Callable[..., torch.Tensor]:
         name = world.concepts[0]
-        wanted = [Shot(name, prompt, 0) for prompt in world.prompts("evaluate", name)[:3]]
+        wanted = [Shot(prompt, 0) for prompt in world.prompts("evaluate", name)[:3]]
         latents = torch.randn(3, *model.latent_shape)
 
         def look(shots: list[Shot] = wanted, batch: int = 64) -> torch.Tensor:
@@ -76,7 +76,7 @@ class TestProbe:
         assert torch.allclose(look(batch=5), whole_batch, rtol=1e-3)
 
     def test_the_null_prompt_tells_nothing(self, look: Callable[..., torch.Tensor]) -> None:
-        assert look([Shot("x", "", i) for i in range(3)]).max() < 1e-9
+        assert look([Shot("", i) for i in range(3)]).max() < 1e-9
 
     def test_it_is_the_distance_of_both_predictions_under_the_same_noise(
         self, model: Backbone, look: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,7 @@ import dataclasses
 from exhibits import ALL, whole
 
 from bench.evidence import nearest
-from bench.suites import Task
+from bench.task import Task
 from bench.worlds import World
 from metrics import METRICS
 from metrics.base import Score

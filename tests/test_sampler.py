@@ -13,7 +13,7 @@ BASE = Protocol(num_inference_steps=5, guidance_scale=3.0)
 
 @pytest.fixture
 def wanted() -> tuple[Shot, ...]:
-    return shots("x", PROMPTS, 7)
+    return shots(PROMPTS, 7)
 
 
 def test_shots_are_spread_over_prompts_without_repeating_noise(wanted: tuple[Shot, ...]) -> None:
@@ -21,14 +21,14 @@ def test_shots_are_spread_over_prompts_without_repeating_noise(wanted: tuple[Sho
         (PROMPTS[0], 0), (PROMPTS[1], 0), (PROMPTS[2], 0), (PROMPTS[0], 1)
     ]  # fmt: skip
     assert len(set(wanted)) == 7
-    assert shots("x", PROMPTS, 3) == wanted[:3]
+    assert shots(PROMPTS, 3) == wanted[:3]
 
 
 @pytest.mark.parametrize("name", ["dpmsolver++", "ddim"])
 @pytest.mark.parametrize("guidance_scale", [3.0, 1.0])
 def test_images_are_those_of_the_stock_pipeline(model: Backbone, name: str, guidance_scale: float) -> None:
     protocol = dataclasses.replace(BASE, scheduler=name, guidance_scale=guidance_scale)
-    batch = [Shot("x", prompt, 0) for prompt in PROMPTS]
+    batch = [Shot(prompt, 0) for prompt in PROMPTS]
     ours = sample(model, batch, protocol, seed=1, batch_size=3)
     model.pipeline.scheduler = make_scheduler(model, protocol)
     theirs = model.pipeline(
@@ -53,9 +53,9 @@ def test_an_image_does_not_depend_on_its_batch(model: Backbone, wanted: tuple[Sh
 
 def test_noise_follows_from_seed_prompt_and_index_alone() -> None:
     shape = (4, 16, 16)
-    base = initial_latents(shape, 1, [Shot("x", "a", 0)])
-    assert torch.equal(base, initial_latents(shape, 1, [Shot("y", "b", 5), Shot("other concept", "a", 0)])[1:])
-    for seed, shot in ((2, Shot("x", "a", 0)), (1, Shot("x", "b", 0)), (1, Shot("x", "a", 1))):
+    base = initial_latents(shape, 1, [Shot("a", 0)])
+    assert torch.equal(base, initial_latents(shape, 1, [Shot("b", 5), Shot("a", 0)])[1:])
+    for seed, shot in ((2, Shot("a", 0)), (1, Shot("b", 0)), (1, Shot("a", 1))):
         assert not torch.equal(base, initial_latents(shape, seed, [shot]))
     assert base.sum().item() == pytest.approx(34.264, abs=0.01)  # drawn once and written down: every board relies on it
 
@@ -83,7 +83,7 @@ def test_each_prompt_is_encoded_once(model: Backbone, monkeypatch: pytest.Monkey
         return original(prompts, *args)
 
     monkeypatch.setattr(model.pipeline, "encode_prompt", spy)
-    sample(model, shots("x", PROMPTS, 6), BASE, seed=1, batch_size=2)
+    sample(model, shots(PROMPTS, 6), BASE, seed=1, batch_size=2)
     assert sorted(encoded) == sorted(["", *PROMPTS])
 
 

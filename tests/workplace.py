@@ -10,7 +10,7 @@ import torch
 from bench.backbone import Backbone
 from bench.forget_set import LatentSet
 from bench.harness import Harness
-from bench.suites import Task
+from bench.task import Task
 from bench.worlds import World
 from methods import METHODS, Method
 

@@ -15,7 +15,7 @@ from bench.evidence import nearest
 from bench.plan import Cell
 from bench.report.protocol import without_paths
 from bench.stages import Stages
-from bench.suites import Task
+from bench.task import Task
 from bench.worlds import World
 
 BUDGET = 4_500_000  # characters of all pictures together
@@ -88,9 +88,9 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
     cells = {(c.task.name, c.method): c for c in stages.plan.cells if c.seed == seed}
     taken, most = {}, LADDER[0]
     for task in stages.plan.tasks:
-        indices = [i for concept in shown(task, stages.plan.world) for i in _indices(stages, concept)[: most[0]]]
+        places = {c: _indices(stages, c)[: most[0]] for c in shown(task, stages.plan.world)}
         for method in methods:
-            taken[task.name, method] = _taken(stages, cells[task.name, method], indices, most[1])
+            taken[task.name, method] = _taken(stages, cells[task.name, method], places, most[1])
     for count, edge, quality in LADDER:
         strips = Strips(methods)
         for task in stages.plan.tasks:
@@ -98,7 +98,7 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
                 for index in _indices(stages, concept)[:count]:
                     pictures = []
                     for method in methods:
-                        found = taken[task.name, method].get(index)
+                        found = taken[task.name, method].get((concept, index))
                         reason = reasons.get((method, task.name, seed)) or "not in the store"
                         if found is None:
                             pictures.append(Picture(method, missing=reason))
@@ -120,22 +120,28 @@ def why(result: Mapping[str, Any]) -> str:
 
 
 def _indices(stages: Stages, concept: str) -> list[int]:
-    return [i for i, shot in enumerate(stages.shots) if shot.concept == concept]
+    return [i for one, i in stages.asked if one == concept]
 
 
-def _taken(stages: Stages, cell: Cell, indices: Sequence[int], edge: int) -> dict[int, tuple[Image.Image, str]]:
-    """index -> a cell's evaluation image, at most `edge` pixels long, and what its judge saw; {} if none is stored."""
+def _taken(
+    stages: Stages, cell: Cell, places: Mapping[str, Sequence[int]], edge: int
+) -> dict[tuple[str, int], tuple[Image.Image, str]]:
+    """(concept, place) -> a cell's evaluation image, at most `edge` pixels long, and what the concept's judge saw.
+
+    {} if none is stored.
+    """
     weights = stages.store.get("deltas", stages.keys.delta(cell))
     entry = weights and stages.store.get("images", stages.keys.images(weights))
     if not entry:
         return {}
     judged = stages.store.get("judgements", stages.keys.judgements(entry, [shot.prompt for shot in stages.shots]))
-    images, seen = entry.tensors("images")["images"], judged.tensors() if judged else {}
+    kept, seen = entry.tensors("images", "shown"), judged.tensors() if judged else {}
+    row = {place: i for i, place in enumerate(kept["shown"].tolist())}
     out = {}
-    for index in indices:
-        picture = Image.fromarray(images[index].permute(1, 2, 0).numpy())
+    for concept, index in ((c, i) for c, indices in places.items() for i in indices if i in row):
+        picture = Image.fromarray(kept["images"][row[index]].permute(1, 2, 0).numpy())
         picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)  # makes nothing larger
-        out[index] = picture, stages.panel.label(stages.shots[index].concept, seen, index) if seen else ""
+        out[concept, index] = picture, stages.panel.label(concept, seen, index) if seen else ""
     return out
 
 

@@ -22,7 +22,11 @@ def command(run: RunConfig) -> str:
     backbone = run.backbone and (Path(run.backbone).name if Path(run.backbone).is_absolute() else run.backbone)
     plugins = tuple(Path(plugin.name) for plugin in run.plugins)
     usual = RunConfig()
-    return options.command(dataclasses.replace(run, backbone=backbone, plugins=plugins, out=usual.out, force=False))
+    data = run.data and Path(run.data.name)
+    judges = tuple(without_paths(judge) for judge in run.judges)
+    named: dict[str, Any] = {"backbone": backbone, "plugins": plugins, "data": data, "judges": judges}
+    named["clip"] = run.clip and without_paths(run.clip)
+    return options.command(dataclasses.replace(run, **named, out=usual.out, force=False))
 
 
 def without_paths(text: str) -> str:
@@ -39,8 +43,8 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
         ("fingerprint", f"{board['fingerprint'].iloc[0]} ({board['protocol'].iloc[0]} protocol)"),
         ("world", str(description["world"])),
         ("backbone", f"weights {description['backbone'][:12]}"),
-        ("images", f"{protocol['images_per_concept']} of each concept, from {_or(each)} prompts"),
-        ("noise", f"follows from seed {protocol['evaluation_seed']}, prompt and index: the same for every method"),
+        ("images", f"{_many(protocol, 'images')}, from {_or(each)} prompts"),
+        ("noise", f"{_noise(protocol)}: the same for every method"),
         ("sampler", f"{protocol['scheduler']}, {protocol['num_inference_steps']} steps"),
         ("guidance", f"classifier-free, {protocol['guidance_scale']:g}"),
         ("arithmetic", str(description["dtype"]).removeprefix("torch.")),
@@ -56,11 +60,23 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
                 ("weakest concept", f"{weakest['concept'].iloc[0]}, {weakest['judge'].iloc[0]:.1f} % of real ones")
             )
     if len(good) and pd.notna(good["fid_extractor"].iloc[0]):
-        count = protocol["reference_per_concept"]
-        out.append(("features", f"{good['fid_extractor'].iloc[0]}; {count} real pictures of each concept"))
+        count = _many(protocol, "reference", "real pictures ")
+        out.append(("features", f"{good['fid_extractor'].iloc[0]}; {count}"))
+    out += [(what, str(which)) for what, which in description.get("chosen", {}).items()]
     out.append(("hardware", str(description["device"])))
     out.append(("versions", ", ".join(f"{name} {number}" for name, number in description["versions"].items())))
     return out
+
+
+def _many(protocol: Mapping[str, Any], what: str, noun: str = "") -> str:
+    each = protocol[f"{what}_per_concept"]
+    return f"{each} {noun}of each concept" if each else f"{protocol[f'{what}_per_prompt']} {noun}of each prompt"
+
+
+def _noise(protocol: Mapping[str, Any]) -> str:
+    if protocol["noise_seeds"]:
+        return f"of a prompt's images in order from seeds {', '.join(map(str, protocol['noise_seeds']))}"
+    return f"follows from seed {protocol['evaluation_seed']}, prompt and index"
 
 
 def _or(numbers: list[int]) -> str:

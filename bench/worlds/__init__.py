@@ -1,8 +1,14 @@
 """Worlds by name; other packages add theirs through the entry-point group `lethe.worlds`."""
 
 from bench.registry import Registry
-from bench.worlds.base import Clip, Judge, World, WorldUnavailable
+from bench.worlds.base import Clip, Judge, Options, World, WorldUnavailable
 
-WORLDS: Registry[World] = Registry("world", {"pocket": "bench.worlds.pocket.world:POCKET"}, group="lethe.worlds")
+WORLDS: Registry[World] = Registry(
+    "world",
+    {
+        "pocket": "bench.worlds.pocket.world:POCKET",
+    },
+    group="lethe.worlds",
+)
 
-__all__ = ["WORLDS", "Clip", "Judge", "World", "WorldUnavailable"]
+__all__ = ["WORLDS", "Clip", "Judge", "Options", "World", "WorldUnavailable"]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
 from bench.config import Protocol
+from bench.task import Task
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Split = Literal["forget", "evaluate"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -50,6 +55,25 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a user says of a world that takes it.
+
+    Args:
+        backbone: folder of the pipeline whose text encoder says what is close.
+        data: folder of the world's data sets.
+        judges: which judges to use, as the world understands it; () for its usual ones.
+        neighbours: how many concepts must stay near a forgotten one, or "all"; None for the world's usual number.
+        clip: the CLIP model behind CLIP score, or "none"; None for the world's usual one.
+    """
+
+    backbone: Path
+    data: Path | None = None
+    judges: tuple[str, ...] = ()
+    neighbours: str | None = None
+    clip: str | None = None
+
+
+@dataclass(frozen=True)
 class World:
     """A set of concepts with the means to ask for them and to recognise them.
 
@@ -73,6 +97,10 @@ class World:
             of "forget" and "evaluate" share no template.
         reference: (concept, count) -> real pictures that no model or judge was trained on, uint8 (count, 3, H, W);
             the first n of a longer list are those of a shorter one.
+        reference_names: (concept, count) -> what tells these pictures apart, where two concepts may share one: a name
+            for each. None: they share none.
+        aside: concepts drawn and judged besides those of a task, which no suite forgets or counts: they belong to a
+            published way of counting alone. An image that asks for one counts for nothing else.
         judge: (name, device) -> the classifier called so.
         judge_of: concept or style -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts or styles are to the text encoder, at most 1.
@@ -82,6 +110,12 @@ class World:
         headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
             plain style, and every concept that this noun names; None where it names no other.
         clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
+        tasks: suite -> () -> its tasks in this world, where the suite's own rule is not the one to follow.
+        configure: Options -> the world with these: one that can be measured on. It raises ValueError for options that
+            make no sense. None for a world that takes no option; others raise WorldUnavailable until configured.
+        chosen: what was chosen so, for people: what -> which.
+        prepare: (data, console) -> whether all that the world needs of data is there: says what is missing, and gets
+            what can be had. None for a world that needs nothing.
     """
 
     name: str
@@ -96,6 +130,8 @@ class World:
     judge_of: Callable[[str], str]
     closeness: Callable[[str, str], float]
     feature_extractor: Callable[[], str]
+    reference_names: Callable[[str, int], tuple[str, ...]] | None = None
+    aside: tuple[str, ...] = ()
     measures: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
     headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
     clip: Callable[[torch.device], Clip] | None = None
@@ -103,6 +139,10 @@ class World:
     rest: Callable[[str], tuple[str, ...]] = lambda concept: ()
     search: tuple[str, ...] = ()
     across: Callable[[], World] | None = None
+    tasks: Mapping[str, Callable[[], tuple[Task, ...]]] = field(default_factory=dict)
+    configure: Callable[[Options], World] | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[Path, Console], bool] | None = None
 
     @property
     def concepts(self) -> tuple[str, ...]:

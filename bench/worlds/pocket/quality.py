@@ -74,7 +74,7 @@ def generated(model: backbone.Backbone, per_species: int, styles: Sequence[str])
     templates = captions.EVALUATE
     jobs = [(k, STYLES.index(s), i) for k in range(len(NAMES)) for s in styles for i in range(per_species)]
     shots = [
-        Shot(NAMES[k], captions.caption(templates[i % len(templates)], NAMES[k], STYLES[s]), i // len(templates))
+        Shot(captions.caption(templates[i % len(templates)], NAMES[k], STYLES[s]), i // len(templates))
         for k, s, i in jobs
     ]
     table = np.array(jobs)
@@ -171,7 +171,7 @@ def brief_findings(model: backbone.Backbone, folder: Path, n: int) -> list[Findi
         judge = load_judge("style" if what == "style alone" else "species", folder=folder)
         hits = []
         for prompt, names in wanted.items():
-            shots = [Shot(prompt, prompt, i) for i in range(max(1, n * 6 // len(wanted)))]
+            shots = [Shot(prompt, i) for i in range(max(1, n * 6 // len(wanted)))]
             images = sample(model, shots, POCKET.protocol, seed=7, batch_size=64)
             hits += [judge.labels[k] in names for k in classify(judge, images.float() / 255).tolist()]
         found.append(Finding(f"generated, {what}: as asked", float(np.mean(hits)), None, len(hits)))
@@ -189,7 +189,7 @@ def fid(a: Tensor, b: Tensor, folder: Path) -> float:
 
 def speed_finding(model: backbone.Backbone) -> Finding:
     """Images a second, default sampler, one batch of 64 after a warm-up."""
-    shots = [Shot(name, captions.caption(captions.EVALUATE[0], name), i) for i in range(3) for name in NAMES][:64]
+    shots = [Shot(captions.caption(captions.EVALUATE[0], name), i) for i in range(3) for name in NAMES][:64]
     sample(model, shots, POCKET.protocol, seed=1, batch_size=64)
     start = time.perf_counter()
     sample(model, shots, POCKET.protocol, seed=2, batch_size=64)

@@ -56,7 +56,7 @@ def generated(folder: Path = WEIGHTS, per_style: int = 2) -> Image.Image:
     """What the model in `folder` makes of each species in each style, evaluation templates, unselected."""
     model = backbone.load(folder / "pipeline", machine.default_device())
     shots = [
-        Shot(name, captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)
+        Shot(captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)
         for name in NAMES
         for style in STYLES
         for k in range(per_style)
