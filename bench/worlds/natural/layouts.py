@@ -20,6 +20,7 @@ from bench.worlds.natural.flowers import FLOWERS
 Photo = tuple[Path, int]  # file, index of its class
 Lists = tuple[list[Photo], list[Photo]]  # train, test
 
+ROOTS = {"dogs": "stanford-dogs", "flowers": "flowers-102", "birds": "CUB_200_2011"}  # each within the data folder
 PREPARE = "python run_bench.py --prepare natural --data DIR"
 
 
@@ -33,7 +34,7 @@ def dogs(data: Path) -> Lists:
 
     Officially 12 000 and 8 580 pictures, 100 of each class to learn from. Raises WorldUnavailable, as all here do.
     """
-    root = data / "stanford-dogs"
+    root = data / ROOTS["dogs"]
     images = root / "Images"
     if not images.is_dir():
         raise unavailable(images, "no such folder", "one folder of pictures for each of 120 breeds")
@@ -62,7 +63,7 @@ def flowers(data: Path) -> Lists:
     to test (tstid); officially 1 020, 1 020 and 6 149. Train here is the first two together: nothing is tuned on them.
     torchvision's own class reads no part of the archive, for it demands the full lists' checksums.
     """
-    root = data / "flowers-102"
+    root = data / ROOTS["flowers"]
     labels = _integers(root / "imagelabels.mat", "labels")
     outside = [label for label in labels if not 1 <= label <= len(FLOWERS)]
     if outside:
@@ -87,7 +88,7 @@ def birds(data: Path) -> Lists:
 
     Officially 5 994 and 5 794 pictures.
     """
-    root = data / "CUB_200_2011"
+    root = data / ROOTS["birds"]
     names = _rows(root / "classes.txt")
     _same(root / "classes.txt", list(names.values()), BIRDS)
     if list(names.items()) != list(enumerate(BIRDS, start=1)):

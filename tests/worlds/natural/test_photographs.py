@@ -272,7 +272,7 @@ def test_a_truncated_picture_is_named(copy: Callable[[str], Path]) -> None:
 
 
 def test_picture_is_the_centre_square_of_the_short_side(tmp_path: Path) -> None:
-    """Three bands across, the middle one square: nothing of the others remains but where the filter mixes at an edge."""
+    """Three bands across, the middle one square: nothing of the others remains but what the filter mixes in."""
     bands = np.zeros((40, 120, 3), dtype=np.uint8)
     bands[:, :40], bands[:, 40:80], bands[:, 80:] = (255, 0, 0), (10, 200, 30), (0, 0, 255)
     Image.fromarray(bands).save(tmp_path / "wide.png")

@@ -1,0 +1,109 @@
+"""Where the three archives are published, and by what they are known.
+
+Sizes and sha256 digests are those that tensorflow_datasets 4.9.10 records for the same addresses (`checksums.tsv` of
+stanford_dogs and oxford_flowers102, `url_checksums/caltech_birds2011.txt`). None was computed here, where the archives
+could not be downloaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file to download.
+
+    Args:
+        domain: whose it is.
+        url: where it is published.
+        folder: where it belongs, within the data folder: itself, if it is a list, or what it unpacks to.
+        gives: what lies in `folder` once it is there; of an archive's contents nothing else is kept.
+        size: bytes. Pictures hardly compress, so unpacked they take about as many.
+        sha256: hex digest; None where none is known, and then only the archive's own structure is checked.
+        within: a folder in `folder` that `gives` may lie in instead.
+    """
+
+    domain: str
+    url: str
+    folder: str
+    gives: tuple[str, ...]
+    size: int
+    sha256: str | None
+    within: str = "."
+
+    @property
+    def file(self) -> str:
+        """The name it is downloaded under."""
+        return self.url.rpartition("/")[2]
+
+    @property
+    def packed(self) -> bool:
+        """It is an archive."""
+        return self.file not in self.gives
+
+    def there(self, data: Path) -> bool:
+        """All that it gives is under `data`."""
+        root = data / self.folder
+        return all((root / name).exists() or (root / self.within / name).exists() for name in self.gives)
+
+
+TITLES = {"dogs": "Stanford Dogs", "flowers": "Oxford Flowers-102", "birds": "CUB-200-2011"}
+PICTURES = {"dogs": (12000, 8580), "flowers": (2040, 6149), "birds": (5994, 5794)}  # as published: train, test
+
+STANFORD = "http://vision.stanford.edu/aditya86/ImageNetDogs"
+OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
+CALTECH = "https://data.caltech.edu/records/65de6-vp158/files"
+
+SOURCES = (
+    Source(
+        domain="dogs",
+        url=f"{STANFORD}/images.tar",
+        folder="stanford-dogs",
+        gives=("Images",),
+        size=793_579_520,
+        sha256="a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58",
+    ),
+    Source(
+        domain="dogs",
+        url=f"{STANFORD}/lists.tar",
+        folder="stanford-dogs",
+        gives=("train_list.mat", "test_list.mat"),
+        size=481_280,
+        sha256="34b47cacd9a98b5d150e084f24d29391c084c55272295ec65c85651bc35f4d6c",
+        within="lists",
+    ),
+    Source(
+        domain="flowers",
+        url=f"{OXFORD}/102flowers.tgz",
+        folder="flowers-102",
+        gives=("jpg",),
+        size=344_862_509,
+        sha256="2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
+    ),
+    Source(
+        domain="flowers",
+        url=f"{OXFORD}/imagelabels.mat",
+        folder="flowers-102",
+        gives=("imagelabels.mat",),
+        size=502,
+        sha256="4903e94206bac23bf772aadf06451916df56b58fc483a62db32a97b82656651d",
+    ),
+    Source(
+        domain="flowers",
+        url=f"{OXFORD}/setid.mat",
+        folder="flowers-102",
+        gives=("setid.mat",),
+        size=14_989,
+        sha256="46b8678f91fd95d3c8f4feab80d271a6c834a1dd896fe29fd3e6ad9ce5c8dccd",
+    ),
+    Source(
+        domain="birds",
+        url=f"{CALTECH}/CUB_200_2011.tgz",
+        folder=".",
+        gives=("CUB_200_2011",),
+        size=1_150_585_339,
+        sha256="0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+    ),
+)
