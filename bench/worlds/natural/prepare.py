@@ -131,4 +131,6 @@ def _verify(data: Path, console: Console) -> bool:
     console.print(table)
     for problem in problems:
         _say(console, problem, "red")
+    if problems:
+        _say(console, "What is there is left alone: to have a damaged part anew, delete it first.")
     return not problems

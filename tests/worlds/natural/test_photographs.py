@@ -30,16 +30,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(whole: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """domain -> a folder with a copy of it that may be damaged: pictures are links, to be replaced, not written to."""
-
-    def one(source: str, target: str) -> None:
-        (os.link if source.endswith(".jpg") else shutil.copyfile)(source, target)
+    """domain -> a folder with a copy of it that may be damaged; folders of pictures are links to those of the whole."""
 
     def build(domain: str) -> Path:
-        shutil.copytree(whole / FOLDERS[domain], tmp_path / FOLDERS[domain], copy_function=one)
+        source, target = whole / FOLDERS[domain], tmp_path / FOLDERS[domain]
+        for file in source.iterdir():
+            if file.is_file():
+                target.mkdir(exist_ok=True)
+                shutil.copyfile(file, target / file.name)
+        for folder in (source / "jpg", *source.glob("[Ii]mages/*")):
+            if folder.is_dir():
+                link = target / folder.relative_to(source)
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(folder)
         return tmp_path
 
     return build
+
+
+@pytest.fixture
+def cardinal(copy: Callable[[str], Path]) -> Path:
+    """A picture in a copy of the birds that may be damaged itself."""
+    file = copy("birds") / BIRDS / BIRD
+    folder = file.parent.readlink()
+    file.parent.unlink()
+    shutil.copytree(folder, file.parent)
+    return file
 
 
 def change(file: Path, **variables: object) -> None:
@@ -97,13 +113,6 @@ def test_lists_of_the_dogs_may_lie_in_a_folder_of_their_own(copy: Callable[[str]
     assert read("dogs", data) == before
 
 
-def test_one_picture_a_class_is_enough(tmp_path: Path) -> None:
-    miniature.write(tmp_path, per_class_train=1, per_class_test=1, side=8)
-    for domain in DOMAINS:
-        photos = read(domain, tmp_path)
-        assert len(photos.train) == len(photos.test) == len(photos.labels)
-
-
 def test_an_unknown_domain_is_named(whole: Path) -> None:
     with pytest.raises(ValueError, match="unknown domain 'cats'; known: dogs, flowers, birds"):
         read("cats", whole)
@@ -146,7 +155,7 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a breed too few": (
         "dogs",
-        lambda d: shutil.rmtree(d / DOGS / "Images" / "n02088364-beagle"),
+        lambda d: (d / DOGS / "Images" / "n02088364-beagle").unlink(),
         r"Images: 119 classes; expected the 120 official ones, with n02088364-beagle",
     ),
     "a breed's other name": (
@@ -228,11 +237,6 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda d: edit(d / BIRDS / "images.txt", "\n81 ", "\n"),
         r"images.txt: line 81 is '017.Cardinal/",
     ),
-    "a missing picture": (
-        "birds",
-        lambda d: (d / BIRDS / BIRD).unlink(),
-        r"Cardinal_0001_796080.jpg: no such picture; 1 of 1000 are missing",
-    ),
 }
 
 
@@ -257,18 +261,21 @@ def test_damage_is_named_with_what_was_expected_and_what_to_do(copy: Callable[[s
     assert "`python run_bench.py --prepare natural --data DIR`" in str(raised.value)
 
 
-def test_a_truncated_picture_is_named(copy: Callable[[str], Path]) -> None:
-    data = copy("birds")
-    file = data / BIRDS / BIRD
-    whole = file.read_bytes()
-    file.unlink()
-    file.write_bytes(whole[: len(whole) // 2])
-    assert read("birds", data).train, "pictures are not opened by reading lists"
-    with pytest.raises(WorldUnavailable, match=r"Cardinal_0001_796080.jpg: can't be read .*expected a whole picture"):
-        picture(file, 16)
-    file.write_bytes(b"<html>not found</html>")
-    with pytest.raises(WorldUnavailable, match=r"Cardinal_0001_796080.jpg: can't be read"):
-        picture(file, 16)
+def test_a_missing_picture_is_named(cardinal: Path) -> None:
+    cardinal.unlink()
+    (cardinal.parent / cardinal.name.replace("0001_796080", "0002_796081")).unlink()
+    with pytest.raises(WorldUnavailable, match=r"0001_796080.jpg: no such picture; 2 of 1000 are missing"):
+        read("birds", cardinal.parents[3])
+
+
+def test_a_truncated_picture_is_named(cardinal: Path) -> None:
+    os.truncate(cardinal, cardinal.stat().st_size // 2)
+    assert read("birds", cardinal.parents[3]).train, "pictures are not opened by reading lists"
+    with pytest.raises(WorldUnavailable, match=r"0001_796080.jpg: can't be read .*expected a whole picture"):
+        picture(cardinal, 16)
+    cardinal.write_bytes(b"<html>not found</html>")
+    with pytest.raises(WorldUnavailable, match=r"0001_796080.jpg: can't be read"):
+        picture(cardinal, 16)
 
 
 def test_picture_is_the_centre_square_of_the_short_side(tmp_path: Path) -> None:
