@@ -113,14 +113,18 @@ def _unpack(source: Source, file: Path) -> None:
 
 
 def _verify(data: Path, console: Console) -> bool:
-    table = Table("data set", "pictures", "classes", "train / test", "state", "where", box=box.SIMPLE_HEAD)
-    problems = []
+    """Read all three, and say of each how that went."""
+    table = Table("data set", "pictures", "classes", "train / test", "state", box=box.SIMPLE_HEAD)
+    table.add_column("where", overflow="fold")
+    ready = True
     for domain in photographs.DOMAINS:
         where = data / layouts.ROOTS[domain]
         try:
             photos = photographs.read(domain, data)
         except WorldUnavailable as error:
-            problems.append(str(error))
+            ready = False
+            if where.exists():
+                _say(console, f"{error} What is there is left alone: delete what is damaged to have it anew.", "red")
             table.add_row(TITLES[domain], "", "", "", "can't be read" if where.exists() else "missing", str(where))
             continue
         counts = len(photos.train), len(photos.test)
@@ -129,8 +133,4 @@ def _verify(data: Path, console: Console) -> bool:
         classes = str(len(photos.labels))
         table.add_row(TITLES[domain], str(sum(counts)), classes, f"{counts[0]} / {counts[1]}", state, str(where))
     console.print(table)
-    for problem in problems:
-        _say(console, problem, "red")
-    if problems:
-        _say(console, "What is there is left alone: to have a damaged part anew, delete it first.")
-    return not problems
+    return ready
