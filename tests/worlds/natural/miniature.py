@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,23 +37,27 @@ def write(
     return data
 
 
-def draw(file: Path, domain: str, index: int, number: int, side: int) -> None:
-    """Picture `number` of the class `index`."""
+def drawn(domain: str, index: int, count: int, side: int) -> list[bytes]:
+    """The class `index`, `count` times, as JPEG files."""
     rng = np.random.default_rng([DOMAINS.index(domain), index])
     colours, (across, down) = rng.integers(0, 256, (2, 3)), rng.uniform(-1.2, 1.2, 2)
-    y, x = np.ogrid[0:side, 0 : side + side // 4]
+    number, y, x = np.ogrid[0:count, 0:side, 0 : side + side // 4]
     wave = (np.sin(x * across + y * down + number) + 1)[..., None] / 2
-    pixels = colours[1] + wave * (colours[0] - colours[1])
-    Image.fromarray(pixels.astype(np.uint8)).save(file)
+    files = []
+    for pixels in (colours[1] + wave * (colours[0] - colours[1])).astype(np.uint8):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG")
+        files.append(stream.getvalue())
+    return files
 
 
 def _dogs(root: Path, folders: Sequence[str], train: int, test: int, side: int) -> None:
     listed: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
     for index, folder in enumerate(folders):
         (root / "Images" / folder).mkdir(parents=True)
-        for number in range(train + test):
+        for number, picture in enumerate(drawn("dogs", index, train + test, side)):
             name = f"{folder}/{folder.split('-')[0]}_{number + 10}.jpg"
-            draw(root / "Images" / name, "dogs", index, number, side)
+            (root / "Images" / name).write_bytes(picture)
             listed["train" if number < train else "test"].append((name, index + 1))
     for split, rows in listed.items():
         names = [name for name, _ in rows]
@@ -76,11 +81,12 @@ def _flowers(root: Path, classes: int, train: int, test: int, side: int) -> None
     labels: list[int] = []
     split: dict[str, list[int]] = {"trnid": [], "valid": [], "tstid": []}
     (root / "jpg").mkdir(parents=True)
-    for number in range(train + test):
-        for index in range(classes):
-            labels.append(index + 1)
+    pictured = [drawn("flowers", index, train + test, side) for index in range(classes)]
+    for number, pictures in enumerate(zip(*pictured, strict=True)):
+        for label, picture in enumerate(pictures, start=1):
+            labels.append(label)
             split["tstid" if number >= train else ("trnid", "valid")[number % 2]].append(len(labels))
-            draw(root / "jpg" / f"image_{len(labels):05d}.jpg", "flowers", index, number, side)
+            (root / "jpg" / f"image_{len(labels):05d}.jpg").write_bytes(picture)
     savemat(root / "imagelabels.mat", {"labels": np.array([labels], dtype=np.uint8)})
     savemat(root / "setid.mat", {name: np.array([ids], dtype=np.uint16) for name, ids in split.items()})
 
@@ -89,11 +95,11 @@ def _birds(root: Path, names: Sequence[str], train: int, test: int, side: int) -
     images, labels, split = [], [], []
     for index, name in enumerate(names):
         (root / "images" / name).mkdir(parents=True)
-        for number in range(train + test):
+        for number, picture in enumerate(drawn("birds", index, train + test, side)):
             images.append(f"{name}/{name.split('.')[-1]}_{number + 1:04d}_{796000 + len(images)}.jpg")
             labels.append(index + 1)
             split.append(int(number < train))
-            draw(root / "images" / images[-1], "birds", index, number, side)
+            (root / "images" / images[-1]).write_bytes(picture)
     _lines(root / "classes.txt", names)
     _lines(root / "images.txt", images)
     _lines(root / "image_class_labels.txt", labels)
