@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from bench.worlds.base import WorldUnavailable
 
@@ -22,7 +22,7 @@ def picture(path: Path, side: int) -> torch.Tensor:
             upright = ImageOps.exif_transpose(opened).convert("RGB")
     except FileNotFoundError:
         raise WorldUnavailable(f"{path} is missing") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # SyntaxError: Pillow's word for a broken PNG
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow may raise
         raise WorldUnavailable(f"{path} is cut short or no image ({error}); fetch it again") from error
     short = min(upright.size)
     left, top = (upright.width - short) // 2, (upright.height - short) // 2
