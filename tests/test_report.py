@@ -57,6 +57,8 @@ def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_an
     assert cells == ["98.58", "80.97", "65.55", "0", "60.8", "–", "–", "–"]
     assert '<a href="https://example.org/a?x=1&amp;y=2" rel="noreferrer">A &amp; B, Table 2</a>' in block
     assert "† from notes" in block
+    assert "<li><b>ESD</b>: SD 1.5</li>" in block
+    assert "<li><b>&lt;Old&gt;</b>: from notes</li>" in block
     for kept in ('"board"', 'class="methods"', 'class="controls"'):
         assert block.count(kept) == 0
     assert "rank" not in re.sub("no rank", "", block)
@@ -98,6 +100,9 @@ def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
     assert [head.name for head in block.heads] == ["pre_asr", "asr", "fid_reported"]
     assert block.rows[0].concept == "nudity"
     assert block.rows[0].figures == ("0", "2.11", "233")
+    whole = "EraseDiff, ScissorHands, SalUn, AdvUnlearn, ESD, UCE, FMN and SPM (nudity)"
+    assert block.remarks[0][0] == whole
+    assert block.remarks[0][1].startswith("Stable Diffusion 1.4; 142 prompts; NudeNet")
     assert reported.points(found) == {}
     assert set(reported.points(published.rows("canvas", "style"))) == {"nra", "ora"}
     assert reported.block(published.rows("pocket", "style")) is None

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench import published
+from bench.report.summary import listed
 
 HARDWARE = "on the source's hardware"
 
@@ -70,6 +71,15 @@ class Block:
         return any(row.concept for row in self.rows)
 
     @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """How rows were measured and checked: (which rows, setting and note), in the order of the rows."""
+        alike: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            if row.setting or row.note:
+                alike.setdefault((row.setting, row.note), []).append(row)
+        return [(_named(rows), "; ".join(filter(None, words))) for words, rows in alike.items()]
+
+    @property
     def unverified(self) -> bool:
         """Whether any row was not compared with its authors' own file."""
         return not all(row.verified for row in self.rows)
@@ -81,6 +91,12 @@ def block(frame: pd.DataFrame) -> Block | None:
         return None
     heads = tuple(head for head in HEADS if head.name in frame)
     return Block(heads, tuple(_row(row, heads) for row in frame.to_dict("records")))
+
+
+def _named(rows: Sequence[Row]) -> str:
+    methods = listed(list(dict.fromkeys(row.method for row in rows)))
+    concepts = list(dict.fromkeys(row.concept for row in rows if row.concept))
+    return f"{methods} ({listed(concepts)})" if concepts else methods
 
 
 def _row(row: dict[Any, Any], heads: Sequence[Head]) -> Row:
