@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from exhibition import hold
+from papers import publish
 
-from bench import cli, nearness
+from bench import cli, nearness, published
 from bench.config import RunConfig
-from bench.report import board, charts, colours, pareto, pictures, protocol, summary
+from bench.report import board, charts, colours, figures, pareto, pictures, protocol, reported, summary
 from bench.worlds import World
 from methods import METHODS
 
@@ -36,6 +37,75 @@ def test_collecting_again_writes_the_same_page(page: Path) -> None:
     page.unlink()
     hold(page.parent, "--collect")
     assert page.read_text() == before
+
+
+def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_any(
+    world: World, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = page.read_text()
+    assert "eported by papers" not in before
+    files = {path: path.read_bytes() for path in page.parent.glob("*.csv")}
+    monkeypatch.setattr(published, "FOLDER", publish(tmp_path / "published"))
+    hold(page.parent, "--collect")
+    text = page.read_text()
+    block = text.split('<h3 id="board-reported">')[1].split("<h2")[0]
+    assert text.index('<table id="board">') < text.index('id="board-reported"') < text.index('<h2 id="tradeoff">')
+    assert re.findall(r"<th scope=\"row\">(.*?)</th>", block) == ["ESD", "&lt;Old&gt;†"]
+    heads = re.findall(r'<th scope="col" class="figure"><span title="[^"]+">(.*?)</span>', block)
+    assert heads == ["UA, % ↑", "IRA, % ↑", "FID reported ↓", "storage, GB ↓"]
+    cells = re.findall(r'<td class="figure">(.*?)</td>', block)
+    assert cells == ["98.58", "80.97", "65.55", "0", "60.8", "–", "–", "–"]
+    assert '<a href="https://example.org/a?x=1&amp;y=2" rel="noreferrer">A &amp; B, Table 2</a>' in block
+    assert "† from notes" in block
+    assert "<li><b>ESD</b>: SD 1.5</li>" in block
+    assert "<li><b>&lt;Old&gt;</b>: from notes</li>" in block
+    for kept in ('"board"', 'class="methods"', 'class="controls"'):
+        assert block.count(kept) == 0
+    assert "rank" not in re.sub("no rank", "", block)
+    assert {path: path.read_bytes() for path in files} == files  # the tables know nothing of it
+    monkeypatch.undo()
+    hold(page.parent, "--collect")
+    assert page.read_text() == before
+
+
+def test_papers_are_hollow_points_beside_the_measured_ones_and_on_no_front(tmp_path: Path) -> None:
+    row = {"method": "esd-x", "status": "ok", "ua": 90.0, "nra": 80.0, "ora": 70.0}
+    frame, looks = pd.DataFrame([row]), colours.looks(["esd-x"])
+    none = pd.DataFrame(columns=["method", "part"])
+    plain = figures.tradeoff(frame, none, looks)
+    beside = reported.points(published.rows("tiny", "finegrained", publish(tmp_path / "published")))
+    assert [(p["method"], p["x"], p["y"]) for p in beside["nra"]] == [("ESD", 98.58, 80.97)]  # the other has no IRA
+    both = figures.tradeoff(frame, none, looks, beside)
+    found = both.specs["nra/end"]
+    assert [p["method"] for p in found["datasets"]["points"]] == ["esd-x"]
+    assert [p["label"] for p in found["datasets"]["reported"]] == ["ESD"]
+    assert found["datasets"]["front"] == plain.specs["nra/end"]["datasets"]["front"]
+    hollow = [layer for layer in found["layer"] if layer["data"]["name"] == "reported"]
+    assert [layer["mark"]["type"] for layer in hollow] == ["point", "text"]
+    assert hollow[0]["mark"]["filled"] is False
+    assert (
+        both.notes["nra/end"] == "On the Pareto front: esd-x. Hollow and grey: reported by papers, not measured here."
+    )
+    assert both.specs["ora/end"] == plain.specs["ora/end"]
+    assert both.notes["ora/end"] == plain.notes["ora/end"]
+    assert "reported" not in str(plain.specs)
+
+
+def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
+    found = published.rows("canvas", "attack")
+    block = reported.block(found)
+    assert block is not None
+    assert block.concepts
+    assert block.unverified
+    assert [head.name for head in block.heads] == ["pre_asr", "asr", "fid_reported"]
+    assert block.rows[0].concept == "nudity"
+    assert block.rows[0].figures == ("0", "2.11", "233")
+    whole = "EraseDiff, ScissorHands, SalUn, AdvUnlearn, ESD, UCE, FMN and SPM (nudity)"
+    assert block.remarks[0][0] == whole
+    assert block.remarks[0][1].startswith("Stable Diffusion 1.4; 142 prompts; NudeNet")
+    assert reported.points(found) == {}
+    assert set(reported.points(published.rows("canvas", "style"))) == {"nra", "ora"}
+    assert reported.block(published.rows("pocket", "style")) is None
 
 
 def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:

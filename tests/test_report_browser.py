@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from exhibition import hold
+from papers import publish
 
+from bench import published
 from bench.worlds import World
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
@@ -157,6 +159,33 @@ def test_methods_can_be_picked_out(page) -> None:
     opacity = "row => getComputedStyle(row).opacity"
     assert float(page.locator('#board tr[data-method="mimmu"]').evaluate(opacity)) < 1
     assert float(page.locator('#board tr[data-method="salun"]').evaluate(opacity)) == 1
+
+
+def test_reported_figures_are_grey_below_the_board_and_hollow_in_the_chart(
+    browser, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(report.parent, tmp_path / "out")
+    monkeypatch.setattr(published, "FOLDER", publish(tmp_path / "published"))
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(hold(tmp_path / "out", "--collect").as_uri())
+    block = page.locator(".reported table")
+    assert block.locator("tbody tr").count() == 2
+    assert block.bounding_box()["y"] > page.locator("#board").bounding_box()["y"]
+    colour = "element => getComputedStyle(element).color"
+    assert block.locator("tbody th").first.evaluate(colour) != page.locator("#board tbody th").first.evaluate(colour)
+    page.locator("#board thead th").first.locator("button").click()  # sorting the board leaves the papers alone
+    assert block.locator("tbody th").all_text_contents() == ["ESD", "<Old>†"]
+    chart = page.locator('[data-chart="tradeoff"]')
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg text", has_text="ESD").wait_for()
+    hollow = chart.locator('svg path[aria-label*="reported by: A & B, Table 2"]')
+    assert hollow.get_attribute("fill") in ("none", "transparent")
+    assert "Hollow and grey" in page.locator('[data-note="tradeoff"]').text_content()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert not [url for url in asked if "example.org" in url]
+    context.close()
 
 
 @pytest.mark.parametrize("width", [390, 768])

@@ -69,9 +69,10 @@ def filled(
 
 
 @cache
-def tradeoff() -> dict[str, Any]:
+def tradeoff(beside: bool = False) -> dict[str, Any]:
     """Points with intervals both ways: rows "points", the front's "front", and "curves" along the training.
 
+    With `beside`, hollow grey points under them as well: rows "reported", each with its "source".
     Titles: "$x", "$y", "$about".
     """
     x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=False, padding=16), axis=alt.Axis(tickCount=6))
@@ -80,6 +81,7 @@ def tradeoff() -> dict[str, Any]:
     tips = _tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
     curves = alt.Chart(alt.NamedData("curves")).encode(x=x, y=y, color=COLOUR, detail="method:N")
     layers = [
+        *(_hollow(x, y) if beside else []),
         alt.Chart(alt.NamedData("front")).mark_line(
             color=FRONT, strokeWidth=1.5, strokeDash=[4, 4], interpolate="step-before"
         ).encode(x=x, y=y, order="x:Q"),
@@ -102,6 +104,21 @@ def tradeoff() -> dict[str, Any]:
         ).encode(x=x, y=y, text="label:N", opacity=_opacity(1)),
     ]  # fmt: skip
     return _finished(alt.layer(*layers), 380, "$about")
+
+
+def _hollow(x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Points that were not measured here, with their names; picking methods leaves them as they are."""
+    points = alt.Chart(alt.NamedData("reported")).encode(x=x, y=y)
+    tips = _tip(
+        ("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""), ("source:N", "reported by", "")
+    )
+    return [
+        points.mark_point(filled=False, size=70, stroke=FRONT, strokeWidth=1.5).encode(tooltip=tips),
+        points.mark_text(
+            fontSize=11, baseline="middle", color=FRONT,
+            align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
+        ).encode(text="label:N"),
+    ]  # fmt: skip
 
 
 @cache

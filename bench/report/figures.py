@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -48,8 +48,14 @@ def title(name: str) -> str:
     return f"{name.upper()}{', ' + metric.unit if metric.unit else ''} {metric.arrow}"
 
 
-def tradeoff(board: pd.DataFrame, points: pd.DataFrame, looks: dict[str, Look]) -> Figure:
-    """Forgetting against retention, and along the training where that was measured."""
+def tradeoff(
+    board: pd.DataFrame, points: pd.DataFrame, looks: dict[str, Look], reported: Mapping[str, charts.Rows] | None = None
+) -> Figure:
+    """Forgetting against retention, along the training where that was measured, and beside it what papers report.
+
+    Args:
+        reported: metric of retention -> points of `bench.report.reported`; they are on no front.
+    """
     good = _good(board)
     kinds = [name for name in RETENTION if name in good]
     if "ua" not in good or not kinds or good.empty:
@@ -61,15 +67,19 @@ def tradeoff(board: pd.DataFrame, points: pd.DataFrame, looks: dict[str, Look]) 
         views["way"] = "and on the way"
     figure = Figure({"retention": {name: name.upper() for name in kinds}, "view": views})
     for name in kinds:
-        rows = charts.labelled([_point(row, "ua", name, looks) for row in good.to_dict("records")])
+        beside = (reported or {}).get(name, [])
+        placed = charts.labelled([*(_point(row, "ua", name, looks) for row in good.to_dict("records")), *beside])
+        rows, hollow = ([row for row in placed if ("source" in row) is found] for found in (False, True))
         best = front(good.dropna(subset=["ua", name]), "ua", name)
         line = [{"x": p["x"], "y": p["y"]} for m in best for p in rows if p["method"] == m]
         for view in views:
             about = f"Unlearning accuracy against {name.upper()} of {len(rows)} methods, with 95 % intervals"
             words = {"$x": title("ua"), "$y": title(name), "$about": about}
             data = {"points": rows, "front": line, "curves": trained[name] if view == "way" else []}
-            figure.specs[f"{name}/{view}"] = charts.filled(charts.tradeoff(), data, words)
-            figure.notes[f"{name}/{view}"] = f"On the Pareto front: {', '.join(best)}."
+            data |= {"reported": hollow} if hollow else {}
+            figure.specs[f"{name}/{view}"] = charts.filled(charts.tradeoff(beside=bool(hollow)), data, words)
+            aside = " Hollow and grey: reported by papers, not measured here." if hollow else ""
+            figure.notes[f"{name}/{view}"] = f"On the Pareto front: {', '.join(best)}.{aside}"
     return figure
 
 

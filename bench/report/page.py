@@ -10,11 +10,11 @@ from typing import Any
 
 import jinja2
 
-from bench import leaderboard, nearness
+from bench import leaderboard, nearness, published
 from bench.executor import Executor
 from bench.plan import Plan
 from bench.report import board as table
-from bench.report import colours, figures, pictures, protocol, summary
+from bench.report import colours, figures, pictures, protocol, reported, summary
 from bench.store import Store
 from methods import CONTROLS
 
@@ -23,7 +23,9 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
     """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
     plan, board = executor.plan, tables.board
     looks = colours.looks(list(board["method"]))
-    drawn = drawings(plan, tables, looks)
+    beside = published.rows(plan.world.name, plan.run.suite, published.FOLDER)
+    block = reported.block(beside)
+    drawn = drawings(plan, tables, looks, reported.points(beside))
     strips = pictures.gather(executor.stages, results)
     columns = table.columns(board, plan.metrics)
     context = {
@@ -39,6 +41,7 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "rows": table.rows(board, columns),
         "ranked": "rank" in board and board["rank"].notna().any(),
         "reconstructed": (board["fidelity"] == "reconstruction").any(),
+        "reported": block,
         "figures": drawn,
         "strips": strips,
         "failures": protocol.failures(tables.cells),
@@ -49,16 +52,16 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "seeds": plan.run.seeds,
         "data": {"specs": specs(drawn), "pictures": strips.sources},
         "vega": vega(executor.stages.store),
-        "style": part("style.css"),
+        "style": part("style.css") + (part("reported.css") if block else ""),
         "script": part("page.js"),
     }
     return environment().get_template("template.html.j2").render(context)
 
 
 def drawings(
-    plan: Plan, tables: leaderboard.Tables, looks: dict[str, colours.Look]
+    plan: Plan, tables: leaderboard.Tables, looks: dict[str, colours.Look], beside: dict[str, list[dict[str, Any]]]
 ) -> dict[str, figures.Figure | figures.Panels]:
-    """Every chart of the page, by name."""
+    """Every chart of the page, by name; `beside` has what papers report for the first of them."""
     dropped = nearness.drops(tables.concepts)
     targets = tables.concepts[tables.concepts["role"] == "forget"].drop_duplicates(["task", "concept"])
     world = plan.world
@@ -66,7 +69,7 @@ def drawings(
     groups |= dict.fromkeys(world.styles, "styles")
     tasks = [task.name for task in plan.tasks]
     return {
-        "tradeoff": figures.tradeoff(tables.board, tables.curve, looks),
+        "tradeoff": figures.tradeoff(tables.board, tables.curve, looks, beside),
         "distance": figures.near_to_far(dropped, looks),
         "heat": figures.heat(dropped, targets, tasks, plan.concepts, groups, looks),
         "cost": figures.cost(tables.board, looks),

@@ -1,0 +1,120 @@
+"""What papers report, as the page shows it beside a board: a block of its own, never ranked, and hollow points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench import published
+from bench.report.summary import listed
+
+HARDWARE = "on the source's hardware"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column of the block: of the file, and for people."""
+
+    name: str
+    label: str
+    unit: str
+    arrow: str
+    about: str
+
+
+HEADS = (
+    Head("pre_asr", "PRE-ASR", "%", "↓", "how often the forgotten concept comes back without an attack"),
+    Head("asr", "ASR", "%", "↓", "how often it comes back with or without an attack"),
+    Head("ua", "UA", "%", "↑", "how often the forgotten concept no longer appears"),
+    Head("ira", "IRA", "%", "↑", "in-domain retain accuracy, what Lethe calls NRA"),
+    Head("cra", "CRA", "%", "↑", "cross-domain retain accuracy, what Lethe calls ORA"),
+    Head(
+        "fid_reported",
+        "FID reported",
+        "",
+        "↓",
+        "against the source's own reference: no FID of the board compares with it",
+    ),
+    Head("seconds", "time", "s", "↓", HARDWARE),
+    Head("memory_gb", "memory", "GB", "↓", HARDWARE),
+    Head("storage_gb", "storage", "GB", "↓", HARDWARE),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the block; a figure that the source does not give is ""."""
+
+    method: str
+    concept: str
+    figures: tuple[str, ...]
+    source: str
+    url: str
+    setting: str
+    note: str
+    verified: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is shown below a board: the columns that hold anything, and the rows in the order of the files."""
+
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def concepts(self) -> bool:
+        """Whether rows are about one concept each."""
+        return any(row.concept for row in self.rows)
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """How rows were measured and checked: (which rows, setting and note), in the order of the rows."""
+        alike: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            if row.setting or row.note:
+                alike.setdefault((row.setting, row.note), []).append(row)
+        return [(_named(rows), "; ".join(filter(None, words))) for words, rows in alike.items()]
+
+    @property
+    def unverified(self) -> bool:
+        """Whether any row was not compared with its authors' own file."""
+        return not all(row.verified for row in self.rows)
+
+
+def block(frame: pd.DataFrame) -> Block | None:
+    """The rows of `published.rows` as they are shown, figures with the digits that the source gives; None of none."""
+    if frame.empty:
+        return None
+    heads = tuple(head for head in HEADS if head.name in frame)
+    return Block(heads, tuple(_row(row, heads) for row in frame.to_dict("records")))
+
+
+def _named(rows: Sequence[Row]) -> str:
+    methods = listed(list(dict.fromkeys(row.method for row in rows)))
+    concepts = list(dict.fromkeys(row.concept for row in rows if row.concept))
+    return f"{methods} ({listed(concepts)})" if concepts else methods
+
+
+def _row(row: dict[Any, Any], heads: Sequence[Head]) -> Row:
+    figures = tuple("" if pd.isna(row[head.name]) else f"{row[head.name]:,.10g}" for head in heads)
+    words = {name: row[name] for name in ("method", "source", "url", "setting", "note")}
+    return Row(**words, concept=row.get(published.CONCEPT, ""), figures=figures, verified=row["verified"] == "yes")
+
+
+def points(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Our metric of retention -> points of a paper's UA against what it calls that metric, where it gives both."""
+    names = {ours: paper for paper, ours in published.OURS.items() if paper != "ua" and paper in frame}
+    if "ua" not in frame:
+        return {}
+    return {
+        ours: [
+            {"method": row["method"], "x": row["ua"], "y": row[paper], "source": row["source"],
+             "x_text": f"{row['ua']:.10g}", "y_text": f"{row[paper]:.10g}"}
+            for row in frame.dropna(subset=["ua", paper]).to_dict("records")
+        ]
+        for ours, paper in names.items()
+    }  # fmt: skip

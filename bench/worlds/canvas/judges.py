@@ -1,0 +1,122 @@
+"""The two released classifiers of UnlearnCanvas: which style, which object.
+
+As github.com/OPTML-Group/UnlearnCanvas, `machine_unlearning/evaluation/quantitative/accuracy.py` at commit
+19ed5e7ff3dd2a5f43abb5a227c544f07c33db26 builds and reads them: timm's `vit_large_patch16_224.augreg_in21k` with
+Linear(1024, 51 or 20) as its head, weights under "model_state_dict". Its pictures are JPEG files, which the samplers
+write at Pillow's default quality 75, put through torchvision's Resize((224, 224)) (bilinear, averaging, no crop, of a
+PIL image), ToTensor and Normalize([0.5], [0.5]). Here the same happens to a tensor, without JPEG and without rounding
+to whole steps after the resize.
+
+Read from that script, not from the files: the released checkpoints themselves were not at hand.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.worlds.base import Judge, WorldUnavailable
+from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
+
+Kind = Literal["style", "object"]
+LABELS: dict[str, tuple[str, ...]] = {"style": STYLE_LABELS, "object": OBJECTS}
+FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # as released, in the folder `cls_model`
+FOLDERS = ("classifiers", "cls_model")  # of the data folder, in the order that they are looked at
+ARCHITECTURE = "vit_large_patch16_224.augreg_in21k"
+WEIGHTS = "model_state_dict"
+SIDE = 224
+RELEASE = "https://drive.google.com/drive/folders/14iztBXs-GoBFVLePC2_psP00YUMK5-cy"
+
+
+class Classifier(nn.Module):
+    """Float pictures in [0, 1], (B, 3, H, W), to logits (B, labels), through the published preprocessing."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(preprocessed(images))
+
+
+def preprocessed(images: Tensor) -> Tensor:
+    """Float pictures in [0, 1], (B, 3, H, W), as the network wants them: (B, 3, 224, 224) in [-1, 1]."""
+    small = nn.functional.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
+    return small * 2 - 1
+
+
+def locate(data: Path, kind: Kind) -> Path:
+    """Where a released classifier is in the data folder. Raises WorldUnavailable that says where it was looked for."""
+    places = [data / folder / FILES[kind] for folder in FOLDERS]
+    for place in places:
+        if place.is_file():
+            return place
+    raise WorldUnavailable(_absent(kind, " nor ".join(map(str, places))))
+
+
+def load(path: Path, kind: Kind, device: torch.device | str, options: Mapping[str, Any] | None = None) -> Judge:
+    """A released classifier, fp32, in eval mode, frozen.
+
+    Args:
+        path: a checkpoint as released; read with `weights_only`, so that it can't run code.
+        options: of timm.create_model, for a smaller network than the released one; tests alone need it.
+
+    Raises ValueError for an unknown kind, and WorldUnavailable for a file that is missing, unreadable, of another
+    architecture or of another number of labels.
+    """
+    if kind not in LABELS:
+        raise ValueError(f"unknown judge {kind!r}; known: {', '.join(LABELS)}")
+    import timm  # seconds to import; listing worlds must not wait for it
+
+    with torch.device("meta"):  # no memory until the file's own tensors are put in
+        net = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=len(LABELS[kind]), **(options or {}))
+    weights = _weights(path, kind)
+    _check(path, kind, weights, net.state_dict())
+    net.load_state_dict(weights, strict=True, assign=True)
+    module = Classifier(net.float()).eval().requires_grad_(False).to(device)
+    return Judge(LABELS[kind], module, net.head)
+
+
+def _absent(kind: str, where: str) -> str:
+    return (
+        f"UnlearnCanvas's classifier of {kind}s is not at {where}: fetch {FILES[kind]} from the folder cls_model of "
+        f"{RELEASE} (linked from machine_unlearning/README.md of github.com/OPTML-Group/UnlearnCanvas) and put it into "
+        f"{' or '.join(FOLDERS)} in the data folder"
+    )
+
+
+def _weights(path: Path, kind: str) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WorldUnavailable(_absent(kind, str(path))) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        said = f"{path} is cut short, or no checkpoint of tensors and plain values ({reason[0]})"
+        raise WorldUnavailable(f"{said}; fetch {FILES[kind]} again from {RELEASE}") from error
+    if not isinstance(content, Mapping) or not isinstance(content.get(WEIGHTS), Mapping):
+        found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
+        raise WorldUnavailable(f"{path} has no entry {WEIGHTS!r} as the released classifiers have; found: {found}")
+    return dict(content[WEIGHTS])
+
+
+def _check(path: Path, kind: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raises WorldUnavailable unless names and shapes are those expected."""
+    missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    other = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+    if not missing and not extra and other and all(name.startswith("head.") for name in other):
+        found = len(weights[other[0]])
+        hint = next(
+            (f"; {found} labels has the judge of {k}s" for k, names in LABELS.items() if len(names) == found), ""
+        )
+        raise WorldUnavailable(f"{path} tells {found} labels apart, and a judge of {kind}s {len(LABELS[kind])}{hint}")
+    parts = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in (
+        ("tensors missing", missing), ("not its own", extra), ("of another shape", other)) if names]  # fmt: skip
+    if parts:
+        raise WorldUnavailable(f"{path} is no {ARCHITECTURE} of {len(LABELS[kind])} labels: {'; '.join(parts)}")

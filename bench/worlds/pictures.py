@@ -1,0 +1,30 @@
+"""Photographs and paintings from files, as tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from bench.worlds.base import WorldUnavailable
+
+
+def picture(path: Path, side: int) -> torch.Tensor:
+    """The middle square of an image file, uint8 (3, side, side).
+
+    Resized by Pillow's bicubic filter, which averages where it shrinks; turned upright where EXIF says so, and in RGB
+    whatever the file's own mode. Raises WorldUnavailable for a file that is missing, cut short or no image.
+    """
+    try:
+        with Image.open(path) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
+    except FileNotFoundError:
+        raise WorldUnavailable(f"{path} is missing") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all that Pillow may raise
+        raise WorldUnavailable(f"{path} is cut short or no image ({error}); fetch it again") from error
+    short = min(upright.size)
+    left, top = (upright.width - short) // 2, (upright.height - short) // 2
+    square = upright.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
