@@ -1,0 +1,119 @@
+"""Contrastive models of pictures and captions as judges, with open_clip: no training, one sentence a label."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.worlds.base import Judge, WorldUnavailable
+
+from .preprocessing import Preprocessing
+
+TEMPLATES = (
+    "a photo of a {name}, a type of {kind}.",
+    "a close-up photo of a {name}, a type of {kind}.",
+    "a good photo of the {name}, a type of {kind}.",
+)
+CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}  # open_clip's words for timm's
+ELSEWHERE = ("hf-hub:", "local-dir:")  # open_clip's own prefixes: weights and architecture together
+
+
+class ZeroShot(nn.Module):
+    """Preprocessing, the image tower, and the cosine with each label's sentence, scaled."""
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, head: nn.Linear) -> None:
+        super().__init__()
+        self.preprocessing, self.model, self.head = preprocessing, model, head
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.head(self.model.encode_image(self.preprocessing(pictures), normalize=True))  # type: ignore[operator]
+
+
+def load(name: str, labels: Sequence[str], kind: str, device: torch.device) -> Judge:
+    """The model called `name`, asked which of `labels` a picture shows.
+
+    Args:
+        name: "MODEL/PRETRAINED" in open_clip's names, e.g. "ViT-B-32/laion2b_s34b_b79k", PRETRAINED also a file; or
+            "hf-hub:ORG/REPOSITORY" or "local-dir:FOLDER".
+        kind: what every label is one of: "dog", "flower", "bird".
+
+    Raises WorldUnavailable for an unknown model and for weights that can't be had or don't fit.
+    """
+    import open_clip
+
+    architecture, pretrained = _parts(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "QuickGELU mismatch")  # such a pair runs, and answers worse
+            model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(architecture)
+    except Exception as error:  # of open_clip, the hub's client, its transport or torch: it can't be had
+        raise WorldUnavailable(
+            f"open_clip can't load {name!r} ({type(error).__name__}: {str(error).splitlines()[0][:300]}). With a "
+            "network, it downloads the weights once; without one, name a file: open_clip:MODEL/FILE"
+        ) from error
+    model = model.float().eval().requires_grad_(False).to(device)
+    head = sentences(model, tokenizer, labels, kind).to(device)
+    module = ZeroShot(model, Preprocessing(_config(open_clip.get_model_preprocess_cfg(model))), head)
+    return Judge(tuple(labels), module.eval().requires_grad_(False).to(device), head)
+
+
+@torch.no_grad()
+def sentences(model: Any, tokenizer: Any, labels: Sequence[str], kind: str) -> nn.Linear:
+    """A layer whose rows are the labels' sentences: each the mean of TEMPLATES, of unit length, times the scale."""
+    device = model.logit_scale.device
+    rows = []
+    for label in labels:
+        texts = tokenizer([template.format(name=label, kind=kind) for template in TEMPLATES]).to(device)
+        rows.append(model.encode_text(texts, normalize=True).mean(0))
+    weight = nn.functional.normalize(torch.stack(rows), dim=1) * model.logit_scale.exp()
+    bias = getattr(model, "logit_bias", None)  # of models trained as SigLIP is
+    head = nn.Linear(weight.shape[1], len(labels), bias=bias is not None)
+    head.weight.copy_(weight)
+    if bias is not None:
+        head.bias.fill_(float(bias))
+    return head
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """Architecture and weights, both known. Raises WorldUnavailable."""
+    import open_clip
+
+    if name.startswith(ELSEWHERE):
+        return name, None
+    architecture, _, pretrained = name.partition("/")
+    known = open_clip.list_models()
+    if architecture not in known:
+        raise WorldUnavailable(f"open_clip knows no model {architecture!r}{_near(architecture, known)}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained not in tags and not os.path.isfile(pretrained):
+        raise WorldUnavailable(
+            f"open_clip knows no weights {pretrained!r} of {architecture}, nor is that a file; it knows "
+            f"{', '.join(tags) or 'none'}"
+        )
+    return architecture, pretrained
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"; near: {', '.join(near)}" if near else "; `open_clip.list_pretrained()` lists its models"
+
+
+def _config(found: dict[str, Any]) -> dict[str, Any]:
+    """open_clip's preprocessing in timm's words."""
+    size = found["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return {
+        "input_size": (3, height, width),
+        "interpolation": found.get("interpolation", "bicubic"),
+        "crop_pct": 1.0,
+        "crop_mode": CROP_MODES[found.get("resize_mode", "shortest")],
+        "mean": tuple(found["mean"]),
+        "std": tuple(found["std"]),
+    }
