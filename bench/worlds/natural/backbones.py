@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from bench.worlds.base import WorldUnavailable
 
 from . import lite0
@@ -29,7 +27,7 @@ class Backbone:
 
     name: str
     architecture: str
-    net: nn.Module
+    net: Any  # a Module whose type would hide timm's own methods
     config: dict[str, Any]
 
 
@@ -71,7 +69,7 @@ def _check(name: str, weights: Path | None) -> None:
     if weights and not weights.is_file():
         raise WorldUnavailable(f"there is no file {weights} of weights for {name!r}")
     architecture, _, tag = name.partition(".")
-    if not (weights and timm.is_model(architecture) and not tag or timm.models.is_model_pretrained(name)):
+    if not ((weights and timm.is_model(architecture) and not tag) or timm.models.is_model_pretrained(name)):
         known = timm.list_models(pretrained=True)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise WorldUnavailable(

@@ -10,23 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.worlds.base import Judge, WorldUnavailable
 
 from . import backbones
-from .preprocessing import Preprocessing
-
-
-class Classifier(nn.Module):
-    """Preprocessing, then a network of timm."""
-
-    def __init__(self, config: Mapping[str, Any], net: nn.Module) -> None:
-        super().__init__()
-        self.preprocessing, self.net = Preprocessing(config), net
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.net(self.preprocessing(pictures))
+from .preprocessing import Preprocessed
 
 
 def load(name: str, synsets: Mapping[str, str], device: torch.device) -> Judge:
@@ -41,7 +30,7 @@ def load(name: str, synsets: Mapping[str, str], device: torch.device) -> Judge:
     backbone = backbones.load(name)
     rows = indices(backbone.net.pretrained_cfg, list(synsets), name)
     head = restrict(backbone.net, rows, backbone.config["input_size"], name)
-    module = Classifier(backbone.config, backbone.net).eval().requires_grad_(False).to(device)
+    module = Preprocessed(backbone.config, backbone.net).eval().requires_grad_(False).to(device)
     return Judge(tuple(synsets.values()), module, head)
 
 
@@ -58,7 +47,7 @@ def indices(config: Mapping[str, Any], synsets: Sequence[str], name: str = "") -
     if not (named or subset):
         raise WorldUnavailable(
             f"{name!r} has {config.get('num_classes')} classes, which is no set of ImageNet classes that timm knows: "
-            "take a classifier of ImageNet-1k, -12k, -21k or -22k"
+            "take a classifier of ImageNet-1k, -21k or -22k"
         )
     known = {synset: i for i, synset in enumerate(named or ImageNetInfo(subset).label_names())}
     lacking = [synset for synset in synsets if synset not in known]
@@ -71,13 +60,13 @@ def indices(config: Mapping[str, Any], synsets: Sequence[str], name: str = "") -
 
 
 @torch.no_grad()
-def restrict(net: nn.Module, rows: Sequence[int], input_size: Sequence[int], name: str = "") -> nn.Linear:
+def restrict(net: Any, rows: Sequence[int], input_size: Sequence[int], name: str = "") -> nn.Linear:
     """Keep `rows` of the last layer of `net`, in place: the new last layer, which is given features (B, D).
 
     One picture of noise goes through before and after: a network whose logits aren't those rows of the old ones, or
     whose last layer is given something else, is refused with WorldUnavailable.
     """
-    last: Any = net.get_classifier()  # type: ignore[operator]
+    last = net.get_classifier()
     at = next((path for path, module in net.named_modules() if module is last), None)
     if at is None or not isinstance(last, (nn.Linear, nn.Conv2d)):
         raise WorldUnavailable(

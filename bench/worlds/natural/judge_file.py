@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from bench import digest
 from bench.worlds.base import Judge, WorldUnavailable
 
-from .preprocessing import Preprocessing
+from .preprocessing import Preprocessed
 
 SUFFIX = ".safetensors"
 FORMAT = 1
@@ -49,18 +49,14 @@ class Record:
 
 
 class Trained(nn.Module):
-    """Preprocessing, a network of timm without its last layer, and a linear one of the judge's own."""
+    """Float pictures in [0, 1] to logits: a network of timm without its last layer, and one of the judge's own."""
 
-    def __init__(self, preprocessing: Preprocessing, net: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, body: Preprocessed, head: nn.Linear) -> None:
         super().__init__()
-        self.preprocessing, self.net, self.head = preprocessing, net, head
+        self.body, self.head = body, head
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.head(self.features(pictures))
-
-    def features(self, pictures: Tensor) -> Tensor:
-        """What the last layer is given, (B, D)."""
-        return self.net(self.preprocessing(pictures))
+        return self.head(self.body(pictures))
 
 
 def save(file: Path, module: Trained, record: Record) -> None:
@@ -91,7 +87,7 @@ def load(file: Path, domain: str, labels: tuple[str, ...], device: torch.device)
     try:
         net = timm.create_model(record.architecture, pretrained=False, num_classes=0, **record.options)
         head = nn.Linear(tensors["head.weight"].shape[1], len(labels))
-        module = Trained(Preprocessing(record.preprocessing), net, head)
+        module = Trained(Preprocessed(record.preprocessing, net), head)
         module.load_state_dict(tensors)
     except (KeyError, RuntimeError, TypeError) as error:
         raise WorldUnavailable(

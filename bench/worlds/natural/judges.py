@@ -1,10 +1,10 @@
 """The judges: a classifier for each domain, named on the command line by a word or a file.
 
-    --judge resnet50.a1_in1k                         of dogs: one of timm's ImageNet classifiers
-    --judge efficientnet_lite0                       of dogs: the one that a package brings along
-    --judge open_clip:ViT-B-32/laion2b_s34b_b79k     of all domains: zero-shot, by sentences
-    --judge birds=path/to/judge.safetensors          one trained by `python -m bench.worlds.natural.judge`
-    --judge dogs=trained                             the same, where that command leaves it
+--judge resnet50.a1_in1k                         of dogs: one of timm's ImageNet classifiers
+--judge efficientnet_lite0                       of dogs: the one that a package brings along
+--judge open_clip:ViT-B-32/laion2b_s34b_b79k     of all domains: zero-shot, by sentences
+--judge birds=path/to/judge.safetensors          one trained by `python -m bench.worlds.natural.judge`
+--judge dogs=trained                             the same, where that command leaves it
 """
 
 from __future__ import annotations
@@ -18,25 +18,23 @@ from bench.registry import nearest
 from bench.worlds.base import Judge, WorldUnavailable
 
 from . import imagenet, judge_file, zero_shot
-from .birds import BIRDS
 from .dogs import BREEDS
-from .flowers import FLOWERS
+from .photographs import DOMAINS, LABELS
 
 KINDS = {"dogs": "dog", "flowers": "flower", "birds": "bird"}  # domain -> what each of its concepts is
-DOMAINS = tuple(KINDS)
 OPEN_CLIP = "open_clip:"
 TRAINED = "trained"
-# 85.8 % of ImageNet's validation pictures at 224 px by its paper (Liu et al., CVPR 2022, table 1), where ResNet-50, which
-# papers on unlearning often take, has 76 to 80; 350 MB
+# 85.8 % of ImageNet's validation pictures at 224 px by its paper (Liu et al., CVPR 2022, table 1), where ResNet-50,
+# which papers on unlearning often take, has 76 to 80; 350 MB
 IMAGENET = "convnext_base.fb_in22k_ft_in1k"
 ALTERNATIVE = "open_clip:ViT-L-14/datacomp_xl_s13b_b90k"
 
 
 def labels(domain: str) -> tuple[str, ...]:
     """The concepts of `domain`, in the order of its judges' logits. Raises ValueError."""
-    if domain not in KINDS:
-        raise ValueError(f"unknown domain {domain!r}: {nearest(domain, KINDS)}")
-    return {"dogs": tuple(BREEDS.values()), "flowers": FLOWERS, "birds": tuple(BIRDS.values())}[domain]
+    if domain not in LABELS:
+        raise ValueError(f"unknown domain {domain!r}: {nearest(domain, LABELS)}")
+    return LABELS[domain]
 
 
 def default(domain: str) -> str:
@@ -72,7 +70,7 @@ def choose(texts: Sequence[str]) -> dict[str, str]:
 
 
 def serves(spec: str) -> tuple[str, ...]:
-    """The domains that a judge can be of: all, dogs, or the one that a judge file was trained for. Raises ValueError."""
+    """The domains a judge can be of: all, dogs, or the one that a judge file was trained for. Raises ValueError."""
     if spec == TRAINED or spec.startswith(OPEN_CLIP):
         return DOMAINS
     if spec.endswith(judge_file.SUFFIX):

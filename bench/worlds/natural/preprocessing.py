@@ -42,5 +42,16 @@ class Preprocessing(nn.Module):
         return self.normalise(pictures.clamp(0, 1))  # bicubic interpolation overshoots; bytes could not
 
 
+class Preprocessed(nn.Module):
+    """A network of timm that is given float pictures in [0, 1], (B, 3, H, W) of any size."""
+
+    def __init__(self, config: Mapping[str, Any], net: nn.Module) -> None:
+        super().__init__()
+        self.preprocessing, self.net = Preprocessing(config), net
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.net(self.preprocessing(pictures))
+
+
 def _listed(value: Any) -> Any:
     return [float(v) if isinstance(v, float) else v for v in value] if isinstance(value, (tuple, list)) else value
