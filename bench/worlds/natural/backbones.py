@@ -44,6 +44,7 @@ def load(name: str, weights: Path | None = None, classifier: bool = True) -> Bac
     import timm
     from timm.data import resolve_model_data_config
 
+    net: Any
     if name == lite0.NAME and weights is None:
         net = lite0.network()
     else:

@@ -21,7 +21,7 @@ from bench.worlds.base import WorldUnavailable
 from . import backbones, judge_features, judge_file, judge_probe, judge_tuning, judges
 from .judge_file import Record, Trained
 from .photographs import DOMAINS, Photographs, read
-from .preprocessing import KEYS, Preprocessed
+from .preprocessing import Preprocessed
 
 # Its frozen features, linearly probed, are among the best published on both data sets (Oquab et al., TMLR 2024, table
 # of fine-grained benchmarks: above 99 % on Flowers, near 90 % on CUB); no caption was seen in training, so it shares
@@ -142,7 +142,7 @@ def train(
     options = {k: v for k, v in getattr(backbone.net, "_model_args", {}).items() if k != "num_classes"}
     record = Record(
         photos.domain, photos.labels, backbone.name, backbone.architecture, options,
-        {key: backbone.config[key] for key in KEYS}, training, right, len(photos.test),
+        body.preprocessing.config, training, right, len(photos.test),
         {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")},
     )  # fmt: skip
     judge_file.save(out, module, record)

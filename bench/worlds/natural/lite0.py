@@ -10,7 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.worlds.base import WorldUnavailable
 
@@ -26,7 +26,7 @@ INVERTED = {
 }  # fmt: skip
 
 
-def network() -> nn.Module:
+def network() -> Any:
     """The network with its 1000 classes, in timm's architecture. Raises WorldUnavailable."""
     import timm
     import torch

@@ -32,14 +32,15 @@ class Preprocessing(nn.Module):
         super().__init__()
         self.config = {key: _listed(config[key]) for key in KEYS}
         steps = create_transform(**{**self.config, "input_size": tuple(config["input_size"])}, is_training=False)
-        self.geometry, self.normalise = steps.transforms[:-2], steps.transforms[-1]
+        self.resize, self.crop, _, self.normalise = steps.transforms
+        if hasattr(self.crop, "fill"):
+            self.crop.fill = 0  # a border of the mean colour, once that is subtracted
         text = json.dumps(self.config, sort_keys=True)
         self.register_buffer("settings", torch.tensor(list(text.encode()), dtype=torch.uint8))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        for step in self.geometry:
-            pictures = step(pictures)
-        return self.normalise(pictures.clamp(0, 1))  # bicubic interpolation overshoots; bytes could not
+        pictures = self.resize(pictures).clamp(0, 1)  # bicubic interpolation overshoots; bytes could not
+        return self.crop(self.normalise(pictures))
 
 
 class Preprocessed(nn.Module):

@@ -20,7 +20,7 @@ TEMPLATES = (
     "a close-up photo of a {name}, a type of {kind}.",
     "a good photo of the {name}, a type of {kind}.",
 )
-CROP_MODES = {"shortest": "center", "squash": "squash", "longest": "border"}  # open_clip's words for timm's
+CROP_MODES = {"shortest": "center", "squash": "squash"}  # open_clip's words for timm's
 ELSEWHERE = ("hf-hub:", "local-dir:")  # open_clip's own prefixes: weights and architecture together
 
 
@@ -106,14 +106,17 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _config(found: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's preprocessing in timm's words."""
+    """open_clip's preprocessing in timm's words. Raises WorldUnavailable for a way of resizing that timm lacks."""
+    mode = found.get("resize_mode", "shortest")
+    if mode not in CROP_MODES:
+        raise WorldUnavailable(f"pictures are resized by {mode!r}; known here: {', '.join(CROP_MODES)}")
     size = found["size"]
     height, width = (size, size) if isinstance(size, int) else size
     return {
         "input_size": (3, height, width),
         "interpolation": found.get("interpolation", "bicubic"),
         "crop_pct": 1.0,
-        "crop_mode": CROP_MODES[found.get("resize_mode", "shortest")],
+        "crop_mode": CROP_MODES[mode],
         "mean": tuple(found["mean"]),
         "std": tuple(found["std"]),
     }
