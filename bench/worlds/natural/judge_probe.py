@@ -19,7 +19,7 @@ class Probe:
 
     Args:
         weight, bias: (classes, D) and (classes,), for features as they come.
-        decay: the one of DECAYS chosen; it multiplies half the squared norm of the weights of standardised features.
+        decay: the one of DECAYS chosen; it multiplies half the squared norm of the weights of scaled features.
         held_out: its accuracy on the pictures held out, from 0 to 1, when fitted on the others.
         tried: accuracy of every decay there.
     """
@@ -41,26 +41,29 @@ def fit(features: Tensor, labels: Tensor, classes: int, seed: int = 0) -> Probe:
     """Fit on all of features, float (N, D), and labels, int64 (N,), with the decay that does best on a fifth of them.
 
     The fifth is drawn class by class with `seed`; of decays with the same accuracy the one of the lower cross-entropy
-    is taken. Raises ValueError where a class has fewer than two pictures.
+    is taken. Features are centred and divided by one number, not each by its own spread: one that hardly varies on
+    photographs would else weigh much on generated pictures, where it may. Raises ValueError where a class has fewer
+    than two pictures.
     """
     few = (torch.bincount(labels, minlength=classes) < 2).nonzero().flatten().tolist()
     if few:
         raise ValueError(
             f"a probe needs two pictures or more of each class; class {few[0]} and {len(few) - 1} others lack"
         )
-    mean, spread = features.mean(0), features.std(0).clamp(min=1e-6)
-    standard = (features - mean) / spread
+    mean = features.mean(0)
+    spread = (features - mean).square().mean().sqrt().clamp(min=1e-12)
+    scaled = (features - mean) / spread
 
     out = _held_out(labels, seed)
-    start, scores = _zero(standard, classes), {}
+    start, scores = _zero(scaled, classes), {}
     for decay in DECAYS:
-        start = _solve(standard[~out], labels[~out], decay, start)
-        logits = standard[out] @ start[0].T + start[1]
+        start = _solve(scaled[~out], labels[~out], decay, start)
+        logits = scaled[out] @ start[0].T + start[1]
         right = float((logits.argmax(1) == labels[out]).double().mean())
         scores[decay] = (right, -float(F.cross_entropy(logits, labels[out])))
     best = max(DECAYS, key=lambda decay: scores[decay])
 
-    weight, bias = _solve(standard, labels, best, _zero(standard, classes))
+    weight, bias = _solve(scaled, labels, best, _zero(scaled, classes))
     weight = weight / spread
     return Probe(weight, bias - weight @ mean, best, scores[best][0], {d: right for d, (right, _) in scores.items()})
 

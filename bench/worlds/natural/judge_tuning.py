@@ -98,7 +98,8 @@ def fine_tune(
     """Train all of `module`, in place, on its device: how many test pictures it then names rightly.
 
     The last epoch's weights are kept, never the best one's: test pictures choose nothing. `checkpoint` is written after
-    each epoch, and read first; the caller names it after what determines the run. bf16 autocast on CUDA, else fp32.
+    each epoch, and read first; the caller names it after what determines the run. Batch norms keep their statistics.
+    bf16 autocast on CUDA, else fp32.
     """
     from tqdm import tqdm
 
@@ -121,6 +122,9 @@ def fine_tune(
         varied = Varied(photos.train, module.body.preprocessing.config, tuning.seed, epoch)
         loader = DataLoader(varied, tuning.batch_size, sampler=order.tolist(), num_workers=workers)
         module.train()
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.eval()  # with the pretrained statistics, on which the head was fitted and is judged
         total = 0.0
         for step, (pictures, labels) in enumerate(
             tqdm(loader, desc=f"epoch {epoch + 1}/{tuning.epochs}", unit="batch")
