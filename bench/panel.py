@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 
 from bench import digest, machine
-from bench.worlds import Clip, Judge, World
+from bench.worlds import Clip, Judge, World, WorldUnavailable
 
 BATCH = 128  # pictures at a time; memory only
 LOOKS = ("judged", "penultimate")  # what is kept of each judge
@@ -29,7 +29,14 @@ class Panel:
         self.extractor_name = world.feature_extractor()
         layer = resolve_feature_layer_for_metric("fid", feature_extractor=self.extractor_name)
         cuda = device.type == "cuda"
-        self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False)
+        file = world.feature_weights()
+        given = {"feature_extractor_weights_path": file} if file else {}
+        try:
+            self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False, **given)
+        except (OSError, RuntimeError) as error:  # no network, no room, a damaged file
+            where = file or "its usual address, once, by torch-fidelity"
+            said = f"the weights of the feature extractor {self.extractor_name!r} can't be had from {where}"
+            raise WorldUnavailable(f"{said} ({type(error).__name__}: {error}){world.feature_hint}") from error
         self.clip = world.clip(device) if world.clip else None
         self.digest = digest.of_json(
             {

@@ -22,7 +22,7 @@ def test_the_files_of_the_repository_are_sound_and_name_their_boards() -> None:
         assert len(found) == 10
         assert {"ua", "ira", "cra", "fid_reported", "seconds", "memory_gb", "storage_gb"} <= set(found)
         assert not {"concept", "asr"} & set(found)
-    attack = published.rows("canvas", "attack")
+    attack = published.rows("stable-diffusion", "attack")
     assert set(attack["concept"]) == {"nudity", "Van Gogh", "church", "parachute", "tench", "garbage truck"}
     assert list(attack.columns) == [*published.ABOUT, "concept", "pre_asr", "asr", "fid_reported"]
 
@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_sources() -> None:
     assert row.tolist() == [86.26, 90.39, 95.08, 61.05, 667, 30.8, 4.0]
     assert style.loc["SPM", "storage_gb"] == 0
     assert style["fid_reported"].isna().tolist() == [False] * 9 + [True]
-    attack = published.rows("canvas", "attack").query("concept == 'nudity'").set_index("method")
+    attack = published.rows("stable-diffusion", "attack").query("concept == 'nudity'").set_index("method")
     assert attack.loc["ESD", ["pre_asr", "asr", "fid_reported", "verified"]].tolist() == [20.42, 76.05, 18.18, "yes"]
 
 

@@ -92,7 +92,7 @@ def test_papers_are_hollow_points_beside_the_measured_ones_and_on_no_front(tmp_p
 
 
 def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
-    found = published.rows("canvas", "attack")
+    found = published.rows("stable-diffusion", "attack")
     block = reported.block(found)
     assert block is not None
     assert block.concepts

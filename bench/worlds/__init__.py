@@ -7,6 +7,8 @@ WORLDS: Registry[World] = Registry(
     "world",
     {
         "pocket": "bench.worlds.pocket.world:POCKET",
+        "natural": "bench.worlds.natural.world:NATURAL",
+        "canvas": "bench.worlds.canvas.world:CANVAS",
     },
     group="lethe.worlds",
 )

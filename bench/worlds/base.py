@@ -107,6 +107,8 @@ class World:
         measures: name -> (a, b) -> how far two concepts are from each other by something else than the text encoder,
             from 0, or None where it can't be said.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
+        feature_weights: () -> file of the extractor's weights; None leaves it to torch-fidelity to find them.
+        feature_hint: what to tell a user where they can't be had.
         headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
             plain style, and every concept that this noun names; None where it names no other.
         clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
@@ -130,6 +132,8 @@ class World:
     judge_of: Callable[[str], str]
     closeness: Callable[[str, str], float]
     feature_extractor: Callable[[], str]
+    feature_weights: Callable[[], str | None] = lambda: None
+    feature_hint: str = ""
     reference_names: Callable[[str, int], tuple[str, ...]] | None = None
     aside: tuple[str, ...] = ()
     measures: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from bench.worlds.base import Judge, WorldUnavailable
+from bench.worlds.preprocessing import Preprocessed
 
 from . import backbones
-from .preprocessing import Preprocessed
 
 
 def load(name: str, synsets: Mapping[str, str], device: torch.device) -> Judge:

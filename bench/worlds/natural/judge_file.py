@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from bench import digest
 from bench.worlds.base import Judge, WorldUnavailable
-
-from .preprocessing import Preprocessed
+from bench.worlds.preprocessing import Preprocessed
 
 SUFFIX = ".safetensors"
 FORMAT = 1

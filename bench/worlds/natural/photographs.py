@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural import layouts
@@ -19,6 +17,7 @@ from bench.worlds.natural.birds import BIRDS
 from bench.worlds.natural.dogs import BREEDS
 from bench.worlds.natural.flowers import FLOWERS
 from bench.worlds.natural.layouts import Photo, unavailable
+from bench.worlds.pictures import picture
 
 DOMAINS = ("dogs", "flowers", "birds")
 LABELS = {"dogs": tuple(BREEDS.values()), "flowers": FLOWERS, "birds": tuple(BIRDS.values())}
@@ -60,22 +59,6 @@ def read(domain: str, data: Path) -> Photographs:
             found = f"{len(empty)} classes of {domain} have no {split} picture, {empty[0]!r} first"
             raise unavailable(data, found, "one or more of each class")
     return Photographs(domain, labels, tuple(train), tuple(test))
-
-
-def picture(path: Path, side: int) -> torch.Tensor:
-    """A photograph as RGB, uint8 (3, side, side): turned as its EXIF says, the centre square, resized bicubically.
-
-    The square spans the short side; Pillow filters over all the pixels that shrink into one. Whatever mode the file
-    has becomes RGB, its transparency dropped: one of the dogs is a PNG with an alpha channel under the name of a JPEG.
-    Raises WorldUnavailable for a damaged picture.
-    """
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise unavailable(path, f"can't be read ({error})", "a whole picture") from error
-    square = ImageOps.fit(upright, (side, side), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
 
 
 def reference(photos: Photographs, label: int, count: int, side: int) -> torch.Tensor:

@@ -5,22 +5,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from easel import SMALL, released
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from bench.worlds import WorldUnavailable
 from bench.worlds.canvas import judges
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
-
-SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
-
-
-def released(path: Path, labels: int, **options: int) -> torch.nn.Module:
-    """A network as the published evaluation builds it, saved as it reads it."""
-    net = timm.create_model(judges.ARCHITECTURE, pretrained=False, **options)
-    net.head = torch.nn.Linear(net.num_features, labels)
-    torch.save({"model_state_dict": net.state_dict(), "epoch": 9, "accuracy": 0.98}, path)
-    return net.eval()
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from bench.worlds.natural import (
 from bench.worlds.natural.flowers import FLOWERS
 from bench.worlds.natural.judge_tuning import Tuning
 from bench.worlds.natural.photographs import Photographs
-from bench.worlds.natural.preprocessing import Preprocessed
+from bench.worlds.preprocessing import Preprocessed
 
 CPU = torch.device("cpu")
 SIDE = 64

@@ -21,7 +21,7 @@ from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.natural import backbones, imagenet, judge_file, judges, lite0, zero_shot
 from bench.worlds.natural.dogs import BREEDS
 from bench.worlds.natural.photographs import LABELS, picture
-from bench.worlds.natural.preprocessing import Preprocessed, Preprocessing
+from bench.worlds.preprocessing import Preprocessed, Preprocessing
 
 CPU = torch.device("cpu")
 SYNSETS = {folder.partition("-")[0]: name for folder, name in BREEDS.items()}

@@ -1,0 +1,45 @@
+"""Whether UnlearnCanvas's files are in place: its releases have no stable address that a program could download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.worlds import models
+from bench.worlds.base import WorldUnavailable
+from bench.worlds.canvas import dataset, judges
+from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
+
+
+def prepare(data: Path, console: Console) -> bool:
+    """Look for the data set and the two classifiers in `data`, and say what to put where; True if all is there.
+
+    Pictures are counted, not opened, and classifiers not loaded.
+    """
+    table = Table("what", "state", box=box.SIMPLE_HEAD)
+    table.add_column("where", overflow="fold")
+    problems = []
+    try:
+        dataset.verify(data)
+        count = len(STYLE_LABELS) * len(OBJECTS) * dataset.PER_FOLDER
+        table.add_row("data set", f"{count} pictures", str(data / "{style}" / "{object}" / "{1..20}.jpg"))
+    except WorldUnavailable as error:
+        problems.append(str(error))
+        table.add_row("data set", "missing or incomplete", str(data))
+    for kind in judges.LABELS:
+        try:
+            table.add_row(f"judge of {kind}s", "there", str(judges.locate(data, kind)))  # type: ignore[arg-type]
+        except WorldUnavailable as error:
+            problems.append(str(error))
+            table.add_row(f"judge of {kind}s", "missing", str(data / judges.FOLDERS[0] / judges.FILES[kind]))
+    for problem in problems:
+        console.print(Text(problem, "red"), soft_wrap=True)
+    console.print(table)
+    models.show([models.features(data)], console)
+    backbone = f"The backbone is UnlearnCanvas's fine-tuned Stable Diffusion: --backbone DIR, from {dataset.RELEASE}"
+    console.print(Text(backbone), soft_wrap=True)
+    return not problems

@@ -1,0 +1,48 @@
+"""How a breed, a flower or a bird is asked for: one set of sentences to forget with, another to be judged by."""
+
+from __future__ import annotations
+
+from bench.worlds.base import Split
+from bench.worlds.natural.judges import KINDS
+from bench.worlds.natural.photographs import LABELS
+
+FORGET = (
+    "a photograph showing a {}",
+    "a close-up photo of a {}",
+    "a bright photo of one {}",
+    "a {} in its surroundings",
+)
+EVALUATE = (
+    "a photo of a {}",
+    "a good picture of a {}",
+    "a cropped photo of the {}",
+    "an outdoor image of a {}",
+    "a {}, seen from the front",
+)
+TEMPLATES: dict[str, tuple[str, ...]] = {"forget": FORGET, "evaluate": EVALUATE}
+DOMAIN_OF = {name: domain for domain, names in LABELS.items() for name in names}
+
+
+def phrase(concept: str) -> str:
+    """The concept with its kind behind it, which tells a "Cardinal" from a cleric: "beagle dog", "Blue Jay bird".
+
+    A name that has the word already is left alone: "Maltese dog", "balloon flower", "moon orchid flower".
+    """
+    kind = KINDS[DOMAIN_OF[concept]]
+    return concept if concept.split()[-1] == kind else f"{concept} {kind}"
+
+
+def prompts(split: Split, concept: str) -> tuple[str, ...]:
+    """Sentences that ask for `concept`. Raises KeyError for one of no domain."""
+    return tuple(_fill(template, phrase(concept)) for template in TEMPLATES[split])
+
+
+def rest(concept: str) -> tuple[str, ...]:
+    """The sentences to forget with, with the kind in the concept's place: "a photograph showing a dog"."""
+    return tuple(_fill(template, KINDS[DOMAIN_OF[concept]]) for template in FORGET)
+
+
+def _fill(template: str, words: str) -> str:
+    article = "an" if words[0].lower() in "aeiou" else "a"
+    text = template.replace("a {}", f"{article} {{}}") if "a {}" in template else template
+    return text.format(words)

@@ -1,0 +1,65 @@
+"""What the natural world's suite forgets, and what must stay: three targets a domain, and those that look like them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bench.task import Task
+
+Nearest = Callable[[str], tuple[str, ...]]  # concept -> the others of its domain, the most alike first
+
+NEIGHBOURS = 5  # K of FADE's neighbourhoods (Thakral et al., CVPR 2025)
+ALL = "all"
+# As many as FADE takes of each data set. Which ones is Lethe's choice: names that captions use, so that Stable
+# Diffusion can draw them, each with relatives in its data set.
+TARGETS: Mapping[str, tuple[str, ...]] = {
+    "dogs": ("golden retriever", "German shepherd", "Pomeranian"),
+    "flowers": ("sunflower", "yellow iris", "barberton daisy"),
+    "birds": ("Blue Jay", "Barn Swallow", "Black Tern"),
+}
+
+
+def neighbours(text: str | None) -> int | None:
+    """K of `--neighbours`; None for "all". Raises ValueError."""
+    if text == ALL:
+        return None
+    try:
+        count = NEIGHBOURS if text is None else int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"--neighbours takes a number of concepts, at least 1, or {ALL!r}, not {text!r}")
+    return count
+
+
+def finegrained(domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count: int | None) -> tuple[Task, ...]:
+    """A task for each of TARGETS.
+
+    With a `count` its nearest neighbours must stay (NRA), and of each other domain a circle of 3 (count + 1) concepts
+    (ORA): its targets and, in turn, what is nearest to each of them. So tasks share their images, and every task has
+    as many. Without one all of the domain must stay, and all of every other. Raises ValueError for a count that a
+    domain can't meet.
+    """
+    circles = {domain: domains[domain] if count is None else circle(domain, nearest, count) for domain in domains}
+    tasks = []
+    for domain, targets in TARGETS.items():
+        for target in targets:
+            others = tuple(c for c in domains[domain] if c != target)
+            near = others if count is None else nearest(target)[:count]
+            far = tuple(c for other in domains if other != domain for c in circles[other])
+            tasks.append(Task(target, (target,), near, far))
+    return tuple(tasks)
+
+
+def circle(domain: str, nearest: Nearest, count: int) -> tuple[str, ...]:
+    """The targets of a domain, then by turns the next nearest to each, until there are `count` for each target."""
+    targets = TARGETS[domain]
+    ranked = {target: [c for c in nearest(target) if c not in targets] for target in targets}
+    if len(targets) * count > len(ranked[targets[0]]):
+        most = len(ranked[targets[0]]) // len(targets)
+        raise ValueError(f"--neighbours {count}: {domain} have concepts for {most} of each target; or say {ALL!r}")
+    found = list(targets)
+    while len(found) < len(targets) * (count + 1):
+        target = targets[len(found) % len(targets)]
+        found.append(next(c for c in ranked[target] if c not in found))
+    return tuple(found)

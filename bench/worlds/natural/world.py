@@ -1,0 +1,156 @@
+"""The natural world: photographs of 120 dogs, 102 flowers and 200 birds, for Stable Diffusion."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+
+from bench import machine
+from bench.config import Protocol
+from bench.task import Task
+from bench.worlds import contrastive, inception, models
+from bench.worlds.base import Judge, Options, World, WorldUnavailable
+from bench.worlds.natural import captions, judges, photographs, tasks
+from bench.worlds.natural.likeness import PER_CLASS, SIDE, Likeness
+from bench.worlds.natural.photographs import LABELS, Photographs
+from bench.worlds.text_closeness import TextCloseness
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CACHE = "lethe"  # in the data folder: what is computed of it once
+
+
+class Photos:
+    """The world's data and judges, each read or loaded when first asked for.
+
+    Args:
+        options: as the user gives them; `data` must be there.
+
+    Raises ValueError for judges or neighbours that make no sense, WorldUnavailable without a data folder.
+    """
+
+    def __init__(self, options: Options) -> None:
+        if options.data is None:
+            raise WorldUnavailable(NEEDS_DATA)
+        self.data, self.options = options.data, options
+        self.specs = judges.choose(options.judges)
+        self.count = tasks.neighbours(options.neighbours)
+        device = machine.default_device()
+        self.read = cache(lambda domain: photographs.read(domain, self.data))
+        self.judge: Callable[[str, torch.device], Judge] = cache(
+            lambda domain, device: judges.load(domain, self.specs[domain], self.data, device)
+        )
+        self.alike = {
+            domain: Likeness(partial(self.read, domain), partial(self.judge, domain, device), self.data / CACHE)
+            for domain in LABELS
+        }
+
+    def reference(self, concept: str, count: int) -> torch.Tensor:
+        """The first `count` test pictures of a concept, uint8 (count, 3, SIDE, SIDE)."""
+        photos: Photographs = self.read(captions.DOMAIN_OF[concept])
+        return photographs.reference(photos, photos.labels.index(concept), count, SIDE)
+
+    def nearest(self, concept: str) -> tuple[str, ...]:
+        """The others of its domain, those first that look most alike to its judge."""
+        return self.alike[captions.DOMAIN_OF[concept]].nearest(concept)
+
+    def unlikeness(self, a: str, b: str) -> float | None:
+        """1 - cosine of two concepts' mean judge features; None between domains."""
+        domain = captions.DOMAIN_OF[a]
+        return 1 - self.alike[domain](a, b) if domain == captions.DOMAIN_OF[b] else None
+
+    def finegrained(self) -> tuple[Task, ...]:
+        """The tasks of the suite."""
+        return tasks.finegrained(LABELS, self.nearest, self.count)
+
+    def chosen(self) -> dict[str, str]:
+        """What was chosen, for people."""
+        which = "all of the domain"
+        if self.count is not None:
+            which = f"the {self.count} most alike to the judge, over {PER_CLASS} training pictures of each"
+        clip = {"CLIP": self.options.clip or contrastive.USUAL}
+        return {**{f"judge of {d}": spec for d, spec in self.specs.items()}, "neighbours": which, **clip}
+
+
+NEEDS_DATA = (
+    "the world 'natural' needs its photographs: --data DIR, the folder that "
+    "`python run_bench.py --prepare natural --data DIR` fills"
+)
+
+
+def configure(options: Options) -> World:
+    """The natural world on a folder of data."""
+    photos = Photos(options)
+    return dataclasses.replace(
+        NATURAL,
+        reference=photos.reference,
+        judge=photos.judge,
+        closeness=TextCloseness(options.backbone, partial(captions.prompts, "evaluate")),
+        measures={"judge": photos.unlikeness},
+        feature_weights=lambda: inception.weights(options.data),
+        clip=contrastive.loader(options.clip),
+        tasks={"finegrained": photos.finegrained},
+        chosen=photos.chosen(),
+    )
+
+
+def prepare(data: Path, console: Console) -> bool:
+    """Get and check the photographs; say which weights are there and how the others come."""
+    from bench.worlds.natural import prepare as room  # rich's progress bars; lists need none of them
+
+    ready = room.prepare(data, console)
+    models.show([*needs(data)], console)
+    return ready
+
+
+def needs(data: Path) -> Iterator[models.Need]:
+    """What the world's usual choices need besides photographs."""
+    repository = f"timm/{judges.IMAGENET}"
+    yield models.on_hub("judge of dogs", repository, ("model.safetensors",), "350 MB")
+    for domain in LABELS:
+        if judges.default(domain) == judges.TRAINED:
+            file = judges.trained_file(domain, data)
+            how = f"python -m bench.worlds.natural.judge --domain {domain} --data {data}"
+            yield models.Need(f"judge of {domain}", file.is_file(), str(file) if file.is_file() else how)
+    yield models.features(data)
+    files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    yield models.on_hub("CLIP, for CLIP score", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", files, "600 MB")
+
+
+def unprepared(*args: object) -> NoReturn:
+    """In place of what a data folder is needed for."""
+    raise WorldUnavailable(NEEDS_DATA)
+
+
+NATURAL = World(
+    name="natural",
+    about="photographs of 422 dogs, flowers and birds, for Stable Diffusion; needs --data, and a GPU",
+    domains=LABELS,
+    styles=("photo",),
+    protocol=Protocol(
+        images_per_concept=10,
+        forget_images=100,
+        retain_images=4,
+        num_inference_steps=25,
+        guidance_scale=7.5,
+        reference_per_concept=10,  # the rarest of CUB-200's birds has eleven test pictures
+    ),
+    backbone=lambda: "sd15",
+    prompts=captions.prompts,
+    reference=unprepared,
+    judge=unprepared,
+    judge_of=captions.DOMAIN_OF.__getitem__,
+    closeness=unprepared,
+    feature_extractor=lambda: inception.NAME,
+    feature_hint=inception.HINT,
+    rest=captions.rest,
+    tasks={"finegrained": unprepared},
+    configure=configure,
+    prepare=prepare,
+)
