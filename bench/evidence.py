@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
+import torch
+
 from bench.stages import Stages
 from bench.store import Entry
 from bench.suites import nearest_neighbour
@@ -47,6 +49,7 @@ def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evi
         judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, places, strict=True)),
         counts=counts,
         images=images,
+        shows=tuple(stages.keys.shows[i] for i in images),
         nearest=nearest(stages.plan.world, task),
         labels=stages.panel.labels(task.forget),
     )
@@ -59,7 +62,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
     rows = [(concept, i) for concept, i in stages.asked if concept in (*task.concepts, *world.aside)]
     asked, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
     domains = {concept: world.members(concept) for concept in task.forget}
-    known = dict.fromkeys([*task.concepts, *(m for members in domains.values() for m in members), *world.aside])
+    known = (*task.concepts, *world.aside)
     names = world.reference_names
     return Evidence(
         forget=task.forget,
@@ -69,6 +72,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
         counts={concept: stages.plan.images(concept) for concept in dict.fromkeys(asked)},
         images=tuple(keep),
+        shows=tuple(stages.keys.shows[i] for i in keep),
         aside=world.aside,
         features=seen["features"][keep],
         penultimate=stages.panel.penultimate(asked, seen, keep),
@@ -86,6 +90,11 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
 
 def _pretrained(stages: Stages, task: Task, weights: Entry) -> Evidence:
     return _look(stages, task, None)
+
+
+def _kin(stages: Stages, task: Task, weights: Entry) -> dict[str, torch.Tensor]:
+    members = dict.fromkeys(m for concept in task.forget for m in stages.plan.world.members(concept))
+    return {member: stages.reference(member).tensors()["features"] for member in members}
 
 
 def nearest(world: World, task: Task) -> tuple[str, ...]:
@@ -115,6 +124,7 @@ def _probe(stages: Stages, task: Task, weights: Entry) -> Probe:
 
 # field of Evidence -> (stages, task, weights) -> its value
 OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {
+    "kin": _kin,
     "pretrained": _pretrained,
     "headnoun": _headnoun,
     "probe": _probe,

@@ -55,6 +55,11 @@ class Keys:
         places = {shot: i for i, shot in enumerate(dict.fromkeys(shot for _, shot in wanted))}
         self.shots: tuple[Shot, ...] = tuple(places)  # each image once, though several concepts ask for it
         self.asked: tuple[tuple[str, int], ...] = tuple((concept, places[shot]) for concept, shot in wanted)
+        asking: dict[str, set[str]] = {}
+        for concept in plan.concepts:
+            for prompt in plan.world.prompts("evaluate", concept):
+                asking.setdefault(prompt, set()).add(concept)
+        self.shows = tuple(frozenset(asking[shot.prompt]) for shot in self.shots)  # all that each image is asked for
         self._first: dict[str, dict[str, Any]] = {}
         self._methods = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
 
@@ -151,11 +156,14 @@ class Keys:
         return {"panel": self.panel, "machine": self.machine, "code": digest.of_source(panel, machine)}
 
     def _real(self, concept: str) -> dict[str, Any]:
-        """A concept's first real pictures, and in which words it is asked for: another data set shows there."""
+        """A concept's real pictures, or the first of them, and how it is asked for: another data set shows there."""
         if concept not in self._first:
-            pictures = self.plan.world.reference(concept, 2)
-            asked = self.plan.world.prompts("evaluate", concept)
-            first = digest.of_tensors({"pictures": pictures})
+            world = self.plan.world
+            asked = world.prompts("evaluate", concept)
+            if world.reference_key is not None:
+                first = digest.of_json(world.reference_key(concept))
+            else:
+                first = digest.of_tensors({"pictures": world.reference(concept, 2)})
             self._first[concept] = {"concept": concept, "first": first, "asked": asked}
         return self._first[concept]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -33,7 +34,7 @@ class Panel:
         given = {"feature_extractor_weights_path": file} if file else {}
         try:
             self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False, **given)
-        except (OSError, RuntimeError) as error:  # no network, no room, a damaged file
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, no room, a bad file
             where = file or "its usual address, once, by torch-fidelity"
             said = f"the weights of the feature extractor {self.extractor_name!r} can't be had from {where}"
             raise WorldUnavailable(f"{said} ({type(error).__name__}: {error}){world.feature_hint}") from error

@@ -24,6 +24,11 @@ class SalUnConfig(MethodConfig):
     mask_fraction: float = 0.5  # share of the weights that may change
     mask_guidance: float = 7.5
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight_decay:
+            raise ValueError("weight_decay would move the weights outside of the mask as well: it must be 0")
+
 
 class SalUn(Method):
     """L = || eps_theta(z_t, c) - sg[eps_theta(z_t, c')] ||^2 + alpha || eps_theta(r_t, c_r) - eps ||^2, within a mask.

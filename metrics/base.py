@@ -53,10 +53,10 @@ class Evidence:
         judged: concept that the classifier which knows such concepts saw in each.
         counts: concept -> rows that it must have.
         images: which image each row is, (N,); empty: every row is an image of its own.
+        shows: all that the prompt of each row's image asks for, (N,), whether that has a row or not; empty: `asked`.
         aside: concepts outside of the task whose images only a published way of counting takes in.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
-        reference: concept -> features of real pictures of it, float (R, D). Of the task's concepts, of all in the
-            domains of the forgotten ones, and of those aside.
+        reference: concept -> features of real pictures of it, float (R, D). Of the task's concepts and of those aside.
         real: concept -> a name for each of these pictures, where concepts may share some; empty: they share none.
         domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
         labels: what the judges of the forgotten concepts can answer.
@@ -65,6 +65,7 @@ class Evidence:
             behind it where another judge's is longer.
         latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
         alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
+        kin: optional: the same as `reference` of all concepts in the domains of the forgotten ones.
         pretrained: optional: the same of the untouched model, on the same noise, image by image.
         headnoun: optional: what head nouns alone give.
         probe: optional: the model's predictions for the images of forgotten concepts.
@@ -77,6 +78,7 @@ class Evidence:
     judged: tuple[str, ...]
     counts: Mapping[str, int]
     images: tuple[int, ...] = ()
+    shows: tuple[frozenset[str], ...] = ()
     aside: tuple[str, ...] = ()
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Evidence:
     penultimate: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
     alignment: torch.Tensor | None = None
+    kin: Mapping[str, torch.Tensor] | None = None
     pretrained: Evidence | None = None
     headnoun: HeadNouns | None = None
     probe: Probe | None = None
@@ -107,12 +110,10 @@ class Evidence:
         Of a concept that must stay these are images that also ask for a forgotten one: what should become of them is
         not said. Of any, those that also ask for a concept aside.
         """
-        wanted, places = set(concepts), self.images or range(len(self.asked))
-        asking = [(c, image) for c, image in zip(self.asked, places, strict=True)]
-        aside = {image for c, image in asking if c in self.aside}
-        gone = {image for c, image in asking if c in self.forget}
-        hidden = {c: set() if whole else aside if c in self.forget else aside | gone for c in wanted}
-        return [i for i, (c, image) in enumerate(asking) if c in wanted and image not in hidden[c]]
+        aside, gone = set(self.aside), {*self.aside, *self.forget}
+        apart = {c: set() if whole else (aside if c in self.forget else gone) - {c} for c in concepts}
+        shows = self.shows or [{c} for c in self.asked]
+        return [i for i, c in enumerate(self.asked) if c in apart and apart[c].isdisjoint(shows[i])]
 
     def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str], whole: bool = False) -> Score:
         """Mean of `values`, one for each row, over the `rows` of `concepts`. Raises MissingEvidence."""

@@ -22,10 +22,11 @@ def compute(evidence: Evidence) -> Score:
     right, n = 0.0, 0
     for concept in evidence.forget:
         members = evidence.domains[concept]
-        missing = [c for c in members if c not in evidence.reference]
+        kin = evidence.kin or {}
+        missing = [c for c in members if c not in kin]
         if missing or len(evidence.features) != len(evidence.asked):
             raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(evidence.features)} images")
-        real = torch.cat([evidence.reference[c] for c in members]).double()
+        real = torch.cat([kin[c] for c in members]).double()
         if len(real) <= NEIGHBOURHOOD:
             raise MissingEvidence(f"precision needs more than {NEIGHBOURHOOD} real pictures; there are {len(real)}")
         drawn = evidence.features[evidence.rows([concept])].double()
@@ -60,6 +61,7 @@ PLAUSIBLE = Metric(
     high=1.0,
     source="Kynkäänniemi et al., NeurIPS 2019; torch-fidelity",
     compute=compute,
+    needs=("kin",),
 )
 
 PLAUSIBLE_DOMAIN = Metric(

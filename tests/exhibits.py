@@ -43,6 +43,7 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
         base,
         **look(),
         reference=reference,
+        kin=reference,
         domains={"a": ("a", "b", "c")},
         labels=frozenset(ALL),
         nearest=("c",),

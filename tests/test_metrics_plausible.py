@@ -23,7 +23,7 @@ class TestPrecision:
         base = evidence({c: c * len(drawn) for c in ALL})
         features = torch.tensor([*drawn, *[50.0] * (3 * len(drawn))]).unsqueeze(1)
         reference = {"a": self.REAL[:10], "b": self.REAL[10:11], "c": self.REAL[11:]}
-        return dataclasses.replace(base, features=features, reference=reference, domains={"a": ("a", "b", "c")})
+        return dataclasses.replace(base, features=features, kin=reference, domains={"a": ("a", "b", "c")})
 
     def test_by_hand(self) -> None:
         # within 0 +- 10, ..., 10 +- 10 or 30 +- 29, which is -10 to 59
@@ -45,7 +45,7 @@ class TestPrecision:
         whole_domain = self.given([0.0, 1.0])
         without = {c: r for c, r in whole_domain.reference.items() if c != "c"}
         with pytest.raises(MissingEvidence, match=r"no real pictures of \['c'\]"):
-            value("plausible", dataclasses.replace(whole_domain, reference=without))
+            value("plausible", dataclasses.replace(whole_domain, kin=without))
         with pytest.raises(MissingEvidence, match="more than 10 real pictures; there are 10"):
             value("plausible", dataclasses.replace(whole_domain, domains={"a": ("a",)}))
 

@@ -99,6 +99,8 @@ class World:
             the first n of a longer list are those of a shorter one.
         reference_names: (concept, count) -> what tells these pictures apart, where two concepts may share one: a name
             for each. None: they share none.
+        reference_key: concept -> what tells its real pictures from others, such as names and sizes of files, where that
+            is cheaper than to look at the first two, as is done without it.
         aside: concepts drawn and judged besides those of a task, which no suite forgets or counts: they belong to a
             published way of counting alone. An image that asks for one counts for nothing else.
         judge: (name, device) -> the classifier called so.
@@ -135,6 +137,7 @@ class World:
     feature_weights: Callable[[], str | None] = lambda: None
     feature_hint: str = ""
     reference_names: Callable[[str, int], tuple[str, ...]] | None = None
+    reference_key: Callable[[str], Any] | None = None
     aside: tuple[str, ...] = ()
     measures: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
     headnoun: Callable[[str], HeadNoun | None] = lambda concept: None

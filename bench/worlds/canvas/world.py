@@ -93,6 +93,11 @@ def configure(options: Options) -> World:
         """Style, object and number, "Monet/Dogs/3.jpg": a picture of the one is a picture of the other."""
         return tuple(path.relative_to(data).as_posix() for path in files(concept, count))
 
+    def key(concept: str) -> list[tuple[str, int]]:
+        """Name and size of each file."""
+        every = files(concept, dataset.IN_REFERENCE * len(prompts("evaluate", concept)))
+        return [(path.relative_to(data).as_posix(), path.stat().st_size) for path in every]
+
     @cache
     def judge(name: str, device: torch.device) -> Judge:
         kind: judges.Kind = "style" if name == "style" else "object"
@@ -102,6 +107,7 @@ def configure(options: Options) -> World:
         CANVAS,
         reference=reference,
         reference_names=names,
+        reference_key=key,
         judge=judge,
         closeness=TextCloseness(options.backbone, words),
         feature_weights=lambda: inception.weights(data),

@@ -56,6 +56,12 @@ class Photos:
         photos: Photographs = self.read(captions.DOMAIN_OF[concept])
         return photographs.reference(photos, photos.labels.index(concept), count, SIDE)
 
+    def files(self, concept: str) -> list[tuple[str, int]]:
+        """Name and size of each test picture of a concept."""
+        photos: Photographs = self.read(captions.DOMAIN_OF[concept])
+        label = photos.labels.index(concept)
+        return [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
+
     def nearest(self, concept: str) -> tuple[str, ...]:
         """The others of its domain, those first that look most alike to its judge."""
         return self.alike[captions.DOMAIN_OF[concept]].nearest(concept)
@@ -90,6 +96,7 @@ def configure(options: Options) -> World:
     return dataclasses.replace(
         NATURAL,
         reference=photos.reference,
+        reference_key=photos.files,
         judge=photos.judge,
         closeness=TextCloseness(options.backbone, partial(captions.prompts, "evaluate")),
         measures={"judge": photos.unlikeness},

@@ -130,7 +130,7 @@ def test_the_whole_way_on_a_miniature_release(data: Path, tmp_path: Path, monkey
     (file,) = tmp_path.glob("style-canvas-*-quick.csv")
     board = pd.read_csv(file).set_index("method")
     assert board["status"].tolist() == ["ok"] * 4
-    # two images of each; of an object in the first two styles, of which one task forgets the first
+    # two images of each; those of an object are in the first two styles, and one task forgets the first
     assert board.loc["pretrained", ["nra_n", "uc_ira_n"]].tolist() == [2 * 2 * 49, 2 * 2 * 50]
     assert board.loc["pretrained", ["ora_n", "uc_cra_n"]].tolist() == [20 + 2 * 20, 2 * 2 * 20]
     chosen = json.loads(file.with_suffix(".json").read_text())

