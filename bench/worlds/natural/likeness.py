@@ -14,7 +14,7 @@ from bench.worlds.base import Judge
 from bench.worlds.natural.photographs import Photo, Photographs, picture
 
 PER_CLASS = 10  # training pictures of each concept that its mean is taken over
-SIDE = 512  # pixels, of Stable Diffusion's own pictures
+SIDE = 256  # pixels; most judges look at 224
 BATCH = 32
 
 log = logging.getLogger(__name__)

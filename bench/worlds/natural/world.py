@@ -16,13 +16,14 @@ from bench.task import Task
 from bench.worlds import contrastive, inception, models
 from bench.worlds.base import Judge, Options, World, WorldUnavailable
 from bench.worlds.natural import captions, judges, photographs, tasks
-from bench.worlds.natural.likeness import PER_CLASS, SIDE, Likeness
+from bench.worlds.natural.likeness import PER_CLASS, Likeness
 from bench.worlds.natural.photographs import LABELS, Photographs
 from bench.worlds.text_closeness import TextCloseness
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+SIDE = 512  # pixels, of Stable Diffusion's own pictures
 CACHE = "lethe"  # in the data folder: what is computed of it once
 
 
