@@ -83,6 +83,7 @@ class RunConfig:
     suite: str = "finegrained"
     world: str = "pocket"
     backbone: str | None = None  # None: the world's own
+    backbone_config: str | None = None  # of a backbone in a single file
     data: Path | None = None  # the next four as in bench.worlds.base.Options
     judges: tuple[str, ...] = ()
     neighbours: str | None = None
@@ -107,5 +108,5 @@ class RunConfig:
     @property
     def board_name(self) -> str:
         """Stem of every file this run writes: a quick board, or one of another backbone, has another name."""
-        own = f"-{Path(self.backbone).name}" if self.backbone is not None else ""
+        own = f"-{Path(self.backbone).name.removesuffix('.safetensors')}" if self.backbone is not None else ""
         return f"{self.suite}-{self.world}{own}" + ("-quick" if self.quick else "")

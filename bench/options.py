@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import overrides
 from bench.config import QUICK, RunConfig
+from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names
 
 DESCRIPTION = """\
@@ -85,7 +86,14 @@ def add_run(p: argparse.ArgumentParser) -> None:
     what.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
     what.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     what.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
-    what.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
+    what.add_argument(
+        "--backbone", metavar="MODEL",
+        help=f"{', '.join(NAMES)}, a hub id, a diffusers folder or a .safetensors file; default: the world's own",
+    )  # fmt: skip
+    what.add_argument(
+        "--backbone-config", metavar="MODEL",
+        help="name, hub id or folder whose configuration and tokenizer a single .safetensors file takes",
+    )  # fmt: skip
     what.add_argument(
         "--seeds", type=seeds, metavar="N", default=defaults.seeds, help="how many training seeds; or which: 4,5"
     )
@@ -159,6 +167,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         suite=args.suite,
         world=args.world,
         backbone=args.backbone,
+        backbone_config=args.backbone_config,
         data=args.data and args.data.expanduser().resolve(),
         judges=tuple(args.judge),
         neighbours=args.neighbours,
@@ -180,9 +189,9 @@ def command(run: RunConfig) -> str:
     """The shortest command line that describes `run`."""
     usual = RunConfig()
     words = ["--methods", *run.methods]
-    for flag in ("suite", "world", "backbone", "data", "neighbours", "clip"):
-        if getattr(run, flag) != getattr(usual, flag):
-            words += [f"--{flag}", str(getattr(run, flag))]
+    for name in ("suite", "world", "backbone", "backbone_config", "data", "neighbours", "clip"):
+        if getattr(run, name) != getattr(usual, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(run, name))]
     words += ["--judge", *run.judges] if run.judges else []
     if run.seeds != usual.seeds:
         counted = run.seeds == tuple(range(len(run.seeds)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import backbone, overrides, plugins
+from bench import overrides, plugins
 from bench.config import QUICK, Protocol, RunConfig
+from bench.locate import locate
 from bench.registry import UnknownName, nearest
 from bench.suites import SUITES, tasks_of
 from bench.task import Task
@@ -104,7 +105,7 @@ def resolve(run: RunConfig) -> Plan:
         config = overrides.apply(config, suite.training, name)
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
 
-    folder = backbone.locate(run.backbone if run.backbone is not None else world.backbone())
+    folder = locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
     world, tasks = tasks_of(run.suite, configured(world, run, folder))
     if run.quick and len(tasks) > QUICK.tasks:
         tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, machine, panel, probe
+from bench import anatomy, backbone, forget_set, machine, panel, probe
 from bench.checkpoint import Checkpoint
 from bench.harness import Harness
 from bench.keys import Keys
@@ -41,7 +41,7 @@ class Stages:
         self.store = Store(plan.run.out / ".store")
         self.device = machine.default_device()
         self.machine = machine.describe(self.device, plan.protocol.precision, plan.run.compile)
-        self.content = digest.of_folder(plan.folder)
+        self.content = anatomy.content(plan.folder)
         self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.keys = Keys(plan, self.content, self.machine, self.panel.digest)
         self.shots, self.asked = self.keys.shots, self.keys.asked
