@@ -86,10 +86,20 @@ class Backbone:
             self.unet.load_state_dict(kept, strict=False)
 
 
-def load(folder: Path, device: torch.device, precision: str = "auto", compile: bool = False) -> Backbone:
+def load(
+    folder: Path,
+    device: torch.device,
+    precision: str = "auto",
+    compile: bool = False,
+    gradient_checkpointing: bool = False,
+    attention_slicing: bool = False,
+) -> Backbone:
     """Load a pipeline folder in float32, without a safety checker, and freeze it; see `bench.machine.compute_dtype`.
 
-    `compile` compiles the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
+    Args:
+        compile: the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
+        gradient_checkpointing: keep the inputs of the U-Net's blocks for the gradient, and compute the rest again.
+        attention_slicing: attend with one head of one image at a time, in place of the fused kernel.
     """
     import diffusers  # seconds to import; lists need none of it
     import transformers
@@ -104,6 +114,10 @@ def load(folder: Path, device: torch.device, precision: str = "auto", compile: b
     if device.type == "cuda":
         machine.allow_tf32(dtype)
     made = Backbone(pipeline, anatomy.content(folder), device, dtype)
+    if gradient_checkpointing:
+        made.unet.enable_gradient_checkpointing()
+    if attention_slicing:
+        made.unet.set_attention_slice("max")
     if compile:
         made.unet.compile()
     return made

@@ -94,13 +94,15 @@ class RunConfig:
     plugins: tuple[Path, ...] = ()  # files to load before any name is looked up, absolute
     quick: bool = False
     compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
+    gradient_checkpointing: bool = False  # activations are computed again for the gradient, not kept: the same weights
+    attention_slicing: bool = False  # one head of one image at a time: other rounding, as with `compile`
     force: bool = False
     curve: int = 0  # checkpoints along each training that are measured, the last included; 0 and 1: none besides it
     out: Path = Path("leaderboards")
-    sample_batch: int = 64  # for memory; in fp32 an image does not depend on it
+    sample_batch: int | None = None  # for memory; in fp32 an image does not depend on it. None: by picture size
 
     def __post_init__(self) -> None:
-        if self.sample_batch < 1:
+        if self.sample_batch is not None and self.sample_batch < 1:
             raise ValueError(f"sample_batch must be at least 1, not {self.sample_batch}")
         if self.curve < 0:
             raise ValueError(f"curve must be at least 0, not {self.curve}")

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from bench import overrides
+from bench.anatomy import LARGEST, MOST
 from bench.config import QUICK, RunConfig
 from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names
@@ -141,9 +142,21 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
     )
     measure.add_argument(
-        "--sample-batch", type=int, default=defaults.sample_batch, metavar="N",
-        help="images drawn at a time, for memory; in bf16 images depend on it by rounding (default: %(default)s)",
+        "--sample-batch", type=int, metavar="N",
+        help="images drawn at a time; in bf16 images depend on it by rounding (default: "
+        f"{MOST} of up to {LARGEST} pixels a side, 16 of 512)",
     )  # fmt: skip
+    memory = p.add_argument_group("on a small card (docs/memory.md)")
+    memory.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="keep few activations in training, compute the rest again: the same weights, in a third more time",
+    )
+    memory.add_argument(
+        "--attention-slicing",
+        action="store_true",
+        help="one head of one image at a time; only of use where there is no fused attention kernel",
+    )
     where = p.add_argument_group("where")
     where.add_argument(
         "--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store: DIR/.store"
@@ -178,6 +191,8 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         plugins=tuple(file.resolve() for file in args.plugin),
         quick=args.quick,
         compile=args.compile,
+        gradient_checkpointing=args.gradient_checkpointing,
+        attention_slicing=args.attention_slicing,
         curve=args.curve,
         sample_batch=args.sample_batch,
         force=getattr(args, "force", False),
@@ -203,6 +218,7 @@ def command(run: RunConfig) -> str:
     changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
     words += ["--set", *changes] if changes else []
     words += ["--plugin", *map(str, run.plugins)] if run.plugins else []
-    words += [f"--{flag}" for flag in ("quick", "compile", "force") if getattr(run, flag)]
+    switches = ("quick", "compile", "gradient_checkpointing", "attention_slicing", "force")
+    words += [f"--{flag.replace('_', '-')}" for flag in switches if getattr(run, flag)]
     words += ["--out", str(run.out)] if run.out != usual.out else []
     return f"python run_bench.py {shlex.join(words)}"

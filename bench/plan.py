@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import overrides, plugins
+from bench import anatomy, overrides, plugins
 from bench.config import QUICK, Protocol, RunConfig
 from bench.locate import locate
 from bench.registry import UnknownName, nearest
@@ -47,6 +47,11 @@ class Plan:
     metrics: tuple[str, ...]
     cells: tuple[Cell, ...]  # seed by seed and task by task, so that a broken-off run has whole comparisons
     folder: Path  # of the backbone
+
+    @property
+    def sample_batch(self) -> int:
+        """Images to draw at a time."""
+        return self.run.sample_batch or anatomy.usual_batch(self.folder)
 
     @property
     def forced(self) -> tuple[str, ...]:
