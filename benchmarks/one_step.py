@@ -84,7 +84,7 @@ def fit_to(backbone: Backbone, load: Load) -> None:
     """Give the networks the load's picture size and switches."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 
-    side = 2 ** (len(backbone.vae.config.block_out_channels) - 1)
+    side = backbone.pipeline.vae_scale_factor
     backbone.unet.register_to_config(sample_size=load.size // side)
     if load.gradient_checkpointing:
         backbone.unet.enable_gradient_checkpointing()
