@@ -8,7 +8,7 @@ allocate inside of one operation (cuDNN's workspaces), CUDA's own context and th
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,11 @@ class Live(TorchDispatchMode):
         super().__init__()
         self.kind, self.now, self.peak = kind, 0, 0
         self._known: set[int] = set()
+
+    def hold(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Count tensors that were there before."""
+        for tensor in tensors:
+            self._count(tensor.untyped_storage())
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))

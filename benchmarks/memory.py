@@ -135,7 +135,7 @@ def estimate(source: str, what: str, load: Load) -> Peak:
     """Bytes of the tensors that live at the worst moment; an 8-bit optimiser need not be installed."""
     eight = load.optimizer in optimizers.EIGHT_BIT
     model, live = contentless(source)
-    one_step.fit_to(model, load)
+    one_step.fit_to(model, load, fused=True)
     build = _contentless_eight_bit if eight else one_step.real_optimizer
     with accounting.counted(live):
         trained = run(model, what, dataclasses.replace(load, optimizer=None) if eight else load, build)

@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from bench import optimizers
-from bench.backbone import Backbone
+from bench.backbone import SMALL_MAP, Backbone
 from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.sampler import decode
@@ -80,18 +80,23 @@ def harness(backbone: Backbone, count: int) -> Harness:
     return Harness(backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, rest=rest)
 
 
-def fit_to(backbone: Backbone, load: Load) -> None:
-    """Give the networks the load's picture size and switches."""
-    from diffusers.models.attention_processor import AttnProcessor2_0
+def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
+    """Give the networks the load's picture size and switches.
 
-    side = backbone.pipeline.vae_scale_factor
-    backbone.unet.register_to_config(sample_size=load.size // side)
+    `fused` says whether attention is one kernel; None: as `bench.backbone` would choose for this size and device.
+    """
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    side = load.size // backbone.pipeline.vae_scale_factor
+    backbone.unet.register_to_config(sample_size=side)
     if load.gradient_checkpointing:
         backbone.unet.enable_gradient_checkpointing()
+    if fused is None:
+        fused = backbone.device.type == "cuda" or side > SMALL_MAP
     if load.attention_slicing:
         backbone.unet.set_attention_slice("max")
-    elif backbone.device.type == "cuda" or load.size // side > 32:
-        backbone.unet.set_attn_processor(AttnProcessor2_0())
+    else:
+        backbone.unet.set_attn_processor(AttnProcessor2_0() if fused else AttnProcessor())
 
 
 def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:

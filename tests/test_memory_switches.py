@@ -174,8 +174,6 @@ def test_eight_bit_moments_survive_an_interruption(
     assert told[0] == 2
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
-    plain = unlearn(make(), method(epochs=3, batch_size=8, parameters="unet")).delta
-    assert any(not torch.equal(plain[key], whole[key]) for key in plain), "the small bytes leave a trace"
 
 
 def test_eight_bit_weights_are_of_their_library(eight_bit: None, world: World, tmp_path: Path) -> None:
