@@ -86,6 +86,21 @@ class Backbone:
             self.unet.load_state_dict(kept, strict=False)
 
 
+def read(folder: Path) -> StableDiffusionPipeline:
+    """The pipeline in `folder`, in float32, of `bench.anatomy.files` alone: without a safety checker."""
+    import diffusers  # seconds to import; lists need none of it
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
+    transformers.utils.logging.disable_progress_bar()
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, safety_checker=None, feature_extractor=None, image_encoder=None,
+        requires_safety_checker=False, local_files_only=True,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def load(
     folder: Path,
     device: torch.device,
@@ -94,22 +109,14 @@ def load(
     gradient_checkpointing: bool = False,
     attention_slicing: bool = False,
 ) -> Backbone:
-    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `bench.machine.compute_dtype`.
+    """`read` a pipeline folder and freeze it; what passes forward has `bench.machine.compute_dtype`.
 
     Args:
         compile: the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
         gradient_checkpointing: keep the inputs of the U-Net's blocks for the gradient, and compute the rest again.
         attention_slicing: attend with one head of one image at a time, in place of the fused kernel.
     """
-    import diffusers  # seconds to import; lists need none of it
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
-    transformers.utils.logging.disable_progress_bar()
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = read(folder)
     dtype = machine.compute_dtype(device, precision)
     if device.type == "cuda":
         machine.allow_tf32(dtype)

@@ -96,6 +96,7 @@ class RunConfig:
     compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
     gradient_checkpointing: bool = False  # activations are computed again for the gradient, not kept: the same weights
     attention_slicing: bool = False  # one head of one image at a time: other rounding, as with `compile`
+    safety_checker: str = "off"  # nothing else: it would blacken pictures, and black counts as forgotten
     force: bool = False
     curve: int = 0  # checkpoints along each training that are measured, the last included; 0 and 1: none besides it
     out: Path = Path("leaderboards")
@@ -104,6 +105,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.sample_batch is not None and self.sample_batch < 1:
             raise ValueError(f"sample_batch must be at least 1, not {self.sample_batch}")
+        if self.safety_checker != "off":
+            raise ValueError(
+                f"--safety-checker takes off, not {self.safety_checker!r}: a checker blackens pictures, of the "
+                "untouched model too, and a black picture would count as forgotten"
+            )
         if self.curve < 0:
             raise ValueError(f"curve must be at least 0, not {self.curve}")
 

@@ -142,6 +142,10 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
     )
     measure.add_argument(
+        "--safety-checker", default=defaults.safety_checker, metavar="off",
+        help="the backbone's own is never loaded: it blackens pictures, and black would count as forgotten",
+    )  # fmt: skip
+    measure.add_argument(
         "--sample-batch", type=int, metavar="N",
         help="images drawn at a time; in bf16 images depend on it by rounding (default: "
         f"{MOST} of up to {LARGEST} pixels a side, 16 of 512)",
@@ -193,6 +197,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         compile=args.compile,
         gradient_checkpointing=args.gradient_checkpointing,
         attention_slicing=args.attention_slicing,
+        safety_checker=args.safety_checker,
         curve=args.curve,
         sample_batch=args.sample_batch,
         force=getattr(args, "force", False),

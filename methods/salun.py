@@ -96,9 +96,10 @@ def saliency_mask(gradients: dict[str, torch.Tensor], fraction: float) -> dict[s
     smallest = (top << HALF) + low
     masks, seen = {}, torch.zeros_like(low)
     for name, g in gradients.items():
-        equal = _bits(g) == smallest
-        rank = seen + equal.flatten().cumsum(0).view_as(equal)
-        masks[name] = (_bits(g) > smallest) | (equal & (rank <= wanted_of_equals))
+        bits = _bits(g)
+        equal = bits == smallest
+        rank = seen + equal.flatten().cumsum(0, dtype=torch.int32).view_as(equal)
+        masks[name] = (bits > smallest) | (equal & (rank <= wanted_of_equals))
         seen = seen + equal.sum()
     return masks
 
@@ -112,7 +113,7 @@ def _histogram(parts: Iterable[torch.Tensor], bins: int) -> torch.Tensor:
     counts = torch.zeros(bins, dtype=torch.int64)
     for part in parts:
         flat, counts = part.flatten().long(), counts.to(part.device)
-        counts.scatter_add_(0, flat, torch.ones_like(flat))
+        counts.scatter_add_(0, flat, counts.new_ones(()).expand_as(flat))
     return counts
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -37,21 +37,39 @@ def test_the_tokenizer_is_clips() -> None:
     assert architectures.tokenizer("!")("a cat", padding="max_length").input_ids[4:] == [0] * 73  # as 2.x pads
 
 
-@pytest.fixture(scope="module", params=list(ARCHITECTURES))
-def model(request: pytest.FixtureRequest) -> Iterator[Backbone]:
-    """One instance for all tests of an architecture; only one at a time is in memory."""
-    architecture = ARCHITECTURES[request.param]
-    pipeline = architectures.pipeline(architecture, architectures.filled(architectures.networks(architecture)))
-    made = Backbone(pipeline, request.param, torch.device("cpu"), machine.compute_dtype(torch.device("cpu")))
-    one_step.fit_to(made, SMALL)
-    yield made
-    del made, pipeline
+@pytest.fixture(scope="module")
+def cores() -> Iterator[None]:
+    """Large networks gain from all cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(4, os.cpu_count() or 1))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(cores: None) -> Iterator[Callable[[str], Backbone]]:
+    """name -> the architecture's one instance, made anew after another one's."""
+    held: dict[str, Backbone] = {}
+
+    def get(name: str) -> Backbone:
+        if name not in held:
+            held.clear()
+            gc.collect()
+            architecture = ARCHITECTURES[name]
+            pipeline = architectures.pipeline(architecture, architectures.filled(architectures.networks(architecture)))
+            cpu = torch.device("cpu")
+            held[name] = Backbone(pipeline, name, cpu, machine.compute_dtype(cpu))
+            one_step.fit_to(held[name], SMALL)
+        return held[name]
+
+    yield get
+    held.clear()
     gc.collect()
 
 
 def takes_a_step(model: Backbone, name: str) -> None:
-    method = one_step.method(name, dataclasses.replace(SMALL, batch=2))
-    outcome = unlearn(one_step.harness(model, 2), method)
+    method = one_step.method(name, SMALL)
+    outcome = unlearn(one_step.harness(model, method.config.batch_size), method)
     assert outcome.cost["steps"] == 1
     trained = {n for n, _ in model.unet.named_parameters() if method.trains(n)}
     assert outcome.delta
@@ -59,14 +77,7 @@ def takes_a_step(model: Backbone, name: str) -> None:
     assert not any(p.requires_grad for p in model.unet.parameters())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", LIGHT)
-def test_a_method_on_cross_attention_takes_a_step(model: Backbone, name: str) -> None:
-    takes_a_step(model, name)
-
-
-@pytest.mark.slow
-def test_a_picture_comes_out(model: Backbone) -> None:
+def draws_a_picture(model: Backbone) -> None:
     protocol = Protocol(num_inference_steps=2)
     pictures = sampler.sample(model, [Shot("x", "a photo of a tulip", 0)], protocol, 1, 1)
     assert pictures.shape == (1, 3, 64, 64)
@@ -75,11 +86,28 @@ def test_a_picture_comes_out(model: Backbone) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_method_on_cross_attention_takes_a_step(model: Callable[[str], Backbone], name: str) -> None:
+    takes_a_step(model("sd15-random"), name)
+
+
+@pytest.mark.slow
+def test_a_picture_comes_out(model: Callable[[str], Backbone]) -> None:
+    draws_a_picture(model("sd15-random"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_method_on_most_of_the_network_takes_a_step(model: Backbone, name: str) -> None:
+def test_a_method_on_most_of_the_network_takes_a_step(model: Callable[[str], Backbone], name: str) -> None:
     """In bfloat16: weights, originals, gradients, two moments and what changed would be 21 GB in fp32."""
-    if model.content != "sd15-random":
-        pytest.skip("the U-Nets differ little, and one takes long")
-    model.unet.to(torch.bfloat16)  # for good: no test of this instance comes after these
-    model.dtype = torch.bfloat16
-    takes_a_step(model, name)
+    made = model("sd15-random")
+    made.unet.to(torch.bfloat16)  # for good: no other test of this instance comes after these
+    made.dtype = torch.bfloat16
+    takes_a_step(made, name)
+
+
+@pytest.mark.slow
+def test_the_second_generation_takes_a_step_and_draws(model: Callable[[str], Backbone]) -> None:
+    made = model("sd21-base-random")
+    takes_a_step(made, "mimmu")
+    draws_a_picture(made)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from bench import anatomy, single_file
+from bench import anatomy, backbone, single_file
 from bench.config import RunConfig
 from bench.digest import of_folder
 from bench.locate import NAMES, locate
@@ -73,6 +73,17 @@ def test_the_digest_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
 def test_the_pocket_model_is_covered_whole() -> None:
     folder = Path(POCKET.backbone())
     assert anatomy.content(folder) == of_folder(folder)
+
+
+def test_a_model_whose_checker_was_not_fetched_loads(copy: Path) -> None:
+    change(
+        copy, "model_index.json", requires_safety_checker=True,
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+    )  # fmt: skip
+    model = backbone.load(locate(str(copy)), torch.device("cpu"), "fp32")
+    assert model.pipeline.safety_checker is None
+    assert model.embed(["a dog"]).shape == (1, 20, 32)
 
 
 def test_weights_in_parts_and_pickles_are_found(copy: Path) -> None:
@@ -139,8 +150,8 @@ def test_settings_are_for_single_files(pipeline_folder: Path) -> None:
 
 
 def test_a_board_is_called_after_its_backbone() -> None:
-    def name(backbone: str) -> str:
-        return RunConfig(suite="smoke", world="tiny", backbone=backbone).board_name
+    def name(called: str) -> str:
+        return RunConfig(suite="smoke", world="tiny", backbone=called).board_name
 
     assert name("sd15") == "smoke-tiny-sd15"
     assert name("stable-diffusion-v1-5/stable-diffusion-v1-5") == "smoke-tiny-stable-diffusion-v1-5"
