@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench import digest, machine
+from bench import anatomy, machine
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -24,7 +24,7 @@ class Backbone:
 
     Args:
         pipeline: its U-Net, VAE and text encoder are put in eval mode and frozen; what trains is for the harness.
-        content: digest of the folder it was loaded from.
+        content: digest of the files it was loaded from, `bench.anatomy.content`.
         device: where the networks live.
         dtype: of forward passes: bfloat16 runs them under autocast. In fp32 an image does not depend on the others
             in its batch; in bfloat16 it does by rounding, a grey level or two.
@@ -86,39 +86,45 @@ class Backbone:
             self.unet.load_state_dict(kept, strict=False)
 
 
-def locate(source: str) -> Path:
-    """The local folder of a backbone named by path or hub id.
-
-    Raises FileNotFoundError for something that looks like a path but holds no pipeline.
-    """
-    folder = Path(source).expanduser()
-    if (folder / "model_index.json").is_file():
-        return folder
-    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline (model_index.json) there")
-    from diffusers import DiffusionPipeline  # seconds to import; lists need none of it
-
-    return Path(DiffusionPipeline.download(source))
-
-
-def load(folder: Path, device: torch.device, precision: str = "auto", compile: bool = False) -> Backbone:
-    """Load a pipeline folder in float32, without a safety checker, and freeze it; see `bench.machine.compute_dtype`.
-
-    `compile` compiles the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
-    """
+def read(folder: Path) -> StableDiffusionPipeline:
+    """The pipeline in `folder`, in float32, of `bench.anatomy.files` alone: without a safety checker."""
     import diffusers  # seconds to import; lists need none of it
     import transformers
 
     diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
     transformers.utils.logging.disable_progress_bar()
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
-    )
+        folder, dtype=torch.float32, safety_checker=None, feature_extractor=None, image_encoder=None,
+        requires_safety_checker=False, local_files_only=True,
+    )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load(
+    folder: Path,
+    device: torch.device,
+    precision: str = "auto",
+    compile: bool = False,
+    gradient_checkpointing: bool = False,
+    attention_slicing: bool = False,
+) -> Backbone:
+    """`read` a pipeline folder and freeze it; what passes forward has `bench.machine.compute_dtype`.
+
+    Args:
+        compile: the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
+        gradient_checkpointing: keep the inputs of the U-Net's blocks for the gradient, and compute the rest again.
+        attention_slicing: attend with one head of one image at a time, in place of the fused kernel.
+    """
+    pipeline = read(folder)
     dtype = machine.compute_dtype(device, precision)
     if device.type == "cuda":
         machine.allow_tf32(dtype)
-    made = Backbone(pipeline, digest.of_folder(folder), device, dtype)
+    made = Backbone(pipeline, anatomy.content(folder), device, dtype)
+    if gradient_checkpointing:
+        made.unet.enable_gradient_checkpointing()
+    if attention_slicing:
+        made.unet.set_attention_slice("max")
     if compile:
         made.unet.compile()
     return made

@@ -83,6 +83,7 @@ class RunConfig:
     suite: str = "finegrained"
     world: str = "pocket"
     backbone: str | None = None  # None: the world's own
+    backbone_config: str | None = None  # of a backbone in a single file
     data: Path | None = None  # the next four as in bench.worlds.base.Options
     judges: tuple[str, ...] = ()
     neighbours: str | None = None
@@ -93,19 +94,27 @@ class RunConfig:
     plugins: tuple[Path, ...] = ()  # files to load before any name is looked up, absolute
     quick: bool = False
     compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
+    gradient_checkpointing: bool = False  # activations are computed again for the gradient, not kept: the same weights
+    attention_slicing: bool = False  # one head of one image at a time: other rounding, as with `compile`
+    safety_checker: str = "off"  # nothing else: it would blacken pictures, and black counts as forgotten
     force: bool = False
     curve: int = 0  # checkpoints along each training that are measured, the last included; 0 and 1: none besides it
     out: Path = Path("leaderboards")
-    sample_batch: int = 64  # for memory; in fp32 an image does not depend on it
+    sample_batch: int | None = None  # for memory; in fp32 an image does not depend on it. None: by picture size
 
     def __post_init__(self) -> None:
-        if self.sample_batch < 1:
+        if self.sample_batch is not None and self.sample_batch < 1:
             raise ValueError(f"sample_batch must be at least 1, not {self.sample_batch}")
+        if self.safety_checker != "off":
+            raise ValueError(
+                f"--safety-checker takes off, not {self.safety_checker!r}: a checker blackens pictures, of the "
+                "untouched model too, and a black picture would count as forgotten"
+            )
         if self.curve < 0:
             raise ValueError(f"curve must be at least 0, not {self.curve}")
 
     @property
     def board_name(self) -> str:
         """Stem of every file this run writes: a quick board, or one of another backbone, has another name."""
-        own = f"-{Path(self.backbone).name}" if self.backbone is not None else ""
+        own = f"-{Path(self.backbone).name.removesuffix('.safetensors')}" if self.backbone is not None else ""
         return f"{self.suite}-{self.world}{own}" + ("-quick" if self.quick else "")

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,6 +55,11 @@ def of_folder(folder: Path) -> str:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     if not files:
         raise FileNotFoundError(f"no files under {folder}")
+    return of_files(folder, files)
+
+
+def of_files(folder: Path, files: Iterable[Path]) -> str:
+    """Digest of some files of a folder, by relative path and bytes, in whatever order they are named."""
     return of_json({p.relative_to(folder).as_posix(): of_file(p) for p in files})
 
 

@@ -13,13 +13,15 @@ from typing import Any
 
 import torch
 
-from bench import digest, options
+from bench import anatomy, digest, options
+from bench.backbone import read
 from bench.plan import PROTOCOL, Cell, Plan
 from bench.registry import nearest
 from bench.stages import Stages
 
-NETWORKS = ("unet", "vae", "text_encoder")  # written anew, in fp32; whatever else the backbone has is copied
 NOTE = "lethe.json"
+LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # of the backbone: what never drew a picture here
+CHECKER = "off: it was never loaded, and is left out here; add one before others use the model"
 
 
 def parse(cell: str) -> tuple[str, str, int | None]:
@@ -82,18 +84,11 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
 def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:
     """The pipeline folder `backbone` with the U-Net's tensors in `delta` put in, as the folder `to`.
 
-    The networks are stored in fp32 and load so by default: the delta's values are kept exactly. Tokenizer, scheduler
-    and, where there is one, the safety checker are copied as they are. `about` is written beside them. `to` appears
-    whole or not at all. Raises ValueError for a tensor that the U-Net does not have.
+    The networks are stored in fp32 and load so by default: the delta's values are kept exactly. Tokenizer and scheduler
+    are copied as they are, and nothing else; a safety checker is left out, and `about`, written beside them, says so.
+    `to` appears whole or not at all. Raises ValueError for a tensor that the U-Net does not have.
     """
-    import diffusers  # seconds to import; a command line that exports nothing needs none of it
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-        backbone, dtype=torch.float32, safety_checker=None, requires_safety_checker=False, local_files_only=True
-    )
+    pipeline = read(backbone)
     state = pipeline.unet.state_dict()
     if strange := [name for name, t in delta.items() if name not in state or state[name].shape != t.shape]:
         raise ValueError(f"the backbone's U-Net has no tensor {strange[0]!r} of this shape")
@@ -101,12 +96,16 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lethe-", dir=to.parent) as work:
         made = Path(work) / "pipeline"
-        shutil.copytree(backbone, made, ignore=shutil.ignore_patterns(*NETWORKS, ".*", NOTE))
-        for name in NETWORKS:
+        for name in anatomy.OTHERS:
+            shutil.copytree(backbone / name, made / name, ignore=shutil.ignore_patterns(".*"))
+        index = json.loads((backbone / anatomy.INDEX).read_text())
+        index |= {name: [None, None] for name in LEFT_OUT if name in index} | {"requires_safety_checker": False}
+        (made / anatomy.INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        for name in anatomy.NETWORKS:
             getattr(pipeline, name).save_pretrained(made / name)
         for file in made.glob("*/config.json"):
             part = json.loads(file.read_text())
             part.pop("_name_or_path", None)  # where the backbone lay
             file.write_text(json.dumps(part, indent=2) + "\n")
-        (made / NOTE).write_text(json.dumps(digest.plain(about), indent=2) + "\n")
+        (made / NOTE).write_text(json.dumps(digest.plain({**about, "safety_checker": CHECKER}), indent=2) + "\n")
         os.replace(made, to)

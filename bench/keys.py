@@ -21,6 +21,7 @@ from bench import (
     ledger,
     machine,
     networks,
+    optimizers,
     panel,
     paths,
     probe,
@@ -36,7 +37,9 @@ from bench.task import Task
 from methods import Method
 
 SAMPLING = (backbone, machine, sampler)
-TRAINING = (*SAMPLING, checkpoint, harness, ledger, networks, paths, snapshots, training, unlearning)
+TRAINING = (
+    *SAMPLING, checkpoint, harness, ledger, networks, optimizers, paths, snapshots, training, unlearning
+)  # fmt: skip
 
 
 class Keys:
@@ -92,6 +95,7 @@ class Keys:
             "task": task,
             "rest": {concept: world.rest(concept) for concept in task.forget},
             "seed": cell.seed,
+            **optimizers.libraries(cell.config.optimizer),
             "sets": {concept: digest.of_json(self.latents(concept, count)) for concept, count in sets.items()},
             "machine": self.machine,
             "code": [self._methods[cell.method], digest.of_source(*TRAINING)],

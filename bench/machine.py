@@ -12,11 +12,23 @@ import torch
 PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "open_clip_torch", "numpy")
 
 
-def describe(device: torch.device, precision: str, compile: bool) -> dict[str, Any]:
-    """Name of the device, type of forward passes and whether they are compiled, and versions of libraries."""
+def describe(
+    device: torch.device,
+    precision: str,
+    compile: bool = False,
+    gradient_checkpointing: bool = False,
+    attention_slicing: bool = False,
+) -> dict[str, Any]:
+    """Name of the device, type of forward passes and what else decides their rounding, and versions of libraries.
+
+    Activations that are computed again are the same again, so checkpointing does not show, but where it moves the
+    borders of what is compiled.
+    """
+    how = " compiled" * compile + " checkpointed" * (compile and gradient_checkpointing)
+    how += " sliced attention" * attention_slicing
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": str(compute_dtype(device, precision)) + (" compiled" if compile else ""),
+        "dtype": str(compute_dtype(device, precision)) + how,
         "versions": {name: version(name) for name in PACKAGES},
     }
 

@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 
 from bench import overrides
+from bench.anatomy import LARGEST, MOST
 from bench.config import QUICK, RunConfig
+from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names
 
 DESCRIPTION = """\
@@ -85,7 +87,14 @@ def add_run(p: argparse.ArgumentParser) -> None:
     what.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
     what.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     what.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
-    what.add_argument("--backbone", metavar="PATH", help="diffusers folder or hub id; default: the world's own")
+    what.add_argument(
+        "--backbone", metavar="MODEL",
+        help=f"{', '.join(NAMES)}, a hub id, a diffusers folder or a .safetensors file; default: the world's own",
+    )  # fmt: skip
+    what.add_argument(
+        "--backbone-config", metavar="MODEL",
+        help="name, hub id or folder whose configuration and tokenizer a single .safetensors file takes",
+    )  # fmt: skip
     what.add_argument(
         "--seeds", type=seeds, metavar="N", default=defaults.seeds, help="how many training seeds; or which: 4,5"
     )
@@ -133,9 +142,25 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
     )
     measure.add_argument(
-        "--sample-batch", type=int, default=defaults.sample_batch, metavar="N",
-        help="images drawn at a time, for memory; in bf16 images depend on it by rounding (default: %(default)s)",
+        "--safety-checker", default=defaults.safety_checker, metavar="off",
+        help="the backbone's own is never loaded: it blackens pictures, and black would count as forgotten",
     )  # fmt: skip
+    measure.add_argument(
+        "--sample-batch", type=int, metavar="N",
+        help="images drawn at a time; in bf16 images depend on it by rounding (default: "
+        f"{MOST} of up to {LARGEST} pixels a side, 16 of 512)",
+    )  # fmt: skip
+    memory = p.add_argument_group("on a small card (docs/memory.md)")
+    memory.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="keep few activations in training, compute the rest again: the same weights, in a third more time",
+    )
+    memory.add_argument(
+        "--attention-slicing",
+        action="store_true",
+        help="one head of one image at a time; only of use where there is no fused attention kernel",
+    )
     where = p.add_argument_group("where")
     where.add_argument(
         "--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store: DIR/.store"
@@ -159,6 +184,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         suite=args.suite,
         world=args.world,
         backbone=args.backbone,
+        backbone_config=args.backbone_config,
         data=args.data and args.data.expanduser().resolve(),
         judges=tuple(args.judge),
         neighbours=args.neighbours,
@@ -169,6 +195,9 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         plugins=tuple(file.resolve() for file in args.plugin),
         quick=args.quick,
         compile=args.compile,
+        gradient_checkpointing=args.gradient_checkpointing,
+        attention_slicing=args.attention_slicing,
+        safety_checker=args.safety_checker,
         curve=args.curve,
         sample_batch=args.sample_batch,
         force=getattr(args, "force", False),
@@ -180,9 +209,9 @@ def command(run: RunConfig) -> str:
     """The shortest command line that describes `run`."""
     usual = RunConfig()
     words = ["--methods", *run.methods]
-    for flag in ("suite", "world", "backbone", "data", "neighbours", "clip"):
-        if getattr(run, flag) != getattr(usual, flag):
-            words += [f"--{flag}", str(getattr(run, flag))]
+    for name in ("suite", "world", "backbone", "backbone_config", "data", "neighbours", "clip"):
+        if getattr(run, name) != getattr(usual, name):
+            words += [f"--{name.replace('_', '-')}", str(getattr(run, name))]
     words += ["--judge", *run.judges] if run.judges else []
     if run.seeds != usual.seeds:
         counted = run.seeds == tuple(range(len(run.seeds)))
@@ -194,6 +223,7 @@ def command(run: RunConfig) -> str:
     changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
     words += ["--set", *changes] if changes else []
     words += ["--plugin", *map(str, run.plugins)] if run.plugins else []
-    words += [f"--{flag}" for flag in ("quick", "compile", "force") if getattr(run, flag)]
+    switches = ("quick", "compile", "gradient_checkpointing", "attention_slicing", "force")
+    words += [f"--{flag.replace('_', '-')}" for flag in switches if getattr(run, flag)]
     words += ["--out", str(run.out)] if run.out != usual.out else []
     return f"python run_bench.py {shlex.join(words)}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import backbone, overrides, plugins
+from bench import anatomy, overrides, plugins
 from bench.config import QUICK, Protocol, RunConfig
+from bench.locate import locate
 from bench.registry import UnknownName, nearest
 from bench.suites import SUITES, tasks_of
 from bench.task import Task
@@ -46,6 +47,11 @@ class Plan:
     metrics: tuple[str, ...]
     cells: tuple[Cell, ...]  # seed by seed and task by task, so that a broken-off run has whole comparisons
     folder: Path  # of the backbone
+
+    @property
+    def sample_batch(self) -> int:
+        """Images to draw at a time."""
+        return self.run.sample_batch or anatomy.usual_batch(self.folder)
 
     @property
     def forced(self) -> tuple[str, ...]:
@@ -104,7 +110,7 @@ def resolve(run: RunConfig) -> Plan:
         config = overrides.apply(config, suite.training, name)
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
 
-    folder = backbone.locate(run.backbone if run.backbone is not None else world.backbone())
+    folder = locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
     world, tasks = tasks_of(run.suite, configured(world, run, folder))
     if run.quick and len(tasks) > QUICK.tasks:
         tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]

@@ -21,6 +21,8 @@ from bench.config import Protocol
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
+PIXELS = 64 * 128 * 128  # decoded at a time: four pictures of 512 x 512
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -101,7 +103,16 @@ def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, p
 
 @torch.inference_mode()
 def decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
-    """Images of final latents: uint8 (B, 3, H, W), rounded as diffusers' image processor rounds."""
+    """Images of final latents: uint8 (B, 3, H, W), rounded as diffusers' image processor rounds.
+
+    A few at a time, PIXELS in all: decoding takes more memory than any other stage.
+    """
+    pixels = latents.shape[-2] * latents.shape[-1] * backbone.pipeline.vae_scale_factor**2
+    at_once = max(1, PIXELS // pixels)
+    return torch.cat([_decode(backbone, part) for part in latents.split(at_once)])
+
+
+def _decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
     with backbone.autocast():
         images = backbone.vae.decode(latents / backbone.vae.config.scaling_factor, return_dict=False)[0]
     return ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench import backbone, digest, forget_set, machine, panel, probe
+from bench import anatomy, backbone, forget_set, machine, panel, probe
 from bench.checkpoint import Checkpoint
 from bench.harness import Harness
 from bench.keys import Keys
@@ -40,8 +40,14 @@ class Stages:
         self.plan, self.report = plan, report
         self.store = Store(plan.run.out / ".store")
         self.device = machine.default_device()
-        self.machine = machine.describe(self.device, plan.protocol.precision, plan.run.compile)
-        self.content = digest.of_folder(plan.folder)
+        self.machine = machine.describe(
+            self.device,
+            plan.protocol.precision,
+            plan.run.compile,
+            plan.run.gradient_checkpointing,
+            plan.run.attention_slicing,
+        )
+        self.content = anatomy.content(plan.folder)
         self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.keys = Keys(plan, self.content, self.machine, self.panel.digest)
         self.shots, self.asked = self.keys.shots, self.keys.asked
@@ -53,8 +59,14 @@ class Stages:
         """The pipeline, loaded on first use."""
         if self._backbone is None:
             self.report("loading the backbone", 0, 1)
+            run = self.plan.run
             self._backbone = backbone.load(
-                self.plan.folder, self.device, self.plan.protocol.precision, self.plan.run.compile
+                self.plan.folder,
+                self.device,
+                self.plan.protocol.precision,
+                run.compile,
+                run.gradient_checkpointing,
+                run.attention_slicing,
             )
         return self._backbone
 
@@ -113,7 +125,7 @@ class Stages:
                 done += count
                 self.report("sampling", done, len(wanted))
 
-            protocol, batch = self.plan.protocol, self.plan.run.sample_batch
+            protocol, batch = self.plan.protocol, self.plan.sample_batch
             model, began = self.backbone, time.perf_counter()
             with model.weights(weights.tensors() if weights else {}):
                 latents = sample(
@@ -135,7 +147,7 @@ class Stages:
             yield held["images"]
             return
         done, total = 0, len(held["latents"])
-        for part in held["latents"].split(self.plan.run.sample_batch):
+        for part in held["latents"].split(self.plan.sample_batch):
             yield decode(self.backbone, part.to(self.device))
             done += len(part)
             self.report("judging", done, total)
@@ -171,7 +183,7 @@ class Stages:
 
     def probe(self, weights: Entry, task: Task) -> Entry:
         """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
-        protocol, batch = self.plan.protocol, self.plan.run.sample_batch
+        protocol, batch = self.plan.protocol, self.plan.sample_batch
         images = self.images(weights)
         kept = [i for concept, i in self.asked if concept in task.forget]
         wanted = tuple(self.shots[i] for i in kept)
@@ -204,7 +216,7 @@ class Stages:
         return self._reference[concept]
 
     def _unlearn(self, cell: Cell) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        world, protocol, batch = self.plan.world, self.plan.protocol, self.plan.run.sample_batch
+        world, protocol, batch = self.plan.world, self.plan.protocol, self.plan.sample_batch
         self.report("forget set", 0, 1)
 
         prompts = {concept: world.prompts("forget", concept) for concept in cell.task.concepts}

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from bench import optimizers
 from bench.harness import Batch, Harness
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class TrainConfig:
     steps: int | None = None  # optimiser steps in all; none where `epochs` are given
     batch_size: int = 8
     grad_accumulation: int = 1
-    optimizer: str = "adam"  # one of OPTIMIZERS
+    optimizer: str = "adam"  # one of bench.optimizers.NAMES
     weight_decay: float = 0.0
     max_grad_norm: float | None = None
     ema_decay: float | None = None  # the result is then the moving average
@@ -31,8 +30,7 @@ class TrainConfig:
     ALTERNATIVES: ClassVar = (("epochs", "steps"),)
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+        optimizers.require(self.optimizer)
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("training takes either epochs or steps: give one, and not the other")
         length = self.epochs if self.steps is None else self.steps
@@ -71,9 +69,7 @@ def fit(harness: Harness, method: Unlearner) -> None:
     parameters = list(harness.trained.values())
     if not parameters:
         raise ValueError("no parameter of this backbone is trained by the method")
-    optimizer = OPTIMIZERS[config.optimizer](
-        parameters, lr=config.lr, weight_decay=config.weight_decay, fused=harness.device.type == "cuda"
-    )
+    optimizer = optimizers.build(config.optimizer, parameters, config.lr, config.weight_decay, harness.device)
     average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
     harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()} if average else {}
     batches = math.ceil(harness.forget_count / config.batch_size)
@@ -125,10 +121,10 @@ def _save(harness: Harness, optimizer: torch.optim.Optimizer, done: int) -> None
     harness.meter.stop()  # the method is not charged for it
     tensors: dict[str, torch.Tensor] = {f"trained/{name}": tensor for name, tensor in harness.trained.items()}
     tensors |= {f"averaged/{name}": tensor for name, tensor in harness.averaged.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": tensor for name, tensor in state.items()}
+    moments, numbers = optimizers.state_of(optimizer)
+    tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
     tensors["generator"] = harness.generator.get_state()
-    record = {"training": harness.trainings, "done": done}
+    record = {"training": harness.trainings, "done": done, "optimizer": numbers}
     harness.checkpoint.save(tensors, record | {"cost": harness.meter.facts(), "seen": harness.ledger.seen()})
     harness.meter.start()
 
@@ -140,21 +136,14 @@ def _resume(harness: Harness, optimizer: torch.optim.Optimizer) -> int:
     done = 0
     if saved and saved[1]["training"] == harness.trainings:
         tensors, record = saved
-        state: dict[int, dict[str, torch.Tensor]] = {}
         with torch.no_grad():
             for name, parameter in harness.trained.items():
                 parameter.copy_(tensors[f"trained/{name}"])
             for name, mean in harness.averaged.items():
                 mean.copy_(tensors[f"averaged/{name}"])
-        for index, parameter in enumerate(harness.trained.values()):
-            prefix = f"optimizer/{index}/"
-            found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            if found:  # laid out in memory as the parameter, which fused optimisers insist on
-                state[index] = {
-                    name: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape else t
-                    for name, t in found.items()
-                }
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        prefix = "optimizer/"
+        moments = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        optimizers.restore(optimizer, list(harness.trained.values()), moments, record["optimizer"])
         harness.generator.set_state(tensors["generator"])
         harness.meter.restore(record["cost"])  # preparing, done anew here, is in it already
         harness.ledger.restore(record["seen"])

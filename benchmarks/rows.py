@@ -18,6 +18,7 @@ from bench import machine
 from bench.config import Protocol
 from bench.forget_set import LatentSet
 from bench.harness import Harness
+from bench.locate import locate
 from bench.sampler import Shot, make_scheduler, sample, seed_of, shots
 from bench.suites import SUITES
 from bench.unlearning import unlearn
@@ -48,7 +49,7 @@ class Setting:
     @cached_property
     def backbone(self) -> networks.Backbone:
         """Loaded once for all rows."""
-        return networks.load(networks.locate(self.world.backbone()), machine.default_device(), self.precision)
+        return networks.load(locate(self.world.backbone()), machine.default_device(), self.precision)
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -110,7 +111,7 @@ def batching(setting: Setting) -> list[Line]:
     alone = max(1, count // 8)
     shots = wanted(setting, count)
     stock = StableDiffusionPipeline.from_pretrained(
-        networks.locate(setting.world.backbone()), safety_checker=None, requires_safety_checker=False
+        locate(setting.world.backbone()), safety_checker=None, requires_safety_checker=False
     ).to(backbone.device)
 
     def one_by_one(pipeline: StableDiffusionPipeline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from bench.harness import Batch, Harness
 from methods.base import Method, MethodConfig
 from methods.family import erasure_target
+
+HALF = 16  # bits of a float
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,43 @@ class SalUn(Method):
 
 
 def saliency_mask(gradients: dict[str, torch.Tensor], fraction: float) -> dict[str, torch.Tensor]:
-    """Boolean masks, named and shaped as `gradients`, of the `fraction` of all entries largest in magnitude."""
-    sizes = torch.cat([g.abs().flatten() for g in gradients.values()])
-    kept = torch.zeros_like(sizes, dtype=torch.bool)
-    kept[sizes.topk(round(fraction * len(sizes))).indices] = True
-    parts = kept.split([g.numel() for g in gradients.values()])
-    return {name: part.view_as(gradients[name]) for name, part in zip(gradients, parts, strict=True)}
+    """Boolean masks, named and shaped as `gradients`, of the `fraction` of all entries largest in magnitude.
+
+    The smallest of these is found by counting, its upper bits first; entries that equal it go in by order. Sorting all
+    entries of a U-Net would take several times the memory of its gradients, this a fraction of it.
+    """
+    wanted = round(fraction * sum(g.numel() for g in gradients.values()))
+    upper = _histogram((_bits(g) >> HALF for g in gradients.values()), 1 << 15)
+    top, wanted_of_top = _cut(upper, wanted)
+    rest = 1 << HALF  # a bin for what does not begin with `top`
+    lowers = (torch.where(_bits(g) >> HALF == top, _bits(g) & rest - 1, rest) for g in gradients.values())
+    low, wanted_of_equals = _cut(_histogram(lowers, rest + 1)[:-1], wanted_of_top)
+    smallest = (top << HALF) + low
+    masks, seen = {}, torch.zeros_like(low)
+    for name, g in gradients.items():
+        bits = _bits(g)
+        equal = bits == smallest
+        rank = seen + equal.flatten().cumsum(0, dtype=torch.int32).view_as(equal)
+        masks[name] = (bits > smallest) | (equal & (rank <= wanted_of_equals))
+        seen = seen + equal.sum()
+    return masks
+
+
+def _bits(values: torch.Tensor) -> torch.Tensor:
+    """Integers in the order of the magnitudes."""
+    return values.abs().float().contiguous().view(torch.int32)
+
+
+def _histogram(parts: Iterable[torch.Tensor], bins: int) -> torch.Tensor:
+    counts = torch.zeros(bins, dtype=torch.int64)
+    for part in parts:
+        flat, counts = part.flatten().long(), counts.to(part.device)
+        counts.scatter_add_(0, flat, counts.new_ones(()).expand_as(flat))
+    return counts
+
+
+def _cut(counts: torch.Tensor, wanted: torch.Tensor | int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last bin that has to be opened to take `wanted` from the top, and how many of them are taken from it."""
+    above = counts.flip(0).cumsum(0).flip(0)  # in this bin or a higher one
+    last = (above >= wanted).sum() - 1
+    return last, wanted - above.take(last) + counts.take(last)

@@ -1,11 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from bench import backbone, cli, export
+from bench import anatomy, backbone, cli, export
 from bench.config import RunConfig
 from bench.plan import resolve
 from bench.sampler import Shot, sample
@@ -56,7 +57,7 @@ def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> N
     export.write(folder, {name: new}, {}, tmp_path / "made")
     made = StableDiffusionPipeline.from_pretrained(tmp_path / "made")
     assert torch.equal(made.unet.state_dict()[name], new)
-    for part in export.NETWORKS:
+    for part in anatomy.NETWORKS:
         expected, found = (getattr(p, part).state_dict() for p in (stock, made))
         assert all(t.dtype == torch.float32 for t in found.values() if t.is_floating_point())
         assert all(torch.equal(expected[n], t) for n, t in found.items() if (part, n) != ("unet", name))
@@ -67,6 +68,27 @@ def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> N
     with pytest.raises(ValueError, match="no tensor 'nowhere'"):
         export.write(folder, {"nowhere": new}, {}, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_safety_checker_stays_behind_and_the_note_says_so(pipeline_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pipeline_folder, tmp_path / "base"))
+    index = json.loads((folder / anatomy.INDEX).read_text())
+    index |= {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "requires_safety_checker": True,
+    }
+    (folder / anatomy.INDEX).write_text(json.dumps(index))
+    (folder / "safety_checker").mkdir()
+    (folder / "safety_checker" / "model.safetensors").write_bytes(b"large")
+    (folder / "v1-5-pruned.ckpt").write_bytes(b"large")
+    export.write(folder, {}, {"method": "mimmu"}, tmp_path / "made")
+    parts = {anatomy.INDEX, export.NOTE, *anatomy.NETWORKS, *anatomy.OTHERS}
+    assert {path.name for path in (tmp_path / "made").iterdir()} == parts
+    assert json.loads((tmp_path / "made" / export.NOTE).read_text())["safety_checker"].startswith("off")
+    made = StableDiffusionPipeline.from_pretrained(tmp_path / "made")
+    assert made.safety_checker is None
+    assert made.feature_extractor is None
 
 
 @pytest.mark.parametrize(

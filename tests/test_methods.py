@@ -129,6 +129,24 @@ class TestSalUn:
         assert not any(m.any() for m in saliency_mask(gradients, 0.0).values())
         assert all(m.all() for m in saliency_mask(gradients, 1.0).values())
 
+    @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 1.0])
+    def test_the_mask_is_that_of_sorting_all_weights(self, fraction: float) -> None:
+        shapes = ((3, 4), (100, 30), (7,), (16, 8, 3, 3))
+        gradients = {str(i): torch.randn(shape) * 10.0 ** (3 - 3 * i) for i, shape in enumerate(shapes)}
+        gradients["3"] = gradients["3"].contiguous(memory_format=torch.channels_last)
+        sizes = torch.cat([g.abs().flatten() for g in gradients.values()])
+        kept = torch.zeros_like(sizes, dtype=torch.bool)
+        kept[sizes.topk(round(fraction * len(sizes))).indices] = True
+        parts = kept.split([g.numel() for g in gradients.values()])
+        mask = saliency_mask(gradients, fraction)
+        for (name, g), part in zip(gradients.items(), parts, strict=True):
+            assert torch.equal(mask[name], part.view_as(g))
+
+    def test_of_equal_gradients_as_many_pass_as_are_wanted(self) -> None:
+        mask = saliency_mask({"a": torch.zeros(10), "b": torch.tensor([1.0, -1.0, 1.0, 0.0])}, 0.5)
+        assert mask["a"].tolist() == [True] * 4 + [False] * 6
+        assert mask["b"].tolist() == [True, True, True, False]
+
     def test_weights_outside_the_mask_stay(self, harness: Callable[[int], Harness]) -> None:
         method, workplace = small("salun", mask_fraction=0.2), harness(0)
         delta = unlearn(workplace, method).delta

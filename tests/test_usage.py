@@ -38,6 +38,11 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
         (["--set", "mimmu.epochs=many"], "mimmu.epochs takes int, not 'many'"),
         (["--methods", "salun", "--set", "mimmu.lr=1"], "nothing called 'mimmu'"),
         (["--backbone", "./nowhere"], "no diffusers pipeline"),
+        (["--backbone", "sd1.5"], "did you mean 'sd15'"),
+        (["--backbone", "sd15"], "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 model_index.json"),
+        (["--backbone", "v1-5-pruned-emaonly.ckpt"], "a pickle may run any code"),
+        (["--safety-checker", "on"], "a black picture would count as forgotten"),
+        (["--backbone-config", "sd15"], "is for a single .safetensors file"),
     ],
 )
 def test_mistakes_are_explained_before_any_model_is_loaded(
@@ -90,7 +95,8 @@ def test_worlds_are_counted(world: World, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_run_and_its_command_say_the_same(tmp_path: Path) -> None:
     run = RunConfig(
-        methods=("mimmu", "salun"), suite="smoke", world="tiny", backbone="some where", seeds=(1, 2),
+        methods=("mimmu", "salun"), suite="smoke", world="tiny", backbone="some where.safetensors",
+        backbone_config="sd21-base", seeds=(1, 2),
         metrics=("ua", "fid"), overrides={"mimmu": {"lr": "1e-4"}, "protocol": {"guidance_scale": "3"}},
         plugins=(tmp_path / "mine.py",), quick=True, out=tmp_path,
     )  # fmt: skip

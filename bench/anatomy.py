@@ -1,0 +1,108 @@
+"""A pipeline folder seen from outside: which of its files are loaded, their digest, and whether methods can work on it.
+
+Nothing here loads a network; a folder of several gigabytes is judged by its JSON files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import digest
+
+INDEX = "model_index.json"
+NETWORKS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+PICKLED = {"text_encoder": "pytorch_model"}  # the stem where it is another one
+OTHERS = ("tokenizer", "scheduler")  # loaded whole
+PIPELINE = "StableDiffusionPipeline"
+LARGEST = 128  # side of pictures that are drawn MOST at a time
+MOST = 64
+
+
+def files(folder: Path) -> list[Path]:
+    """What `bench.backbone.load` reads of a pipeline folder: settings, tokenizer, and one set of weights a network.
+
+    Left out: safety checker, feature extractor, half-precision twins, pickles beside safetensors, single files.
+    Raises FileNotFoundError for a part that is not there.
+    """
+    return [folder / INDEX, *(file for part in (*NETWORKS, *OTHERS) for file in _part(folder, part))]
+
+
+def content(folder: Path) -> str:
+    """Digest of `files`, by relative path and bytes."""
+    return digest.of_files(folder, files(folder))
+
+
+def picture_size(folder: Path) -> tuple[int, int]:
+    """Height and width in pixels of what the pipeline draws."""
+    size = _json(folder / "unet" / "config.json")["sample_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    scale = 2 ** (len(_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
+    return height * scale, width * scale
+
+
+def usual_batch(folder: Path) -> int:
+    """Images to draw at a time where nobody says: 64 of up to 128 pixels a side, 16 of 512."""
+    return max(1, MOST * LARGEST // max(LARGEST, *picture_size(folder)))
+
+
+def require_usable(folder: Path) -> None:
+    """Raises ValueError for a pipeline that methods can't work on, by its settings alone."""
+    kind = _json(folder / INDEX).get("_class_name")
+    if kind != PIPELINE:
+        raise ValueError(f"{folder} is a {kind}; methods work on a {PIPELINE}: Stable Diffusion 1.x, or 2.x base")
+    unet = _json(folder / "unet" / "config.json")
+    takes, gives = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    if takes != gives:
+        use = {9: "in-painting", 8: "editing pictures", 5: "depth maps", 7: "upscaling"}.get(takes, "another use")
+        raise ValueError(
+            f"{folder}: its U-Net takes {takes} channels and predicts {gives}, for {use}; "
+            "methods give it noisy latents alone"
+        )
+    predicts = _json(folder / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
+    if predicts != "epsilon":
+        raise ValueError(
+            f"{folder}: it predicts {predicts!r}, as Stable Diffusion 2.x at 768 pixels does; methods are written for "
+            "noise prediction ('epsilon'), as the base models of 512 pixels have it (sd21-base)"
+        )
+
+
+def _part(folder: Path, part: str) -> Iterator[Path]:
+    within = folder / part
+    if part in OTHERS:
+        found = sorted(p for p in within.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not found:
+            raise FileNotFoundError(f"{folder}: {part} is missing")
+        yield from found
+        return
+    yield _there(within / "config.json")
+    stems = [NETWORKS[part] + ".safetensors", PICKLED.get(part, NETWORKS[part]) + ".bin"]
+    for name in stems:
+        if (within / name).is_file():
+            yield within / name
+            return
+        index = within / f"{name}.index.json"
+        if index.is_file():
+            yield index
+            yield from (_there(within / shard) for shard in sorted(set(_json(index)["weight_map"].values())))
+            return
+    beside = sorted(p.name for p in within.iterdir() if p.is_file())
+    raise FileNotFoundError(f"{folder}: {part} has no weights ({' or '.join(stems)}), only {', '.join(beside)}")
+
+
+def _there(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing")
+    return file
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(_there(file).read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(read, dict):
+        raise ValueError(f"{file} is damaged: it holds no object")
+    return read

@@ -1,0 +1,117 @@
+"""Models from the Hugging Face hub: what is kept on this machine first, and reasons where there is nothing to get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import anatomy
+
+SETTINGS = (anatomy.INDEX, *(f"{part}/config.json" for part in anatomy.NETWORKS), *(f"{p}/*" for p in anatomy.OTHERS))
+WITHDRAWN = {  # by their owners, and kept by others
+    "runwayml/stable-diffusion-v1-5": "sd15",
+    "stabilityai/stable-diffusion-2-1-base": "sd21-base",
+}
+
+
+def settings(repo: str) -> Path:
+    """A folder with a model's configuration and tokenizer, a few megabytes, without its weights."""
+    return _kept(repo, SETTINGS) or _fetch(repo, SETTINGS)
+
+
+def pipeline(repo: str) -> Path:
+    """A folder with all that is loaded of a model, and little else: no safety checker, no twin in another format.
+
+    What is on this machine is used as it is: a run does not change under one's hands because a model was changed on
+    the hub. Raises ValueError for a model that methods can't work on, before its weights are fetched, and
+    FileNotFoundError with the hub's own reason and what to do about it for one that can't be had.
+    """
+    kept = _kept(repo, SETTINGS)
+    if kept:
+        anatomy.require_usable(kept)
+        if _whole(kept):
+            return kept
+    folder = _fetch(repo, SETTINGS)
+    anatomy.require_usable(folder)
+    for pickled in (False, True):
+        folder = _fetch(repo, (*SETTINGS, *_weights(pickled)), folder.name)
+        if _whole(folder):
+            return folder
+    anatomy.files(folder)  # says what is missing
+    raise FileNotFoundError(f"backbone {repo!r} is incomplete in {folder}")
+
+
+def _weights(pickled: bool) -> list[str]:
+    names = {**anatomy.NETWORKS, **(anatomy.PICKLED if pickled else {})}
+    end = "bin" if pickled else "safetensors"
+    shapes = ("{}.{}", "{}-?????-of-?????.{}", "{}.{}.index.json")
+    return [f"{part}/{shape.format(stem, end)}" for part, stem in names.items() for shape in shapes]
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        anatomy.files(folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _kept(repo: str, patterns: Sequence[str]) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=list(patterns), local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if all(any(folder.glob(pattern)) for pattern in patterns) else None
+
+
+def _fetch(repo: str, patterns: Sequence[str], revision: str | None = None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
+    except Exception as error:  # the hub's own, those of the library below it, which changes, and the disk's
+        raise FileNotFoundError(f"backbone {repo!r}: {_reason(repo, error)}") from error
+
+
+def _reason(repo: str, error: Exception) -> str:
+    """Why a model can't be had, and what to do."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # why the hub was not asked, or what it answered
+    said = " ".join((getattr(error, "server_message", None) or str(error) or type(error).__name__).split())
+    page = f"{constants.ENDPOINT}/{repo}"
+    if isinstance(error, GatedRepoError):
+        return f"the hub keeps it behind a licence ({said}). Accept it at {page}, then `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        known = WITHDRAWN.get(repo)
+        if known:
+            return f"its owners withdrew it from the hub ({said}). A copy is kept there: --backbone {known}"
+        return f"the hub has no such model, or it is private ({said}). A private one needs `hf auth login`"
+    if isinstance(error, DisabledRepoError):
+        return f"the hub has disabled it ({said}). See {page}"
+    if isinstance(error, HFValidationError):
+        return f"no name of a model on the hub ({said})"
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"it is not on this machine, and HF_HUB_OFFLINE keeps the hub out of reach. {_elsewhere(repo)}"
+    if isinstance(error, HfHubHTTPError):
+        return f"the hub refuses ({said}). {_elsewhere(repo)}"
+    return f"it is not on this machine, and the hub can't be reached ({said}). {_elsewhere(repo)}"
+
+
+def _elsewhere(repo: str) -> str:
+    wanted = " ".join(f"'{p}'" if "*" in p else p for p in (*SETTINGS, *(w for w in _weights(False)[::3])))
+    command = f"hf download {repo} {wanted} --local-dir DIR"
+    return f"Where there is a network:\n  {command}\nthen give the folder: --backbone DIR"

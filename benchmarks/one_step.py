@@ -1,0 +1,141 @@
+"""One training step of a method, and one batch of pictures: real, or without content for an estimate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Optimizer
+
+from bench import optimizers
+from bench.backbone import SMALL_MAP, Backbone
+from bench.forget_set import LatentSet
+from bench.harness import Harness
+from bench.sampler import decode
+from bench.suites import SUITES
+from bench.worlds import WORLDS
+from methods import CONTROLS, METHODS, Method
+
+Build = Callable[[Method, list[torch.nn.Parameter]], Optimizer]
+
+PATH_STEPS = 2  # of sampling paths in training: their length takes time and no memory
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is asked of a card.
+
+    Args:
+        size: side of the pictures in pixels.
+        batch: examples of a training step; None: as many as each method's own settings say.
+        images: pictures that are drawn at a time.
+        optimizer: in place of each method's own; None leaves that.
+        gradient_checkpointing, attention_slicing: as in a run.
+    """
+
+    size: int = 512
+    batch: int | None = 4
+    images: int = 16
+    optimizer: str | None = None
+    gradient_checkpointing: bool = False
+    attention_slicing: bool = False
+
+
+def trained_methods() -> tuple[str, ...]:
+    """Every registered method that trains."""
+    return tuple(name for name in METHODS.names() if name not in CONTROLS)
+
+
+def method(name: str, load: Load) -> Method:
+    """A method as its paper has it, but for one step of one batch."""
+    kind = METHODS.get(name)
+    batch = batch_of(name, load)
+    changes: dict[str, object] = {"epochs": None, "steps": 1, "batch_size": batch, "grad_accumulation": 1}
+    if "path_steps" in {field.name for field in dataclasses.fields(kind.Config)}:
+        changes["path_steps"] = PATH_STEPS
+    if load.optimizer is not None:
+        changes["optimizer"] = load.optimizer
+    return kind(dataclasses.replace(kind.Config(), **changes))  # type: ignore[arg-type]
+
+
+def batch_of(name: str, load: Load) -> int:
+    """Examples of one training step of a method."""
+    return load.batch or METHODS.get(name).Config().batch_size
+
+
+def harness(backbone: Backbone, count: int) -> Harness:
+    """A workplace with `count` examples to forget and to keep, of random latents."""
+    world = WORLDS.get("pocket")
+    task = SUITES.get("smoke").tasks(world)[0]
+    prompts = {concept: world.prompts("forget", concept) for concept in task.concepts}
+    kept = task.in_domain + task.out_of_domain
+
+    def examples(concepts: tuple[str, ...]) -> LatentSet:
+        names = tuple(concepts[i % len(concepts)] for i in range(count))
+        return LatentSet(torch.randn(count, *backbone.latent_shape), names, (0,) * count)
+
+    rest = {concept: world.rest(concept) for concept in task.forget}
+    return Harness(backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, rest=rest)
+
+
+def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
+    """Give the networks the load's picture size and switches.
+
+    `fused` says whether attention is one kernel; None: as `bench.backbone` would choose for this size and device.
+    """
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+    side = load.size // backbone.pipeline.vae_scale_factor
+    backbone.unet.register_to_config(sample_size=side)
+    if load.gradient_checkpointing:
+        backbone.unet.enable_gradient_checkpointing()
+    if fused is None:
+        fused = backbone.device.type == "cuda" or side > SMALL_MAP
+    if load.attention_slicing:
+        backbone.unet.set_attention_slice("max")
+    else:
+        backbone.unet.set_attn_processor(AttnProcessor2_0() if fused else AttnProcessor())
+
+
+def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:
+    """Do what `bench.training.fit` does for one step, but look at no value; returns how many weights train."""
+    made = method(name, load)
+    place = harness(backbone, made.config.batch_size)
+    with place.trainable(made.trains):
+        parameters = list(place.trained.values())
+        made.prepare(place)
+        optimizer = build(made, parameters)
+        if made.config.ema_decay is not None:
+            place.averaged = {n: p.detach().clone() for n, p in place.trained.items()}
+        for batch in place.forget_batches(made.config.batch_size):
+            made.loss(place, batch).backward()
+        made.after_backward(place)
+        if made.config.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, made.config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return sum(p.numel() for p in parameters)
+
+
+def real_optimizer(made: Method, parameters: list[torch.nn.Parameter]) -> Optimizer:
+    """The one that the method's config names."""
+    config = made.config
+    device = parameters[0].device
+    return optimizers.build(config.optimizer, parameters, config.lr, config.weight_decay, device)
+
+
+@torch.inference_mode()
+def draw(backbone: Backbone, load: Load) -> None:
+    """One guided step of sampling: both halves of a batch at once, as `bench.sampler.denoise` has it."""
+    count = 2 * load.images
+    latents = torch.zeros(count, *backbone.latent_shape, device=backbone.device)
+    embeds = backbone.embed(["", "a photo"] * load.images)
+    with backbone.autocast():
+        backbone.unet(latents, 500, encoder_hidden_states=embeds, return_dict=False)[0].float()
+
+
+def look(backbone: Backbone, load: Load) -> None:
+    """Decode a batch of latents."""
+    decode(backbone, torch.zeros(load.images, *backbone.latent_shape, device=backbone.device))
