@@ -1,7 +1,8 @@
 """How long a board will take on this machine: `python -m benchmarks.hours` and the flags of the run.
 
-Measures, with the run's own backbone, judges and settings: the seconds of an optimiser step of each method, of drawing an
-image, and of judging one. Then multiplies. It writes nothing and leaves the store alone.
+Measures, with the run's own backbone, judges and settings, the seconds of an optimiser step of each method, of drawing
+an image and of judging one, and multiplies. With --at it counts instead: the passes through the U-Net that the run
+needs, at so many a second. It writes nothing and leaves the store alone.
 """
 
 from __future__ import annotations
@@ -31,32 +32,30 @@ from methods import CONTROLS
 from methods.base import MethodConfig
 
 STEPS = 3  # optimiser steps that are timed, after one that is not
+COUNTED = 60  # steps whose passes are counted: sampling paths differ in length
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds of one thing each, on this machine.
+    """Seconds of one thing each, on this machine or on one that makes so many passes a second.
 
     Args:
         preparing: method -> of what it does once before training, for a forget set of the run's size.
         step: method -> of an optimiser step.
         drawing: of an image, by the run's sampler.
-        judging: of an image: decoding it, and all that looks at it.
+        judging: of an image: decoding it, and all that looks at it; None where that was not measured.
     """
 
     preparing: dict[str, float]
     step: dict[str, float]
     drawing: float
-    judging: float
+    judging: float | None
 
 
 def measure(stages: Stages) -> Rates:
     """Time a little of everything that the run does much of."""
-    plan, first = stages.plan, {}
-    for cell in plan.cells:
-        if cell.method not in CONTROLS:
-            first.setdefault(cell.method, cell)
-    timed = {name: training(stages, cell) for name, cell in first.items()}
+    plan = stages.plan
+    timed = {cell.method: training(stages, cell) for cell in first_cells(plan)}
     batch, protocol = plan.sample_batch, plan.protocol
     wanted = shots(plan.world.prompts("evaluate", plan.concepts[0]), batch)
     few = dataclasses.replace(protocol, num_inference_steps=2)
@@ -72,11 +71,35 @@ def measure(stages: Stages) -> Rates:
     return Rates({n: t[0] for n, t in timed.items()}, {n: t[1] for n, t in timed.items()}, drawing, judging)
 
 
-def training(stages: Stages, cell: Cell) -> tuple[float, float]:
-    """Seconds that a method takes before its training, and for a step of it, on random latents."""
+def count(stages: Stages, passes_per_second: float) -> Rates:
+    """The same by counting passes of one image through the U-Net; one that leaves a gradient counts as three."""
+    plan, protocol, seen = stages.plan, stages.plan.protocol, [0.0]
+
+    def note(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
+        seen.append(seen[-1] + len(given[0]) * (3 if torch.is_grad_enabled() else 1))
+
+    handle = stages.backbone.unet.register_forward_hook(note)
+    preparing, step = {}, {}
+    for cell in first_cells(plan):
+        before, each = training(stages, cell, COUNTED, clock=lambda: seen[-1])
+        preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
+    handle.remove()
+    guided = 2 if protocol.guidance_scale > 1 else 1
+    return Rates(preparing, step, guided * protocol.num_inference_steps / passes_per_second, None)
+
+
+def first_cells(plan: Plan) -> list[Cell]:
+    """One cell of each method that may train."""
+    return list({cell.method: cell for cell in reversed(plan.cells) if cell.method not in CONTROLS}.values())[::-1]
+
+
+def training(
+    stages: Stages, cell: Cell, steps: int = STEPS, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
+    """What a method takes by `clock` before its training, and for a step of it, on random latents."""
     plan, config = stages.plan, cell.config
     accumulated = config.batch_size * config.grad_accumulation
-    count = (STEPS + 1) * accumulated
+    count = (steps + 1) * accumulated
     prompts = {concept: plan.world.prompts("forget", concept) for concept in cell.task.concepts}
 
     def examples(concepts: Sequence[str]) -> LatentSet:
@@ -85,20 +108,20 @@ def training(stages: Stages, cell: Cell) -> tuple[float, float]:
 
     ends: list[float] = []
 
-    def note(step: int, steps: int, loss: float) -> None:
+    def note(step: int, of: int, loss: float) -> None:
         if stages.device.type == "cuda":
             torch.cuda.synchronize()
-        ends.append(time.perf_counter())
+        ends.append(clock())
 
     kept = cell.task.in_domain + cell.task.out_of_domain
     rest = {concept: plan.world.rest(concept) for concept in cell.task.forget}
     place = Harness(
         stages.backbone, cell.task, examples(cell.task.forget), lambda: examples(kept), prompts, 0, note, rest
     )
-    method = plan.methods[cell.method](dataclasses.replace(config, epochs=None, steps=STEPS + 1))
-    began = time.perf_counter()
+    method = plan.methods[cell.method](dataclasses.replace(config, epochs=None, steps=steps + 1))
+    began = clock()
     unlearn(place, method)
-    step = (ends[-1] - ends[0]) / STEPS
+    step = (ends[-1] - ends[0]) / steps
     before = max(0.0, ends[0] - began - step)  # a pass over the examples, where there is one, and warming up
     return before * plan.protocol.forget_images * len(cell.task.forget) / count, step
 
@@ -111,18 +134,20 @@ def steps_of(config: MethodConfig, images: int) -> int:
 
 def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, float, float]]:
     """Method -> hours that one of its cells trains, draws and judges."""
-    images, out = len(stages.shots), {}
+    images = len(stages.shots)
+    out: dict[str, tuple[float, float, float]] = {}
     for cell in plan.cells:
         forget = plan.protocol.forget_images * len(cell.task.forget)
         trains = 0.0
         if cell.method in rates.step:
             trains = rates.preparing[cell.method] + rates.step[cell.method] * steps_of(cell.config, forget)
-        out.setdefault(cell.method, tuple(s / 3600 for s in (trains, rates.drawing * images, rates.judging * images)))
-    return out  # type: ignore[return-value]
+        judged = (rates.judging or 0.0) * images
+        out.setdefault(cell.method, (trains / 3600, rates.drawing * images / 3600, judged / 3600))
+    return out
 
 
-def report(plan: Plan, stages: Stages, rates: Rates) -> Table:
-    """The rates, and hours per cell and in all."""
+def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
+    """The rates, and hours per cell and in all; `where` says on which machine."""
     each = hours(plan, stages, rates)
     cells = {name: sum(cell.method == name for cell in plan.cells) for name in each}
     total = sum(sum(each[name]) * count for name, count in cells.items() if name not in CONTROLS)
@@ -130,12 +155,13 @@ def report(plan: Plan, stages: Stages, rates: Rates) -> Table:
     protocol = plan.protocol
     learnt = {concept for cell in plan.cells for concept in cell.task.forget}
     once = rates.drawing * protocol.forget_images * len(learnt) / 3600
-    table = Table(box=box.SIMPLE_HEAD, caption_justify="left", caption=(
-        f"{stages.machine['device']}, {stages.machine['dtype'].removeprefix('torch.')}; backbone {plan.folder.name}; an "
-        f"image takes {rates.drawing:.3g} s to draw ({protocol.scheduler}, {protocol.num_inference_steps} steps) and "
-        f"{rates.judging:.3g} s to decode and judge; {len(stages.shots)} images a cell\n"
+    judged = "decoding and judging not counted" if rates.judging is None else f"{rates.judging:.3g} s to judge"
+    said = (
+        f"{where}; an image takes {rates.drawing:.3g} s to draw ({protocol.scheduler}, {protocol.num_inference_steps} "
+        f"steps), {judged}; {len(stages.shots)} images a cell\n"
         f"images to forget with, once: {once:.3g} h; all {len(plan.cells)} cells: {total + once:.3g} h with one worker"
-    ))  # fmt: skip
+    )
+    table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
     for name in ("method", "s/step", "steps", "h training", "h drawing", "h judging", "h/cell", "cells"):
         table.add_column(name, justify="left" if name == "method" else "right")
     configs = {cell.method: (cell.config, protocol.forget_images * len(cell.task.forget)) for cell in plan.cells}
@@ -162,17 +188,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.hours", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_run(p)
+    p.add_argument("--at", type=float, metavar="N", help="count, at N passes of one image through the U-Net a second")
     args = p.parse_args(argv)
     try:
         plugins.load(args.plugin)
         plan = resolve(options.run_config(args))
         stages = Stages(plan)
-        rates = measure(stages)
+        rates = count(stages, args.at) if args.at else measure(stages)
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(report(plan, stages, rates))
+    machine = f"{stages.machine['device']}, {stages.machine['dtype'].removeprefix('torch.')}"
+    where = f"at {args.at:g} passes of one image a second" if args.at else f"{machine}, backbone {plan.folder.name}"
+    console.print(report(plan, stages, rates, where))
     return 0
 
 

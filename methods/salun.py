@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,6 @@ import torch.nn.functional as F
 from bench.harness import Batch, Harness
 from methods.base import Method, MethodConfig
 from methods.family import erasure_target
-
-HALF = 16  # bits of a float
 
 
 @dataclass(frozen=True)
@@ -84,41 +81,18 @@ class SalUn(Method):
 def saliency_mask(gradients: dict[str, torch.Tensor], fraction: float) -> dict[str, torch.Tensor]:
     """Boolean masks, named and shaped as `gradients`, of the `fraction` of all entries largest in magnitude.
 
-    The smallest of these is found by counting, its upper bits first; entries that equal it go in by order. Sorting all
-    entries of a U-Net would take several times the memory of its gradients, this a fraction of it.
+    What equals the smallest of these is in as well. That one is found bit by bit, since floats without a sign are in
+    the order of their bits: sorting all entries of a U-Net would take several times the memory of its gradients.
     """
     wanted = round(fraction * sum(g.numel() for g in gradients.values()))
-    upper = _histogram((_bits(g) >> HALF for g in gradients.values()), 1 << 15)
-    top, wanted_of_top = _cut(upper, wanted)
-    rest = 1 << HALF  # a bin for what does not begin with `top`
-    lowers = (torch.where(_bits(g) >> HALF == top, _bits(g) & rest - 1, rest) for g in gradients.values())
-    low, wanted_of_equals = _cut(_histogram(lowers, rest + 1)[:-1], wanted_of_top)
-    smallest = (top << HALF) + low
-    masks, seen = {}, torch.zeros_like(low)
-    for name, g in gradients.items():
-        bits = _bits(g)
-        equal = bits == smallest
-        rank = seen + equal.flatten().cumsum(0, dtype=torch.int32).view_as(equal)
-        masks[name] = (bits > smallest) | (equal & (rank <= wanted_of_equals))
-        seen = seen + equal.sum()
-    return masks
+    smallest = torch.zeros((), dtype=torch.int32, device=next(iter(gradients.values())).device)
+    for bit in reversed(range(31)):
+        higher = smallest + (1 << bit)
+        count = sum((bits(g) >= higher).sum() for g in gradients.values())
+        smallest = torch.where(torch.as_tensor(count) >= wanted, higher, smallest)
+    return {name: bits(g) >= smallest for name, g in gradients.items()}
 
 
-def _bits(values: torch.Tensor) -> torch.Tensor:
-    """Integers in the order of the magnitudes."""
+def bits(values: torch.Tensor) -> torch.Tensor:
+    """The bits of magnitudes, as integers: int32, the shape of `values`."""
     return values.abs().float().contiguous().view(torch.int32)
-
-
-def _histogram(parts: Iterable[torch.Tensor], bins: int) -> torch.Tensor:
-    counts = torch.zeros(bins, dtype=torch.int64)
-    for part in parts:
-        flat, counts = part.flatten().long(), counts.to(part.device)
-        counts.scatter_add_(0, flat, counts.new_ones(()).expand_as(flat))
-    return counts
-
-
-def _cut(counts: torch.Tensor, wanted: torch.Tensor | int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last bin that has to be opened to take `wanted` from the top, and how many of them are taken from it."""
-    above = counts.flip(0).cumsum(0).flip(0)  # in this bin or a higher one
-    last = (above >= wanted).sum() - 1
-    return last, wanted - above.take(last) + counts.take(last)

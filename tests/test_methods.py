@@ -142,10 +142,10 @@ class TestSalUn:
         for (name, g), part in zip(gradients.items(), parts, strict=True):
             assert torch.equal(mask[name], part.view_as(g))
 
-    def test_of_equal_gradients_as_many_pass_as_are_wanted(self) -> None:
-        mask = saliency_mask({"a": torch.zeros(10), "b": torch.tensor([1.0, -1.0, 1.0, 0.0])}, 0.5)
-        assert mask["a"].tolist() == [True] * 4 + [False] * 6
-        assert mask["b"].tolist() == [True, True, True, False]
+    def test_what_equals_the_smallest_that_passes_passes_too(self) -> None:
+        mask = saliency_mask({"a": torch.tensor([0.5, 2.0, -1.0]), "b": torch.tensor([1.0, -1.0, 0.0])}, 0.5)
+        assert mask["a"].tolist() == [False, True, True]
+        assert mask["b"].tolist() == [True, True, False]
 
     def test_weights_outside_the_mask_stay(self, harness: Callable[[int], Harness]) -> None:
         method, workplace = small("salun", mask_fraction=0.2), harness(0)
