@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench import cli, curve, leaderboard, options, strip
 from bench.worlds import World
+from benchmarks import memory
 from metrics import COSTS, METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +37,8 @@ def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
 
 
 def test_the_commands_of_the_documents_are_understood() -> None:
-    files = [ROOT / "README.md", *(ROOT / "docs" / f"add-a-{what}.md" for what in ("method", "metric"))]
+    names = ("add-a-method", "add-a-metric", "backbones", "memory")
+    files = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names)]
     text = "".join(file.read_text() for file in files) + options.EPILOG + "\n"
     commands = re.findall(r"python run_bench\.py ([^\n#&]*)", text)
     assert len(commands) >= 16
@@ -45,6 +47,10 @@ def test_the_commands_of_the_documents_are_understood() -> None:
             options.parser().parse_args(shlex.split(command))
     (command,) = re.findall(r"python -m bench\.strip ((?:.*\\\n)*.*)", text)
     strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
+    commands = re.findall(r"python -m benchmarks\.memory([^\n]*)", (ROOT / "docs" / "memory.md").read_text())
+    assert len(commands) >= 3
+    for command in commands:
+        memory.parser().parse_args(shlex.split(command))
 
 
 def documented(section: int) -> dict[str, tuple[str, str]]:
