@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bench import anatomy, overrides, plugins
@@ -110,15 +112,20 @@ def resolve(run: RunConfig) -> Plan:
         config = overrides.apply(config, suite.training, name)
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
 
-    folder = locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
-    world, tasks = tasks_of(run.suite, configured(world, run, folder))
+    @cache
+    def folder() -> Path:
+        return locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
+
+    ready = configured(world, run, folder)  # what is wrong with it is said before anything is downloaded
+    folder()
+    view, tasks = tasks_of(run.suite, ready)
     if run.quick and len(tasks) > QUICK.tasks:
         tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]
     cells = tuple(Cell(name, configs[name], task, seed) for seed in run.seeds for task in tasks for name in names)
-    return Plan(run, world, protocol, tasks, methods, metrics, cells, folder)
+    return Plan(run, view, protocol, tasks, methods, metrics, cells, folder())
 
 
-def configured(world: World, run: RunConfig, folder: Path) -> World:
+def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> World:
     """The world with what the run says of it. Raises ValueError for options that it does not take."""
     given = {"--data": run.data, "--judge": run.judges, "--neighbours": run.neighbours, "--clip": run.clip}
     if world.configure is not None:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from unittest import mock
 
 import torch
 from rich import box
@@ -32,7 +33,7 @@ from methods import CONTROLS
 from methods.base import MethodConfig
 
 STEPS = 3  # optimiser steps that are timed, after one that is not
-COUNTED = 60  # steps whose passes are counted: sampling paths differ in length
+COUNTED = 400  # steps whose passes are counted: sampling paths differ in length
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,22 @@ def measure(stages: Stages) -> Rates:
 
 
 def count(stages: Stages, passes_per_second: float) -> Rates:
-    """The same by counting passes of one image through the U-Net; one that leaves a gradient counts as three."""
-    plan, protocol, seen = stages.plan, stages.plan.protocol, [0.0]
+    """The same by counting passes of one image through the U-Net; one that leaves a gradient counts as three.
 
-    def note(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
-        seen.append(seen[-1] + len(given[0]) * (3 if torch.is_grad_enabled() else 1))
+    Methods run as they are, on a network that is counted and does nothing.
+    """
+    plan, protocol, seen, unet = stages.plan, stages.plan.protocol, [0.0], stages.backbone.unet
 
-    handle = stages.backbone.unet.register_forward_hook(note)
+    def idle(latents: torch.Tensor, *args: object, **kwargs: object) -> tuple[torch.Tensor]:
+        seen.append(seen[-1] + len(latents) * (3 if torch.is_grad_enabled() else 1))
+        trained = next((p for p in unet.parameters() if p.requires_grad), torch.zeros(()))
+        return (latents + 0 * trained.sum(),)
+
     preparing, step = {}, {}
-    for cell in first_cells(plan):
-        before, each = training(stages, cell, COUNTED, clock=lambda: seen[-1])
-        preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
-    handle.remove()
+    with mock.patch.object(unet, "forward", idle):
+        for cell in first_cells(plan):
+            before, each = training(stages, cell, COUNTED, clock=lambda: seen[-1])
+            preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
     guided = 2 if protocol.guidance_scale > 1 else 1
     return Rates(preparing, step, guided * protocol.num_inference_steps / passes_per_second, None)
 

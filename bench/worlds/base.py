@@ -59,14 +59,14 @@ class Options:
     """What a user says of a world that takes it.
 
     Args:
-        backbone: folder of the pipeline whose text encoder says what is close.
+        backbone: () -> folder of the pipeline, whose text encoder says what is close; the first call may download it.
         data: folder of the world's data sets.
         judges: which judges to use, as the world understands it; () for its usual ones.
         neighbours: how many concepts must stay near a forgotten one, or "all"; None for the world's usual number.
         clip: the CLIP model behind CLIP score, or "none"; None for the world's usual one.
     """
 
-    backbone: Path
+    backbone: Callable[[], Path]
     data: Path | None = None
     judges: tuple[str, ...] = ()
     neighbours: str | None = None

@@ -18,11 +18,11 @@ class TextCloseness:
     The encoder is loaded on the first call, on the CPU in fp32, and each concept's prompts are encoded once.
 
     Args:
-        folder: of a Stable-Diffusion-format pipeline.
+        folder: () -> that of a Stable-Diffusion-format pipeline.
         prompts: concept -> prompts that ask for it; the i-th of two concepts differ in their names alone.
     """
 
-    def __init__(self, folder: Path, prompts: Callable[[str], Sequence[str]]) -> None:
+    def __init__(self, folder: Callable[[], Path], prompts: Callable[[str], Sequence[str]]) -> None:
         self._folder, self._prompts = folder, prompts
         self._known: dict[str, torch.Tensor] = {}
 
@@ -53,9 +53,10 @@ class TextCloseness:
         from transformers import CLIPTextModel, CLIPTokenizer, logging  # seconds to import; lists need none of it
 
         logging.disable_progress_bar()
+        folder = self._folder()
         try:
-            tokenizer = CLIPTokenizer.from_pretrained(self._folder / "tokenizer", local_files_only=True)
-            encoder = CLIPTextModel.from_pretrained(self._folder / "text_encoder", local_files_only=True)
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+            encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True)
         except (OSError, ValueError) as error:
-            raise WorldUnavailable(f"{self._folder} has no CLIP text encoder that can be loaded: {error}") from error
+            raise WorldUnavailable(f"{folder} has no CLIP text encoder that can be loaded: {error}") from error
         return tokenizer, encoder.eval().requires_grad_(False).float()

@@ -108,7 +108,7 @@ def test_prepare_says_what_is_there_and_what_is_not(data: Path, tmp_path: Path) 
 def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) -> None:
     world = WORLDS.get("canvas")
     assert world.configure is not None
-    ready = world.configure(Options(pipeline_folder, data))
+    ready = world.configure(Options(lambda: pipeline_folder, data))
     assert ready.closeness("Monet", "Monet") == 1.0
     there, back = ready.closeness("Monet", "Van_Gogh"), ready.closeness("Van_Gogh", "Monet")
     assert there == pytest.approx(back)

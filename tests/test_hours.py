@@ -1,0 +1,58 @@
+"""How long a board will take, counted and timed."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.config import RunConfig
+from bench.plan import resolve
+from bench.stages import Stages
+from bench.worlds import World
+from benchmarks import hours
+
+METHODS = ("mimmu", "salun", "esd-x")
+
+
+@pytest.fixture
+def stages(world: World, tmp_path: Path) -> Stages:
+    small = {"esd-x": {"steps": "7", "path_steps": "10", "batch_size": "2"}, "salun": {"batch_size": "4"}}
+    run = RunConfig(METHODS, "finegrained", "tiny", overrides=small, out=tmp_path)  # type: ignore[arg-type]
+    return Stages(resolve(run))
+
+
+def test_passes_are_those_of_the_formulas(stages: Stages) -> None:
+    rates = hours.count(stages, passes_per_second=10)
+    # 4 examples: the student's pass and its way back, 1 + 2, and one of the teacher; SalUn: two terms and a target
+    assert rates.step["mimmu"] == pytest.approx(4 * (3 + 1) / 10)
+    assert rates.step["salun"] == pytest.approx(4 * (3 + 1 + 3) / 10)
+    # SalUn's mask: two predictions with gradients for each of the eight images to forget
+    assert rates.preparing["salun"] == pytest.approx(8 * 6 / 10)
+    assert rates.preparing["mimmu"] == 0
+    # ESD: 2 examples; a guided path of 0 to 9 of 10 steps, 4.5 in the mean, then teacher twice and student
+    assert rates.step["esd-x"] == pytest.approx(2 * (2 * 4.5 + 2 + 3) / 10, rel=0.1)
+    assert rates.drawing == pytest.approx(2 * 4 / 10)
+    assert rates.judging is None
+
+
+def test_hours_are_rates_times_amounts(stages: Stages) -> None:
+    plan = stages.plan
+    rates = hours.Rates(dict.fromkeys(METHODS, 36.0), dict.fromkeys(METHODS, 2.0), drawing=1.0, judging=0.5)
+    found = hours.hours(plan, stages, rates)
+    images = len(stages.shots)
+    assert found["pretrained"] == (0.0, pytest.approx(images / 3600), pytest.approx(images / 7200))
+    assert found["esd-x"][0] == pytest.approx((36 + 2 * 7) / 3600)
+    assert found["mimmu"][0] == pytest.approx((36 + 2 * 4) / 3600)  # two epochs of two batches of eight images
+
+
+def test_what_is_measured_takes_time(stages: Stages, capsys: pytest.CaptureFixture[str]) -> None:
+    rates = hours.measure(stages)
+    assert all(0 < rates.step[name] < 60 for name in METHODS)
+    assert rates.drawing > 0
+    assert rates.judging is not None
+    assert rates.judging > 0
+    table = hours.report(stages.plan, stages, rates, "here")
+    assert "with one worker" in str(table.caption)
+    assert table.row_count == 5
+    assert not (stages.store.root / "deltas").exists()
+    assert hours.main(["--world", "natural"]) == 2
+    assert "--data" in capsys.readouterr().err
