@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -38,16 +37,7 @@ def test_the_tokenizer_is_clips() -> None:
 
 
 @pytest.fixture(scope="module")
-def cores() -> Iterator[None]:
-    """Large networks gain from all cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(4, os.cpu_count() or 1))
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def model(cores: None) -> Iterator[Callable[[str], Backbone]]:
+def model() -> Iterator[Callable[[str], Backbone]]:
     """name -> the architecture's one instance, made anew after another one's."""
     held: dict[str, Backbone] = {}
 
