@@ -37,9 +37,9 @@ def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
 
 
 def test_the_commands_of_the_documents_are_understood() -> None:
-    names = ("add-a-method", "add-a-metric", "backbones", "memory")
+    names = ("add-a-method", "add-a-metric", "backbones", "canvas", "memory", "natural", "run-on-stable-diffusion")
     files = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names)]
-    text = "".join(file.read_text() for file in files) + options.EPILOG + "\n"
+    text = ("".join(file.read_text() for file in files) + options.EPILOG + "\n").replace("\\\n", " ")
     commands = re.findall(r"python run_bench\.py ([^\n#&]*)", text)
     assert len(commands) >= 16
     for command in commands:
