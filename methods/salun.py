@@ -88,7 +88,7 @@ def saliency_mask(gradients: dict[str, torch.Tensor], fraction: float) -> dict[s
     smallest = torch.zeros((), dtype=torch.int32, device=next(iter(gradients.values())).device)
     for bit in reversed(range(31)):
         higher = smallest + (1 << bit)
-        count = sum((bits(g) >= higher).sum() for g in gradients.values())
+        count = sum(torch.count_nonzero(bits(g) >= higher) for g in gradients.values())
         smallest = torch.where(torch.as_tensor(count) >= wanted, higher, smallest)
     return {name: bits(g) >= smallest for name, g in gradients.items()}
 
