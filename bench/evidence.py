@@ -63,7 +63,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
     asked, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
     domains = {concept: world.members(concept) for concept in task.forget}
     known = (*task.concepts, *world.aside)
-    names = world.reference_names
+    names, apart = world.reference_names, (*task.forget, *world.aside)
     return Evidence(
         forget=task.forget,
         in_domain=task.in_domain,
@@ -79,7 +79,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c).tensors()["features"] for c in known},
-        real={c: names(c, stages.plan.references(c)) for c in known} if names else {},
+        real={c: names(c, None if c in apart else stages.plan.references(c)) for c in known} if names else {},
         domains=domains,
         nearest=nearest(world, task),
         labels=stages.panel.labels(task.forget),

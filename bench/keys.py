@@ -117,7 +117,8 @@ class Keys:
 
     def judgements(self, images: Entry, prompts: Sequence[str]) -> dict[str, Any]:
         """What the panel saw."""
-        return {"images": images.content, "prompts": prompts, **self._looking}
+        decoding = {"backbone": self.content, "decoder": digest.of_source(*SAMPLING)}  # latents may be all that is kept
+        return {"images": images.content, "prompts": prompts, **decoding, **self._looking}
 
     def probe(self, weights: Entry, images: Entry, wanted: Sequence[Shot]) -> dict[str, Any]:
         """The model's own predictions for some of its images."""

@@ -9,7 +9,17 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "diffusers", "transformers", "timm", "torch-fidelity", "open_clip_torch", "numpy")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "timm",
+    "torch-fidelity",
+    "open_clip_torch",
+    "numpy",
+    "torchvision",
+    "pillow",
+)
 
 
 def describe(

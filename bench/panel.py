@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -39,13 +41,30 @@ class Panel:
             said = f"the weights of the feature extractor {self.extractor_name!r} can't be had from {where}"
             raise WorldUnavailable(f"{said} ({type(error).__name__}: {error}){world.feature_hint}") from error
         self.clip = world.clip(device) if world.clip else None
+        self._where = device
         self.digest = digest.of_json(
             {
-                "judges": {n: [digest.of_tensors(j.module.state_dict()), j.labels] for n, j in self.judges.items()},
-                "clip": digest.of_tensors(self.clip.model.state_dict()) if self.clip else "",
+                "judges": {name: [identity(judge.module), judge.labels] for name, judge in self.judges.items()},
+                "clip": [identity(m) for m in (self.clip.model, self.clip.normalise)] if self.clip else "",
                 "extractor": [self.extractor_name, digest.of_tensors(self.extractor.state_dict())],
             }
         )
+
+    def rest(self) -> None:
+        """Leave the device, whose memory others need, until there is something to look at."""
+        self._move(torch.device("cpu"))
+
+    def _move(self, device: torch.device) -> None:
+        if device == self._where:
+            return
+        for network in self._networks():
+            network.to(device)
+        self._where = device
+
+    def _networks(self) -> list[torch.nn.Module]:
+        clip = [self.clip.model, self.clip.normalise] if self.clip else []
+        every = [*(judge.module for judge in self.judges.values()), self.extractor, *clip]
+        return [network for network in every if isinstance(network, torch.nn.Module)]
 
     @torch.inference_mode()
     @machine.exact()
@@ -58,6 +77,7 @@ class Panel:
         """
         seen: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in LOOKS for name in self.judges}
         seen |= {"features": []} | ({"clip": []} if self.clip else {})
+        self._move(self.device)
         texts = self._texts(self.clip, prompts) if self.clip else torch.empty(0)
         done = 0
         for batch in (batch.to(self.device) for images in pictures for batch in images.split(BATCH)):
@@ -86,12 +106,14 @@ class Panel:
     @machine.exact()
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
+        self._move(self.device)
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
     @torch.inference_mode()
     @machine.exact()
     def right(self, concept: str, images: torch.Tensor) -> int:
         """In how many of uint8 images (N, 3, H, W) the judge that knows `concept` sees it."""
+        self._move(self.device)
         judge = self.judges[self.world.judge_of(concept)]
         wanted = judge.labels.index(concept)
         return sum(
@@ -117,6 +139,13 @@ class Panel:
         """
         rows = [seen[f"penultimate.{self.world.judge_of(c)}"][i] for c, i in zip(concepts, kept, strict=True)]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+
+def identity(what: Any) -> list[str]:
+    """What decides what a network says: its weights, its layers, and the code of the class that puts them together."""
+    if not isinstance(what, torch.nn.Module):
+        return [digest.of_source(sys.modules[what.__module__])]
+    return [digest.of_tensors(what.state_dict()), repr(what), digest.of_source(sys.modules[type(what).__module__])]
 
 
 def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,8 @@ CONCEPT = "concept"
 PERCENT = ("ua", "ira", "cra", "pre_asr", "asr")
 AMOUNTS = ("fid_reported", "seconds", "memory_gb", "storage_gb")  # from 0 up
 FIGURES = (*PERCENT, *AMOUNTS)
-OURS = {"ua": "ua", "ira": "nra", "cra": "ora"}  # a paper's name -> our metric of the same definition
+# a paper's name -> the nearest of ours; the board's uc_ua, uc_ira and uc_cra count images as UnlearnCanvas does
+OURS = {"ua": "ua", "ira": "nra", "cra": "ora"}
 MAY_BE_EMPTY = ("setting", "note")
 
 

@@ -72,7 +72,9 @@ def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DP
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # seconds to import; lists need none of it
 
     kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
-    scheduler = kinds[protocol.scheduler].from_config(backbone.pipeline.scheduler.config)
+    # whatever a folder's own scheduler left unsaid: latents are never to be clipped
+    unclipped = {"clip_sample": False} if protocol.scheduler == "ddim" else {}
+    scheduler = kinds[protocol.scheduler].from_config(backbone.pipeline.scheduler.config, **unclipped)
     scheduler.set_timesteps(protocol.num_inference_steps, device=backbone.device)
     return scheduler
 

@@ -133,7 +133,8 @@ class Stages:
                 )
             side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
             shown = range(len(wanted)) if side <= SMALL else self._first() if wanted is self.shots else ()
-            parts = [self._shrunk(decode(model, part.to(self.device))) for part in latents[[*shown]].split(batch)]
+            kept = latents[[*shown]].split(batch) if len(shown) else ()  # split makes a part of nothing, too
+            parts = [self._shrunk(decode(model, part.to(self.device))) for part in kept]
             images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
             found = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
             return found, {"seconds": time.perf_counter() - began}
@@ -217,6 +218,7 @@ class Stages:
 
     def _unlearn(self, cell: Cell) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
         world, protocol, batch = self.plan.world, self.plan.protocol, self.plan.sample_batch
+        self.panel.rest()
         self.report("forget set", 0, 1)
 
         prompts = {concept: world.prompts("forget", concept) for concept in cell.task.concepts}

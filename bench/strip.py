@@ -17,6 +17,7 @@ from bench.config import RunConfig
 from bench.plan import resolve
 from bench.registry import nearest
 from bench.stages import Stages
+from bench.worlds import WorldUnavailable
 
 LEFT, TOP, GAP = 130, 30, 10  # room for names, for titles, and between concepts
 
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         plugins.load(args.plugin)
         images = gather(options.run_config(args), args.task, args.show, args.count)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         p.error(str(error))
     titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}
     strip(images, titles, args.zoom).save(args.to)

@@ -1,8 +1,9 @@
 """How long a board will take on this machine: `python -m benchmarks.hours` and the flags of the run.
 
-Measures, with the run's own backbone, judges and settings, the seconds of an optimiser step of each method, of drawing
-an image and of judging one, and multiplies. With --at it counts instead: the passes through the U-Net that the run
-needs, at so many a second. It writes nothing and leaves the store alone.
+Counts the passes through the U-Net that each method needs, and times some steps of it, an image's drawing and its
+judging, with the run's own backbone, judges and settings; then multiplies. With --at nothing is timed: so many passes
+are made a second. Not counted are --curve, images of what must stay, probes for mutual information, and metrics.
+Nothing is written.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from bench.worlds import WorldUnavailable
 from methods import CONTROLS
 from methods.base import MethodConfig
 
-STEPS = 3  # optimiser steps that are timed, after one that is not
+STEPS = 4  # optimiser steps that are timed, after a training that is not
 COUNTED = 400  # steps whose passes are counted: sampling paths differ in length
 
 
@@ -55,8 +56,8 @@ class Rates:
 
 def measure(stages: Stages) -> Rates:
     """Time a little of everything that the run does much of."""
-    plan = stages.plan
-    timed = {cell.method: training(stages, cell) for cell in first_cells(plan)}
+    plan, passes = stages.plan, count(stages, 1.0)
+    pace = {cell.method: seconds_a_pass(stages, cell) for cell in first_cells(plan)}
     batch, protocol = plan.sample_batch, plan.protocol
     wanted = shots(plan.world.prompts("evaluate", plan.concepts[0]), batch)
     few = dataclasses.replace(protocol, num_inference_steps=2)
@@ -69,7 +70,28 @@ def measure(stages: Stages) -> Rates:
         stages.panel.look([decode(stages.backbone, latents.to(stages.device))], prompts)
 
     judging = _seconds(stages, judge) / batch
-    return Rates({n: t[0] for n, t in timed.items()}, {n: t[1] for n, t in timed.items()}, drawing, judging)
+    preparing, step = ({n: made[n] * pace[n] for n in pace} for made in (passes.preparing, passes.step))
+    return Rates(preparing, step, drawing, judging)
+
+
+def seconds_a_pass(stages: Stages, cell: Cell) -> float:
+    """What a pass of one image takes while a method trains, its optimiser and all else included.
+
+    Over some steps together, since those with sampling paths differ in length.
+    """
+    seen = [0.0]
+
+    def note(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
+        seen.append(seen[-1] + len(given[0]) * (3 if torch.is_grad_enabled() else 1))
+
+    training(stages, cell, 1)  # what happens once is not what is asked
+    handle = stages.backbone.unet.register_forward_hook(note)
+    try:
+        _, passes = training(stages, cell, STEPS, clock=lambda: seen[-1])
+        _, seconds = training(stages, cell, STEPS)  # the same seed, and so the same paths
+    finally:
+        handle.remove()
+    return seconds / passes
 
 
 def count(stages: Stages, passes_per_second: float) -> Rates:
@@ -99,7 +121,7 @@ def first_cells(plan: Plan) -> list[Cell]:
 
 
 def training(
-    stages: Stages, cell: Cell, steps: int = STEPS, clock: Callable[[], float] = time.perf_counter
+    stages: Stages, cell: Cell, steps: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
     """What a method takes by `clock` before its training, and for a step of it, on random latents."""
     plan, config = stages.plan, cell.config

@@ -57,7 +57,8 @@ class Evidence:
         aside: concepts outside of the task whose images only a published way of counting takes in.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
         reference: concept -> features of real pictures of it, float (R, D). Of the task's concepts and of those aside.
-        real: concept -> a name for each of these pictures, where concepts may share some; empty: they share none.
+        real: concept -> a name for each of these pictures, where concepts may share some; empty: they share none. Of
+            forgotten concepts and those aside a name for every picture of theirs.
         domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
         labels: what the judges of the forgotten concepts can answer.
         nearest: the in-domain concepts that are closest to a forgotten one.

@@ -25,8 +25,9 @@ def compute(evidence: Evidence) -> Score:
         raise MissingEvidence(f"KID needs two images and two real pictures; there are {len(drawn)} and {len(real)}")
     rows = drawn.numpy()
     in_order = rows[np.lexsort(rows.T)]  # subsets are drawn by position: the images' own order must not matter
+    subsets = SUBSETS if len(drawn) != len(real) else 1  # each is all of both then
     found = kid_features_to_metric(
-        torch.from_numpy(in_order), real, kid_subsets=SUBSETS, kid_subset_size=size, rng_seed=0, verbose=False
+        torch.from_numpy(in_order), real, kid_subsets=subsets, kid_subset_size=size, rng_seed=0, verbose=False
     )
     return Score(found[KEY_METRIC_KID_MEAN], len(drawn))
 

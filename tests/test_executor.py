@@ -2,12 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
 from bench import cli
+from bench import stages as stages_room
 from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
@@ -98,3 +100,32 @@ def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
     assert all(run.stages.store.get("snapshots", key) for key in keys)
     forced.drop_forced()
     assert not any(run.stages.store.get("snapshots", key) for key in keys)
+
+
+def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_kept(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whole(folder: Path) -> tuple[Executor, list[dict[str, Any]]]:
+        run = RunConfig(("mimmu",), "smoke", "tiny", overrides={"protocol": {"precision": "fp32"}}, out=folder, curve=2)
+        made = Executor(resolve(run))
+        return made, [made.run(cell) for cell in made.plan.cells]
+
+    _, before = whole(tmp_path / "small")
+    monkeypatch.setattr(stages_room, "SMALL", 32)
+    monkeypatch.setattr(stages_room, "EDGE", 48)
+    monkeypatch.setattr(stages_room, "SHOWN", 2)
+    executor, after = whole(tmp_path / "large")
+    for small, large in zip(before, after, strict=True):
+        assert large["status"] == "ok"
+        assert large["scores"] == small["scores"]
+        assert large["concepts"] == small["concepts"]
+        assert large["curve"] == small["curve"]
+    stages = executor.stages
+    entry = stages.images(None)
+    kept = entry.tensors()
+    assert kept["images"].shape == (2 * 5, 3, 48, 48)  # of five concepts two each, for people
+    assert kept["shown"].tolist() == [i for i in range(15) if i % 3 < 2]
+    shown = torch.cat([*stages.pictures(entry)])
+    assert shown.shape == (15, 3, 64, 64)
+    small_copy = torch.nn.functional.interpolate(shown[kept["shown"]].float(), (48, 48), mode="area")
+    assert (kept["images"].float() - small_copy).abs().max() <= 1

@@ -69,7 +69,7 @@ def takes_a_step(model: Backbone, name: str) -> None:
 
 def draws_a_picture(model: Backbone) -> None:
     protocol = Protocol(num_inference_steps=2)
-    pictures = sampler.sample(model, [Shot("x", "a photo of a tulip", 0)], protocol, 1, 1)
+    pictures = sampler.sample(model, [Shot("a photo of a tulip", 0)], protocol, 1, 1)
     assert pictures.shape == (1, 3, 64, 64)
     assert pictures.dtype == torch.uint8
     assert pictures.float().std() > 0

@@ -113,7 +113,7 @@ def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder:
 def test_pictures_are_decoded_a_few_at_a_time(
     world: World, model: backbone.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shots = [Shot("x", f"a photo of {i}", i) for i in range(5)]
+    shots = [Shot(f"a photo of {i}", i) for i in range(5)]
     latents = sample(model, shots, world.protocol, 0, 5, as_images=False)
     whole, sizes = decode(model, latents), []
     monkeypatch.setattr(sampler, "PIXELS", 2 * 64 * 64 + 1)

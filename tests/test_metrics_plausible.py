@@ -43,7 +43,7 @@ class TestPrecision:
 
     def test_real_pictures_of_the_whole_domain_are_needed(self) -> None:
         whole_domain = self.given([0.0, 1.0])
-        without = {c: r for c, r in whole_domain.reference.items() if c != "c"}
+        without = {c: r for c, r in whole_domain.kin.items() if c != "c"}
         with pytest.raises(MissingEvidence, match=r"no real pictures of \['c'\]"):
             value("plausible", dataclasses.replace(whole_domain, kin=without))
         with pytest.raises(MissingEvidence, match="more than 10 real pictures; there are 10"):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench import options
 from bench.config import RunConfig
+from bench.worlds.base import without_folders
 
 # a path from the root, but neither the middle of a relative one nor of an address
 ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:/[\w.@+~-]+){2,}/?")
@@ -23,9 +24,9 @@ def command(run: RunConfig) -> str:
     plugins = tuple(Path(plugin.name) for plugin in run.plugins)
     usual = RunConfig()
     data = run.data and Path(run.data.name)
-    judges = tuple(without_paths(judge) for judge in run.judges)
+    judges = tuple(without_folders(judge) for judge in run.judges)
     named: dict[str, Any] = {"backbone": backbone, "plugins": plugins, "data": data, "judges": judges}
-    named["clip"] = run.clip and without_paths(run.clip)
+    named["clip"] = run.clip and without_folders(run.clip)
     return options.command(dataclasses.replace(run, **named, out=usual.out, force=False))
 
 

@@ -29,8 +29,8 @@ HEADS = (
     Head("pre_asr", "PRE-ASR", "%", "↓", "how often the forgotten concept comes back without an attack"),
     Head("asr", "ASR", "%", "↓", "how often it comes back with or without an attack"),
     Head("ua", "UA", "%", "↑", "how often the forgotten concept no longer appears"),
-    Head("ira", "IRA", "%", "↑", "in-domain retain accuracy, what Lethe calls NRA"),
-    Head("cra", "CRA", "%", "↑", "cross-domain retain accuracy, what Lethe calls ORA"),
+    Head("ira", "IRA", "%", "↑", "in-domain retain accuracy: NRA, counted as UC IRA counts"),
+    Head("cra", "CRA", "%", "↑", "cross-domain retain accuracy: ORA, counted as UC CRA counts"),
     Head(
         "fid_reported",
         "FID reported",

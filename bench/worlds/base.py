@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,20 @@ from bench.task import Task
 if TYPE_CHECKING:
     from rich.console import Console
 
+DIGITS = 6  # of distances: what a text encoder says differs behind that between machines and thread counts
+
 Split = Literal["forget", "evaluate"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, concepts
+
+
+def without_folders(text: str) -> str:
+    """A file's name in place of its path, in a judge's name too: what a report may show, wherever the file lies.
+
+    "birds=/data/judges/j.safetensors" becomes "birds=j.safetensors", "open_clip:ViT-B-32//data/x.bin"
+    "open_clip:ViT-B-32/x.bin"; a hub's "OWNER/NAME" stays.
+    """
+    return re.sub(r"(^|[=:])/", r"\1", re.sub(r"/(?:[^/=:\s]*/)+", "/", text))
 
 
 class WorldUnavailable(RuntimeError):
@@ -90,7 +102,7 @@ class World:
         search: concepts that presets were tuned on, which no suite of a board forgets.
         across: () -> the same world with its concepts asked for in every style, and real pictures of them in every
             style. None where there is one style only.
-        backbone: () -> folder or hub id of the default backbone, in Stable Diffusion's `diffusers` format.
+        backbone: () -> the default backbone as `--backbone` would name it.
             Raises WorldUnavailable, as `judge` and `closeness` may.
         prompts: (split, concept) -> prompts that ask for it; of a style, prompts that ask for some concepts in it.
             Prompt i of one concept and prompt i of another differ in the concept's name alone, and so for styles; those
@@ -98,7 +110,7 @@ class World:
         reference: (concept, count) -> real pictures that no model or judge was trained on, uint8 (count, 3, H, W);
             the first n of a longer list are those of a shorter one.
         reference_names: (concept, count) -> what tells these pictures apart, where two concepts may share one: a name
-            for each. None: they share none.
+            for each; of all that there are for a count of None. None: they share none.
         reference_key: concept -> what tells its real pictures from others, such as names and sizes of files, where that
             is cheaper than to look at the first two, as is done without it.
         aside: concepts drawn and judged besides those of a task, which no suite forgets or counts: they belong to a
@@ -136,7 +148,7 @@ class World:
     feature_extractor: Callable[[], str]
     feature_weights: Callable[[], str | None] = lambda: None
     feature_hint: str = ""
-    reference_names: Callable[[str, int], tuple[str, ...]] | None = None
+    reference_names: Callable[[str, int | None], tuple[str, ...]] | None = None
     reference_key: Callable[[str], Any] | None = None
     aside: tuple[str, ...] = ()
     measures: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
@@ -159,7 +171,8 @@ class World:
     def distances(self, a: str, b: str) -> dict[str, float]:
         """How far `a` is from `b`: "text" is 1 - `closeness`; then by each of `measures` that has an answer."""
         further = {name: distance(a, b) for name, distance in self.measures.items()}
-        return {"text": 1 - self.closeness(a, b), **{name: d for name, d in further.items() if d is not None}}
+        found = {"text": 1 - self.closeness(a, b), **{name: d for name, d in further.items() if d is not None}}
+        return {name: round(d, DIGITS) for name, d in found.items()}
 
     def members(self, concept: str) -> tuple[str, ...]:
         """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""

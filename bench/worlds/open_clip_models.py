@@ -35,7 +35,8 @@ def create(name: str) -> tuple[Any, Any, Preprocessing]:
     except Exception as error:  # of open_clip, the hub's client, its transport or torch: it can't be had
         raise WorldUnavailable(
             f"open_clip can't load {name!r} ({type(error).__name__}: {str(error).splitlines()[0][:300]}). With a "
-            "network, it downloads the weights once; without one, name a file: MODEL/FILE"
+            "network, it downloads the weights once; without one, name a file: --judge open_clip:MODEL/FILE, "
+            "--clip MODEL/FILE"
         ) from error
     preprocessing = Preprocessing(_config(open_clip.get_model_preprocess_cfg(model)))
     return model.float().eval().requires_grad_(False), tokenizer, preprocessing

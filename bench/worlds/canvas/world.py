@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
+from bench import digest
 from bench.config import Protocol
 from bench.task import Task
-from bench.worlds import contrastive, inception
-from bench.worlds.base import Judge, Options, Split, World, WorldUnavailable
+from bench.worlds import contrastive, inception, pictures
+from bench.worlds.base import Judge, Options, Split, World, WorldUnavailable, without_folders
 from bench.worlds.canvas import dataset, judges
 from bench.worlds.canvas.classes import OBJECTS, SEED_IMAGES, SEEDS, STYLES, prompt
 from bench.worlds.text_closeness import TextCloseness
@@ -89,14 +90,15 @@ def configure(options: Options) -> World:
     def reference(concept: str, count: int) -> torch.Tensor:
         return torch.stack([dataset.picture(path, SIDE) for path in files(concept, count)])
 
-    def names(concept: str, count: int) -> tuple[str, ...]:
+    def names(concept: str, count: int | None = None) -> tuple[str, ...]:
         """Style, object and number, "Monet/Dogs/3.jpg": a picture of the one is a picture of the other."""
+        count = dataset.IN_REFERENCE * len(prompts("evaluate", concept)) if count is None else count
         return tuple(path.relative_to(data).as_posix() for path in files(concept, count))
 
-    def key(concept: str) -> list[tuple[str, int]]:
-        """Name and size of each file."""
-        every = files(concept, dataset.IN_REFERENCE * len(prompts("evaluate", concept)))
-        return [(path.relative_to(data).as_posix(), path.stat().st_size) for path in every]
+    def key(concept: str) -> list[tuple[str, int] | str]:
+        """Name and size of each file, and how they are read."""
+        found = [(name, (data / name).stat().st_size) for name in names(concept)]
+        return [*found, f"{SIDE} pixels", digest.of_source(pictures)]
 
     @cache
     def judge(name: str, device: torch.device) -> Judge:
@@ -112,7 +114,7 @@ def configure(options: Options) -> World:
         closeness=TextCloseness(options.backbone, words),
         feature_weights=lambda: inception.weights(data),
         clip=contrastive.loader(options.clip),
-        chosen={"CLIP": options.clip or contrastive.USUAL},
+        chosen={"CLIP": without_folders(options.clip or contrastive.USUAL)},
     )
 
 

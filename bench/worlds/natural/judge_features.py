@@ -76,8 +76,9 @@ def features(body: Preprocessed, photos: Sequence[Photo], side: int, size: int, 
                     seen.append(body(pictures.to(device)).float().cpu())
                     bar.update(len(pictures))
                 part = torch.cat(seen)
-                save_file({"features": part}, file.with_suffix(".new"))
-                os.replace(file.with_suffix(".new"), file)
+                work = file.with_suffix(f".{os.getpid()}.new")
+                save_file({"features": part}, work)
+                os.replace(work, file)
             else:
                 bar.update(len(some))
                 bar.initial += len(some)  # these cost nothing: the time to go follows from the others

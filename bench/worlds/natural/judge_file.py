@@ -63,7 +63,7 @@ def save(file: Path, module: Trained, record: Record) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(record)}, allow_nan=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    work = file.with_suffix(".new")
+    work = file.with_suffix(f".{os.getpid()}.new")
     save_file(tensors, work, {"judge": text, "digest": _digest(tensors, text)})
     os.replace(work, file)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import torch
 
 from bench import digest, machine
+from bench.worlds import pictures
 from bench.worlds.base import Judge
 from bench.worlds.natural.photographs import Photo, Photographs, picture
 
@@ -55,16 +58,15 @@ class Likeness:
                 "judge": digest.of_tensors(judge.module.state_dict()),
                 "pictures": [[path.name, path.stat().st_size, label] for path, label in chosen],
                 "side": SIDE,
+                "code": digest.of_source(pictures, sys.modules[__name__]),
             }
         )
         file = self._folder / f"likeness-{photos.domain}-{key[:16]}.safetensors" if self._folder else None
-        if file and file.is_file():
-            from safetensors.torch import load_file
-
-            return load_file(file)["means"]
-        found = _means(photos, judge, chosen)
-        if file:
-            _keep(file, found)
+        found = _kept(file) if file and file.is_file() else None
+        if found is None:
+            found = _means(photos, judge, chosen)
+            if file:
+                _keep(file, found)
         return found
 
 
@@ -93,10 +95,21 @@ def _means(photos: Photographs, judge: Judge, chosen: list[Photo]) -> torch.Tens
     return torch.nn.functional.normalize(each, dim=1)
 
 
+def _kept(file: Path) -> torch.Tensor | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)["means"]
+    except (OSError, KeyError, SafetensorError) as error:
+        log.warning("%s is damaged (%s): computed again", file, error)
+        return None
+
+
 def _keep(file: Path, means: torch.Tensor) -> None:
     from safetensors.torch import save_file
 
-    work = file.with_suffix(".new")
+    work = file.with_suffix(f".{os.getpid()}.new")  # two runs may start at once
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"means": means}, work)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from bench import machine
+from bench import digest, machine
 from bench.config import Protocol
 from bench.task import Task
-from bench.worlds import contrastive, inception, models
-from bench.worlds.base import Judge, Options, World, WorldUnavailable
+from bench.worlds import contrastive, inception, models, pictures
+from bench.worlds.base import Judge, Options, World, WorldUnavailable, without_folders
 from bench.worlds.natural import captions, judges, photographs, tasks
 from bench.worlds.natural.likeness import PER_CLASS, Likeness
 from bench.worlds.natural.photographs import LABELS, Photographs
@@ -57,11 +57,12 @@ class Photos:
         photos: Photographs = self.read(captions.DOMAIN_OF[concept])
         return photographs.reference(photos, photos.labels.index(concept), count, SIDE)
 
-    def files(self, concept: str) -> list[tuple[str, int]]:
-        """Name and size of each test picture of a concept."""
+    def files(self, concept: str) -> list[tuple[str, int] | str]:
+        """Name and size of each test picture of a concept, and how they are read."""
         photos: Photographs = self.read(captions.DOMAIN_OF[concept])
         label = photos.labels.index(concept)
-        return [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
+        found = [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
+        return [*found, f"{SIDE} pixels", digest.of_source(pictures)]
 
     def nearest(self, concept: str) -> tuple[str, ...]:
         """The others of its domain, those first that look most alike to its judge."""
@@ -81,8 +82,9 @@ class Photos:
         which = "all of the domain"
         if self.count is not None:
             which = f"the {self.count} most alike to the judge, over {PER_CLASS} training pictures of each"
-        clip = {"CLIP": self.options.clip or contrastive.USUAL}
-        return {**{f"judge of {d}": spec for d, spec in self.specs.items()}, "neighbours": which, **clip}
+        clip = {"CLIP": without_folders(self.options.clip or contrastive.USUAL)}
+        named = {f"judge of {d}": without_folders(spec) for d, spec in self.specs.items()}
+        return {**named, "neighbours": which, **clip}
 
 
 NEEDS_DATA = (

@@ -53,7 +53,7 @@ def test_its_concepts_are_the_data_sets_classes(data: Path, pipeline_folder: Pat
 def test_other_photographs_are_other_keys(data: Path, pipeline_folder: Path) -> None:
     key = plan_of(data, pipeline_folder).world.reference_key
     assert key is not None
-    assert [name for name, _ in key("Chihuahua")] == ["n02085620_12.jpg", "n02085620_13.jpg"]
+    assert [name for name, _ in key("Chihuahua")[:2]] == ["n02085620_12.jpg", "n02085620_13.jpg"]
     assert key("Chihuahua") != key("Pomeranian")
 
 
