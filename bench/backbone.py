@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from bench import anatomy, machine
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
+
+# diffusers imports it wherever it is installed, and on a CPU it then speaks of kernels that nobody asked for
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # On the CPU the fused attention kernel's backward pass is slow on maps up to this side, where the attention matrix is
 # small enough to hold; plain matrix products train faster: `python -m benchmarks.throughput --only attention`.
