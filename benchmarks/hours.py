@@ -209,14 +209,19 @@ def _seconds(stages: Stages, work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `python -m benchmarks.hours`: 0, or 2 with a message."""
+def parser() -> argparse.ArgumentParser:
+    """The grammar: the flags that describe a run, and --at."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.hours", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_run(p)
     p.add_argument("--at", type=float, metavar="N", help="count, at N passes of one image through the U-Net a second")
-    args = p.parse_args(argv)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of `python -m benchmarks.hours`: 0, or 2 with a message."""
+    args = parser().parse_args(argv)
     try:
         plugins.load(args.plugin)
         plan = resolve(options.run_config(args))

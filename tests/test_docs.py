@@ -9,7 +9,8 @@ import pandas as pd
 
 from bench import cli, curve, leaderboard, options, strip
 from bench.worlds import World
-from benchmarks import memory
+from bench.worlds.natural import judge
+from benchmarks import hours, memory
 from metrics import COSTS, METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +48,14 @@ def test_the_commands_of_the_documents_are_understood() -> None:
             options.parser().parse_args(shlex.split(command))
     (command,) = re.findall(r"python -m bench\.strip ((?:.*\\\n)*.*)", text)
     strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
-    commands = re.findall(r"python -m benchmarks\.memory([^\n]*)", (ROOT / "docs" / "memory.md").read_text())
-    assert len(commands) >= 3
-    for command in commands:
-        memory.parser().parse_args(shlex.split(command))
+    for module, grammar, least in (
+        ("benchmarks.memory", memory.parser, 3), ("benchmarks.hours", hours.parser, 1),
+        ("bench.worlds.natural.judge", judge.parser, 4),
+    ):  # fmt: skip
+        commands = re.findall(rf"^    python -m {re.escape(module)}([^\n#]*)", text, re.MULTILINE)
+        assert len(commands) >= least
+        for command in commands:
+            grammar().parse_args(shlex.split(command))
 
 
 def documented(section: int) -> dict[str, tuple[str, str]]:

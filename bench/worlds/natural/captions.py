@@ -43,6 +43,6 @@ def rest(concept: str) -> tuple[str, ...]:
 
 
 def _fill(template: str, words: str) -> str:
-    article = "an" if words[0].lower() in "aeiou" else "a"
+    article = "an" if words[0].lower() in "aeiou" and not words.startswith("Eu") else "a"
     text = template.replace("a {}", f"{article} {{}}") if "a {}" in template else template
     return text.format(words)

@@ -56,6 +56,7 @@ def test_prompts_name_the_concept_and_its_kind_and_differ_in_nothing_else() -> N
     assert captions.prompts("evaluate", "English foxhound")[:3:2] == (
         "a photo of an English foxhound dog", "a cropped photo of the English foxhound dog"
     )  # fmt: skip
+    assert captions.prompts("evaluate", "European Goldfinch")[0] == "a photo of a European Goldfinch bird"
     assert captions.prompts("forget", "Ovenbird")[3] == "an Ovenbird bird in its surroundings"
     assert captions.rest("Blue Jay")[0] == "a photograph showing a bird"
     for split, templates in captions.TEMPLATES.items():
