@@ -16,7 +16,7 @@ def compute(evidence: Evidence) -> Score:
 
     mean k(x, x') + mean k(y, y') - 2 mean k(x, y), unbiased, k(x, y) = (x.y / D + 1)^3, over the world's features, by
     torch-fidelity's code: the mean over 100 random subsets, or of one where that is all of both sets. A subset has the
-    size of the smaller set, so it holds every drawn image where there are more real ones. 0 is the expectation for equal
+    size of the smaller set, so it holds every drawn image where there are more real ones. 0 is expected for equal
     distributions; a value may fall below it. Same pooled N as FID. Raises MissingEvidence, also for fewer than two
     pictures.
     """
