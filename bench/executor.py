@@ -149,6 +149,7 @@ class Executor:
                     "distances": nearest_distances(self.plan.world, concept, cell.task),
                     "judge": real.facts["right"] / real.facts["count"],
                     "judge_n": real.facts["count"],
+                    "judged_by": self.plan.world.judge_of(concept),
                     "accuracy": accuracy.value,
                     "n": accuracy.n,
                 }

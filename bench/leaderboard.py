@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,18 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         for row in result.get("concepts", ())
     ]
     where = [nearness.PREFIX + name for name in known]
-    columns = [*head, "concept", "role", *where, "judge", "judge_n", "accuracy", "n", *(m.name for m in each)]
+    columns = [
+        *head,
+        "concept",
+        "role",
+        *where,
+        "judge",
+        "judge_n",
+        "judged_by",
+        "accuracy",
+        "n",
+        *(m.name for m in each),
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -144,10 +155,21 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
 
 
 def judges_on_real_pictures(results: Sequence[Result]) -> dict[str, float | int | None]:
-    """Accuracy of the judges, in %, on real pictures of all concepts evaluated: what no model can be seen to exceed."""
-    seen = {row["concept"]: (row["judge"], row["judge_n"]) for result in results for row in result.get("concepts", ())}
-    total = sum(n for _, n in seen.values())
-    return {"judge": 100 * sum(share * n for share, n in seen.values()) / total if seen else None, "judge_n": total}
+    """Accuracy of the judges, in %, on real pictures of all concepts evaluated: what no model can be seen to exceed.
+
+    Where there are several, also each one's, "judge_NAME", on the concepts that it judges.
+    """
+    rows = {row["concept"]: row for result in results for row in result.get("concepts", ())}.values()
+    names = sorted({row["judged_by"] for row in rows})
+    each = {name: [row for row in rows if row["judged_by"] == name] for name in names if len(names) > 1}
+    return {"judge": _share(rows), "judge_n": sum(row["judge_n"] for row in rows)} | {
+        f"judge_{name}": _share(own) for name, own in each.items()
+    }
+
+
+def _share(rows: Collection[dict[str, Any]]) -> float | None:
+    total = sum(row["judge_n"] for row in rows)
+    return 100 * sum(row["judge"] * row["judge_n"] for row in rows) / total if total else None
 
 
 def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:

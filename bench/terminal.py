@@ -86,6 +86,15 @@ def _figure(row: Mapping[Any, Any], metric: Shown) -> str:
     return f"{row[name]:.{metric.digits}f}{interval}"
 
 
+def each_judge(board: pd.DataFrame) -> str:
+    """Where there are several judges, the accuracy of each: " (birds 91.2, dogs 93.0)"."""
+    columns = [name for name in map(str, board.columns) if name.startswith("judge_") and name != "judge_n"]
+    parts = [
+        f"{name.removeprefix('judge_')} {board[name].iloc[0]:.1f}" for name in columns if board[name].notna().any()
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
     """What the figures of a board rest on, in a sentence or two."""
     good = board[board["status"] == "ok"]
@@ -96,7 +105,7 @@ def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)
-    judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures"
+    judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures{each_judge(good)}"
     return (
         f"mean lo..hi (95 % bootstrap over tasks); rank by H, shared where the difference may be chance; "
         f"images: {counts}; features {extractor}; judges {judges}; {board['protocol'].iloc[0]} protocol "

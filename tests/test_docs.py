@@ -71,7 +71,7 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
     about = {"method": "pretrained", "fidelity": "control", "task": "t", "band": "", "seed": 0, "config": {}}
     counts = {section: {cost.name: 1 for cost in COSTS if cost.section == section} for section in ("cost", "data")}
     means = {name: 0.5 for name in names if METRICS.get(name).each}
-    concept = {"concept": "t", "role": "forget", "judge": 1.0, "judge_n": 4, "accuracy": 0.5, "n": 4}
+    concept = {"concept": "t", "role": "forget", "judge": 1.0, "judge_n": 4, "judged_by": "j", "accuracy": 0.5, "n": 4}
     concept |= {"distances": {"text": 0.0, "attributes": 0.0}, **means}
     along = {name: {"value": 0.5, "n": 4} for name in names if METRICS.get(name).along}
     result = {

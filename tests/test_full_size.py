@@ -19,6 +19,7 @@ from benchmarks.one_step import Load
 
 SMALL = Load(size=64, batch=2)  # the networks are as they are, the pictures are not
 WHOLE = ("salun", "esd-u")  # train most of the U-Net
+PICTURE = "a picture"
 LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 
 
@@ -76,28 +77,17 @@ def draws_a_picture(model: Backbone) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LIGHT)
-def test_a_method_on_cross_attention_takes_a_step(model: Callable[[str], Backbone], name: str) -> None:
-    takes_a_step(model("sd15-random"), name)
-
-
-@pytest.mark.slow
-def test_a_picture_comes_out(model: Callable[[str], Backbone]) -> None:
-    draws_a_picture(model("sd15-random"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_method_on_most_of_the_network_takes_a_step(model: Callable[[str], Backbone], name: str) -> None:
-    """In bfloat16: weights, originals, gradients, two moments and what changed would be 21 GB in fp32."""
-    made = model("sd15-random")
-    made.unet.to(torch.bfloat16)  # for good: no other test of this instance comes after these
-    made.dtype = torch.bfloat16
+@pytest.mark.parametrize(
+    ("architecture", "name"), [(a, name) for a in ARCHITECTURES for name in (*LIGHT, PICTURE, *WHOLE)]
+)
+def test_every_method_takes_a_step_and_a_picture_comes_out(
+    model: Callable[[str], Backbone], architecture: str, name: str
+) -> None:
+    made = model(architecture)
+    if name == PICTURE:
+        draws_a_picture(made)
+        return
+    if name in WHOLE:  # weights, originals, gradients, two moments and what changed would be 21 GB in fp32
+        made.unet.to(torch.bfloat16)  # for good: nothing else comes after these
+        made.dtype = torch.bfloat16
     takes_a_step(made, name)
-
-
-@pytest.mark.slow
-def test_the_second_generation_takes_a_step_and_draws(model: Callable[[str], Backbone]) -> None:
-    made = model("sd21-base-random")
-    takes_a_step(made, "mimmu")
-    draws_a_picture(made)

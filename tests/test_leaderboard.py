@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bench import leaderboard
 from bench.leaderboard import MixedFingerprints, board_frame, cells_frame, concepts_frame
+from bench.terminal import each_judge
 
 Result = leaderboard.Result
 NAMES = ("ua", "nra", "ora", "fid")  # a board of some metrics, as --metrics makes it
@@ -24,7 +25,7 @@ def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float
         "data": {"forget_images": 64, "retain_images": 0, "anchor_prompts": 0},
         "concepts": [
             {"concept": task, "role": "forget", "distances": {"text": 0.0}, "judge": 0.95 if task == "tulip" else 1.0,
-             "judge_n": 60, "accuracy": 1 - ua, "n": 10},
+             "judge_n": 60, "judged_by": "species", "accuracy": 1 - ua, "n": 10},
         ],
         **changes,
     }  # fmt: skip
@@ -114,6 +115,17 @@ def test_a_cell_that_occurs_twice_is_refused(results: list[Result]) -> None:
         cells_frame([*results, copy.deepcopy(results[0])], NAMES)
 
 
+def test_where_there_are_several_judges_each_has_its_accuracy(results: list[Result]) -> None:
+    for result in results:
+        if result["task"] == "tulip":
+            result["concepts"][0]["judged_by"] = "flowers"
+    board = board_frame(results, NAMES, "full")
+    assert board["judge"].tolist() == pytest.approx([97.5, 97.5])
+    assert board["judge_flowers"].tolist() == pytest.approx([95, 95])
+    assert board["judge_species"].tolist() == pytest.approx([100, 100])
+    assert each_judge(board) == " (flowers 95.0, species 100.0)"
+
+
 def test_unequal_fid_sizes_are_refused(results: list[Result]) -> None:
     results[-1]["scores"]["fid"]["n"] = 229
     with pytest.raises(ValueError, match="different numbers of images"):
@@ -124,7 +136,8 @@ def test_concepts_are_listed_with_role_and_distance(results: list[Result]) -> No
     frame = concepts_frame(results, NAMES)
     assert frame["accuracy"].tolist() == pytest.approx([100, 80, 0, 20])
     assert frame.columns.tolist() == [
-        "method", "task", "band", "seed", "concept", "role", "distance_text", "judge", "judge_n", "accuracy", "n"
+        "method", "task", "band", "seed", "concept", "role", "distance_text", "judge", "judge_n", "judged_by",
+        "accuracy", "n",
     ]  # fmt: skip
 
 

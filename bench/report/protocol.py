@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench import options
 from bench.config import RunConfig
+from bench.terminal import each_judge
 from bench.worlds.base import without_folders
 
 # a path from the root, but neither the middle of a relative one nor of an address
@@ -54,7 +55,12 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
     ]  # fmt: skip
     if len(good) and pd.notna(good["judge"].iloc[0]):
         right, count = good["judge"].iloc[0], good["judge_n"].iloc[0]
-        out.append(("judges", f"{right:.1f} % right on {count} real pictures; weights {description['panel'][:12]}"))
+        out.append(
+            (
+                "judges",
+                f"{right:.1f} % right on {count} real pictures{each_judge(good)}; weights {description['panel'][:12]}",
+            )
+        )
         weakest = concepts.drop_duplicates("concept").nsmallest(1, "judge")
         if len(weakest) and weakest["judge"].iloc[0] < right:
             out.append(
