@@ -14,6 +14,11 @@ from bench.worlds.base import WorldUnavailable
 from bench.worlds.canvas import dataset, judges
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 
+BACKBONE = (
+    "The backbone is UnlearnCanvas's fine-tuned Stable Diffusion, --backbone DIR; its release is linked from "
+    "github.com/OPTML-Group/UnlearnCanvas."
+)
+
 
 def prepare(data: Path, console: Console) -> bool:
     """Look for the data set and the two classifiers in `data`, and say what to put where; True if all is there.
@@ -40,6 +45,5 @@ def prepare(data: Path, console: Console) -> bool:
         console.print(Text(problem, "red"), soft_wrap=True)
     console.print(table)
     models.show([models.features(data)], console)
-    backbone = f"The backbone is UnlearnCanvas's fine-tuned Stable Diffusion: --backbone DIR, from {dataset.RELEASE}"
-    console.print(Text(backbone), soft_wrap=True)
+    console.print(Text(BACKBONE), soft_wrap=True)
     return not problems
