@@ -25,8 +25,8 @@ SIDE = 512
 NEEDS_DATA = "the world 'canvas' needs UnlearnCanvas's data set and classifiers: --data DIR"
 NEEDS_BACKBONE = (
     "the world 'canvas' has no backbone of its own: give UnlearnCanvas's fine-tuned Stable Diffusion with --backbone "
-    "DIR, a diffusers folder (its release is linked from github.com/OPTML-Group/UnlearnCanvas); the stock model does not "
-    "know these styles by name"
+    "DIR, a diffusers folder (its release is linked from github.com/OPTML-Group/UnlearnCanvas); the stock model does "
+    "not know these styles by name"
 )
 # What methods learn from: other sentences than those that UnlearnCanvas judges by
 FORGET = ("{object} painted in {style} style", "a picture of {object}, {style} style")
