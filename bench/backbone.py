@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench import anatomy, machine
+from bench import machine
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -28,19 +28,15 @@ class Backbone:
 
     Args:
         pipeline: its U-Net, VAE and text encoder are put in eval mode and frozen; what trains is for the harness.
-        content: digest of the files it was loaded from, `bench.anatomy.content`.
         device: where the networks live.
         dtype: of forward passes: bfloat16 runs them under autocast. In fp32 an image does not depend on the others
             in its batch; in bfloat16 it does by rounding, a grey level or two.
     """
 
-    def __init__(
-        self, pipeline: StableDiffusionPipeline, content: str, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, pipeline: StableDiffusionPipeline, device: torch.device, dtype: torch.dtype) -> None:
         self.pipeline = pipeline.to(device)
         self.unet, self.vae = pipeline.unet, pipeline.vae
-        self.content, self.device = content, device
-        self.dtype = dtype
+        self.device, self.dtype = device, dtype
         if device.type == "cpu" and max(self.latent_shape) <= SMALL_MAP:
             from diffusers.models.attention_processor import AttnProcessor
 
@@ -124,7 +120,7 @@ def load(
     dtype = machine.compute_dtype(device, precision)
     if device.type == "cuda":
         machine.allow_tf32(dtype)
-    made = Backbone(pipeline, anatomy.content(folder), device, dtype)
+    made = Backbone(pipeline, device, dtype)
     if gradient_checkpointing:
         made.unet.enable_gradient_checkpointing()
     if attention_slicing:

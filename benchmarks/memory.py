@@ -94,7 +94,7 @@ def load_backbone(source: str, device: torch.device) -> Backbone:
     dtype = machine.compute_dtype(device)
     if device.type == "cuda":
         machine.allow_tf32(dtype)
-    return Backbone(made, source, device, dtype)
+    return Backbone(made, device, dtype)
 
 
 def contentless(source: str) -> tuple[Backbone, accounting.Live]:
@@ -111,7 +111,7 @@ def contentless(source: str) -> tuple[Backbone, accounting.Live]:
             feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip
     made.to = lambda device: made  # it is where it is; modules refuse to move what is accounted for
-    return Backbone(made, source, torch.device("cpu"), torch.bfloat16), live
+    return Backbone(made, torch.device("cpu"), torch.bfloat16), live
 
 
 def _networks(source: str) -> architectures.Networks:

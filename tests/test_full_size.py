@@ -49,7 +49,7 @@ def model() -> Iterator[Callable[[str], Backbone]]:
             architecture = ARCHITECTURES[name]
             pipeline = architectures.pipeline(architecture, architectures.filled(architectures.networks(architecture)))
             cpu = torch.device("cpu")
-            held[name] = Backbone(pipeline, name, cpu, machine.compute_dtype(cpu))
+            held[name] = Backbone(pipeline, cpu, machine.compute_dtype(cpu))
             one_step.fit_to(held[name], SMALL)
         return held[name]
 
