@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from bench import digest, machine
-from bench.worlds import Clip, Judge, World, WorldUnavailable
+from bench.worlds import Clip, World, WorldUnavailable
+from bench.worlds.base import classify
 
 BATCH = 128  # pictures at a time; memory only
 LOOKS = ("judged", "penultimate")  # what is kept of each judge
@@ -41,7 +42,6 @@ class Panel:
             said = f"the weights of the feature extractor {self.extractor_name!r} can't be had from {where}"
             raise WorldUnavailable(f"{said} ({type(error).__name__}: {error}){world.feature_hint}") from error
         self.clip = world.clip(device) if world.clip else None
-        self._where = device
         self.digest = digest.of_json(
             {
                 "judges": {name: [identity(judge.module), judge.labels] for name, judge in self.judges.items()},
@@ -55,16 +55,10 @@ class Panel:
         self._move(torch.device("cpu"))
 
     def _move(self, device: torch.device) -> None:
-        if device == self._where:
-            return
-        for network in self._networks():
-            network.to(device)
-        self._where = device
-
-    def _networks(self) -> list[torch.nn.Module]:
         clip = [self.clip.model, self.clip.normalise] if self.clip else []
-        every = [*(judge.module for judge in self.judges.values()), self.extractor, *clip]
-        return [network for network in every if isinstance(network, torch.nn.Module)]
+        for network in (*(judge.module for judge in self.judges.values()), self.extractor, *clip):
+            if isinstance(network, torch.nn.Module):
+                network.to(device)
 
     @torch.inference_mode()
     @machine.exact()
@@ -146,14 +140,3 @@ def identity(what: Any) -> list[str]:
     if not isinstance(what, torch.nn.Module):
         return [digest.of_source(sys.modules[what.__module__])]
     return [digest.of_tensors(what.state_dict()), repr(what), digest.of_source(sys.modules[type(what).__module__])]
-
-
-def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of uint8 images (B, 3, H, W), and what the judge's last layer was given, (B, D), in one pass."""
-    given: list[torch.Tensor] = []
-    handle = judge.head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
-    try:
-        logits = judge.module(images.float() / 255)
-    finally:
-        handle.remove()
-    return logits, given[0]

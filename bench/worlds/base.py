@@ -51,6 +51,17 @@ class Judge:
     head: torch.nn.Module
 
 
+def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of uint8 images (B, 3, H, W), and what the judge's last layer was given, (B, D), in one pass."""
+    given: list[torch.Tensor] = []
+    handle = judge.head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    try:
+        logits = judge.module(images.float() / 255)
+    finally:
+        handle.remove()
+    return logits, given[0]
+
+
 @dataclass(frozen=True)
 class Clip:
     """A contrastive model of pictures and captions, as open_clip builds them.

@@ -13,7 +13,7 @@ import torch
 
 from bench import digest, machine
 from bench.worlds import pictures
-from bench.worlds.base import Judge
+from bench.worlds.base import Judge, classify
 from bench.worlds.natural.photographs import Photo, Photographs, picture
 
 PER_CLASS = 10  # training pictures of each concept that its mean is taken over
@@ -81,14 +81,10 @@ def _means(photos: Photographs, judge: Judge, chosen: list[Photo]) -> torch.Tens
     from tqdm import tqdm
 
     device = next(judge.module.parameters()).device
-    given: list[torch.Tensor] = []
-    handle = judge.head.register_forward_pre_hook(lambda module, args: given.append(args[0].float().cpu()))
-    try:
-        for start in tqdm(range(0, len(chosen), BATCH), f"which {photos.domain} look alike", unit="batch"):
-            batch = torch.stack([picture(path, SIDE) for path, _ in chosen[start : start + BATCH]])
-            judge.module(batch.to(device).float() / 255)
-    finally:
-        handle.remove()
+    given = []
+    for start in tqdm(range(0, len(chosen), BATCH), f"which {photos.domain} look alike", unit="batch"):
+        batch = torch.stack([picture(path, SIDE) for path, _ in chosen[start : start + BATCH]])
+        given.append(classify(judge, batch.to(device))[1].float().cpu())
     features = torch.nn.functional.normalize(torch.cat(given), dim=1)
     labels = torch.tensor([label for _, label in chosen])
     each = torch.stack([features[labels == label].mean(0) for label in range(len(photos.labels))])
