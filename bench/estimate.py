@@ -69,8 +69,7 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
         if curve and cell.method not in CONTROLS:
             keys = [stages.keys.snapshot(cell, part, plan.run.curve) for part in range(1, plan.run.curve)]
             again = not all(stages.store.get("snapshots", key) for key in keys)
-            near = cell.task.forget + cell.task.in_domain
-            draws += len(keys) * sum(min(plan.protocol.curve_images, plan.images(concept)) for concept in near)
+            draws += len(keys) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
         result = known is not None and known["status"] == "ok" and not curve
         seconds = weights.facts["cost"]["seconds"] if weights else past.unlearning(cell, plan.protocol.forget_images)
         found.append(Ahead(cell, weights is not None and not again, bool(images), result, draws, seconds))

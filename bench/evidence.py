@@ -34,7 +34,7 @@ def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evi
     evaluation images in the store, or will have, and no others are drawn. Features and latents are left out.
     """
     concepts = task.forget + task.in_domain
-    counts = {concept: min(stages.plan.protocol.curve_images, stages.plan.images(concept)) for concept in concepts}
+    counts = {concept: stages.plan.curve_images(concept) for concept in concepts}
     rows = [(c, i) for c in concepts for i in [place for one, place in stages.asked if one == c][: counts[c]]]
     keep = list(dict.fromkeys(i for _, i in rows))
     wanted = None if whole else tuple(stages.shots[i] for i in keep)

@@ -71,6 +71,10 @@ class Plan:
         """How many evaluation images a concept has."""
         return self._many(concept, self.protocol.images_per_concept, self.protocol.images_per_prompt)
 
+    def curve_images(self, concept: str) -> int:
+        """How many of them are drawn at each checkpoint of a curve."""
+        return min(self.protocol.curve_images, self.images(concept))
+
     def references(self, concept: str) -> int:
         """How many real pictures of a concept are looked at."""
         return self._many(concept, self.protocol.reference_per_concept, self.protocol.reference_per_prompt)
