@@ -37,6 +37,14 @@ class TrainConfig:
         if min(length or 0, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
             raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")
 
+    def batches(self, images: int) -> int:
+        """Batches of a pass over so many images to forget."""
+        return math.ceil(images / self.batch_size)
+
+    def length(self, images: int) -> int:
+        """Optimiser steps of a training on so many images to forget."""
+        return self.steps or (self.epochs or 0) * math.ceil(self.batches(images) / self.grad_accumulation)
+
 
 class NonFiniteLoss(ArithmeticError):
     """Training diverged."""
@@ -72,8 +80,7 @@ def fit(harness: Harness, method: Unlearner) -> None:
     optimizer = optimizers.build(config.optimizer, parameters, config.lr, config.weight_decay, harness.device)
     average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
     harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()} if average else {}
-    batches = math.ceil(harness.forget_count / config.batch_size)
-    steps = config.steps or (config.epochs or 0) * math.ceil(batches / config.grad_accumulation)
+    batches, steps = config.batches(harness.forget_count), config.length(harness.forget_count)
     harness.trainings += 1
     done = _resume(harness, optimizer) if method.resumable else 0
     while done < steps:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,15 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import options, plugins
-from bench.forget_set import LatentSet
-from bench.harness import Harness
 from bench.plan import Cell, Plan, resolve
 from bench.sampler import decode, sample, shots
 from bench.stages import Stages
 from bench.unlearning import unlearn
 from bench.worlds import WorldUnavailable
+from benchmarks.one_step import workplace
 from methods import CONTROLS
-from methods.base import MethodConfig
 
 STEPS = 4  # optimiser steps that are timed, after a training that is not
 COUNTED = 400  # steps whose passes are counted: sampling paths differ in length
@@ -82,7 +79,7 @@ def seconds_a_pass(stages: Stages, cell: Cell) -> float:
     seen = [0.0]
 
     def note(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
-        seen.append(seen[-1] + len(given[0]) * (3 if torch.is_grad_enabled() else 1))
+        seen.append(seen[-1] + passes_of(given[0]))
 
     training(stages, cell, 1)  # what happens once is not what is asked
     handle = stages.backbone.unet.register_forward_hook(note)
@@ -95,14 +92,14 @@ def seconds_a_pass(stages: Stages, cell: Cell) -> float:
 
 
 def count(stages: Stages, passes_per_second: float) -> Rates:
-    """The same by counting passes of one image through the U-Net; one that leaves a gradient counts as three.
+    """The same by counting passes of one image through the U-Net.
 
     Methods run as they are, on a network that is counted and does nothing.
     """
     plan, protocol, seen, unet = stages.plan, stages.plan.protocol, [0.0], stages.backbone.unet
 
     def idle(latents: torch.Tensor, *args: object, **kwargs: object) -> tuple[torch.Tensor]:
-        seen.append(seen[-1] + len(latents) * (3 if torch.is_grad_enabled() else 1))
+        seen.append(seen[-1] + passes_of(latents))
         trained = next((p for p in unet.parameters() if p.requires_grad), torch.zeros(()))
         return (latents + 0 * trained.sum(),)
 
@@ -113,6 +110,11 @@ def count(stages: Stages, passes_per_second: float) -> Rates:
             preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
     guided = 2 if protocol.guidance_scale > 1 else 1
     return Rates(preparing, step, guided * protocol.num_inference_steps / passes_per_second, None)
+
+
+def passes_of(latents: torch.Tensor) -> int:
+    """What sending a batch through the U-Net counts as: its images, three times where they leave a gradient."""
+    return len(latents) * (3 if torch.is_grad_enabled() else 1)
 
 
 def first_cells(plan: Plan) -> list[Cell]:
@@ -127,12 +129,6 @@ def training(
     plan, config = stages.plan, cell.config
     accumulated = config.batch_size * config.grad_accumulation
     count = (steps + 1) * accumulated
-    prompts = {concept: plan.world.prompts("forget", concept) for concept in cell.task.concepts}
-
-    def examples(concepts: Sequence[str]) -> LatentSet:
-        names = tuple(concepts[i % len(concepts)] for i in range(count))
-        return LatentSet(torch.randn(count, *stages.backbone.latent_shape), names, (0,) * count)
-
     ends: list[float] = []
 
     def note(step: int, of: int, loss: float) -> None:
@@ -140,23 +136,13 @@ def training(
             torch.cuda.synchronize()
         ends.append(clock())
 
-    kept = cell.task.in_domain + cell.task.out_of_domain
-    rest = {concept: plan.world.rest(concept) for concept in cell.task.forget}
-    place = Harness(
-        stages.backbone, cell.task, examples(cell.task.forget), lambda: examples(kept), prompts, 0, note, rest
-    )
+    place = workplace(stages.backbone, plan.world, cell.task, count, note)
     method = plan.methods[cell.method](dataclasses.replace(config, epochs=None, steps=steps + 1))
     began = clock()
     unlearn(place, method)
     step = (ends[-1] - ends[0]) / steps
     before = max(0.0, ends[0] - began - step)  # a pass over the examples, where there is one, and warming up
     return before * plan.protocol.forget_images * len(cell.task.forget) / count, step
-
-
-def steps_of(config: MethodConfig, images: int) -> int:
-    """Optimiser steps of a training on so many images."""
-    batches = math.ceil(images / config.batch_size)
-    return config.steps or (config.epochs or 0) * math.ceil(batches / config.grad_accumulation)
 
 
 def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, float, float]]:
@@ -167,7 +153,7 @@ def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, fl
         forget = plan.protocol.forget_images * len(cell.task.forget)
         trains = 0.0
         if cell.method in rates.step:
-            trains = rates.preparing[cell.method] + rates.step[cell.method] * steps_of(cell.config, forget)
+            trains = rates.preparing[cell.method] + rates.step[cell.method] * cell.config.length(forget)
         judged = (rates.judging or 0.0) * images
         out.setdefault(cell.method, (trains / 3600, rates.drawing * images / 3600, judged / 3600))
     return out
@@ -191,10 +177,10 @@ def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
     for name in ("method", "s/step", "steps", "h training", "h drawing", "h judging", "h/cell", "cells"):
         table.add_column(name, justify="left" if name == "method" else "right")
-    configs = {cell.method: (cell.config, protocol.forget_images * len(cell.task.forget)) for cell in plan.cells}
+    lengths = {c.method: c.config.length(protocol.forget_images * len(c.task.forget)) for c in plan.cells}
     for name, parts in each.items():
         step = f"{rates.step[name]:.3g}" if name in rates.step else ""
-        steps = str(steps_of(*configs[name])) if step else ""
+        steps = str(lengths[name]) if step else ""
         table.add_row(name, step, steps, *(f"{h:.3g}" for h in (*parts, sum(parts))), str(cells[name]))
     return table
 

@@ -15,7 +15,8 @@ from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.sampler import decode
 from bench.suites import SUITES
-from bench.worlds import WORLDS
+from bench.task import Task
+from bench.worlds import WORLDS, World
 from methods import CONTROLS, METHODS, Method
 
 Build = Callable[[Method, list[torch.nn.Parameter]], Optimizer]
@@ -66,9 +67,19 @@ def batch_of(name: str, load: Load) -> int:
 
 
 def harness(backbone: Backbone, count: int) -> Harness:
-    """A workplace with `count` examples to forget and to keep, of random latents."""
+    """A workplace in the pocket world with `count` examples to forget and to keep."""
     world = WORLDS.get("pocket")
-    task = SUITES.get("smoke").tasks(world)[0]
+    return workplace(backbone, world, SUITES.get("smoke").tasks(world)[0], count)
+
+
+def workplace(
+    backbone: Backbone,
+    world: World,
+    task: Task,
+    count: int,
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+) -> Harness:
+    """A harness for `task` with `count` examples to forget and to keep, of random latents."""
     prompts = {concept: world.prompts("forget", concept) for concept in task.concepts}
     kept = task.in_domain + task.out_of_domain
 
@@ -77,7 +88,7 @@ def harness(backbone: Backbone, count: int) -> Harness:
         return LatentSet(torch.randn(count, *backbone.latent_shape), names, (0,) * count)
 
     rest = {concept: world.rest(concept) for concept in task.forget}
-    return Harness(backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, rest=rest)
+    return Harness(backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, on_step, rest)
 
 
 def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
