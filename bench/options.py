@@ -48,7 +48,7 @@ stopped, and computes only what is new.
 exit codes:
   0    all cells finished
   1    a cell failed, or --collect found one missing: the board says which, the
-       others stand
+       others stand; or --prepare found something missing, and said what
   2    the command can't be run as given; nothing was computed
   130  stopped by Ctrl-C
 """
