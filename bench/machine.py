@@ -51,12 +51,16 @@ def default_device() -> torch.device:
 def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     """What `precision`, one of `bench.config.PRECISIONS`, means on `device`.
 
-    "auto" is bfloat16 autocast where the hardware multiplies it natively (CUDA, AMX), about twice as fast there, and
-    fp32 elsewhere.
+    "auto" is bfloat16 autocast where the hardware multiplies it natively, and fp32 elsewhere.
     """
-    native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
-    fast = torch.bfloat16 if native else torch.float32
+    fast = torch.bfloat16 if multiplies_bf16(device) else torch.float32
     return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 natively: CUDA, and CPUs with AMX or AVX-512 BF16."""
+    cpu = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return device.type == "cuda" or cpu
 
 
 def allow_tf32(dtype: torch.dtype) -> None:

@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from bench import machine
+
 from .recipe import Fit
 
 CHECKPOINT_SECONDS = 60.0
@@ -30,9 +32,8 @@ def device() -> torch.device:
 
 
 def autocast() -> torch.autocast:
-    """bf16 where the hardware multiplies it natively (CUDA, AMX); plain fp32 elsewhere, where it would be slower."""
-    native = torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(device().type, torch.bfloat16, enabled=native)
+    """bf16 where the hardware multiplies it natively; plain fp32 elsewhere, where it would be slower."""
+    return torch.autocast(device().type, torch.bfloat16, enabled=machine.multiplies_bf16(device()))
 
 
 def rank_and_world() -> tuple[int, int]:
