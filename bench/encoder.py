@@ -1,0 +1,31 @@
+"""From pictures to latents: the other direction of `bench.sampler.decode`."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.backbone import Backbone
+
+
+@torch.no_grad()
+def encode(backbone: Backbone, pictures: torch.Tensor, batch: int) -> torch.Tensor:
+    """Latents of uint8 pictures (N, 3, H, W), float32 (N, C, h, w) on the CPU, at the U-Net's scale.
+
+    The mean of the VAE's distribution, not a draw from it, times its scaling factor. In float32 whatever the precision
+    of other forward passes: these latents are what a training starts from. H and W must be multiples of the VAE's
+    factor, as (h, w) are H and W over it. Raises ValueError for pictures that are not so.
+
+    Args:
+        batch: pictures at a time.
+    """
+    factor = backbone.pipeline.vae_scale_factor
+    if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:
+        raise ValueError(f"pictures are uint8 (N, 3, H, W); found {pictures.dtype} {tuple(pictures.shape)}")
+    if pictures.shape[2] % factor or pictures.shape[3] % factor:
+        raise ValueError(f"this VAE takes sides that are multiples of {factor}; found {tuple(pictures.shape[2:])}")
+    parts = []
+    for some in pictures.split(batch):
+        scaled = some.to(backbone.device).float() / 127.5 - 1
+        mean = backbone.vae.encode(scaled, return_dict=False)[0].mean
+        parts.append((mean * backbone.vae.config.scaling_factor).float().cpu())
+    return torch.cat(parts)

@@ -1,0 +1,78 @@
+"""Pictures of nothing in particular, with captions: what to fine-tune on where no concept shall come back with them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bench.patterns import PATTERNS, SHADES, Grid, levels
+
+# A byte-level tokenizer of 24 tokens, start and end among them, takes this many letters of words that it never saw.
+LETTERS = 22
+APART = 200  # least difference of two colours of a picture, summed over red, green and blue
+JITTER = 10  # of each of these three, either way
+# No word of a species, style or object of the pocket world or UnlearnCanvas: no red, blue, grey or gold.
+COLOURS = {
+    "white": (248, 248, 246), "black": (22, 22, 26), "green": (38, 142, 66), "teal": (14, 134, 138),
+    "navy": (26, 38, 104), "pink": (246, 150, 188), "purple": (118, 48, 160), "orange": (244, 134, 30),
+    "yellow": (250, 220, 54), "brown": (120, 72, 40), "lime": (164, 220, 48), "tan": (206, 174, 128),
+    "cyan": (72, 208, 232), "maroon": (122, 20, 42), "cream": (252, 240, 206), "olive": (122, 126, 36),
+}  # fmt: skip
+
+
+def drawn(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """The first `count` pictures of `seed`, uint8 (count, 3, side, side), and their captions ("teal and tan waves").
+
+    The kinds of pattern come by turns; the i-th picture has the same caption and design at every size. A caption names
+    every colour of its picture, and has at most `LETTERS` characters besides spaces. Raises ValueError for less than
+    one picture or pixel.
+    """
+    if count < 1 or side < 1:
+        raise ValueError(f"count and side must be at least 1; found {count} and {side}")
+    made = [_picture(index, side, random.Random(f"unrelated/{seed}/{index}")) for index in range(count)]
+    return torch.from_numpy(np.stack([picture for picture, _ in made])), tuple(caption for _, caption in made)
+
+
+def _picture(index: int, side: int, rng: random.Random) -> tuple[np.ndarray, str]:
+    noun = tuple(PATTERNS)[index % len(PATTERNS)]
+    pattern = PATTERNS[noun]
+    while True:
+        names = rng.sample(
+            tuple(COLOURS), rng.choice((2, 3, 3, 3, 3, 3))
+        )  # most of three are turned down for their captions
+        size = rng.choice(tuple(pattern.sizes))
+        caption = _caption(noun, size, names, pattern.on_ground, rng.random() < 0.3)
+        if _apart(names) and len(caption.replace(" ", "")) <= LETTERS:
+            break
+    palette = [[min(255, max(0, part + rng.randint(-JITTER, JITTER))) for part in COLOURS[name]] for name in names]
+    zoom = 4 if side <= 128 else 2
+    big = _coloured(levels(pattern, size, len(names), side * zoom, rng), palette)
+    return np.array(Image.fromarray(big).reduce(zoom)).transpose(2, 0, 1), caption
+
+
+def _apart(names: Sequence[str]) -> bool:
+    pairs = combinations([COLOURS[name] for name in names], 2)
+    return all(sum(abs(p - q) for p, q in zip(a, b, strict=True)) >= APART for a, b in pairs)
+
+
+def _coloured(level: Grid, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """uint8 (H, W, 3) of `level`, the last colour twice so that there is one beyond it."""
+    colours = np.array([*palette, palette[-1]], dtype=np.int64)
+    index, part = level // SHADES, (level % SHADES)[..., None]
+    return ((colours[index] * (SHADES - part) + colours[index + 1] * part) // SHADES).astype(np.uint8)
+
+
+def _caption(noun: str, size: str, names: Sequence[str], on_ground: bool, turned: bool) -> str:
+    """What is said of a picture; `names` begin with the ground's colour."""
+    if on_ground:
+        return f"{size} {_listed(names[1:])} {noun} on {names[0]}".strip()
+    return (f"{size} {noun} in {_listed(names)}" if turned else f"{size} {_listed(names)} {noun}").strip()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
