@@ -89,7 +89,7 @@ def _checks(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> G
 
 def _plaid(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
     u, v = _placed(x, y, rng)
-    bands = np.array([0, 0, 1, 0, 0, *range(colours - 1, 0, -1)] if rng.random() < 0.5 else range(colours))
+    bands = np.array([0, 0, 1] if colours == 2 and rng.random() < 0.5 else range(colours))
     across, down = bands[u // width % len(bands)], bands[v // width % len(bands)]
     return (across + down) * SHADES // 2
 
@@ -97,6 +97,7 @@ def _plaid(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gr
 def _fade(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
     if rng.random() < 0.3:
         way = _away(*_centred(x, y, rng))
+        way = way * UNITS * 4 // 3 // way.max() - UNITS // 6  # from an eighth of the longest way to seven
     else:
         way = rng.choice((-1, 1)) * _turned(x - UNITS // 2, y - UNITS // 2, rng)[0] + UNITS // 2
     return np.clip(way * (colours - 1) * SHADES // UNITS, 0, (colours - 1) * SHADES)
