@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -122,7 +122,7 @@ def _diamonds(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) ->
     return (u + v) % colours
 
 
-def _triangles(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
+def _wedges(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
     """Squares, each cut along one diagonal."""
     u, v, flip = _cells(x, y, width, rng)
     u = np.where(flip == 1, width - 1 - u, u)
@@ -191,14 +191,14 @@ def _rays(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gri
     return _filled(x, [([(cx, cy), rims[i], rims[i + 1]], i % colours) for i in range(count)])
 
 
-def _scattered(corners: Callable[[random.Random], list[tuple[float, float]]], packed: int = 0) -> Callable[..., Grid]:
-    """Shapes about random places; each corner is (part of a turn, part of the radius)."""
+def _scattered(corners: Sequence[tuple[float, float]], packed: int = 1) -> Callable[..., Grid]:
+    """One shape about each of some places, `packed` times as many a side; a corner is (part of a turn, of a radius)."""
 
     def draw(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
         shapes = []
-        for i, (cx, cy) in enumerate(_places(width * 3 // 2 // (packed or 1), rng)):
-            shape, turn, radius = corners(rng), rng.random(), width * rng.randint(48, 68) // 96 // (packed or 1)
-            outline = [_corner(cx, cy, radius * part, turn + angle) for angle, part in shape]
+        for i, (cx, cy) in enumerate(_places(width * 3 // 2 // packed, rng)):
+            turn, radius = rng.random(), width * rng.randint(48, 68) // 96 // packed
+            outline = [_corner(cx, cy, radius * part, turn + angle) for angle, part in corners]
             shapes.append((outline, 1 + i % (colours - 1)))
         return _filled(x, shapes)
 
@@ -226,39 +226,35 @@ def _filled(grid: Grid, shapes: list[tuple[list[tuple[int, int]], int]]) -> Grid
     return np.asarray(image, dtype=np.int64)
 
 
-def _regular(count: int, inner: float = 1.0) -> list[tuple[float, float]]:
-    """Corners of a regular polygon, or of a star where `inner` is less than 1."""
-    steps = count if inner == 1 else 2 * count
-    return [(i / steps, inner if i % 2 and inner != 1 else 1.0) for i in range(steps)]
+def _regular(count: int) -> list[tuple[float, float]]:
+    return [(i / count, 1.0) for i in range(count)]
 
 
+STAR = [(i / 10, 0.45 if i % 2 else 1.0) for i in range(10)]
+STRIP = [(0.06, 1.0), (0.44, 1.0), (0.56, 1.0), (0.94, 1.0)]
 PATTERNS: Mapping[str, Pattern] = MappingProxyType(
     {
         "stripes": Pattern(_stripes, LINES),
         "rings": Pattern(_rings, LINES),
         "dots": Pattern(_dots, PARTS, on_ground=True),
         "checks": Pattern(_checks, PARTS),
-        "stars": Pattern(_scattered(lambda rng: _regular(5, 0.45)), PARTS, on_ground=True),
+        "stars": Pattern(_scattered(STAR), PARTS, on_ground=True),
         "waves": Pattern(_waves, LINES),
         "fade": Pattern(_fade, {"": (1, 1)}, smooth=True),
-        "discs": Pattern(_scattered(lambda rng: _regular(36)), PARTS, on_ground=True),
+        "discs": Pattern(_scattered(_regular(36)), PARTS, on_ground=True),
         "plaid": Pattern(_plaid, PARTS, smooth=True),
         "shards": Pattern(_shards, PARTS),
         "zigzag": Pattern(_zigzag, LINES),
-        "boxes": Pattern(_scattered(lambda rng: _regular(4)), PARTS, on_ground=True),
+        "boxes": Pattern(_scattered(_regular(4)), PARTS, on_ground=True),
         "rays": Pattern(_rays, LINES),
         "arcs": Pattern(_arcs, PARTS, on_ground=True),
         "camo": Pattern(_camo, PARTS),
-        "confetti": Pattern(
-            _scattered(lambda rng: [(0.06, 1.0), (0.44, 1.0), (0.56, 1.0), (0.94, 1.0)], packed=2),
-            PARTS,
-            on_ground=True,
-        ),
+        "confetti": Pattern(_scattered(STRIP, packed=2), PARTS, on_ground=True),
         "diamonds": Pattern(_diamonds, PARTS),
         "grid": Pattern(_grid, LINES, on_ground=True),
-        "triangles": Pattern(_triangles, PARTS),
+        "wedges": Pattern(_wedges, PARTS),
         "crosses": Pattern(_crosses, PARTS, on_ground=True),
         "frames": Pattern(_frames, LINES),
-        "hexagons": Pattern(_scattered(lambda rng: _regular(6)), PARTS, on_ground=True),
+        "hexagons": Pattern(_scattered(_regular(6)), PARTS, on_ground=True),
     }
 )
