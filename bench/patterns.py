@@ -10,7 +10,6 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -19,8 +18,8 @@ UNITS = 4096
 SHADES = 256  # steps from one colour to the next
 # (a, b, c) with a² + b² = c²: turns by which whole numbers stay whole
 TURNS = ((1, 0, 1), (0, 1, 1), (3, 4, 5), (4, 3, 5), (-3, 4, 5), (-4, 3, 5), (20, 21, 29), (-20, 21, 29), (12, 5, 13))
-LINES = MappingProxyType({"thin": (3, 4), "": (6, 9), "wide": (12, 16)})
-PARTS = MappingProxyType({"tiny": (5, 6), "": (9, 12), "big": (15, 20)})
+LINES = {"thin": (3, 4), "": (6, 9), "wide": (12, 16)}
+PARTS = {"tiny": (5, 6), "": (9, 12), "big": (15, 20)}
 
 Grid = np.ndarray  # int64, (side, side)
 
@@ -44,7 +43,7 @@ class Pattern:
 
 def levels(pattern: Pattern, size: str, colours: int, side: int, rng: random.Random) -> Grid:
     """A pattern of `side` x `side` places: 0 .. (colours - 1) * SHADES, the multiples being the colours themselves."""
-    line = np.arange(side, dtype=np.int64) * UNITS // side
+    line = (2 * np.arange(side, dtype=np.int64) + 1) * UNITS // (2 * side)
     x, y = np.meshgrid(line, line)
     found = pattern.draw(x, y, UNITS * rng.randint(*pattern.sizes[size]) // 64, colours, rng)
     return found if pattern.smooth else found * SHADES
@@ -232,29 +231,27 @@ def _regular(count: int) -> list[tuple[float, float]]:
 
 STAR = [(i / 10, 0.45 if i % 2 else 1.0) for i in range(10)]
 STRIP = [(0.06, 1.0), (0.44, 1.0), (0.56, 1.0), (0.94, 1.0)]
-PATTERNS: Mapping[str, Pattern] = MappingProxyType(
-    {
-        "stripes": Pattern(_stripes, LINES),
-        "rings": Pattern(_rings, LINES),
-        "dots": Pattern(_dots, PARTS, on_ground=True),
-        "checks": Pattern(_checks, PARTS),
-        "stars": Pattern(_scattered(STAR), PARTS, on_ground=True),
-        "waves": Pattern(_waves, LINES),
-        "fade": Pattern(_fade, {"": (1, 1)}, smooth=True),
-        "discs": Pattern(_scattered(_regular(36)), PARTS, on_ground=True),
-        "plaid": Pattern(_plaid, PARTS, smooth=True),
-        "shards": Pattern(_shards, PARTS),
-        "zigzag": Pattern(_zigzag, LINES),
-        "boxes": Pattern(_scattered(_regular(4)), PARTS, on_ground=True),
-        "rays": Pattern(_rays, LINES),
-        "arcs": Pattern(_arcs, PARTS, on_ground=True),
-        "camo": Pattern(_camo, PARTS),
-        "confetti": Pattern(_scattered(STRIP, packed=2), PARTS, on_ground=True),
-        "diamonds": Pattern(_diamonds, PARTS),
-        "grid": Pattern(_grid, LINES, on_ground=True),
-        "wedges": Pattern(_wedges, PARTS),
-        "crosses": Pattern(_crosses, PARTS, on_ground=True),
-        "frames": Pattern(_frames, LINES),
-        "hexagons": Pattern(_scattered(_regular(6)), PARTS, on_ground=True),
-    }
-)
+PATTERNS: Mapping[str, Pattern] = {
+    "stripes": Pattern(_stripes, LINES),
+    "rings": Pattern(_rings, LINES),
+    "dots": Pattern(_dots, PARTS, on_ground=True),
+    "checks": Pattern(_checks, PARTS),
+    "stars": Pattern(_scattered(STAR), PARTS, on_ground=True),
+    "waves": Pattern(_waves, LINES),
+    "fade": Pattern(_fade, {"": (1, 1)}, smooth=True),
+    "discs": Pattern(_scattered(_regular(36)), PARTS, on_ground=True),
+    "plaid": Pattern(_plaid, PARTS, smooth=True),
+    "shards": Pattern(_shards, PARTS),
+    "zigzag": Pattern(_zigzag, LINES),
+    "boxes": Pattern(_scattered(_regular(4)), PARTS, on_ground=True),
+    "rays": Pattern(_rays, LINES),
+    "arcs": Pattern(_arcs, PARTS, on_ground=True),
+    "camo": Pattern(_camo, PARTS),
+    "confetti": Pattern(_scattered(STRIP, packed=2), PARTS, on_ground=True),
+    "diamonds": Pattern(_diamonds, PARTS),
+    "grid": Pattern(_grid, LINES, on_ground=True),
+    "wedges": Pattern(_wedges, PARTS),
+    "crosses": Pattern(_crosses, PARTS, on_ground=True),
+    "frames": Pattern(_frames, LINES),
+    "hexagons": Pattern(_scattered(_regular(6)), PARTS, on_ground=True),
+}
