@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 
 NAMES = ("none", "l1", "l2", "projection")
-KEYS_AND_VALUES = (".attn2.to_k.", ".attn2.to_v.")  # of cross-attention: what is fed token states
+KEYS_AND_VALUES = (".attn2.to_k.", ".attn2.to_v.")  # of cross-attention: what takes in token states
+CHUNK = 16384  # states at a time in float64
 
 
 class Regulariser(Protocol):
@@ -44,13 +45,14 @@ def build(
 ) -> Regulariser | None:
     """The regulariser called `name`; None for "none".
 
-    Nothing of it needs a checkpoint: built anew from the same arguments it goes on as before.
+    Nothing of it belongs in a checkpoint: built anew from the same arguments it goes on as before.
 
     Args:
         weight: of the penalty, at least 0; l1 and l2 read it.
-        energy: as `basis` takes it; projection reads it.
+        energy: share of the retained states that is held, as `basis` takes it; projection reads it.
         trained: the parameters that train; gradients and values are changed in place.
-        start: their values where the request found them, under the same names; l1 and l2 read them and keep no copy.
+        start: their values where the request found them, under the same names; l1 and l2 read them, and copy
+            none that is of the parameter's dtype and device.
         directions: () -> token states of retained prompts, (N, text width); called for projection alone, once.
 
     Raises ValueError for an unknown name, a negative weight, a parameter without a start of its shape, and for
@@ -65,31 +67,31 @@ def build(
 
 
 class Penalty:
-    """L1-SP and L2-SP: weight * R is added to the loss, R = sum |theta - start| for l1, sum (theta - start)^2 for l2.
+    """L1-SP and L2-SP: weight * R joins the loss, with R = sum |theta - start| for l1, sum (theta - start)^2 for l2.
 
-    The sum runs over every value that trains, and only its gradient is formed: weight * sign(theta - start), 0 where
-    a value has not moved, or 2 * weight * (theta - start). A parameter that got no gradient from the loss gets none
-    here. The authors' code divides R by the number of values that train; a weight of theirs is, divided by
-    that number, a weight here. L2-SP is by Li et al. 2018, arXiv 1802.01483.
+    The sum runs over every value that trains: ||theta - theta_{n-1}||_p^p of Lee et al. Only its gradient is formed,
+    weight * sign(theta - start), 0 where a value has not moved, or 2 * weight * (theta - start); at the first step
+    both are 0. The authors' code divides R by the number of values that train: a weight of theirs, divided by that
+    number, is a weight here. The l2 penalty is Li et al. 2018, arXiv 1802.01483.
     """
 
     def __init__(
         self, name: str, weight: float, trained: Mapping[str, torch.nn.Parameter], start: Mapping[str, torch.Tensor]
     ) -> None:
-        if not weight >= 0:
+        if not weight >= 0:  # nor may it be nan
             raise ValueError(f"the weight of regulariser {name!r} is {weight}; it must be at least 0")
         if strange := [n for n, p in trained.items() if n not in start or start[n].shape != p.shape]:
             raise ValueError(f"regulariser {name!r} has no start of the right shape for {strange[0]!r}")
         self.squared, self.weight = name == "l2", weight
-        self.pairs = [(parameter, start[n]) for n, parameter in trained.items()]
+        self.pairs = [(parameter, start[n].to(parameter)) for n, parameter in trained.items()]
 
     @torch.no_grad()
     def after_backward(self) -> None:
         """Add the penalty's gradient to each parameter's."""
         for parameter, origin in self.pairs:
-            if parameter.grad is not None:
-                moved = parameter - origin.to(parameter)
-                parameter.grad.add_(moved if self.squared else moved.sign_(), alpha=self.weight * (1 + self.squared))
+            moved = parameter - origin
+            pull = moved.mul_(2 * self.weight) if self.squared else moved.sign_().mul_(self.weight)
+            parameter.grad = pull if parameter.grad is None else parameter.grad.add_(pull)
 
     def before_step(self) -> None:
         """Nothing."""
@@ -102,35 +104,34 @@ class Projection:
     """Each step of a cross-attention key or value matrix W, (out, text width), is freed of retained directions.
 
     What the optimiser adds to W becomes step @ (I - U U^T), so that W @ u stays what it was for each retained
-    direction u, a column of U, whatever the prompt: keys and values of retained prompts keep all that lies in U. Every
-    other parameter moves freely, queries and outputs of cross-attention too, and so what is made of these keys
-    and values may change; with `parameters=attn2-kv` nothing else trains.
+    direction u, a column of U: keys and values of any prompt keep what comes of the part of its states within U. All
+    other parameters move freely, queries and outputs of cross-attention too, and so may what is made of these keys
+    and values; with `parameters=attn2-kv` nothing else trains.
 
-    The authors project the gradient in the same place, with P = I - C (C^T C)^-1 C^T, ridge added, for C the mean
-    states of the concept's tokens in some auxiliary prompts. Here it is the step: Adam divides a gradient value by
-    value, which leads out of the subspace again, and weight decay never was in it. Directions that hold the least of
-    the states are left out, so that what is forgotten has somewhere to go. A moving average and a sum of such steps
-    stay in the subspace as well; values set by other means, as in a method's `after_step`, do not.
+    Lee et al. project the gradient of the same matrices, with I - C (C^T C)^-1 C^T, a ridge added, and for C the mean
+    states of the concept's own tokens in auxiliary prompts. Here it is the step: Adam divides a gradient value by value
+    and so leads out of the subspace again, and weight decay never was in it. Moving averages of such weights stay
+    within. What a method writes into weights itself does not, and a step within a mask leaves the mask.
 
     Args:
         retained: U, orthonormal, (text width, r).
 
-    It holds the float64 U and, within a step, one copy of the matrices.
+    It holds U in float64 and, during a step, one copy of the matrices.
     """
 
     def __init__(self, trained: Mapping[str, torch.nn.Parameter], retained: torch.Tensor) -> None:
         chosen = {n: p for n, p in trained.items() if any(k in n for k in KEYS_AND_VALUES) and n.endswith(".weight")}
         if not chosen:
             raise ValueError(
-                "regulariser 'projection' acts on cross-attention keys and values (.attn2.to_k, .attn2.to_v), and the "
-                "method trains none of them"
+                "regulariser 'projection' holds keys and values of cross-attention (.attn2.to_k., .attn2.to_v.), and "
+                "the method trains none of them"
             )
         width = len(retained)
         if strange := [(n, tuple(p.shape)) for n, p in chosen.items() if p.ndim != 2 or p.shape[1] != width]:
             name, shape = strange[0]
-            raise ValueError(f"{name!r} is of shape {shape}, and token states are {width} wide")
+            raise ValueError(f"token states are {width} wide; {name!r}, of shape {shape}, takes others")
         self.matrices = list(chosen.values())
-        self.retained = retained.to(self.matrices[0].device)
+        self.retained = retained.to(self.matrices[0].device, torch.float64)
         self.before: list[torch.Tensor] = []
 
     def after_backward(self) -> None:
@@ -144,7 +145,7 @@ class Projection:
     def after_step(self) -> None:
         """Take out of what was added since `before_step` all that lies along retained directions."""
         for matrix, before in zip(self.matrices, self.before, strict=True):
-            step = matrix.double() - before.double()
+            step = matrix.double() - before.double()  # float64: TF32 would round products of fp32 to 10 bits
             matrix.copy_(matrix.double() - step @ self.retained @ self.retained.T)
         self.before = []
 
@@ -152,19 +153,24 @@ class Projection:
 def basis(states: torch.Tensor, energy: float = 0.99) -> torch.Tensor:
     """Orthonormal directions, as few as hold the share `energy` of the squared norm of `states`.
 
-    They are the first right singular vectors, states not centred: what must stay is W @ state, not differences of it.
+    The first right singular vectors, of states as they are: what must stay is W @ state, so no mean is taken off. A
+    state that occurs more often weighs more.
 
     Args:
         states: (N, width), finite and not all zero.
-        energy: in 0..1, without 0; 1 takes all that the states span, to float64's precision.
+        energy: in 0..1, without 0; 1 takes all that the states span, but for what rounding hides.
 
     Returns float64 (width, r) on the device of `states`, 1 <= r <= min(N, width). Raises ValueError for anything else.
     """
     if states.ndim != 2 or not states.isfinite().all() or not states.any():
-        raise ValueError(f"retained token states must be finite, (N, width) and not all zero: {tuple(states.shape)}")
+        raise ValueError(f"token states must be finite, (N, width), and not all zero; these are {tuple(states.shape)}")
     if not 0 < energy <= 1:
         raise ValueError(f"energy is {energy}; it must lie in 0..1, without 0")
-    _, sizes, directions = torch.linalg.svd(states.double(), full_matrices=False)
-    shares = sizes.square().cumsum(0) / sizes.square().sum()
+    gram = torch.zeros(states.shape[1], states.shape[1], dtype=torch.float64, device=states.device)
+    for part in states.split(CHUNK):
+        gram += part.double().T @ part.double()
+    sizes, directions = torch.linalg.eigh(gram)  # ascending; of squared singular values
+    sizes, directions = sizes.flip(0).clamp(min=0), directions.flip(1)
+    held = sizes.cumsum(0) / sizes.sum()
     spanned = int((sizes > sizes[0] * max(states.shape) * torch.finfo(torch.float64).eps).sum())
-    return directions[: min(spanned, 1 + int((shares < energy).sum()))].T.contiguous()
+    return directions[:, : min(spanned, 1 + int((held < energy).sum()))].contiguous()
