@@ -1,7 +1,8 @@
 """What holds weights, or what they say of retained prompts, where a request found them: for any method that trains.
 
 Justin Lee et al., Continual Unlearning for Text-to-Image Diffusion Models: A Regularization Perspective, ICLR 2026,
-arXiv 2511.07970, put these on top of other authors' methods; their code is github.com/justinhylee135/CUIG.
+arXiv 2511.07970, put these on top of other authors' methods. Their code, github.com/justinhylee135/CUIG, was read for
+formulas; of the paper, abstract and summaries.
 """
 
 from __future__ import annotations
@@ -69,10 +70,10 @@ def build(
 class Penalty:
     """L1-SP and L2-SP: weight * R joins the loss, with R = sum |theta - start| for l1, sum (theta - start)^2 for l2.
 
-    The sum runs over every value that trains: ||theta - theta_{n-1}||_p^p of Lee et al. Only its gradient is formed,
-    weight * sign(theta - start), 0 where a value has not moved, or 2 * weight * (theta - start); at the first step
-    both are 0. The authors' code divides R by the number of values that train: a weight of theirs, divided by that
-    number, is a weight here. The l2 penalty is Li et al. 2018, arXiv 1802.01483.
+    The sum runs over every value that trains: ||theta - theta_{n-1}||_p^p, as summaries of Lee et al. have it, and for
+    l2 Li et al. 2018, arXiv 1802.01483. Only its gradient is formed, weight * sign(theta - start), 0 where a value has
+    not moved, or 2 * weight * (theta - start); at the first step both are 0. The authors' code divides R by the
+    number of values that train: a weight of theirs, divided by that number, is a weight here.
     """
 
     def __init__(

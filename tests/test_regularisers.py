@@ -3,11 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from towards import Make, Towards, method
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from bench import regularisers
 from bench.harness import Harness
 from bench.regularisers import Projection, Regulariser, basis, build
 from bench.unlearning import unlearn
+from bench.worlds import WORLDS
 
 KEY, VALUE = "mid_block.attn2.to_k.weight", "mid_block.attn2.to_v.weight"
 OTHERS = ("mid_block.attn1.to_k.weight", "mid_block.attn2.to_q.weight", "mid_block.attn2.to_k.bias")
@@ -227,3 +229,26 @@ def test_a_share_is_a_share(energy: float) -> None:
 def test_states_without_directions_are_refused(states: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="token states must be"):
         basis(states)
+
+
+@pytest.mark.parametrize(("forgotten", "left"), [("toucan", 0.18), ("dalmatian", 0.25)])
+def test_the_pocket_world_has_room_to_forget(forgotten: str, left: float) -> None:  # as docs/methods.md says
+    world = WORLDS.get("pocket")
+    words = CLIPTokenizer.from_pretrained(world.backbone(), subfolder="tokenizer")
+    encoder = CLIPTextModel.from_pretrained(world.backbone(), subfolder="text_encoder")
+
+    @torch.no_grad()
+    def states(*concepts: str) -> torch.Tensor:
+        prompts = [prompt for concept in concepts for prompt in world.prompts("forget", concept)]
+        tokens = words(prompts, padding="max_length", return_tensors="pt").input_ids
+        found: torch.Tensor = encoder(tokens).last_hidden_state.flatten(0, 1).double()
+        return found
+
+    def outside(given: torch.Tensor) -> float:
+        return 1 - ((given @ retained).square().sum() / given.square().sum()).item()
+
+    kept = states(*(concept for concept in world.concepts if concept != forgotten))
+    retained = basis(kept)
+    assert retained.shape == (128, 22)
+    assert outside(kept) == pytest.approx(0.009, abs=0.0005)
+    assert outside(states(forgotten)) == pytest.approx(left, abs=0.005)
