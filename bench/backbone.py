@@ -22,6 +22,8 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # small enough to hold; plain matrix products train faster: `python -m benchmarks.throughput --only attention`.
 SMALL_MAP = 32
 
+TEXT = "text_encoder."  # before the names of its tensors, where they stand beside the U-Net's
+
 
 class Backbone:
     """The networks a run works on.
@@ -70,20 +72,44 @@ class Backbone:
 
     @contextmanager
     def weights(self, changed: Mapping[str, torch.Tensor]) -> Iterator[None]:
-        """Within the block, the U-Net's tensors named in `changed` have these values.
+        """Within the block, the tensors named in `changed` have these values: see `owners`.
 
-        Raises ValueError for a name or shape that the U-Net does not have.
+        Prompts are encoded anew where the text encoder is among them. Raises ValueError for a name or shape that the
+        networks do not have.
         """
-        state = self.unet.state_dict()
-        for name, tensor in changed.items():
-            if name not in state or state[name].shape != tensor.shape:
-                raise ValueError(f"the backbone's U-Net has no tensor {name!r} of shape {tuple(tensor.shape)}")
-        kept = {name: state[name].clone() for name in changed}
+        new = owners(self.pipeline, changed)
+        states = [(network, network.state_dict()) for network, _ in new]
+        old = [{n: state[n].clone() for n in part} for (_, state), (_, part) in zip(states, new, strict=True)]
+        embeds = self._embeds
         try:
-            self.unet.load_state_dict(dict(changed), strict=False)
+            if any(network is self.pipeline.text_encoder for network, _ in new):
+                self._embeds = {}
+            for network, part in new:
+                network.load_state_dict(part, strict=False)
             yield
         finally:
-            self.unet.load_state_dict(kept, strict=False)
+            self._embeds = embeds
+            for (network, _), part in zip(new, old, strict=True):
+                network.load_state_dict(part, strict=False)
+
+
+def owners(
+    pipeline: StableDiffusionPipeline, changed: Mapping[str, torch.Tensor]
+) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:
+    """Each network that `changed` names tensors of, with these under its own names.
+
+    They are the U-Net's, or after the prefix "text_encoder." the text encoder's. Raises ValueError for a name or shape
+    that the network does not have.
+    """
+    text = {name.removeprefix(TEXT): t for name, t in changed.items() if name.startswith(TEXT)}
+    unet = {name: t for name, t in changed.items() if not name.startswith(TEXT)}
+    named = (("U-Net", pipeline.unet, unet), ("text encoder", pipeline.text_encoder, text))
+    for noun, network, tensors in named:
+        state = network.state_dict()
+        for name, tensor in tensors.items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise ValueError(f"the backbone's {noun} has no tensor {name!r} of shape {tuple(tensor.shape)}")
+    return [(network, tensors) for _, network, tensors in named if tensors]
 
 
 def read(folder: Path) -> StableDiffusionPipeline:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bench import anatomy, digest, options
-from bench.backbone import read
+from bench.backbone import owners, read
 from bench.plan import PROTOCOL, Cell, Plan
 from bench.registry import nearest
 from bench.stages import Stages
@@ -82,17 +82,15 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
 
 
 def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:
-    """The pipeline folder `backbone` with the U-Net's tensors in `delta` put in, as the folder `to`.
+    """The pipeline folder `backbone` with the tensors in `delta` put in, as the folder `to`.
 
     The networks are stored in fp32 and load so by default: the delta's values are kept exactly. Tokenizer and scheduler
     are copied as they are, and nothing else; a safety checker is left out, and `about`, written beside them, says so.
-    `to` appears whole or not at all. Raises ValueError for a tensor that the U-Net does not have.
+    `to` appears whole or not at all. Raises ValueError for a tensor that neither U-Net nor text encoder has.
     """
     pipeline = read(backbone)
-    state = pipeline.unet.state_dict()
-    if strange := [name for name, t in delta.items() if name not in state or state[name].shape != t.shape]:
-        raise ValueError(f"the backbone's U-Net has no tensor {strange[0]!r} of this shape")
-    pipeline.unet.load_state_dict(dict(delta), strict=False)
+    for network, tensors in owners(pipeline, delta):
+        network.load_state_dict(tensors, strict=False)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lethe-", dir=to.parent) as work:
         made = Path(work) / "pipeline"

@@ -70,6 +70,20 @@ def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> N
     assert not (tmp_path / "other").exists()
 
 
+def test_a_changed_text_encoder_is_written_as_well(
+    model: backbone.Backbone, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    state = model.pipeline.text_encoder.state_dict()
+    name = next(n for n in state if n.endswith("token_embedding.weight"))
+    delta = {"conv_out.bias": model.unet.conv_out.bias + 1, f"text_encoder.{name}": state[name].flip(0)}
+    export.write(pipeline_folder, delta, {}, tmp_path / "made")
+    made = backbone.read(tmp_path / "made")
+    assert torch.equal(made.unet.conv_out.bias, delta["conv_out.bias"])
+    assert torch.equal(made.text_encoder.state_dict()[name], delta[f"text_encoder.{name}"])
+    with pytest.raises(ValueError, match="text encoder has no tensor 'nowhere'"):
+        export.write(pipeline_folder, {"text_encoder.nowhere": state[name]}, {}, tmp_path / "other")
+
+
 def test_a_safety_checker_stays_behind_and_the_note_says_so(pipeline_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pipeline_folder, tmp_path / "base"))
     index = json.loads((folder / anatomy.INDEX).read_text())

@@ -101,7 +101,31 @@ def test_swapped_weights_come_back(model: Backbone) -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.unet.state_dict().items())
 
 
-@pytest.mark.parametrize("wrong", [{"conv_out.weights": torch.ones(4)}, {"conv_out.bias": torch.ones(5)}])
-def test_weights_of_another_model_are_refused(model: Backbone, wrong: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="U-Net has no tensor"), model.weights(wrong):
+def test_weights_of_the_text_encoder_are_swapped_with_what_it_said(model: Backbone) -> None:
+    networks = {"": model.unet, "text_encoder.": model.pipeline.text_encoder}
+    before = {prefix + n: t.clone() for prefix, net in networks.items() for n, t in net.state_dict().items()}
+    told = model.embed(PROMPTS)
+    name = next(n for n in before if n.startswith("text_encoder.") and n.endswith("token_embedding.weight"))
+    changed = {"conv_out.bias": before["conv_out.bias"] + 1, name: before[name].flip(0)}
+    with model.weights(changed):
+        now = {prefix + n: t for prefix, net in networks.items() for n, t in net.state_dict().items()}
+        assert {n for n, t in now.items() if not torch.equal(t, before[n])} == {*changed}
+        assert not torch.isclose(model.embed(PROMPTS), told).all()
+        with model.weights({"conv_out.bias": before["conv_out.bias"]}):
+            assert not torch.isclose(model.embed(PROMPTS), told).all()
+    now = {prefix + n: t for prefix, net in networks.items() for n, t in net.state_dict().items()}
+    assert all(torch.equal(t, before[n]) for n, t in now.items())
+    assert torch.equal(model.embed(PROMPTS), told)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "owner"),
+    [
+        ({"conv_out.weights": torch.ones(4)}, "U-Net"),
+        ({"conv_out.bias": torch.ones(5)}, "U-Net"),
+        ({"text_encoder.conv_out.bias": torch.ones(4)}, "text encoder"),
+    ],
+)
+def test_weights_of_another_model_are_refused(model: Backbone, wrong: dict[str, torch.Tensor], owner: str) -> None:
+    with pytest.raises(ValueError, match=f"{owner} has no tensor"), model.weights(wrong):
         pass
