@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -38,10 +38,18 @@ class Registry(Generic[T]):
         noun: what an entry is called in messages, e.g. "method".
         builtin: name -> "module:attribute", imported on first `get`.
         group: entry-point group in which other packages announce theirs, e.g. "lethe.methods".
+        unlisted: entries that `get` knows and `names` leaves out: they must be asked for by name.
     """
 
-    def __init__(self, noun: str, builtin: Mapping[str, str] | None = None, group: str | None = None) -> None:
+    def __init__(
+        self,
+        noun: str,
+        builtin: Mapping[str, str] | None = None,
+        group: str | None = None,
+        unlisted: Collection[str] = (),
+    ) -> None:
         self.noun = noun
+        self._unlisted = unlisted
         self._group = group
         self._entries: dict[str, T | str] = dict(builtin or {})
         self._discovered = group is None
@@ -76,9 +84,9 @@ class Registry(Generic[T]):
         return target  # type: ignore[return-value]
 
     def names(self) -> tuple[str, ...]:
-        """All names, built-in ones first, in order of registration."""
+        """All names but unlisted ones, built-in ones first, in order of registration."""
         self._discover()
-        return tuple(self._entries)
+        return tuple(name for name in self._entries if name not in self._unlisted)
 
     def __contains__(self, name: object) -> bool:
         self._discover()

@@ -3,6 +3,7 @@
 from bench.registry import Registry
 from methods.base import Method
 
+ORACLE = "oracle"  # a control on boards that ask for it by name, in a world that has one
 METHODS: Registry[type[Method]] = Registry(
     "method",
     {
@@ -14,9 +15,11 @@ METHODS: Registry[type[Method]] = Registry(
         "sdd": "methods.sdd:Sdd",
         "pretrained": "methods.pretrained:Pretrained",
         "wrecked": "methods.wrecked:Wrecked",
+        ORACLE: "methods.oracle:Oracle",
     },
     group="lethe.methods",
+    unlisted=(ORACLE,),
 )
 CONTROLS = ("pretrained", "wrecked")  # on every board, asked for or not
 
-__all__ = ["CONTROLS", "METHODS", "Method"]
+__all__ = ["CONTROLS", "METHODS", "ORACLE", "Method"]

@@ -24,6 +24,17 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         names.get("mimum")
 
 
+def test_an_unlisted_entry_must_be_asked_for() -> None:
+    names: Registry[object] = Registry(
+        "thing", {"path": "pathlib:Path", "pure": "pathlib:PurePath"}, unlisted=("pure",)
+    )
+    assert names.names() == ("path",)
+    assert "pure" in names
+    assert names.get("pure").__name__ == "PurePath"  # type: ignore[attr-defined]
+    with pytest.raises(UnknownName, match=r"did you mean 'pure'"):
+        names.get("puer")
+
+
 def test_a_name_stands_for_one_thing() -> None:
     names: Registry[object] = Registry("method")
     names.register("mine")(int)

@@ -137,6 +137,10 @@ class World:
         headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
             plain style, and every concept that this noun names; None where it names no other.
         clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
+        oracles: concept -> () -> file of a model retrained from nothing without it, as `bench.oracle` reads it; None
+            where it was not built here. It raises WorldUnavailable for a file that is damaged or belongs to another
+            default backbone. Only concepts that the world can build one of.
+        oracle_hint: what to tell a user where they were not built.
         tasks: suite -> () -> its tasks in this world, where the suite's own rule is not the one to follow.
         configure: Options -> the world with these: one that can be measured on. It raises ValueError for options that
             make no sense. None for a world that takes no option; others raise WorldUnavailable until configured.
@@ -169,6 +173,8 @@ class World:
     rest: Callable[[str], tuple[str, ...]] = lambda concept: ()
     search: tuple[str, ...] = ()
     across: Callable[[], World] | None = None
+    oracles: Mapping[str, Callable[[], Path | None]] = field(default_factory=dict)
+    oracle_hint: str = ""
     tasks: Mapping[str, Callable[[], tuple[Task, ...]]] = field(default_factory=dict)
     configure: Callable[[Options], World] | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)

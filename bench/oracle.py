@@ -1,0 +1,39 @@
+"""Oracles: models retrained from nothing without one concept. What a method could at best attain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from bench.worlds.base import World, WorldUnavailable
+
+
+def find(world: World, concept: str) -> Path | None:
+    """File of the oracle that never saw `concept`; None where the world has none, or none was built here.
+
+    Raises WorldUnavailable for a file that is damaged or belongs to other weights.
+    """
+    place = world.oracles.get(concept)
+    return place() if place else None
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """An oracle's whole U-Net and text encoder, float32, named as `bench.backbone.Backbone.weights` takes them.
+
+    Raises WorldUnavailable for a file that can't be read.
+    """
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WorldUnavailable(f"{path} can't be read as an oracle's weights: {error}") from error
+    return {name: tensor.float() for name, tensor in stored.items()}
+
+
+def hint(world: World) -> str:
+    """One sentence for people: which oracles the world has, and how to come by them."""
+    if not world.oracles:
+        return f"the world {world.name!r} has no oracle, a model retrained without a concept"
+    return f"the world {world.name!r} has oracles of {', '.join(world.oracles)}: {world.oracle_hint}"
