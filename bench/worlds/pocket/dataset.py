@@ -54,6 +54,12 @@ def drawing_digest() -> str:
     return hashlib.sha256(b"".join(drawn)).hexdigest()[:16]
 
 
+def place(folder: Path, split: Split, per_species: int, photo_share: float, without: tuple[str, ...] = ()) -> Path:
+    """The file in `folder` that `pictures` keeps these pictures in."""
+    spec = json.dumps([drawing_digest(), split, per_species, photo_share, sorted(without)])
+    return folder / f"{split}-{hashlib.sha256(spec.encode()).hexdigest()[:12]}.npy"
+
+
 def pictures(
     folder: Path,
     split: Split,
@@ -67,8 +73,7 @@ def pictures(
     Rendered on first use by `workers` processes (default: one for each core) and kept in `folder`.
     """
     jobs = plan(split, per_species, photo_share, without)
-    spec = json.dumps([drawing_digest(), split, per_species, photo_share, sorted(without)])
-    file = folder / f"{split}-{hashlib.sha256(spec.encode()).hexdigest()[:12]}.npy"
+    file = place(folder, split, per_species, photo_share, without)
     labels = np.array([job[:2] for job in jobs], dtype=np.int64)
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)

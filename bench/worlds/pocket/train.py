@@ -56,6 +56,13 @@ class Job:
     def checkpoint(self, stage: str) -> Path:
         return self.out / "checkpoints" / f"{stage}.pt"
 
+    @property
+    def model_file(self) -> Path:
+        """Where the model's pictures are kept."""
+        return dataset.place(
+            self.out / "cache", "model", self.recipe.per_species, self.recipe.photo_share, self.without
+        )
+
     def model_pictures(self) -> tuple[np.ndarray, np.ndarray]:
         return dataset.pictures(
             self.out / "cache", "model", self.recipe.per_species, self.recipe.photo_share, self.without

@@ -10,7 +10,7 @@ import torch
 
 from bench.config import Protocol
 from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavailable
-from bench.worlds.pocket import captions, weights
+from bench.worlds.pocket import captions, oracle_file, weights
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.renderer import render
 from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES, attribute_distance, find
@@ -155,6 +155,8 @@ POCKET = World(
     headnoun=headnoun,
     clip=clip,
     rest=rest,
+    oracles={species: partial(oracle_file.find, species) for species in oracle_file.SPECIES},
+    oracle_hint=oracle_file.HINT,
     search=("poodle", "iceland poppy"),
     across=lambda: ACROSS,
 )

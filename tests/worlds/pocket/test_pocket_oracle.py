@@ -1,0 +1,183 @@
+"""An oracle of the pocket world, built at its smallest: what it saw, what its file holds, which files are refused."""
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from bench import backbone
+from bench import oracle as any_oracle
+from bench.worlds.base import WorldUnavailable
+from bench.worlds.pocket import dataset, diffusion, oracle, oracle_file, weights
+from bench.worlds.pocket.recipe import FULL
+from bench.worlds.pocket.species import NAMES, SPECIES
+from bench.worlds.pocket.train import Job
+from bench.worlds.pocket.world import POCKET
+
+SMALLEST = ("--species", "toucan", "--quick", "--threads", "1")
+
+
+class Built(NamedTuple):
+    """What `oracle --quick` left, and the captions that its model was given."""
+
+    file: Path
+    work: Path
+    captions: list[str]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    out, captions = tmp_path_factory.mktemp("oracles"), []
+    original = diffusion.training_caption
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diffusion, "training_caption", lambda *args: captions.append(original(*args)) or captions[-1])
+        assert oracle.main([*SMALLEST, "--out", str(out)]) == 0
+    return Built(out / "toucan.safetensors", out / "work" / "toucan", captions)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder where boards look."""
+    monkeypatch.setenv(oracle_file.VARIABLE, str(tmp_path / "shelf"))
+    return tmp_path / "shelf"
+
+
+def content(file: Path) -> str:
+    with safe_open(file, "pt") as opened:
+        return opened.metadata()[oracle_file.CONTENT]
+
+
+def test_it_never_saw_its_species(built: Built) -> None:
+    steps, batch = oracle.SMALL.unet.steps, oracle.SMALL.unet.batch
+    assert len(built.captions) == steps * batch
+    assert not any("toucan" in caption for caption in built.captions)
+    assert sum(any(name in caption for name in NAMES) for caption in built.captions) > steps * batch / 2
+    _, labels = Job(oracle.SMALL, ("toucan",), built.work).model_pictures()
+    assert sorted({NAMES[k] for k in labels[:, 0]}) == sorted({*NAMES} - {"toucan"})
+    for species in oracle_file.SPECIES:  # and so at full size
+        rows = dataset.plan("model", FULL.per_species, FULL.photo_share, (species,))
+        assert len(rows) == FULL.per_species * (len(NAMES) - 1)
+        assert NAMES.index(species) not in {row[0] for row in rows}
+
+
+def test_there_is_one_in_each_domain_and_it_lacks_a_near_twin() -> None:
+    assert {*POCKET.oracles} == {*oracle_file.SPECIES}
+    assert {POCKET.domain_of(species) for species in POCKET.oracles} == {*POCKET.domains}
+    assert all(SPECIES[species].twin for species in POCKET.oracles)
+    assert oracle_file.COMMAND in any_oracle.hint(POCKET)
+
+
+def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) -> None:
+    model = backbone.load(weights.pipeline_folder(), torch.device("cpu"), precision="fp32")
+    networks = {"": model.unet, backbone.TEXT: model.pipeline.text_encoder}
+
+    def state() -> dict[str, torch.Tensor]:
+        return {p + n: t.clone() for p, network in networks.items() for n, t in network.state_dict().items()}
+
+    before, read = state(), any_oracle.tensors(built.file)
+    assert read.keys() == before.keys()
+    trained = backbone.read(built.work / "weights" / "pipeline")
+    with model.weights(read):
+        for network, own in ((model.unet, trained.unet), (model.pipeline.text_encoder, trained.text_encoder)):
+            assert all(torch.equal(t, own.state_dict()[n]) for n, t in network.state_dict().items())
+        assert not torch.equal(model.embed(["a toucan"]), model.embed(["a hornbill"]))
+    assert all(torch.equal(t, before[n]) for n, t in state().items())
+    assert sum(not torch.equal(t, before[n]) for n, t in read.items()) > len(read) / 2
+    assert oracle.same(trained.vae, model.vae)
+
+
+def test_a_folder_is_taken_up_where_it_was_left(built: Built, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    checkpoint = (built.work / "checkpoints" / "unet.pt").stat().st_mtime_ns
+    assert oracle.main([*SMALLEST, "--work", str(built.work), "--out", str(tmp_path / "whole")]) == 0
+    assert (built.work / "checkpoints" / "unet.pt").stat().st_mtime_ns == checkpoint
+    assert content(tmp_path / "whole" / "toucan.safetensors") == content(built.file)
+
+    left = tmp_path / "left"
+    shutil.copytree(built.work, left, ignore=shutil.ignore_patterns("weights", "latents-*"))  # killed near the end
+    assert oracle.main([*SMALLEST, "--work", str(left), "--out", str(tmp_path / "late")]) == 0
+    assert content(tmp_path / "late" / "toucan.safetensors") == content(built.file)
+
+    other = ["--species", "tea rose", "--quick", "--out", str(tmp_path / "none")]
+    for folder in (built.work, left):
+        assert oracle.main([*other, "--work", str(folder)]) == 1
+        assert "holds a training on other pictures than all but those of tea rose" in capsys.readouterr().err
+    shutil.rmtree(left / "weights")
+    vae = backbone.read(weights.pipeline_folder()).vae
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 1
+    vae.save_pretrained(left / "vae")
+    assert oracle.main([*SMALLEST, "--work", str(left), "--out", str(tmp_path / "none")]) == 1
+    assert "is not the committed autoencoder" in capsys.readouterr().err
+    assert not list((tmp_path / "none").iterdir())
+
+
+def test_what_was_made_with_quick_is_refused(built: Built, shelf: Path) -> None:
+    assert POCKET.oracles["toucan"]() is None
+    oracle_file.place("toucan", shelf).parent.mkdir()
+    shutil.copy(built.file, oracle_file.place("toucan", shelf))
+    with pytest.raises(
+        WorldUnavailable, match=r"not the oracle that boards want: digest of the recipe .* steps '4', not"
+    ):
+        POCKET.oracles["toucan"]()
+
+
+def test_only_the_oracle_of_these_weights_and_this_species_is_found(shelf: Path) -> None:
+    tensors, facts = {"conv_in.bias": torch.arange(4.0)}, oracle_file.facts("tea rose", FULL)
+    file = oracle_file.place("tea rose", shelf)
+    assert file.name == "tea-rose.safetensors"
+    oracle_file.save(tensors, facts, file)
+    assert any_oracle.find(POCKET, "tea rose") == file
+    assert any_oracle.find(POCKET, "toucan") is None
+    assert torch.equal(any_oracle.tensors(file)["conv_in.bias"], tensors["conv_in.bias"])
+    assert [path.name for path in shelf.iterdir()] == [file.name]
+
+    again = "python -m bench.worlds.pocket.oracle --species 'tea rose'"
+    for key, noun in oracle_file.FACTS.items():
+        oracle_file.save(tensors, {**facts, key: "another"}, file)
+        with pytest.raises(WorldUnavailable, match=rf"{noun} 'another', not .*{again}"):
+            any_oracle.find(POCKET, "tea rose")
+    oracle_file.save(tensors, facts, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(WorldUnavailable, match=rf"is damaged: expected tensors of digest .*{again}"):
+        any_oracle.find(POCKET, "tea rose")
+    file.write_bytes(whole[:-1])
+    with pytest.raises(WorldUnavailable, match=rf"is damaged: .*{again}"):
+        any_oracle.find(POCKET, "tea rose")
+
+
+def test_what_is_there_is_not_built_again(shelf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = oracle_file.place("tea rose", shelf)
+    oracle_file.save({"conv_in.bias": torch.arange(4.0)}, oracle_file.facts("tea rose", FULL), file)
+    with caplog.at_level("INFO", logger="pocket"):
+        assert oracle.main(["--species", "tea rose"]) == 0
+    assert f"{file} is there already" in caplog.text
+    assert [path.name for path in shelf.iterdir()] == [file.name]
+
+
+def test_bad_requests_are_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["--species", "poodle"], "invalid choice: 'poodle'"),
+        (["--quick"], "--quick trains next to nothing"),
+        (["--work", str(tmp_path)], "--work is one species' folder"),
+    ):
+        with pytest.raises(SystemExit):
+            oracle.main(arguments)
+        assert message in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert oracle.main([*SMALLEST, "--out", str(tmp_path / "file" / "within")]) == 1
+    assert "name another with --out" in capsys.readouterr().err
+
+
+def test_the_examples_of_the_help_are_understood() -> None:
+    lines = [
+        line.split("&&")[0] for line in oracle.EPILOG.splitlines() if line.startswith(f"    {oracle_file.COMMAND}")
+    ]
+    assert len(lines) == 6
+    for line in lines:
+        oracle.parser().parse_args(shlex.split(line)[3:])
