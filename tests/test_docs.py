@@ -10,6 +10,7 @@ import pandas as pd
 from bench import cli, curve, leaderboard, options, strip
 from bench.worlds import World
 from bench.worlds.natural import judge
+from bench.worlds.pocket import oracle
 from benchmarks import hours, memory
 from metrics import COSTS, METRICS
 
@@ -38,7 +39,9 @@ def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
 
 
 def test_the_commands_of_the_documents_are_understood() -> None:
-    names = ("add-a-method", "add-a-metric", "backbones", "canvas", "memory", "natural", "run-on-stable-diffusion")
+    names = (
+        "add-a-method", "add-a-metric", "backbones", "canvas", "memory", "natural", "pocket", "run-on-stable-diffusion"
+    )  # fmt: skip
     files = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names)]
     text = ("".join(file.read_text() for file in files) + options.EPILOG + "\n").replace("\\\n", " ")
     commands = re.findall(r"python run_bench\.py ([^\n#&]*)", text)
@@ -50,7 +53,7 @@ def test_the_commands_of_the_documents_are_understood() -> None:
     strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
     for module, grammar, least in (
         ("benchmarks.memory", memory.parser, 3), ("benchmarks.hours", hours.parser, 1),
-        ("bench.worlds.natural.judge", judge.parser, 4),
+        ("bench.worlds.natural.judge", judge.parser, 4), ("bench.worlds.pocket.oracle", oracle.parser, 3),
     ):  # fmt: skip
         commands = re.findall(rf"^    python -m {re.escape(module)}([^\n#]*)", text, re.MULTILINE)
         assert len(commands) >= least

@@ -25,7 +25,12 @@ from .train import Job
 log = logging.getLogger("pocket")
 
 # the base's own widths, so that even these fit into it
-SMALL = dataclasses.replace(QUICK, per_species=2, unet_channels=FULL.unet_channels, unet=shrink(FULL.unet, 4))
+SMALL = dataclasses.replace(
+    QUICK,
+    per_species=2,
+    unet_channels=FULL.unet_channels,
+    unet=dataclasses.replace(shrink(FULL.unet, 3), batch=8),
+)
 
 EPILOG = f"""
 An oracle has seen pictures and captions of all species but one. Its text encoder and U-Net are trained as the committed

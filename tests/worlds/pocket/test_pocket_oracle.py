@@ -121,7 +121,7 @@ def test_what_was_made_with_quick_is_refused(built: Built, shelf: Path) -> None:
     oracle_file.place("toucan", shelf).parent.mkdir()
     shutil.copy(built.file, oracle_file.place("toucan", shelf))
     with pytest.raises(
-        WorldUnavailable, match=r"not the oracle that boards want: digest of the recipe .* steps '4', not"
+        WorldUnavailable, match=r"not the oracle that boards want: digest of the recipe .* steps '3', not"
     ):
         POCKET.oracles["toucan"]()
 
