@@ -5,6 +5,7 @@ Of the machine, methods see `Harness` and `Batch`, and of bench.training `TrainC
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -60,6 +61,9 @@ class Harness(Networks):
         rest: forgotten concept -> its `prompts` without the concept, in the same order; for methods that ask for them.
         checkpoint: where training leaves its state now and then; None for nowhere.
         snapshots: what is kept of the weights along a training; None for nothing.
+        start, teacher: as `Networks` takes them.
+        siblings: forgotten concept -> concepts of its own domain that must stay; None: `task.in_domain` for each.
+        alternate: whether a batch shows one concept, each of several in its turn, or any.
     """
 
     def __init__(
@@ -74,19 +78,27 @@ class Harness(Networks):
         rest: Mapping[str, tuple[str, ...]] | None = None,
         checkpoint: Checkpoint | None = None,
         snapshots: Snapshots | None = None,
+        start: Mapping[str, torch.Tensor] | None = None,
+        teacher: str = "original",
+        siblings: Mapping[str, tuple[str, ...]] | None = None,
+        alternate: bool = False,
     ) -> None:
         from diffusers import DDPMScheduler  # seconds to import; lists need none of it
 
-        super().__init__(backbone)
+        super().__init__(backbone, start, teacher)
         self.task = task
+        self.siblings = siblings or dict.fromkeys(task.forget, task.in_domain)
         self.noise_scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
         if self.noise_scheduler.config.prediction_type != "epsilon":
             raise ValueError("methods are written for noise prediction; this backbone predicts something else")
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
-        self.ledger, self.on_step, self.forget_count = Ledger(), on_step, len(forget)
+        self.ledger, self.on_step = Ledger(), on_step
         self.checkpoint, self.snapshots = checkpoint, snapshots
         self.trainings = 0  # begun; nearly always one
         self._forget, self._make_retain, self._prompts, self._rest = forget, retain, prompts, rest or {}
+        shown = dict.fromkeys(forget.concepts) if alternate else ()
+        self._turns = [[i for i, c in enumerate(forget.concepts) if c == one] for one in shown]
+        self._turns = self._turns or [[*range(len(forget))]]
         self._retain: LatentSet | None = None
 
     def anchors(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
@@ -153,10 +165,22 @@ class Harness(Networks):
         return paths.follow(predict, scheduler, noise, prompt_embeds, null, guidance_scale, stop), timesteps
 
     def forget_batches(self, batch_size: int) -> Iterator[Batch]:
-        """One pass over the forget set in random order; the last batch may be smaller."""
-        order = torch.randperm(len(self._forget), generator=self.generator).tolist()
-        for start in range(0, len(order), batch_size):
-            yield self._batch(self._forget, order[start : start + batch_size], self.ledger.forget_images)
+        """One pass over the forget set in random order; the last batch, or the last of a concept, may be smaller."""
+        orders = [[own[i] for i in torch.randperm(len(own), generator=self.generator).tolist()] for own in self._turns]
+        for start in range(0, max(map(len, orders)), batch_size):
+            for order in orders:
+                if part := order[start : start + batch_size]:
+                    yield self._batch(self._forget, part, self.ledger.forget_images)
+
+    def batch_count(self, batch_size: int) -> int:
+        """Batches of one pass."""
+        return sum(math.ceil(len(own) / batch_size) for own in self._turns)
+
+    def retained_states(self) -> torch.Tensor:
+        """Token states of the prompts that ask for what must stay, float32 (N, width); noted in the ledger."""
+        kept = [prompt for c in self.task.in_domain + self.task.out_of_domain for prompt in self._prompts[c]]
+        self.ledger.anchor_prompts.update(kept)
+        return self._backbone.embed(kept).flatten(0, 1)
 
     def retain_batch(self, size: int) -> Batch:
         """Random retained examples, all different if there are enough; noted in the ledger."""

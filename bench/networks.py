@@ -8,9 +8,17 @@ from contextlib import contextmanager
 import torch
 from torch.func import functional_call
 
-from bench import paths
+from bench import lora, paths
 from bench.backbone import Backbone
 from bench.ledger import Meter
+
+TEACHERS = ("original", "previous")
+
+
+def require_teacher(name: str) -> None:
+    """Raises ValueError unless `name` is one of TEACHERS."""
+    if name not in TEACHERS:
+        raise ValueError(f"unknown teacher {name!r}; known: {', '.join(TEACHERS)}")
 
 
 class Networks:
@@ -18,15 +26,24 @@ class Networks:
 
     Args:
         backbone: its U-Net is the student.
+        start: the U-Net's tensors that earlier requests changed: where the student begins.
+        teacher: whose weights the teacher has, one of TEACHERS: the "original" ones, or the "previous" ones, `start`.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(
+        self, backbone: Backbone, start: Mapping[str, torch.Tensor] | None = None, teacher: str = "original"
+    ) -> None:
+        require_teacher(teacher)
         self.unet, self.device = backbone.unet, backbone.device
         self.meter = Meter(self.device)
+        self.start, self._previous = dict(start or {}), teacher == "previous"
         self.trained: dict[str, torch.nn.Parameter] = {}
-        self.frozen: dict[str, torch.Tensor] = {}  # the teacher: originals of the trained weights alone
+        self.frozen: dict[str, torch.Tensor] = {}  # the teacher: its values of the weights that differ in the student
+        self.original: dict[str, torch.Tensor] = {}  # the untouched model's values of the same
         self.averaged: dict[str, torch.Tensor] = {}  # their moving average, while a method with `ema_decay` trains
         self._backbone = backbone
+        self._moving: dict[str, torch.nn.Parameter] = {}
+        self._merged: Callable[[], dict[str, torch.Tensor]] = dict  # what adapters make of the weights they sit on
 
     def student(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
         """Noise predicted by the weights being trained: float32, the shape of `latents`."""
@@ -36,7 +53,7 @@ class Networks:
 
     @torch.no_grad()
     def teacher(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the untouched model: the student's network with the original trained weights put in."""
+        """Noise predicted by the teacher: the student's network with the weights put in that differ in it."""
         self.meter.teacher_forwards += 1
         return self._swapped(self.frozen, latents, timesteps, prompt_embeds)
 
@@ -64,29 +81,57 @@ class Networks:
 
     @contextmanager
     def trainable(self, trains: Callable[[str], bool]) -> Iterator[None]:
-        """Within the block the parameters whose names `trains` picks have gradients; after it they are as before."""
-        self.trained = {n: p for n, p in self.unet.named_parameters() if trains(n)}
-        self.frozen = {n: p.detach().clone() for n, p in self.trained.items()}
-        for parameter in self.trained.values():
-            parameter.requires_grad_(True)
-        try:
+        """Within the block the parameters whose names `trains` picks have gradients; after it all are as before.
+
+        The U-Net begins at `start`. Raises ValueError where that is none of this U-Net's.
+        """
+        with self._begun(trains) as parameters:
+            self.trained = {name: p for name, p in parameters.items() if trains(name)}
+            for parameter in self.trained.values():
+                parameter.requires_grad_(True)
             yield
+
+    @contextmanager
+    def adaptable(self, rank: int, seed: int) -> Iterator[None]:
+        """As `trainable`, but what has gradients are low-rank adapters of `rank` on the U-Net's attention."""
+        with self._begun(lambda name: False), lora.adapted(self.unet, rank, seed=seed) as adapters:
+            self.trained, self._merged = adapters, lambda: lora.merged(self.unet)
+            try:
+                yield
+            finally:
+                self._merged = dict
+
+    @contextmanager
+    def _begun(self, trains: Callable[[str], bool]) -> Iterator[dict[str, torch.nn.Parameter]]:
+        parameters = dict(self.unet.named_parameters())
+        if strange := [n for n, t in self.start.items() if n not in parameters or parameters[n].shape != t.shape]:
+            raise ValueError(f"the backbone's U-Net has no tensor {strange[0]!r} of this shape to start from")
+        moving = {n: p for n, p in parameters.items() if trains(n) or n in self.start}
+        self.original = {n: p.detach().clone() for n, p in moving.items()}
+        with torch.no_grad():
+            for name, tensor in self.start.items():
+                parameters[name].copy_(tensor)
+        self.frozen = {n: p.detach().clone() for n, p in moving.items()} if self._previous else self.original
+        self._moving = moving
+        try:
+            yield parameters
         finally:
             with torch.no_grad():
-                for name, parameter in self.trained.items():
-                    parameter.copy_(self.frozen[name]).requires_grad_(False)
+                for name, parameter in moving.items():
+                    parameter.copy_(self.original[name]).requires_grad_(False)
                     parameter.grad = None
 
     def changed(self, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-        """The trained tensors that are no longer the original's, on the CPU and contiguous however they are held.
+        """The U-Net's tensors that are no longer the original's, on the CPU and contiguous however they are held.
 
-        Or those of `weights`, in their place.
+        With `weights` in place of those trained. Adapters are counted in where they sit.
         """
-        return {
+        kept = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in (self.trained if weights is None else weights).items()
-            if not torch.equal(tensor, self.frozen[name])
+            for name, tensor in {**self._moving, **(weights or {})}.items()
+            if not torch.equal(tensor, self.original[name])
         }
+        return kept | self._merged()
 
     def _swapped(
         self, weights: dict[str, torch.Tensor], latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor

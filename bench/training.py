@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench import optimizers
+from bench import optimizers, regularisers
 from bench.harness import Batch, Harness
+from bench.networks import require_teacher
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,24 @@ class TrainConfig:
 
     lr: float = 1e-5
     epochs: int | None = 30  # passes over the forget set; none where `steps` are given
-    steps: int | None = None  # optimiser steps in all; none where `epochs` are given
+    steps: int | None = None  # optimiser steps for each concept to forget; none where `epochs` are given
     batch_size: int = 8
     grad_accumulation: int = 1
     optimizer: str = "adam"  # one of bench.optimizers.NAMES
     weight_decay: float = 0.0
     max_grad_norm: float | None = None
     ema_decay: float | None = None  # the result is then the moving average
+    teacher: str = "original"  # in a sequence of requests: the "original" weights, or the "previous" ones
+    regulariser: str = "none"  # what holds weights where the request found them, one of bench.regularisers.NAMES
+    regulariser_weight: float | None = None  # of l1 and l2; None: the usual one of bench.regularisers
+    regulariser_energy: float = 0.99  # of projection: share of what retained prompts span that stays untouched
 
     ALTERNATIVES: ClassVar = (("epochs", "steps"),)
 
     def __post_init__(self) -> None:
         optimizers.require(self.optimizer)
+        regularisers.require(self.regulariser)
+        require_teacher(self.teacher)
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("training takes either epochs or steps: give one, and not the other")
         length = self.epochs if self.steps is None else self.steps
@@ -41,9 +48,9 @@ class TrainConfig:
         """Batches of a pass over so many images to forget."""
         return math.ceil(images / self.batch_size)
 
-    def length(self, images: int) -> int:
-        """Optimiser steps of a training on so many images to forget."""
-        return self.steps or (self.epochs or 0) * math.ceil(self.batches(images) / self.grad_accumulation)
+    def length(self, batches: int, concepts: int = 1) -> int:
+        """Optimiser steps of a training with so many batches a pass, to forget so many concepts."""
+        return (self.steps or 0) * concepts or (self.epochs or 0) * math.ceil(batches / self.grad_accumulation)
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -80,7 +87,9 @@ def fit(harness: Harness, method: Unlearner) -> None:
     optimizer = optimizers.build(config.optimizer, parameters, config.lr, config.weight_decay, harness.device)
     average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
     harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()} if average else {}
-    batches, steps = config.batches(harness.forget_count), config.length(harness.forget_count)
+    batches = harness.batch_count(config.batch_size)
+    steps = config.length(batches, len(harness.task.forget))
+    held = _held(harness, config)
     harness.trainings += 1
     done = _resume(harness, optimizer) if method.resumable else 0
     while done < steps:
@@ -92,10 +101,16 @@ def fit(harness: Harness, method: Unlearner) -> None:
             (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer
             if i % config.grad_accumulation and i != batches:
                 continue
+            if held:
+                held.after_backward()  # before the method, whose mask then holds for this as well
             method.after_backward(harness)
             if config.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            if held:
+                held.before_step()
             optimizer.step()
+            if held:
+                held.after_step()
             optimizer.zero_grad(set_to_none=True)
             harness.meter.steps, done = harness.meter.steps + 1, done + 1
             if average:
@@ -111,6 +126,17 @@ def fit(harness: Harness, method: Unlearner) -> None:
     with torch.no_grad():
         for name, mean in harness.averaged.items():
             harness.trained[name].copy_(mean)
+
+
+def _held(harness: Harness, config: TrainConfig) -> regularisers.Regulariser | None:
+    if config.regulariser == "none":
+        return None
+    found = {name: harness.start.get(name, harness.original[name]) for name in harness.trained}
+    weight = config.regulariser_weight
+    if weight is None:
+        weight = regularisers.usual(config.regulariser, harness.trained)
+    given = weight, config.regulariser_energy, harness.trained, found
+    return regularisers.build(config.regulariser, *given, harness.retained_states)
 
 
 def _snap(harness: Harness, done: int, steps: int) -> None:

@@ -150,10 +150,9 @@ def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, fl
     images = len(stages.shots)
     out: dict[str, tuple[float, float, float]] = {}
     for cell in plan.cells:
-        forget = plan.protocol.forget_images * len(cell.task.forget)
         trains = 0.0
         if cell.method in rates.step:
-            trains = rates.preparing[cell.method] + rates.step[cell.method] * cell.config.length(forget)
+            trains = rates.preparing[cell.method] + rates.step[cell.method] * plan.steps(cell)
         judged = (rates.judging or 0.0) * images
         out.setdefault(cell.method, (trains / 3600, rates.drawing * images / 3600, judged / 3600))
     return out
@@ -177,7 +176,7 @@ def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
     for name in ("method", "s/step", "steps", "h training", "h drawing", "h judging", "h/cell", "cells"):
         table.add_column(name, justify="left" if name == "method" else "right")
-    lengths = {c.method: c.config.length(protocol.forget_images * len(c.task.forget)) for c in plan.cells}
+    lengths = {c.method: plan.steps(c) for c in plan.cells}
     for name, parts in each.items():
         step = f"{rates.step[name]:.3g}" if name in rates.step else ""
         steps = str(lengths[name]) if step else ""

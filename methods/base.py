@@ -22,6 +22,9 @@ PARAMETERS = {
 }
 
 
+MULTI = ("joint", "alternate", "closed_form")
+
+
 def require_known(setting: str, value: str, known: Iterable[str]) -> None:
     """Raises ValueError, with the known values, unless `value` is one of them."""
     if value not in known:
@@ -48,6 +51,8 @@ class Method:
         fidelity: "published" where authors' code or complete formulas exist and were followed, "reconstruction"
             where gaps were filled by derivation, "control" for rows that are no method.
         Config: frozen dataclass of its settings, a subclass of MethodConfig.
+        multi: how it takes a request for several concepts, one of MULTI: "joint", batches of the images of all;
+            "alternate", a batch of each in its turn; "closed_form", one formula over all. Boards show it.
         resumable: False for a method that changes attributes of its own between two steps: after an interruption the
             harness runs `prepare` again and restores weights, optimiser and the like, but not these.
     """
@@ -56,6 +61,7 @@ class Method:
     source: ClassVar[str]
     fidelity: ClassVar[Literal["published", "reconstruction", "control"]]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
+    multi: ClassVar[Literal["joint", "alternate", "closed_form"]] = "joint"
     resumable: ClassVar[bool] = True
 
     def __init__(self, config: MethodConfig) -> None:

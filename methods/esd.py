@@ -48,6 +48,7 @@ class Esd(Method):
     about = "steers the concept's prediction to the far side of the null prompt's; cross-attention; no images"
     source = "Gandikota et al., ICCV 2023, arXiv 2303.07345"
     fidelity = "published"
+    multi = "alternate"  # as the authors' loop, which draws one prompt a step
     Config = EsdConfig
     config: EsdConfig
 

@@ -14,13 +14,14 @@ from methods.noise_levels import WEIGHTINGS, noised, predicted_clean, weights_at
 
 @dataclass(frozen=True)
 class MimMuConfig(MethodConfig):
-    """Settings; whatever stands after `timesteps` is an ablation of the method, see docs/methods.md."""
+    """Settings; whatever stands after `t_max` is an ablation of the method, see docs/methods.md."""
 
     lr: float = 1e-5
     epochs: int | None = 30
     batch_size: int = 8
     parameters: str = "attn2"
-    timesteps: tuple[int, int] = (50, 950)  # the range, both ends included, that t is drawn from
+    t_min: int = 50  # t is drawn from t_min..t_max, both included
+    t_max: int = 950
     weighting: str = "uniform"  # w(t): uniform, snr (|dl/dt|, clipped) or logistic (t drawn logistic in l)
     x_source: str = "forget"  # z_t: noised forget images, or a sampling path of the student or the teacher
     objective: str = "align"  # or sds: align judged on images the student predicts in one step
@@ -34,6 +35,8 @@ class MimMuConfig(MethodConfig):
         require_known("x_source", self.x_source, ("forget", "student", "teacher"))
         require_known("objective", self.objective, ("align", "sds"))
         require_known("target", self.target, ("null", "rest"))
+        if not 0 <= self.t_min <= self.t_max:
+            raise ValueError(f"t_min..t_max is {self.t_min}..{self.t_max}: no range of timesteps")
         if self.weighting == "logistic" and self.x_source != "forget":
             raise ValueError("a sampling path sets its own noise levels: weighting=logistic takes x_source=forget")
 
@@ -74,13 +77,13 @@ class MimMu(Method):
         else:  # the bound at the student's own x0, its gradient handed to x0 past both U-Nets' Jacobians
             with torch.no_grad():
                 x0 = predicted_clean(harness, z, t, predicted)
-                z, t, w = noised(harness, x0, config.weighting, *config.timesteps)
+                z, t, w = noised(harness, x0, config.weighting, config.t_min, config.t_max)
                 target = predicted + erasure_target(harness, z, t, c, anchor) - harness.student(z, t, c)
         return (w * (predicted - target).square().mean((1, 2, 3))).mean()
 
     def examples(self, harness: Harness, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """z_t, (B, C, h, w), the timesteps and their weights, (B,)."""
-        config, span = self.config, self.config.timesteps
+        config, span = self.config, (self.config.t_min, self.config.t_max)
         if config.x_source == "forget":
             return noised(harness, batch.latents, config.weighting, *span)
         path = config.x_source, config.path_guidance, config.path_steps

@@ -35,7 +35,7 @@ class MimMuRetain(MimMu):
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         """MiM-MU's loss plus the matching of as many retained examples."""
         kept = harness.retain_batch(len(batch))
-        latents, _, timesteps = harness.noised(kept.latents, *self.config.timesteps)
+        latents, _, timesteps = harness.noised(kept.latents, self.config.t_min, self.config.t_max)
         target = harness.teacher(latents, timesteps, kept.prompt_embeds)
         matched = F.mse_loss(harness.student(latents, timesteps, kept.prompt_embeds), target)
         return super().loss(harness, batch) + self.config.gamma * matched

@@ -62,7 +62,7 @@ class SalUn(Method):
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         """Relabelling on the forget batch plus denoising on as many retained examples."""
         latents, _, timesteps = harness.noised(batch.latents)
-        others = [harness.choose(harness.task.in_domain) for _ in batch.concepts]
+        others = [harness.choose(harness.siblings[concept]) for concept in batch.concepts]
         relabelled = harness.anchors(others, batch.templates)
         target = erasure_target(harness, latents, timesteps, batch.prompt_embeds, relabelled, anchor="student")
         forget = F.mse_loss(harness.student(latents, timesteps, batch.prompt_embeds), target)

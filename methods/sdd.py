@@ -36,13 +36,14 @@ class Sdd(Method):
     bin of that step. No image and no original network is needed.
 
     Where the authors' script differs from the method, the method is followed: breaking off before the first step means
-    pure noise (the script runs the whole path then, and keeps the high t). Of several concepts each example has one,
-    in the loss as on the path.
+    pure noise (the script runs the whole path then, and keeps the high t). Of several concepts each step has one,
+    in the loss as on the path, and they take turns ("iterative").
     """
 
     about = "distils the student's own null prediction into the concept's, and keeps the moving average; no images"
     source = "Kim et al., 2023, arXiv 2307.05977"
     fidelity = "published"
+    multi = "alternate"
     Config = SddConfig
     config: SddConfig
 

@@ -5,7 +5,9 @@ from towards import Make, Towards, method
 from bench.backbone import Backbone
 from bench.forget_set import LatentSet
 from bench.harness import Batch, Harness
+from bench.task import Task
 from bench.unlearning import unlearn
+from bench.worlds import World
 
 
 def test_retained_data_is_made_only_when_asked_for(make: Make) -> None:
@@ -56,3 +58,30 @@ def test_images_are_used_once_they_are_read(make: Make) -> None:
     kept = harness.retain_batch(3)
     assert len(harness.ledger.retain_images) == 3  # its prompts are there to be used at once
     assert kept.latents is kept.latents
+
+
+def test_several_concepts_come_together_or_by_turns(make: Make, world: World, model: Backbone) -> None:
+    names = world.concepts[:3]
+    task = Task("t", names[:2], names[2:], ())
+    examples = LatentSet(torch.randn(10, *model.latent_shape), names[:1] * 6 + names[1:2] * 4, (0,) * 10)
+
+    def shown(alternate: bool) -> list[tuple[str, ...]]:
+        harness = make(task=task, forget=examples, alternate=alternate)
+        found = [batch.concepts for batch in harness.forget_batches(4)]
+        assert len(found) == harness.batch_count(4)
+        assert sorted(c for batch in found for c in batch) == sorted(examples.concepts)
+        return found
+
+    assert any(len(set(batch)) == 2 for batch in shown(alternate=False))
+    turns = shown(alternate=True)
+    assert [set(batch) for batch in turns] == [{names[0]}, {names[1]}, {names[0]}]
+    assert len(shown(alternate=False)) == 3
+
+
+def test_what_is_asked_of_retained_concepts_is_in_the_ledger(make: Make, world: World) -> None:
+    harness = make()
+    states = harness.retained_states()
+    asked = {p for name in world.concepts[1:3] for p in world.prompts("forget", name)}
+    assert states.shape[0] == len(asked) * harness.null(1).shape[1]
+    assert harness.ledger.anchor_prompts == asked
+    assert harness.ledger.compensation == "anchor prompts"

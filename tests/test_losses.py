@@ -112,7 +112,7 @@ class Hand:
         ("mimmu-retain", {"gamma": 3.0}, Hand.mimmu_retain),
         ("mimmu", {"target": "rest"}, Hand.rest),
         ("mimmu", {"x_source": "teacher"}, Hand.own_path),
-        ("mimmu", {"weighting": "snr", "timesteps": (0, 999)}, Hand.snr),
+        ("mimmu", {"weighting": "snr", "t_min": 0, "t_max": 999}, Hand.snr),
         ("mimmu", {"objective": "sds"}, Hand.sds),
     ],
 )

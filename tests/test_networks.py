@@ -125,3 +125,56 @@ def test_cuda_trains_in_its_own_layout_and_goes_on_after_an_interruption(
     assert resumed.cost["steps"] == whole.cost["steps"] == 6
     for name, tensor in whole.delta.items():  # atomic additions of some kernels round in no fixed order
         assert torch.allclose(resumed.delta[name], tensor, atol=1e-3), name
+
+
+def test_a_student_may_begin_elsewhere_and_have_another_teacher(make: Make, model: Backbone) -> None:
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    outside = "conv_in.weight"  # the method trains none of it
+    own = {n: t.clone() for n, t in model.unet.state_dict().items()}
+    start = {name: own[name] + 0.5, outside: own[outside] + 0.5}
+    latents, timesteps = torch.randn(2, *model.latent_shape), torch.tensor([10, 900])
+    untouched = copy.deepcopy(model.unet)
+    elsewhere = copy.deepcopy(model.unet)
+    elsewhere.load_state_dict(start, strict=False)
+
+    def teach(teacher: str) -> torch.Tensor:
+        harness = make(start=start, teacher=teacher)
+        with harness.trainable(lambda n: ".attn2." in n):
+            assert torch.equal(harness.trained[name], start[name])
+            assert set(harness.changed()) == {name, outside}
+            embeds = harness.null(2)
+            student = harness.student(latents, timesteps, embeds)
+            assert torch.equal(student, elsewhere(latents, timesteps, encoder_hidden_states=embeds).sample)
+            return harness.teacher(latents, timesteps, embeds)
+
+    embeds = make().null(2)
+    with torch.no_grad():
+        assert torch.equal(teach("original"), untouched(latents, timesteps, encoder_hidden_states=embeds).sample)
+        assert torch.equal(teach("previous"), elsewhere(latents, timesteps, encoder_hidden_states=embeds).sample)
+    assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())
+    with pytest.raises(ValueError, match="unknown teacher 'ema'; known: original, previous"):
+        make(teacher="ema")
+    with (
+        pytest.raises(ValueError, match=r"no tensor 'nowhere' of this shape to start from"),
+        make(start={"nowhere": torch.zeros(1)}).trainable(lambda n: True),
+    ):
+        pass
+
+
+def test_adapters_are_counted_into_the_weights_they_sit_on(make: Make, model: Backbone) -> None:
+    own = {n: t.clone() for n, t in model.unet.state_dict().items()}
+    latents, timesteps, seen = torch.randn(1, *model.latent_shape), torch.tensor([300]), []
+    harness = make(start={"conv_in.weight": own["conv_in.weight"] * 1.1})
+    with harness.adaptable(2, seed=0):
+        assert all("lora" in name for name in harness.trained)
+        with torch.no_grad():
+            for parameter in harness.trained.values():
+                parameter.add_(0.1)
+            seen.append(harness.student(latents, timesteps, harness.null(1)))
+        delta = harness.changed()
+    assert "conv_in.weight" in delta
+    assert set(delta) <= set(own)
+    assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())
+    with model.weights(delta), torch.no_grad():
+        plain = model.unet(latents, timesteps, encoder_hidden_states=model.embed([""])).sample
+    assert torch.allclose(plain, seen[0], atol=1e-5)

@@ -4,8 +4,10 @@ import pytest
 import torch
 from towards import Make, Towards, method
 
+from bench import regularisers
+from bench.backbone import Backbone
 from bench.harness import Batch, Harness
-from bench.training import NonFiniteLoss
+from bench.training import NonFiniteLoss, TrainConfig
 from bench.unlearning import unlearn
 
 
@@ -129,3 +131,42 @@ def test_steps_are_an_alternative_to_epochs(make: Make) -> None:
 def test_training_is_so_many_epochs_or_so_many_steps(wrong: dict[str, int | None]) -> None:
     with pytest.raises(ValueError, match="epochs"):
         method(**wrong)
+
+
+def test_steps_are_for_each_concept_and_epochs_grow_with_the_images() -> None:
+    assert TrainConfig(epochs=None, steps=7).length(batches=3, concepts=4) == 28
+    assert TrainConfig(epochs=5).length(batches=3, concepts=4) == 15
+    assert TrainConfig(epochs=5, grad_accumulation=2).length(batches=3) == 10
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "projection"])
+def test_any_method_can_be_held_where_the_request_found_it(make: Make, model: Backbone, name: str) -> None:
+    free = unlearn(make(), method()).delta
+    harness = make()
+    held = unlearn(harness, method(regulariser=name, regulariser_weight=1e3)).delta
+    own = model.unet.state_dict()
+    far = {n: float((free[n] - own[n]).norm()) for n in free}
+    near = {n: float((held[n] - own[n]).norm()) for n in free if n in held}
+    if name == "projection":
+        states = make().retained_states()
+        keys = next(n for n in free if n.endswith("attn2.to_k.weight"))
+        assert (states @ (held[keys] - own[keys]).T).norm() < 0.3 * (states @ (free[keys] - own[keys]).T).norm()
+        assert harness.ledger.anchor_prompts
+    else:
+        assert sum(near.values()) < sum(far.values())
+        assert not harness.ledger.anchor_prompts
+    with pytest.raises(ValueError, match="unknown regulariser 'l3'; known: none, l1, l2, projection"):
+        method(regulariser="l3")
+
+
+def test_it_is_held_at_the_start_and_not_at_the_original(make: Make, model: Backbone) -> None:
+    name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    start = {name: model.unet.state_dict()[name] + 0.5}
+    held = unlearn(make(start=start), method(regulariser="l2", regulariser_weight=1e4, lr=1e-4)).delta
+    assert (held[name] - start[name]).abs().max() < 0.01
+
+
+def test_the_usual_weight_of_a_penalty_is_the_authors_over_the_number_of_values() -> None:
+    trained = {"w": torch.nn.Parameter(torch.zeros(10, 10))}
+    assert regularisers.usual("l1", trained) == 0.5
+    assert regularisers.usual("l2", trained) == 250
