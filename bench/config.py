@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from bench.overrides import Overrides
+from bench.overrides import Overrides, Sweep
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -34,6 +34,12 @@ class Protocol:
     noise_seeds: tuple[int, ...] = ()  # of a prompt's evaluation images, in order, where a protocol prescribes them
     reference_per_concept: int | None = 60  # real pictures of each concept that FID compares with
     reference_per_prompt: int | None = None  # the same, in proportion to its evaluation prompts
+    finetune_steps: int = 200  # of training an unlearned model further
+    finetune_batch: int = 8
+    finetune_pictures: int = 64  # of those that show no concept; of others as many as methods learn from
+    finetune_lr: float = 1e-5  # of the whole U-Net
+    lora_lr: float = 1e-4  # of low-rank adapters
+    lora_rank: int = 4
     probe_timesteps: int = 20  # noise levels at which residual mutual information looks at the model
 
     ALTERNATIVES: ClassVar = (
@@ -52,7 +58,8 @@ class Protocol:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
-        for name in ("curve_images", "forget_images", "retain_images", "num_inference_steps"):
+        whole = ("curve_images", "forget_images", "retain_images", "num_inference_steps", "lora_rank")
+        for name in (*whole, "finetune_steps", "finetune_batch", "finetune_pictures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.reference_per_concept == 1:
@@ -91,6 +98,9 @@ class RunConfig:
     seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
     metrics: tuple[str, ...] = ("all",)
     overrides: Overrides = field(default_factory=dict)
+    sweep: Sweep = field(default_factory=dict)  # method -> field -> values, every combination a row of its own
+    forget: tuple[str, ...] = ()  # what to forget in place of the suite's own choice
+    several: tuple[int, ...] = ()  # how many at once, of suites that ask for that
     plugins: tuple[Path, ...] = ()  # files to load before any name is looked up, absolute
     quick: bool = False
     compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
@@ -115,6 +125,7 @@ class RunConfig:
 
     @property
     def board_name(self) -> str:
-        """Stem of every file this run writes: a quick board, or one of another backbone, has another name."""
+        """Stem of every file this run writes: a quick board, or of another backbone, or a sweep, has another name."""
         own = f"-{Path(self.backbone).name.removesuffix('.safetensors')}" if self.backbone is not None else ""
-        return f"{self.suite}-{self.world}{own}" + ("-quick" if self.quick else "")
+        other = "-chosen" * bool(self.forget or self.several) + "-sweep" * bool(self.sweep)
+        return f"{self.suite}-{self.world}{own}{other}" + ("-quick" if self.quick else "")

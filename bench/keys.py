@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from types import ModuleType
@@ -17,28 +18,34 @@ from bench import (
     backbone,
     checkpoint,
     digest,
+    encoder,
+    finetuning,
     harness,
     ledger,
+    lora,
     machine,
     networks,
     optimizers,
+    oracle,
     panel,
     paths,
     probe,
+    regularisers,
     sampler,
     snapshots,
     training,
     unlearning,
+    unrelated,
 )
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, shots
 from bench.store import Entry
 from bench.task import Task
-from methods import Method
+from methods import ORACLE, Method
 
 SAMPLING = (backbone, machine, sampler)
 TRAINING = (
-    *SAMPLING, checkpoint, harness, ledger, networks, optimizers, paths, snapshots, training, unlearning
+    *SAMPLING, checkpoint, harness, ledger, networks, optimizers, paths, regularisers, snapshots, training, unlearning
 )  # fmt: skip
 
 
@@ -83,23 +90,58 @@ class Keys:
         asked = {"prompts": self.plan.world.prompts("forget", concept), "count": count}
         return {**self.sampler, **asked, "seed": self.plan.protocol.forget_seed}
 
+    def unrelated(self, side: int) -> dict[str, Any]:
+        """Latents of pictures that show no concept of any world."""
+        drawn = {"unrelated": side, "count": self.plan.protocol.finetune_pictures}
+        code = digest.of_source(unrelated, encoder, machine)
+        return {"backbone": self.content, **drawn, "machine": self.machine, "code": code}
+
     def delta(self, cell: Cell) -> dict[str, Any]:
-        """A method's weights."""
+        """A cell's weights."""
+        task = cell.task
+        if cell.method == ORACLE and task.finetune is None:
+            file = oracle.require(self.plan.world, task.forget[0])
+            return {"backbone": self.content, "oracle": digest.of_file(file)}
+        before = {"after": digest.of_json(self.delta(replace(cell, task=task.after)))} if task.after else {}
+        made = self._further(task) if task.finetune else self._unlearning(cell)
+        return {**before, "backbone": self.content, "task": task, "seed": cell.seed, "machine": self.machine, **made}
+
+    def _unlearning(self, cell: Cell) -> dict[str, Any]:
         world, protocol, task = self.plan.world, self.plan.protocol, cell.task
-        sets = dict.fromkeys(task.forget, protocol.forget_images)
+        sets = dict.fromkeys(task.request, protocol.forget_images)
         sets |= dict.fromkeys(task.in_domain + task.out_of_domain, protocol.retain_images)
         return {
-            "backbone": self.content,
-            "method": cell.method,
+            "method": self.plan.plain(cell.method),
             "config": cell.config,
-            "task": task,
-            "rest": {concept: world.rest(concept) for concept in task.forget},
-            "seed": cell.seed,
+            "rest": {concept: world.rest(concept) for concept in task.request},
+            "siblings": self.siblings(task),
             **optimizers.libraries(cell.config.optimizer),
             "sets": {concept: digest.of_json(self.latents(concept, count)) for concept, count in sets.items()},
-            "machine": self.machine,
             "code": [self._methods[cell.method], digest.of_source(*TRAINING)],
         }
+
+    def _further(self, task: Task) -> dict[str, Any]:
+        assert task.finetune
+        assert task.after
+        protocol = self.plan.protocol
+        kept = task.after.in_domain + task.after.out_of_domain
+        shown = {
+            "retained": dict.fromkeys(kept, protocol.retain_images),
+            "concept": dict.fromkeys(task.after.forget, task.finetune.pictures),
+            "unrelated": {},
+        }[task.finetune.data]
+        sets: dict[str, Any] = {c: digest.of_json(self.latents(c, count)) for c, count in shown.items()}
+        return {
+            "settings": finetuning.settings(protocol, task.finetune),
+            "sets": sets or digest.of_source(unrelated, encoder),
+            "code": digest.of_source(finetuning, lora, *TRAINING),
+        }
+
+    def siblings(self, task: Task) -> dict[str, tuple[str, ...]]:
+        """Concept to forget -> those that must stay and are closest of kin to it, in the task's order."""
+        world = self.plan.world
+        kin = {c: set(world.members(c)) for c in task.request}
+        return {c: tuple(k for k in task.in_domain if k in kin[c]) or task.in_domain for c in kin}
 
     def snapshot(self, cell: Cell, part: int, parts: int) -> dict[str, Any]:
         """A method's weights after `part` of `parts` equal parts of its training: 2 of 4 are 1 of 2."""

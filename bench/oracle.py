@@ -20,6 +20,14 @@ def find(world: World, concept: str) -> Path | None:
     return place() if place else None
 
 
+def require(world: World, concept: str) -> Path:
+    """File of the oracle that never saw `concept`. Raises WorldUnavailable where there is none."""
+    file = find(world, concept)
+    if file is None:
+        raise WorldUnavailable(f"there is no oracle of {concept!r} here: {hint(world)}")
+    return file
+
+
 def tensors(path: Path) -> dict[str, torch.Tensor]:
     """An oracle's whole U-Net and text encoder, float32, named as `bench.backbone.Backbone.weights` takes them.
 

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 
-from bench import anatomy, backbone, forget_set, machine, panel, probe
-from bench.checkpoint import Checkpoint
-from bench.harness import Harness
+from bench import anatomy, backbone, machine, panel, probe
 from bench.keys import Keys
-from bench.plan import Cell, Plan
+from bench.plan import Plan
 from bench.sampler import Shot, decode, sample, shots
-from bench.snapshots import Snapshots
 from bench.store import Entry, Store
 from bench.task import Task
-from bench.training import NonFiniteLoss
-from bench.unlearning import unlearn
+from bench.weights import Weights
 
-CHECKPOINT_SECONDS = 60.0  # of training that an interruption may cost, about
 SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
 SHOWN, EDGE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
 
@@ -51,6 +46,7 @@ class Stages:
         self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.keys = Keys(plan, self.content, self.machine, self.panel.digest)
         self.shots, self.asked = self.keys.shots, self.keys.asked
+        self.weights = Weights(plan, self.keys, self.store, lambda: self.backbone, report, self.panel.rest)
         self._backbone: backbone.Backbone | None = None
         self._reference: dict[str, Entry] = {}
 
@@ -75,39 +71,6 @@ class Stages:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def delta(self, cell: Cell) -> Entry:
-        """The tensors that the method changed."""
-        try:
-            entry = self.store.stage("deltas", self.keys.delta(cell), lambda: self._unlearn(cell))
-        except NonFiniteLoss:
-            self.checkpoint(cell).remove()  # to go on from there would only end there again
-            raise
-        self.checkpoint(cell).remove()
-        return entry
-
-    def snapshots(self, cell: Cell) -> list[Entry]:
-        """The tensors that the method changed, after each part of its training but the last.
-
-        An entry whose fact "taken" is false stands for weights that the method never had: it does not train.
-        """
-        parts = self.plan.run.curve
-        keys = [self.keys.snapshot(cell, part, parts) for part in range(1, parts)]
-        if not all(self.store.get("snapshots", key) for key in keys):
-            self._unlearn(cell)  # once more, where it was done without keeping any
-        return [self.store.stage("snapshots", key, lambda: ({}, {"taken": False})) for key in keys]
-
-    def checkpoint(self, cell: Cell) -> Checkpoint:
-        """Where the cell's training leaves its state while it is not done."""
-        place = self.store.place("checkpoints", self.keys.delta(cell))
-        return Checkpoint(place.with_suffix(".safetensors"), CHECKPOINT_SECONDS)
-
-    def drop_delta(self, cell: Cell) -> None:
-        """Forget the tensors that the method changed, and what there is of them half done."""
-        self.store.drop("deltas", self.keys.delta(cell))
-        for part in range(1, self.plan.run.curve):
-            self.store.drop("snapshots", self.keys.snapshot(cell, part, self.plan.run.curve))
-        self.checkpoint(cell).remove()
 
     def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
         """Images of the shots `wanted` (all evaluation shots) under changed weights; None stands for untouched ones.
@@ -215,39 +178,3 @@ class Stages:
 
         self._reference[concept] = self.store.stage("reference", self.keys.reference(concept), compute)
         return self._reference[concept]
-
-    def _unlearn(self, cell: Cell) -> tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]:
-        world, protocol, batch = self.plan.world, self.plan.protocol, self.plan.sample_batch
-        self.panel.rest()
-        self.report("forget set", 0, 1)
-
-        prompts = {concept: world.prompts("forget", concept) for concept in cell.task.concepts}
-
-        def build(concepts: tuple[str, ...], count: int) -> forget_set.LatentSet:
-            keys = {concept: self.keys.latents(concept, count) for concept in concepts}
-            return forget_set.build(self.store, self.backbone, protocol, prompts, keys, count, batch)
-
-        parts = self.plan.run.curve
-
-        def keep(part: int, weights: Mapping[str, torch.Tensor]) -> None:
-            self.store.put("snapshots", self.keys.snapshot(cell, part, parts), weights, {"taken": True})
-
-        workplace = Harness(
-            self.backbone,
-            cell.task,
-            forget=build(cell.task.forget, protocol.forget_images),
-            retain=lambda: build(cell.task.in_domain + cell.task.out_of_domain, protocol.retain_images),
-            prompts=prompts,
-            seed=cell.seed,
-            on_step=lambda step, steps, loss: self.report(f"unlearning, loss {loss:.4f}", step, steps),
-            rest={concept: world.rest(concept) for concept in cell.task.forget},
-            checkpoint=self.checkpoint(cell),
-            snapshots=Snapshots(parts, keep) if parts > 1 else None,
-        )
-        outcome = unlearn(workplace, self.plan.methods[cell.method](cell.config))
-        facts = {
-            "cost": outcome.cost,
-            "data": outcome.ledger.facts(),
-            "compensation": outcome.ledger.compensation,
-        }
-        return outcome.delta, facts

@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on_by_the_same_command(
         executor, cell = Executor(plan, watch(stop)), plan.cells[-1]
         if force:
             executor.drop_forced()
-        executor.stages.delta(cell)
+        executor.stages.weights.of(cell)
         return executor, list(told)
 
     files = tmp_path / ".store" / "checkpoints"
@@ -238,4 +238,4 @@ def test_a_killed_run_goes_on_by_the_same_command(
         executor, steps = start(force)
         assert steps == list(range(first, 7))
         assert list(files.iterdir()) == []
-        executor.stages.drop_delta(executor.plan.cells[-1])
+        executor.stages.weights.drop(executor.plan.cells[-1])

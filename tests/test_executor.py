@@ -50,10 +50,10 @@ def test_a_curve_goes_from_the_untouched_model_to_the_result(curved: Path) -> No
 def test_the_weights_on_the_way_are_in_the_store_and_differ(curved: Path) -> None:
     run = executor(curved, 4)
     (cell,) = (cell for cell in run.plan.cells if cell.method == "mimmu")
-    taken = run.stages.snapshots(cell)
+    taken = run.stages.weights.snapshots(cell)
     assert [entry.facts["taken"] for entry in taken] == [True] * 3
     assert len({entry.content for entry in taken}) == 3  # of four steps in all
-    half = executor(curved, 2).stages.snapshots(cell)  # one of two parts is two of four
+    half = executor(curved, 2).stages.weights.snapshots(cell)  # one of two parts is two of four
     assert [entry.content for entry in half] == [taken[1].content]
 
 
@@ -81,7 +81,7 @@ def test_weights_that_turn_bad_on_the_way_fail_the_cell(
 ) -> None:
     run = executor(tmp_path, 2)
     cell = run.plan.cells[-1]
-    good = run.stages.delta(cell)
+    good = run.stages.weights.of(cell)
     bad = {name: torch.full_like(tensor, torch.nan) for name, tensor in good.tensors().items()}
     key = run.stages.keys.snapshot(cell, 1, 2)
     run.stages.store.drop("snapshots", key)

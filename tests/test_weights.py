@@ -1,0 +1,161 @@
+"""Weights of cells that start from other weights: requests in a row, training further, oracles."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import Cell, resolve
+from bench.worlds import WORLDS, World
+
+OVER = {"mimmu": {"epochs": "1", "lr": "1e-3"}, "salun": {"epochs": "1", "lr": "1e-3"},
+        "protocol": {"finetune_steps": "4", "finetune_pictures": "4", "curve_images": "2"}}  # fmt: skip
+METRICS = ("ua", "nra", "ora")
+
+
+def executor(out: Path, suite: str, methods: tuple[str, ...] = ("mimmu",), **more: object) -> Executor:
+    names = WORLDS.get("tiny").concepts
+    chosen = {
+        "forget": (names[0], names[6]),
+        "overrides": {k: v for k, v in OVER.items() if k in (*methods, "protocol")},
+        **more,
+    }
+    run = RunConfig(methods, suite, "tiny", metrics=METRICS, out=out, **chosen)  # type: ignore[arg-type]
+    return Executor(resolve(run))
+
+
+def cells(run: Executor, method: str) -> list[Cell]:
+    return [cell for cell in run.plan.cells if cell.method == method]
+
+
+def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in a.keys() | b.keys() if name not in a or name not in b or not torch.equal(a[name], b[name])}
+
+
+@pytest.fixture(scope="module")
+def chained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Executor:
+    return executor(tmp_path_factory.mktemp("chain"), "sequential", ("mimmu", "salun"))
+
+
+def test_a_request_starts_from_the_weights_that_the_last_one_left(chained: Executor) -> None:
+    first, second = cells(chained, "mimmu")
+    run = chained.stages.weights
+    one, two = run.of(first).tensors(), run.of(second).tensors()
+    assert run.before(second) == run.of(first)
+    assert run.before(first) is None
+    assert one.keys() == two.keys()
+    assert differing(one, two)
+    config = dataclasses.replace(second.config, lr=0.0)  # nothing learnt: what is left is what was there
+    still = run.of(dataclasses.replace(second, config=config, task=dataclasses.replace(second.task, name="still")))
+    begun = run.of(dataclasses.replace(first, config=config))
+    assert not begun.tensors()
+    assert not still.tensors()  # its first request learnt nothing either
+
+
+def test_what_an_earlier_request_changed_is_kept(chained: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, second = cells(chained, "mimmu")
+    run = chained.stages.weights
+    before = run.before(second)
+    assert before is not None
+    monkeypatch.setattr(run, "before", lambda cell: before)
+    frozen = dataclasses.replace(second, config=dataclasses.replace(second.config, lr=0.0))
+    assert not differing(before.tensors(), run.of(frozen).tensors())
+
+
+def test_what_must_stay_is_drawn_by_the_untouched_model(chained: Executor, tmp_path: Path) -> None:
+    _, second = cells(chained, "salun")
+    run = chained.stages.weights
+    run.of(second)
+    alone = executor(tmp_path, "sequential", ("salun",))
+    kept = second.task.in_domain[0]
+    key = chained.stages.keys.latents(kept, chained.plan.protocol.retain_images)
+    assert key == alone.stages.keys.latents(kept, alone.plan.protocol.retain_images)
+    known = chained.stages.store.get("latents", key)
+    assert known is not None
+    alone.stages.weights._drawn((kept,), alone.plan.protocol.retain_images)
+    fresh = alone.stages.store.get("latents", key)
+    assert fresh is not None
+    assert known.content == fresh.content
+
+
+def test_the_teacher_of_a_later_request_is_a_choice(chained: Executor) -> None:
+    _, second = cells(chained, "mimmu")
+    run = chained.stages.weights
+    before = run.before(second)
+    assert before is not None
+    previous = dataclasses.replace(second, config=dataclasses.replace(second.config, teacher="previous"))
+    assert run.keys.delta(previous) != run.keys.delta(second)
+    assert run.keys.delta(previous)["after"] != run.keys.delta(second)["after"]  # the setting holds for all requests
+    assert differing(run.of(previous).tensors(), run.of(second).tensors())
+
+
+def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor) -> None:
+    first, second = (chained.run(cell) for cell in cells(chained, "mimmu"))
+    assert (first["status"], second["status"]) == ("ok", "ok")
+    assert [r["step"]["number"] for r in (first, second)] == [1, 2]
+    assert second["step"]["request"] == [second["forget"][1]]
+    assert second["step"]["of"] == 2
+    assert len(second["forget"]) == 2
+    assert {row["concept"] for row in second["concepts"] if row["role"] == "forget"} == set(second["forget"])
+    assert second["cost"]["steps"] == first["cost"]["steps"]  # its own request's alone
+
+
+@pytest.fixture(scope="module")
+def probed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Executor:
+    return executor(tmp_path_factory.mktemp("probe"), "resurgence", curve=2)
+
+
+def test_an_unlearned_model_is_trained_further_in_every_way(probed: Executor) -> None:
+    name = probed.plan.tasks[0].forget[0]
+    mine = [cell for cell in cells(probed, "mimmu") if cell.task.forget == (name,)]
+    assert len(mine) == 7
+    found = {cell.task.band: probed.run(cell) for cell in mine}
+    assert {result["status"] for result in found.values()} == {"ok"}, [r.get("reason") for r in found.values()]
+    contents = {band: probed.stages.weights.of(cell).content for band, cell in zip(found, mine, strict=True)}
+    assert len(set(contents.values())) == len(contents)
+    begun = {tuple(str(p["scores"]) for p in result["curve"][:1]) for result in found.values()}
+    assert len(begun) == 1  # every curve begins at the same unlearned model
+    for result in found.values():
+        assert [point["part"] for point in result["curve"]] == [0, 0.5, 1]
+        assert result["probe"]["of"] == name
+        assert result["cost"]["steps"] == found["unrelated, full"]["cost"]["steps"]  # of the unlearning
+    assert found["10 pictures"]["probe"]["pictures"] == 10
+
+
+def test_controls_are_trained_further_too(probed: Executor) -> None:
+    cell = next(cell for cell in cells(probed, "pretrained") if cell.task.band == "retained, lora")
+    delta = probed.stages.weights.of(cell)
+    assert delta.tensors()
+    assert all(".attn1." in name or ".attn2." in name for name in delta.tensors())
+
+
+def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
+    world: World, tmp_path: Path, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = executor(tmp_path, "resurgence")
+    model = run.stages.backbone
+    name = world.concepts[0]
+    made = {n: t + 0.01 for n, t in model.unet.state_dict().items() if "conv_in" in n}
+    made |= {f"text_encoder.{n}": t + 0.01 for n, t in model.pipeline.text_encoder.state_dict().items() if "norm" in n}
+    save_file({n: t.contiguous() for n, t in made.items()}, tmp_path / "oracle.safetensors")
+    known = dataclasses.replace(world, oracles={name: lambda: tmp_path / "oracle.safetensors"})
+    monkeypatch.setattr(WORLDS, "get", lambda given: known)
+    run = executor(tmp_path, "resurgence", curve=2)
+    mine = cells(run, "oracle")
+    assert {cell.task.forget for cell in mine} == {(name,)}  # the other concept has none
+    result = run.run(mine[0])
+    assert result["status"] == "ok", result["reason"]
+    delta = run.stages.weights.of(mine[0]).tensors()
+    assert all(torch.equal(delta[n], t) for n, t in made.items() if n.startswith("text_encoder."))
+    before = run.stages.weights.before(mine[0])
+    assert before is not None
+    assert not differing(before.tensors(), made)
+    assert result["compensation"] == "trained anew without it"
+    alone = executor(tmp_path, "finegrained")
+    assert [cell.task.name for cell in cells(alone, "oracle")] == [name]
+    with pytest.raises(ValueError, match="no oracle for what this run forgets"):
+        executor(tmp_path, "finegrained", ("oracle",), forget=(world.concepts[7],), overrides={})
