@@ -16,7 +16,7 @@ from bench.config import Protocol
 from bench.executor import Executor
 from bench.plan import Cell
 from bench.stages import Stages
-from methods import CONTROLS
+from methods import CONTROLS, ORACLE
 
 TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
 
@@ -58,16 +58,17 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
         forced = cell.method in plan.forced
         weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell))
         known = None if forced else executor.stored(cell)
-        curve = plan.run.curve > 1 and not (known and known["status"] == "ok" and not executor.wants_curve(known))
+        curve = plan.curve > 1 and not (known and known["status"] == "ok" and not executor.wants_curve(known))
         images = weights and stages.store.get("images", stages.keys.images(weights))
-        draws = 0 if weights or cell.method in CONTROLS else _to_learn_from(stages, cell, seen)
+        trains = cell.task.finetune or plan.plain(cell.method) not in (*CONTROLS, ORACLE)
+        draws = 0 if weights or not trains else _to_learn_from(stages, cell, seen)
         shared = str(stages.store.place("images", stages.keys.images(weights))) if weights else cell.method
-        if not images and not (shared in seen and (weights or cell.method in CONTROLS)):
+        if not images and not (shared in seen and (weights or not trains)):
             draws += len(stages.shots)
         seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
         again = False  # it trains once more, where it kept none of the weights on the way
-        if curve and cell.method not in CONTROLS:
-            keys = [stages.keys.snapshot(cell, part, plan.run.curve) for part in range(1, plan.run.curve)]
+        if curve and trains:
+            keys = [stages.keys.snapshot(cell, part, plan.curve) for part in range(1, plan.curve)]
             again = not all(stages.store.get("snapshots", key) for key in keys)
             draws += len(keys) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
         result = known is not None and known["status"] == "ok" and not curve
@@ -108,7 +109,7 @@ class Past:
     """
 
     def __init__(self, stages: Stages, tables: Path = TABLES) -> None:
-        self.store = str(stages.store.root)
+        self._plan, self.store = stages.plan, str(stages.store.root)
         table = _table(stages, tables)
         self._image, self._drew = _seconds_an_image(stages), self.store
         if self._image is None and table:
@@ -124,13 +125,13 @@ class Past:
         """
         settings = digest.plain(cell.config)
         for source, known in self._known:
-            own = [took for took in known if took.method == cell.method]
+            own = [took for took in known if took.method == self._plan.plain(cell.method)]
             if not own:
                 continue
             self.used.add(source)
             if same := [took.seconds for took in own if took.config == settings]:
                 return median(same)
-            wanted = _examples(settings, forget_images * len(cell.task.forget))
+            wanted = _examples(settings, forget_images, len(cell.task.request))
             return median(took.seconds * (wanted / made if (made := _made(took)) else 1) for took in own)
         return None
 
@@ -148,17 +149,17 @@ class Past:
 def _to_learn_from(stages: Stages, cell: Cell, seen: set[str]) -> int:
     count = stages.plan.protocol.forget_images
     draws = 0
-    for concept in cell.task.forget:
+    for concept in cell.task.request:
         place = stages.store.place("latents", stages.keys.latents(concept, count))
         draws += 0 if place.exists() or str(place) in seen else count
         seen.add(str(place))
     return draws
 
 
-def _examples(config: Mapping[str, Any], forget_images: int) -> int:
+def _examples(config: Mapping[str, Any], forget_images: int, concepts: int) -> int:
     if config["steps"] is not None:
-        return config["steps"] * config["batch_size"] * config["grad_accumulation"]
-    return config["epochs"] * forget_images
+        return config["steps"] * concepts * config["batch_size"] * config["grad_accumulation"]
+    return config["epochs"] * forget_images * concepts
 
 
 def _made(took: Took) -> int:
@@ -176,7 +177,7 @@ def _records(stages: Stages, kind: str) -> Iterator[dict[str, Any]]:
 def _in_store(stages: Stages) -> Iterator[Took]:
     for record in _records(stages, "deltas"):
         key = record["key"]
-        if (key["backbone"], key["machine"]) == (stages.content, stages.machine):
+        if "method" in key and (key["backbone"], key["machine"]) == (stages.content, stages.machine):
             cost = record["facts"]["cost"]
             yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
 

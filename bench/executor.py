@@ -6,10 +6,11 @@ import functools
 import math
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench import digest, evidence, fingerprint, panel, probe, sampler
+from bench.config import Protocol
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
 from bench.store import Entry
@@ -81,7 +82,7 @@ class Executor:
 
     def wants_curve(self, result: Mapping[str, Any]) -> bool:
         """Whether a finished result lacks the curve that the run asks for."""
-        return self.plan.run.curve > 1 and result["curve"] is None
+        return self.plan.curve > 1 and result["curve"] is None
 
     def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         each = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}
@@ -100,7 +101,7 @@ class Executor:
 
     def _stored_curve(self, cell: Cell, weights: Entry) -> list[dict[str, Any]] | None:
         """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
-        parts = self.plan.run.curve
+        parts = self.plan.curve
         keys = [self.stages.keys.snapshot(cell, part, parts) for part in range(1, parts)]
         on_the_way = [self.stages.store.get("snapshots", key) for key in keys]
         known = [entry for entry in on_the_way if entry is not None]
@@ -111,7 +112,7 @@ class Executor:
 
     def _evaluate(self, cell: Cell) -> None:
         """Bring everything that the cell's result consists of into the store."""
-        weights = self.stages.delta(cell)
+        weights = self.stages.weights.of(cell)
         metrics = [METRICS.get(name) for name in self.plan.metrics]
         keys = {name: self.score_key(cell, weights, name) for name in (ACCURACY, *self.plan.metrics)}
         store, new = self.stages.store, [m for m in metrics if not self.stages.store.get("scores", keys[m.name])]
@@ -119,8 +120,8 @@ class Executor:
         store.stage("scores", keys[ACCURACY], lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
         for metric in new:
             store.stage("scores", keys[metric.name], functools.partial(scored, metric, cell.task, seen))
-        if self.plan.run.curve > 1:
-            on_the_way = self.stages.snapshots(cell)
+        if self.plan.curve > 1:
+            on_the_way = self.stages.weights.snapshots(cell)
             points = functools.partial(self._points, cell, weights, on_the_way)
             store.stage("scores", self.curve_key(cell, weights, on_the_way), points)
 
@@ -129,9 +130,10 @@ class Executor:
         if not all(entry.facts["taken"] for entry in between):
             return {}, {"points": []}
         metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
-        points = []
-        for part, weights in enumerate((None, *between, last)):
-            whole = weights is None or weights is last
+        before, points = self.stages.weights.before(cell), []
+        for part, weights in enumerate((before, *between, last)):
+            measured = part == 0 and (before is None or cell.task.after in self.plan.tasks)
+            whole = measured or weights is last
             seen = evidence.along(self.stages, cell.task, weights, whole)
             scores = {metric.name: metric.compute(seen) for metric in metrics}
             values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
@@ -157,11 +159,18 @@ class Executor:
         return rows
 
     def _about(self, cell: Cell) -> dict[str, Any]:
+        variant = self.plan.variants.get(cell.method)
         return {
             "method": cell.method,
             "fidelity": self.plan.methods[cell.method].fidelity,
+            "variant": dict(variant.values) if variant else {},
+            "variant_of": self.plan.plain(cell.method),
+            "way": self.plan.methods[cell.method].multi,
             "task": cell.task.name,
             "band": cell.task.band,
+            "forget": list(cell.task.forget),
+            "step": step_of(cell.task, self.plan.tasks),
+            "probe": probe_of(cell.task, self.plan.protocol),
             "seed": cell.seed,
             "config": digest.plain(cell.config),
             "fingerprint": self.fingerprint,
@@ -188,7 +197,7 @@ class Executor:
             "delta": digest.of_json(self.stages.keys.delta(cell)),
             "fingerprint": digest.of_json(self.description),
             "metrics": self.plan.metrics,
-            "curve": self.plan.run.curve,
+            "curve": self.plan.curve,
         }
 
     def drop_forced(self) -> None:
@@ -204,7 +213,7 @@ class Executor:
                 store.drop("scores", self.score_key(cell, weights, name))
         for cell in self.plan.cells:
             if cell.method in self.plan.forced:
-                self.stages.drop_delta(cell)
+                self.stages.weights.drop(cell)
 
 
 def scored(metric: Metric, task: Task, seen: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -226,6 +235,22 @@ def nearest_distances(world: World, concept: str, task: Task) -> dict[str, float
     """By each measure of the world's, how far `concept` is from the nearest concept that the task forgets."""
     each = [world.distances(concept, target) for target in task.forget]
     return {name: min(d[name] for d in each if name in d) for name in dict.fromkeys(n for d in each for n in d)}
+
+
+def step_of(task: Task, tasks: Sequence[Task]) -> dict[str, Any] | None:
+    """Where in a sequence of requests a task stands; None for one that is alone."""
+    whole = () if task.finetune else max((t.chain for t in tasks if task in t.chain), key=len)
+    if len(whole) < 2:
+        return None
+    name = " > ".join(c for t in whole for c in t.request)
+    return {"chain": name, "number": len(task.chain), "of": len(whole), "request": list(task.request)}
+
+
+def probe_of(task: Task, protocol: Protocol) -> dict[str, Any] | None:
+    """How a task's model is trained further; None where it is not."""
+    if task.finetune is None or task.after is None:
+        return None
+    return {"of": task.after.name, **digest.plain(task.finetune), "steps": protocol.finetune_steps}
 
 
 def role_of(concept: str, task: Task) -> str:

@@ -30,6 +30,11 @@ examples:
   other settings, several training seeds, some metrics only
     python run_bench.py --methods mimmu --set mimmu.lr=1e-4 --seeds 3
     python run_bench.py --methods mimmu --metrics ua nra drift
+  many at once; one after another; does it come back? which noise matters?
+    python run_bench.py --methods all --suite multi --k 2 4
+    python run_bench.py --methods mimmu --suite sequential --forget toucan tulip
+    python run_bench.py --methods mimmu salun --suite resurgence
+    python run_bench.py --methods mimmu --sweep mimmu.t_max=300,600,950
   a method in a file of your own
     python run_bench.py --plugin mine.py --methods mine
   what there is; what would run, and for how long
@@ -102,6 +107,18 @@ def add_run(p: argparse.ArgumentParser) -> None:
         "--set", nargs="+", action="extend", metavar="SECTION.FIELD=VALUE", default=[],
         help="change a method's setting (mimmu.lr=1e-5) or the protocol's (protocol.guidance_scale=3)",
     )  # fmt: skip
+    what.add_argument(
+        "--sweep", nargs="+", action="extend", metavar="METHOD.FIELD=V1,V2", default=[],
+        help="a row for each value of a method's setting, or for each combination of several (mimmu.t_max=300,600,950)",
+    )  # fmt: skip
+    what.add_argument(
+        "--forget", nargs="+", action="extend", metavar="CONCEPT", default=[],
+        help="forget these in place of the suite's own choice: each alone (finegrained, resurgence), all at once "
+        "(multi), one after another (sequential)",
+    )  # fmt: skip
+    what.add_argument(
+        "--k", nargs="+", type=int, metavar="N", default=[], help="how many at once, for the suite multi (2 4 8)"
+    )
     what.add_argument(
         "--plugin", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
         help="python files that register methods, metrics, worlds or suites",
@@ -192,6 +209,9 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         seeds=args.seeds,
         metrics=tuple(args.metrics),
         overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
+        sweep=overrides.parse_sweep(args.sweep, method_names(methods)),
+        forget=tuple(args.forget),
+        several=tuple(args.k),
         plugins=tuple(file.resolve() for file in args.plugin),
         quick=args.quick,
         compile=args.compile,
@@ -222,6 +242,10 @@ def command(run: RunConfig) -> str:
     words += ["--sample-batch", str(run.sample_batch)] if run.sample_batch != usual.sample_batch else []
     changes = [f"{section}.{name}={text}" for section, texts in run.overrides.items() for name, text in texts.items()]
     words += ["--set", *changes] if changes else []
+    ranges = [f"{n}.{k}={','.join(values)}" for n, fields in run.sweep.items() for k, values in fields.items()]
+    words += ["--sweep", *ranges] if ranges else []
+    words += ["--forget", *run.forget] if run.forget else []
+    words += ["--k", *map(str, run.several)] if run.several else []
     words += ["--plugin", *map(str, run.plugins)] if run.plugins else []
     switches = ("quick", "compile", "gradient_checkpointing", "attention_slicing", "force")
     words += [f"--{flag.replace('_', '-')}" for flag in switches if getattr(run, flag)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
+import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bench.registry import nearest
 
 C = TypeVar("C")
+Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> texts
 Overrides = dict[str, dict[str, str]]  # section -> field -> text as typed
 
 
@@ -31,6 +34,20 @@ def parse(items: Iterable[str], sections: Iterable[str]) -> Overrides:
             raise ValueError(f"--set {target} is given twice")
         parsed[section][name] = text
     return parsed
+
+
+def parse_sweep(items: Iterable[str], sections: Iterable[str]) -> Sweep:
+    """Split "section.field=v1,v2" items; commas within brackets are part of a value. Raises ValueError as `parse`."""
+    parsed = parse(items, sections)
+    return {
+        section: {name: tuple(v.strip() for v in re.split(r",(?![^(\[]*[)\]])", text)) for name, text in texts.items()}
+        for section, texts in parsed.items()
+    }
+
+
+def grid(fields: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], ...]:
+    """Every combination of the values of `fields`."""
+    return tuple(dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values()))
 
 
 def apply(config: C, values: Mapping[str, Any], section: str) -> C:

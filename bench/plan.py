@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from bench import anatomy, overrides, plugins
+from bench import anatomy, oracle, overrides, plugins
 from bench.config import QUICK, Protocol, RunConfig
 from bench.locate import locate
 from bench.registry import UnknownName, nearest
-from bench.suites import SUITES, tasks_of
+from bench.requests import Asked
+from bench.suites import NOTHING, SUITES, Suite, require_asked, tasks_of
 from bench.task import Task
 from bench.worlds import WORLDS, Options, World
-from methods import CONTROLS, METHODS, Method
+from methods import CONTROLS, METHODS, ORACLE, Method
 from methods.base import MethodConfig
 from metrics import METRICS
 
@@ -24,7 +25,7 @@ COST = "cost"  # a name for --metrics that is no metric
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one task with one training seed."""
+    """One method, or a variant of one, on one task with one training seed."""
 
     method: str
     config: MethodConfig
@@ -35,6 +36,24 @@ class Cell:
     def name(self) -> str:
         """For people: unique within a run."""
         return f"{self.method} · {self.task.name} · seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with some settings of its own: a row beside the method's other variants.
+
+    Args:
+        of: the method.
+        values: what is set, as text; empty for its usual settings.
+    """
+
+    of: str
+    values: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """For people; unique within a run."""
+        return " ".join([self.of, *(f"{name}={value}" for name, value in self.values.items())])
 
 
 @dataclass(frozen=True)
@@ -49,6 +68,11 @@ class Plan:
     metrics: tuple[str, ...]
     cells: tuple[Cell, ...]  # seed by seed and task by task, so that a broken-off run has whole comparisons
     folder: Path  # of the backbone
+    variants: dict[str, Variant] = field(default_factory=dict)  # of `methods`, those whose settings are swept
+
+    def plain(self, name: str) -> str:
+        """The method that a row called `name` is, or is a variant of."""
+        return self.variants[name].of if name in self.variants else name
 
     @property
     def sample_batch(self) -> int:
@@ -59,13 +83,26 @@ class Plan:
     def forced(self) -> tuple[str, ...]:
         """Methods to compute again whatever the store has; controls only where they were asked for by name."""
         asked = self.run.methods if self.run.force else ()
-        return tuple(n for n in self.methods if n in asked or ("all" in asked and n not in CONTROLS))
+        named = {n: self.plain(n) for n in self.methods}
+        return tuple(n for n, of in named.items() if of in asked or ("all" in asked and of not in CONTROLS))
 
     @property
     def concepts(self) -> tuple[str, ...]:
         """Every concept that some task evaluates, in the world's order, and what the world sets aside."""
         asked = {concept for task in self.tasks for concept in task.concepts} | {*self.world.aside}
         return tuple(c for c in (*self.world.concepts, *self.world.styles) if c in asked)
+
+    @property
+    def curve(self) -> int:
+        """Checkpoints along each training that are measured, the last included; 0 and 1: none besides it."""
+        return self.run.curve or SUITES.get(self.run.suite).curve
+
+    def steps(self, cell: Cell) -> int:
+        """Optimiser steps that forgetting what the cell's task asks for takes a method that trains."""
+        config, concepts, images = cell.config, len(cell.task.request), self.protocol.forget_images
+        alternate = self.methods[cell.method].multi == "alternate"
+        batches = config.batches(images) * concepts if alternate else config.batches(images * concepts)
+        return config.length(batches, concepts)
 
     def images(self, concept: str) -> int:
         """How many evaluation images a concept has."""
@@ -92,6 +129,10 @@ def resolve(run: RunConfig) -> Plan:
     names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite = SUITES.get(run.suite)
     world = WORLDS.get(run.world)
+    asked = Asked(run.forget, run.several)
+    asked.require(world)
+    if asked != NOTHING:
+        require_asked(run.suite, asked)
     if run.suite not in world.tasks:
         suite.view(world)  # refuses what can't be asked for, before anything is downloaded
     unknown = [section for section in run.overrides if section not in (*names, PROTOCOL)]
@@ -115,6 +156,12 @@ def resolve(run: RunConfig) -> Plan:
         config = overrides.apply(method.Config(), presets.get(name, {}), name)
         config = overrides.apply(config, suite.training, name)
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
+    variants = swept(names, run, suite)
+    for label, variant in variants.items():
+        configs[label] = overrides.apply(configs[variant.of], variant.values, variant.of)
+    replaced = {variant.of for variant in variants.values()}
+    names = tuple(n for n in names if n not in replaced) + tuple(variants)
+    methods = {name: methods[variants[name].of if name in variants else name] for name in names}
 
     @cache
     def folder() -> Path:
@@ -122,11 +169,40 @@ def resolve(run: RunConfig) -> Plan:
 
     ready = configured(world, run, folder)  # what is wrong with it is said before anything is downloaded
     folder()
-    view, tasks = tasks_of(run.suite, ready)
+    view, tasks = tasks_of(run.suite, ready, asked)
     if run.quick and len(tasks) > QUICK.tasks:
-        tasks = tasks[:: (len(tasks) - 1) // (QUICK.tasks - 1)][: QUICK.tasks]
-    cells = tuple(Cell(name, configs[name], task, seed) for seed in run.seeds for task in tasks for name in names)
-    return Plan(run, view, protocol, tasks, methods, metrics, cells, folder())
+        apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
+        tasks = tasks[::apart][: QUICK.tasks]
+    without = {task.name for task in tasks if known_without(view, task)}
+    if ORACLE in run.methods and not without:
+        raise ValueError(f"no oracle for what this run forgets: {oracle.hint(view)}")
+    methods = {name: method for name, method in methods.items() if name != ORACLE or without}
+    cells = tuple(
+        Cell(name, configs[name], task, seed)
+        for seed in run.seeds
+        for task in tasks
+        for name in methods
+        if name != ORACLE or task.name in without
+    )
+    return Plan(run, view, protocol, tasks, methods, metrics, cells, folder(), variants)
+
+
+def known_without(world: World, task: Task) -> bool:
+    """Whether there is a model here that never knew what the task forgets."""
+    return len(task.forget) == 1 and oracle.find(world, task.forget[0]) is not None
+
+
+def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:
+    """Every variant of the methods called `names` that the run or its suite asks for, by its name.
+
+    Raises ValueError for a sweep of a method that is not in the run.
+    """
+    if unknown := [name for name in run.sweep if name not in names]:
+        raise ValueError(f"--sweep {unknown[0]}...: not in this run; {nearest(unknown[0], names)}")
+    grids = {name: overrides.grid(fields) for name, fields in run.sweep.items()}
+    chosen = {**{n: v for n, v in suite.variants.items() if n in names and not run.sweep}, **grids}
+    made = [Variant(n, {k: str(v) for k, v in values.items()}) for n, each in chosen.items() for values in each]
+    return {variant.name: variant for variant in made}
 
 
 def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> World:
@@ -140,12 +216,16 @@ def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> Worl
 
 
 def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The controls, then the methods asked for, each once; "all" stands for every registered one."""
+    """The controls, then the methods asked for, each once; "all" stands for every registered one.
+
+    The oracle is among the controls; `resolve` leaves it out where the world has none.
+    """
     for name in asked:
         if name != "all" and name not in METHODS:
             raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
     wanted = METHODS.names() if "all" in asked else asked
-    return (*CONTROLS, *dict.fromkeys(name for name in wanted if name not in CONTROLS))
+    always = (*CONTROLS, ORACLE)
+    return (*always, *dict.fromkeys(name for name in wanted if name not in always))
 
 
 def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:

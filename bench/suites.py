@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench import requests
 from bench.registry import Registry
+from bench.requests import Asked
 from bench.task import Task
 from bench.worlds.base import SPLITS, World
+
+NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,13 @@ class Suite:
     Args:
         about: one line for `--list suites`.
         tasks: world -> tasks.
+        asked: (world, what the user asks to be forgotten) -> tasks, where the suite takes that.
         protocol: protocol values that this suite scales down.
         training: config values, of any method that trains, that this suite scales down.
         across: whether concepts are asked for in every style of the world, not in the plain one alone.
+        curve: checkpoints along each training that this suite measures, whoever asks for it or not.
+        several: whether the user may say how many at once.
+        variants: method -> settings, by field, that the method is run with one after the other; {} for its usual ones.
     """
 
     about: str
@@ -29,6 +37,10 @@ class Suite:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     across: bool = False
+    curve: int = 0
+    variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    asked: Callable[[World, Asked], tuple[Task, ...]] | None = None
+    several: bool = False
     source: str = "Lethe"  # where the rule comes from
 
     def view(self, world: World) -> World:
@@ -40,16 +52,29 @@ class Suite:
         return world.across()
 
 
-def tasks_of(name: str, world: World) -> tuple[World, tuple[Task, ...]]:
+def tasks_of(name: str, world: World, asked: Asked = NOTHING) -> tuple[World, tuple[Task, ...]]:
     """The tasks of a suite in `world`, by the world's own rule if it has one, and the world as they ask for concepts.
 
-    Raises UnknownName, and ValueError if there is nothing to forget.
+    Raises UnknownName, and ValueError if there is nothing to forget or the suite does not take what is `asked`.
     """
     suite, own = SUITES.get(name), world.tasks.get(name)
+    if asked != NOTHING:
+        return suite.view(world), require_asked(name, asked)(world, asked)
     if own is not None:
         return world, own()
     view = suite.view(world)
     return view, suite.tasks(view)
+
+
+def require_asked(name: str, asked: Asked) -> Callable[[World, Asked], tuple[Task, ...]]:
+    """The suite's rule for what a user asks to be forgotten. Raises ValueError if it has none."""
+    suite = SUITES.get(name)
+    if asked.several and not suite.several:
+        raise ValueError(f"--k is for the suite {' and '.join(n for n in SUITES.names() if SUITES.get(n).several)}")
+    if suite.asked is None:
+        able = [other for other in SUITES.names() if SUITES.get(other).asked]
+        raise ValueError(f"the suite {name!r} chooses itself what to forget; --forget is for {', '.join(able)}")
+    return suite.asked
 
 
 def nearest_neighbour(world: World, concept: str, among: Sequence[str] = ()) -> tuple[str, float]:
@@ -100,6 +125,62 @@ def finegrained(world: World) -> tuple[Task, ...]:
     )
 
 
+def single(world: World, concepts: Sequence[str] = ()) -> tuple[Task, ...]:
+    """A task for each of `concepts`, or for the world's fine-grained targets, with what it would keep alone."""
+    known = {task.forget[0]: task for task in tasks_of("finegrained", world)[1]}
+    if any(c in world.styles for c in concepts):
+        known |= {task.forget[0]: task for task in style(world)}
+    return tuple(known.get(c) or forget_one(world, c) for c in concepts or known)
+
+
+def targets_by_domain(world: World) -> list[tuple[str, ...]]:
+    """For each domain, concepts to forget: its fine-grained targets from "near" to "far", then others.
+
+    Others by how close their nearest neighbour is, but last those that are nearest to a target before them or that
+    presets were tuned on: a twin is not to be forgotten from both sides.
+    """
+    order = ("near", "middle", "far")
+    chosen = sorted(tasks_of("finegrained", world)[1], key=lambda t: order.index(t.band) if t.band in order else 3)
+    out = []
+    for members in world.domains.values():
+        found = [task.forget[0] for task in chosen if task.forget[0] in members]
+        others = {c: nearest_neighbour(world, c) for c in members if c not in found}
+        while others:
+            twins = {nearest_neighbour(world, c)[0] for c in found} | set(world.search)
+            following = min(others, key=lambda c: (c in twins, -others[c][1], c))
+            found.append(following)
+            del others[following]
+        out.append(tuple(found))
+    return out
+
+
+def multi(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
+    """Several concepts at once."""
+    targets = [] if asked.forget else targets_by_domain(world)
+    named = asked.forget or tuple(c for group in targets for c in group)
+    return requests.multi(world, asked, targets, single(world, named))
+
+
+def sequential(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
+    """One concept after another."""
+    targets = [] if asked.forget else targets_by_domain(world)
+    named = asked.forget or tuple(c for group in targets for c in group)
+    return requests.sequential(world, asked, targets, single(world, named))
+
+
+def resurgence(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
+    """A near twin of each domain, forgotten, and then the model trained further."""
+    alone = single(world, asked.forget)
+    chosen = alone if asked.forget else tuple(task for task in alone if task.band == "near") or alone
+    nearest = {t.forget[0]: nearest_neighbour(world, t.forget[0], t.in_domain)[0] for t in chosen}
+    return requests.resurgence(world, asked, chosen, nearest, requests.HARMLESS + requests.RELEARNING)
+
+
+def near_twins(world: World) -> tuple[Task, ...]:
+    """The fine-grained targets whose nearest neighbour is closest, one a domain."""
+    return tuple(task for task in single(world) if task.band == "near")
+
+
 def style(world: World) -> tuple[Task, ...]:
     """Each style but the plain one; the other styles must stay, and every concept in the plain style."""
     if len(world.styles) < 3:
@@ -141,10 +222,24 @@ def smoke(world: World) -> tuple[Task, ...]:
     return (Task(task.name, task.forget, task.in_domain[:2], task.out_of_domain[:2]),)
 
 
+# one setting at a time, from the usual ones
+NOISE: tuple[dict[str, Any], ...] = (
+    {},
+    *({"t_max": t} for t in (300, 600)),
+    *({"t_min": t} for t in (300, 600)),
+    *({"weighting": name} for name in ("snr", "logistic")),
+    *({"x_source": name} for name in ("student", "teacher")),
+    *({"parameters": name} for name in ("attn2-kv", "not-attn2", "unet")),
+)
+
 SUITES: Registry[Suite] = Registry("suite")
 SUITES.add(
     "finegrained",
-    Suite("three targets a domain, from a lonely one to a near twin; kept: all other concepts", finegrained),
+    Suite(
+        "three targets a domain, from a lonely one to a near twin; kept: all other concepts",
+        finegrained,
+        asked=lambda world, asked: single(world, asked.forget),
+    ),
 )
 SUITES.add("style", Suite("each style; kept: the other styles, and every concept in the plain one", style))
 SUITES.add(
@@ -153,6 +248,36 @@ SUITES.add(
         "a near twin a domain, in every style; kept: the rest of the domain, and every style",
         across_styles,
         across=True,
+    ),
+)
+SUITES.add(
+    "multi", Suite("2, 4 and 8 concepts at once (--k, --forget); kept: all others", multi, asked=multi, several=True)
+)
+SUITES.add(
+    "sequential",
+    Suite(
+        "five requests (--forget), each from the weights that the last one left; kept: all others",
+        sequential,
+        asked=sequential,
+    ),
+)
+SUITES.add(
+    "resurgence",
+    Suite(
+        "does it come back? a near twin a domain (--forget), then training on harmless pictures, or a few of its own",
+        resurgence,
+        protocol={"images_per_concept": 8, "curve_images": 8},
+        curve=5,
+        asked=resurgence,
+    ),
+)
+SUITES.add(
+    "noise-ablation",
+    Suite(
+        "mimmu by range and weight of t, source of z_t and weights trained, on a near twin a domain",
+        near_twins,
+        variants={"mimmu": NOISE},
+        asked=lambda world, asked: single(world, asked.forget),
     ),
 )
 SUITES.add(

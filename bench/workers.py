@@ -92,13 +92,17 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
     among them, the workers are ended at once; what they had finished is in the store.
     """
     threads = max(1, torch.get_num_threads() // count)
-    waiting = deque(in_blocks(plan, count))
+    waiting, before, idle = deque(in_blocks(plan, count)), predecessors(plan), list[Worker]()
     running: dict[Future[dict[str, Any]], tuple[Worker, int]] = {}
 
     def give(worker: Worker) -> None:
-        if waiting:
-            index = waiting.popleft()
-            running[worker.submit(index)] = worker, index
+        ahead = {*waiting, *(index for _, index in running.values())} if before else set()
+        free = next((index for index in waiting if before.get(index) not in ahead), None)
+        if free is not None:
+            waiting.remove(free)
+            running[worker.submit(free)] = worker, free
+        elif waiting:
+            idle.append(worker)  # until what the rest starts from is there
         else:
             worker.dismiss()  # the others can use its memory
 
@@ -114,7 +118,9 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
                 except BrokenProcessPool:
                     reason = f"the worker process died ({worker.bury()}), perhaps for want of memory"
                     result = failed(plan.cells[index], f"{reason}; --workers 1 needs least")
-                give(worker)
+                resting, idle = [worker, *idle], []
+                for free in resting:
+                    give(free)
                 yield index, result
     except BaseException:
         for process in active_children():
@@ -123,6 +129,13 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
     finally:
         for worker in workers:
             worker.dismiss()
+
+
+def predecessors(plan: Plan) -> dict[int, int]:
+    """Index of a cell -> index of the cell whose weights it starts from, where that is in the plan too."""
+    places = {(cell.method, cell.task, cell.seed): index for index, cell in enumerate(plan.cells)}
+    found = {i: places.get((c.method, c.task.after, c.seed)) for i, c in enumerate(plan.cells) if c.task.after}
+    return {index: before for index, before in found.items() if before is not None}
 
 
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:

@@ -27,3 +27,8 @@ def work(index: int) -> dict[str, int]:
 
 def die(index: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def echo(index: int) -> dict[str, int]:
+    time.sleep(0.02)
+    return {"index": index}

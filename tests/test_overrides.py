@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.overrides import apply, parse
+from bench.overrides import apply, grid, parse, parse_sweep
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,13 @@ def test_one_alternative_set_is_the_other_left(texts: dict[str, str], expected: 
 def test_what_the_class_refuses_names_the_section(texts: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"^esd-x: either epochs or steps$"):
         apply(Length(), texts, "esd-x")
+
+
+def test_a_sweep_lists_values_and_keeps_tuples_whole() -> None:
+    found = parse_sweep(["a.x=1,2", "a.y=(1, 2),(3,4)"], ("a",))
+    assert found == {"a": {"x": ("1", "2"), "y": ("(1, 2)", "(3,4)")}}
+    every = grid(found["a"])
+    assert len(every) == 4
+    assert every[1] == {"x": "1", "y": "(3,4)"}
+    with pytest.raises(ValueError, match="nothing called 'b'"):
+        parse_sweep(["b.x=1"], ("a",))

@@ -10,7 +10,9 @@ from methods.mimmu import MimMuConfig
 
 
 def test_controls_are_always_on_and_come_first() -> None:
-    assert method_names(("salun", "mimmu", "salun", "pretrained")) == ("pretrained", "wrecked", "salun", "mimmu")
+    assert method_names(("salun", "mimmu", "salun", "pretrained")) == (
+        "pretrained", "wrecked", "oracle", "salun", "mimmu"
+    )  # fmt: skip
     assert set(method_names(("all",))) >= {"pretrained", "wrecked", "mimmu", "salun"}
     with pytest.raises(UnknownName, match="did you mean 'salun'"):
         method_names(("saluun",))
@@ -31,7 +33,7 @@ def test_settings_come_from_paper_then_world_then_suite_then_user(world: World) 
         return found
 
     full = config("finegrained")
-    assert full.timesteps == MimMuConfig().timesteps  # nobody but the paper says anything
+    assert full.t_max == MimMuConfig().t_max  # nobody but the paper says anything
     assert full.lr == world.presets["mimmu"]["lr"] != MimMuConfig().lr
     assert config("smoke").epochs == 2
     assert config("smoke", epochs="7", lr="0.5").epochs == 7
@@ -99,3 +101,30 @@ def test_a_backbone_that_is_no_pipeline_is_refused(world: World, tmp_path: Path)
     for wrong in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match="no diffusers pipeline"):
             resolve(RunConfig(world="tiny", backbone=str(wrong)))
+
+
+def test_a_sweep_is_a_row_for_every_combination(world: World) -> None:
+    sweep = {"mimmu": {"t_max": ("300", "600"), "lr": ("1e-3",)}}
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu", "salun"), sweep=sweep))
+    assert list(plan.methods) == [
+        "pretrained", "wrecked", "salun", "mimmu t_max=300 lr=1e-3", "mimmu t_max=600 lr=1e-3"
+    ]  # fmt: skip
+    configs = {cell.method: cell.config for cell in plan.cells}
+    assert [c.t_max for c in configs.values() if isinstance(c, MimMuConfig)] == [300, 600]
+    assert plan.plain("mimmu t_max=300 lr=1e-3") == "mimmu"
+    assert plan.plain("salun") == "salun"
+    assert plan.run.board_name == "finegrained-tiny-sweep"  # it does not write over the board
+
+
+@pytest.mark.parametrize(
+    ("sweep", "said"),
+    [
+        ({"sdd": {"lr": ("1",)}}, r"--sweep sdd\.\.\.: not in this run"),
+        ({"mimmu": {"t_mx": ("1",)}}, "mimmu has no setting 't_mx': did you mean 't_max'"),
+        ({"mimmu": {"t_max": ("many",)}}, "mimmu.t_max takes int, not 'many'"),
+        ({"mimmu": {"t_max": ("30",)}}, "no range of timesteps"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(world: World, sweep: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        resolve(RunConfig(world="tiny", methods=("mimmu",), sweep=sweep))

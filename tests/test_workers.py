@@ -126,3 +126,27 @@ def test_a_worker_that_cannot_start_says_why(world: World) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",)))  # this process knows the world, a new one does not
     with pytest.raises(workers.CannotStart, match="unknown world 'tiny'"):
         list(workers.run(plan, 2, lambda cell, reason: {}))
+
+
+def test_a_request_waits_for_the_one_before_it(world: World) -> None:
+    forget = (world.concepts[0], world.concepts[6], world.concepts[1])
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), suite="sequential", forget=forget, seeds=(0, 1)))
+    before = workers.predecessors(plan)
+    assert len(before) == 2 * len(plan.cells) // 3
+    for index, earlier in before.items():
+        one, two = plan.cells[earlier], plan.cells[index]
+        assert (one.method, one.seed, one.task) == (two.method, two.seed, two.task.after)
+    assert not workers.predecessors(resolve(RunConfig(world="tiny", methods=("mimmu",))))
+
+
+def test_no_cell_is_begun_before_what_it_starts_from_is_done(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_start", doomed.start)
+    monkeypatch.setattr(workers, "_work", doomed.echo)
+    forget = (world.concepts[0], world.concepts[6], world.concepts[1])
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), suite="sequential", forget=forget, out=tmp_path))
+    order = [index for index, _ in workers.run(plan, 3, lambda cell, reason: {"reason": reason})]
+    assert sorted(order) == list(range(len(plan.cells)))  # three workers, of which some must rest now and then
+    for index, earlier in workers.predecessors(plan).items():
+        assert order.index(earlier) < order.index(index)
