@@ -5,9 +5,12 @@ from __future__ import annotations
 from metrics.base import Evidence, Metric, Score
 
 
-def compute(evidence: Evidence) -> Score:
-    """Accuracy of the classifier on images prompted with concepts of other domains: 1 = all kept."""
-    return evidence.accuracy(evidence.out_of_domain)
+def compute(evidence: Evidence) -> Score | None:
+    """Accuracy of the classifier on images prompted with concepts of other domains: 1 = all kept.
+
+    None for a task that keeps nothing outside of the domains that it forgets from.
+    """
+    return evidence.accuracy(evidence.out_of_domain) if evidence.out_of_domain else None
 
 
 ORA = Metric(

@@ -134,7 +134,7 @@ POCKET = World(
         guidance_scale=4.0,
         finetune_steps=100,
         finetune_lr=1e-4,
-        lora_lr=1e-3,
+        lora_lr=5e-4,
     ),
     # The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so
     # that each method trains in about a minute; rates come from `python -m bench.tune` (docs/pocket.md).
