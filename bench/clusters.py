@@ -1,0 +1,95 @@
+"""Which cells are drawn anew together, and what they say: figures of cells with intervals over their clusters.
+
+The cells of a sequence of requests are one cluster, and so are those that train one unlearned model further: they
+share weights. Any other task is a cluster of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import statistics
+from bench.statistics import Interval
+from metrics import METRICS, Metric
+
+H, PARTS = "h", ("ua", "nra", "ora")  # what H is made of
+SHOWN = ("ua", "nra", "twin", "ora", "fid", "kid", "drift")  # of a chart of cells, where they were measured
+
+
+def of_result(result: Mapping[str, Any]) -> str:
+    """The cluster of a result: its chain, what its fine-tuning started from, or else its task."""
+    step, probe = result.get("step"), result.get("probe")
+    return step["chain"] if step else probe["of"] if probe else result["task"]
+
+
+def named(cells: pd.DataFrame) -> pd.Series:
+    """The cluster of each row of a table of cells, as of its result."""
+    found = cells["task"]
+    for column in ("of", "chain"):
+        if column in cells:
+            found = cells[column].where(cells[column].notna(), found)
+    return found
+
+
+def pooled(cells: pd.DataFrame, names: Sequence[str]) -> dict[statistics.Cell, list[float]]:
+    """Of each cluster and seed the means of figures over those of its cells that have all of them."""
+    own = cells.dropna(subset=list(names))
+    return keyed(own.assign(cluster=named(own)).groupby(["cluster", "seed"])[list(names)].mean())
+
+
+def keyed(rows: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
+    """Rows by (cluster, seed), their index, as `statistics` takes them."""
+    each = zip(rows.index.tolist(), rows.to_numpy(dtype=float), strict=True)
+    return {(str(cluster), int(seed)): list(row) for (cluster, seed), row in each}
+
+
+def parts(cells: pd.DataFrame) -> np.ndarray:
+    """What H is made of, in %: float (clusters, 3); no rows where a cell has no figure for one of them."""
+    if not len(cells) or cells[list(PARTS)].isna().any(axis=None):
+        return np.empty((0, len(PARTS)))
+    return statistics.clusters(pooled(cells, PARTS))
+
+
+def harmonic(cells: pd.DataFrame) -> Interval:
+    """H of cells and its interval; no value where one of them has no figure for a part of it."""
+    table = parts(cells)
+    return statistics.interval(table, statistics.harmonic, 0, 100) if len(table) else statistics.NONE
+
+
+def limits(metric: Metric) -> tuple[float, float]:
+    """The range of a metric's value as boards show it."""
+    by = 100 if metric.unit == "%" else 1
+    return metric.low * by, metric.high * by
+
+
+def figure(cells: pd.DataFrame, name: str) -> Interval:
+    """The mean of a metric over cells, and its interval, as boards show them."""
+    return statistics.of_cells(pooled(cells, [name]), *limits(METRICS.get(name)))
+
+
+def shown(cells: pd.DataFrame) -> list[str]:
+    """What `figures` gives of a table of cells: H, where its parts were measured, and those of `SHOWN` that were."""
+    return [*((H,) if set(PARTS) <= set(cells) else ()), *(name for name in SHOWN if name in cells)]
+
+
+def figures(cells: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """NAME, NAME_lo and NAME_hi of each of the `shown` names, over these cells; NaN where there is no value."""
+    row: dict[str, float] = {}
+    for name in names:
+        found = harmonic(cells) if name == H else figure(cells, name)
+        row |= {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+    return row
+
+
+def spread(names: Sequence[str]) -> list[str]:
+    """The columns of `figures`."""
+    return [name + end for name in names for end in ("", "_lo", "_hi")]
+
+
+def whole(cells: pd.DataFrame) -> bool:
+    """Whether all of these cells are finished: a mean over the rest would not compare."""
+    return bool((cells["status"] == "ok").all())
