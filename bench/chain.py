@@ -7,21 +7,31 @@ from typing import Any
 
 import pandas as pd
 
-from bench import clusters, statistics
+from bench import clusters, facets, statistics
+from bench.columns import Derived, Measured, column, ends
+from bench.statistics import Interval
 
 MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua", "n")
 ALONG = ("ua", "nra", "ora", "twin", "drift")
+PLACE = ["chain", "seed"]
+RANKED_BY = "final_h"
+GIVE_WAY = ("h", "ua", "nra", "ora", "twin", "fid", "drift", "ripple")  # what a terminal leaves out for COLUMNS
 
-
-def asked_at(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
-    """(chain, concept) -> number of the request that asked for it to be forgotten."""
-    steps = [result["step"] for result in results if result.get("step")]
-    return {(step["chain"], concept): step["number"] for step in steps for concept in step["request"]}
-
-
-def words(request: Sequence[str]) -> str:
-    """A request as tables have it."""
-    return ", ".join(request)
+COLUMNS = (
+    Derived(RANKED_BY, "H after the last request", "%", True),
+    Derived("final_ua", "UA over all that was forgotten, after the last request", "%", True),
+    Derived("final_nra", "NRA after the last request", "%", True, headline=False),
+    Derived("final_ora", "ORA after the last request", "%", True, headline=False),
+    Derived("final_kept", "accuracy on all images of concepts that must stay, after the last request", "%", True),
+    Derived(
+        "worst_return",
+        "the largest fall of a concept's UA, after any later request, below what it was right after its own",
+        "pp",
+        False,
+    ),
+    Derived("drift_per_request", "drift after the last request by the number of requests", "", False, digits=4),
+    Derived("seconds_all", "what all requests took together", "s", False, headline=False, digits=0),
+)
 
 
 def matrix(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -30,14 +40,14 @@ def matrix(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     `step` is the request's number from 1 and `request` what it asked for; `since` the number of the request that asked
     for `concept`, at most `step`; `ua` 100 - accuracy of `concept` after `step`, in %, on `n` images.
     """
-    since, rows = asked_at(results), []
+    asked, rows = facets.asked_at(results), []
     for result in results:
         if (step := result.get("step")) is None:
             continue
         for row in result.get("concepts", ()):
             if row["role"] == "forget":
-                head = (result["method"], step["chain"], result["seed"], step["number"], words(step["request"]))
-                first = since[step["chain"], row["concept"]]
+                head = (result["method"], step["chain"], result["seed"], step["number"], facets.words(step["request"]))
+                first = facets.since(result, row["concept"], asked)
                 rows.append((*head, row["concept"], first, 100 - 100 * row["accuracy"], row["n"]))
     return pd.DataFrame(rows, columns=list(MATRIX))
 
@@ -52,8 +62,7 @@ def along(cells: pd.DataFrame) -> pd.DataFrame:
     """
     names = [*(name for name in ALONG if name in cells), *((clusters.H,) if set(clusters.PARTS) <= set(cells) else ())]
     rows = []
-    own = cells[cells["chain"].notna()] if "chain" in cells else cells.iloc[:0]
-    for method, group in own.groupby("method", sort=False):
+    for method, group in requests(cells).groupby("method", sort=False):
         for number in sorted(group["step"].unique()):
             before, here = group[group["step"] <= number], group[group["step"] == number]
             if not clusters.whole(before):
@@ -70,6 +79,69 @@ def along(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "step", "request", *clusters.spread(names), "seconds"])
 
 
-def seconds(cells: pd.DataFrame) -> statistics.Interval:
+def requests(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that are requests within a sequence; no rows where none is."""
+    if "chain" not in cells:
+        return cells.iloc[:0].assign(chain="", step=0, request="")
+    return cells[cells["chain"].notna()]
+
+
+def last(cells: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
+    """Those of some cells that are the last request of their sequence, as long as it is in `every` cell of a board."""
+    own, length = requests(cells), requests(every).groupby("chain")["step"].max()
+    return own[own["step"] == own["chain"].map(length)]
+
+
+def seconds(cells: pd.DataFrame) -> Interval:
     """What the requests of a sequence took together, a mean over chains and their seeds; of one method's cells."""
-    return statistics.of_cells(clusters.keyed(cells.groupby(["chain", "seed"])[["seconds"]].sum()), low=0)
+    return statistics.of_cells(clusters.keyed(cells.groupby(PLACE)[["seconds"]].sum()), low=0)
+
+
+def returns(matrix: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
+    """Of one method's `matrix`, for each chain and seed: the largest fall of a concept's UA, in pp, at least 0.
+
+    From what it was right after the request that asked for it to the least that it was after any later one.
+    """
+    place = [*PLACE, "concept"]
+    own = matrix[matrix["step"] == matrix["since"]].set_index(place)["ua"]
+    fallen = (own - matrix.groupby(place)["ua"].min()).rename("fall").reset_index()
+    return clusters.keyed(fallen.groupby(PLACE)[["fall"]].max())
+
+
+def kept(cells: pd.DataFrame, concepts: pd.DataFrame) -> tuple[dict[statistics.Cell, list[float]], int | None]:
+    """Accuracy in % on all images of retained concepts of each of one method's `last` cells; and how many images."""
+    place = ["task", "seed"]
+    rows = concepts[concepts["role"] != "forget"].merge(cells[[*place, "chain"]], on=place)
+    sums = rows.assign(right=rows["accuracy"] * rows["n"]).groupby(PLACE)[["right", "n"]].sum()
+    share = (sums["right"].astype(float) / sums["n"].astype(float)).to_frame()
+    return clusters.keyed(share), int(sums["n"].sum()) if len(sums) else None
+
+
+def columns(own: Measured, every: Measured) -> dict[str, Any]:
+    """The columns of one method: `COLUMNS` of what was measured; none where there is no sequence.
+
+    Clusters are chains, each with its seeds. What is asked of whole sequences has no value if one lacks a request.
+    """
+    steps = requests(every.cells)[["chain", "step"]].drop_duplicates()
+    if not len(steps):
+        return {}
+    cells, end = requests(own.cells), last(own.cells, every.cells)
+    whole = len(cells) == len(steps) * cells["seed"].nunique()
+    row: dict[str, Any] = {}
+    if set(clusters.PARTS) <= set(end):
+        row |= column(RANKED_BY, clusters.harmonic(end), clusters.images(end, clusters.H))
+    for name in (name for name in clusters.PARTS if name in end):
+        row |= column(f"final_{name}", clusters.figure(end, name), clusters.images(end, name))
+    accuracy, count = kept(end, own.concepts)
+    row |= column("final_kept", statistics.of_cells(accuracy, 0, 100), count)
+    matrix = own.matrix if whole else own.matrix.iloc[:0]
+    row |= column("worst_return", statistics.of_cells(returns(matrix), 0, 100), int(matrix["n"].sum()) or None)
+    if "drift" in end:
+        each = clusters.pooled(end.assign(drift=end["drift"] / end["step"].astype(float)), ["drift"])
+        row |= column("drift_per_request", statistics.of_cells(each, low=0), clusters.images(end, "drift"))
+    return row | ends("seconds_all", seconds(cells) if whole else statistics.NONE)
+
+
+def described(columns: list[str]) -> list[Derived]:
+    """The columns of this room among a board's."""
+    return [one for one in COLUMNS if one.name in columns]

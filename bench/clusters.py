@@ -41,6 +41,13 @@ def pooled(cells: pd.DataFrame, names: Sequence[str]) -> dict[statistics.Cell, l
     return keyed(own.assign(cluster=named(own)).groupby(["cluster", "seed"])[list(names)].mean())
 
 
+def of_tasks(values: Mapping[statistics.Cell, float], cells: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
+    """From figures by task and seed to their means by cluster and seed."""
+    rows = pd.DataFrame([(task, seed, value) for (task, seed), value in values.items()], columns=["task", "seed", "it"])
+    place = cells.assign(cluster=named(cells))[["task", "seed", "cluster"]].drop_duplicates()
+    return keyed(rows.merge(place, on=["task", "seed"]).groupby(["cluster", "seed"])[["it"]].mean())
+
+
 def keyed(rows: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
     """Rows by (cluster, seed), their index, as `statistics` takes them."""
     each = zip(rows.index.tolist(), rows.to_numpy(dtype=float), strict=True)
@@ -69,6 +76,13 @@ def limits(metric: Metric) -> tuple[float, float]:
 def figure(cells: pd.DataFrame, name: str) -> Interval:
     """The mean of a metric over cells, and its interval, as boards show them."""
     return statistics.of_cells(pooled(cells, [name]), *limits(METRICS.get(name)))
+
+
+def images(cells: pd.DataFrame, name: str) -> int | None:
+    """How many images H, or a mean over images, of these cells rests on; None where it has no value."""
+    counts = cells[[f"{part}_n" for part in (PARTS if name == H else (name,))]]
+    lost = counts.isna().any(axis=None) if name == H else counts.isna().all(axis=None)
+    return None if lost or not len(counts) else int(counts.sum().sum())
 
 
 def shown(cells: pd.DataFrame) -> list[str]:

@@ -17,11 +17,14 @@ HEAD = ("method", "task", "band", "seed", "part")
 
 
 def frame(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures."""
+    """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures.
+
+    What an unlearned model was trained on after it is no unlearning: `bench.recovery` has these points.
+    """
     measured = [metric for metric in map(METRICS.get, metrics) if metric.along]
     rows = []
     for result in results:
-        for point in result.get("curve") or ():
+        for point in () if result.get("probe") else result.get("curve") or ():
             row = {name: result[name] for name in HEAD[:-1]} | {"part": point["part"]}
             for metric in measured:
                 score = point["scores"][metric.name]
@@ -66,10 +69,19 @@ def at_matched(points: pd.DataFrame, name: str) -> tuple[Interval, int]:
 def reaching(means: np.ndarray) -> np.ndarray:
     """The statistic: from UA and retention at p checkpoints, (..., 2p), retention where UA reaches `UA`; NaN: never."""
     ua, kept = np.split(means, 2, axis=-1)
-    there = ua >= UA
+    return where(ua, kept, np.asarray(UA))
+
+
+def where(rising: np.ndarray, read: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """What `read`, (..., p), is where `rising`, (..., p), first reaches `level`, (...); NaN where it never does.
+
+    Both go straight from point to point; what starts at the level or above reaches it at the first point.
+    """
+    level, read = np.broadcast_to(level, rising.shape[:-1]), np.broadcast_to(read, rising.shape)
+    there = rising >= level[..., None]
     last = there.argmax(-1)[..., None]
     before = np.maximum(last - 1, 0)
-    u0, u1, k0, k1 = (np.take_along_axis(of, at, -1)[..., 0] for of in (ua, kept) for at in (before, last))
+    u0, u1, k0, k1 = (np.take_along_axis(of, at, -1)[..., 0] for of in (rising, read) for at in (before, last))
     with np.errstate(invalid="ignore", divide="ignore"):
-        way = np.where(u1 > u0, (UA - u0) / (u1 - u0), 1.0)
+        way = np.where(u1 > u0, (level - u0) / (u1 - u0), 1.0)
     return np.where(there.any(-1), k0 + way * (k1 - k0), np.nan)

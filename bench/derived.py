@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from bench import curve, nearness, statistics
-from bench.statistics import Interval
+from bench import chain, clusters, curve, many, nearness, recovery, statistics
+from bench.clusters import PARTS, H
+from bench.columns import Derived, Measured, column
 from metrics import METRICS
 
-RANK, H, RIPPLE, AT = "rank", "h", "ripple", f"@ua{curve.UA:.0f}"
-PARTS = ("ua", "nra", "ora")  # of H
+RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
 KEPT = ("nra", "ora")  # what a ripple is on the board with: the accuracies that it spreads out
 MAIN = "text"  # the distance that `ripple` without a name goes by
-
-
-@dataclass(frozen=True)
-class Derived:
-    """How a derived column is shown; the names are those of `metrics.Metric`."""
-
-    name: str
-    about: str
-    unit: str
-    higher_is_better: bool
-    headline: bool = True
-    digits: int = 1
-
-    @property
-    def arrow(self) -> str:
-        """Which way is better."""
-        return "↑" if self.higher_is_better else "↓"
+ROOMS = (many, chain, recovery)  # of requests for several concepts, in sequence, or not for good; each has its columns
 
 
 def described(columns: Collection[str]) -> list[Derived]:
     """The derived columns among a board's `columns`, in the order in which a reader wants them."""
     found = [Derived(H, "harmonic mean of UA, NRA and ORA", "%", True)] if H in columns else []
+    found += [one for room in ROOMS for one in room.described(list(columns))]
     for name in columns:
         if name == RIPPLE or (name.startswith(f"{RIPPLE}_") and not name.endswith(("_lo", "_hi", "_n"))):
             by = name.removeprefix(RIPPLE).removeprefix("_") or MAIN
@@ -50,54 +33,70 @@ def described(columns: Collection[str]) -> list[Derived]:
     return found
 
 
-def columns(
-    cells: pd.DataFrame, dropped: pd.DataFrame, points: pd.DataFrame, distances: Sequence[str]
-) -> dict[str, Any]:
-    """The derived columns of one method, from its finished cells, its `nearness.drops` and its `curve.frame`.
+def give_way(columns: Collection[str]) -> set[str]:
+    """The columns of a board that a narrow table leaves out for those that its suite is about."""
+    found = {name for room in ROOMS if room.described(list(columns)) for name in room.GIVE_WAY}
+    return found | {name for name in columns if found and name.endswith(AT)}
 
-    Empty frames give empty columns. Which columns there are depends on what was measured, not on the figures.
+
+def ranked_by(columns: Collection[str]) -> str:
+    """The column whose figure ranks go by; "" for a board without ranks.
+
+    Over a sequence H is a mean of states that come after one another, so its last one counts. While an unlearned model
+    is trained further H mixes what nobody would weigh against each other, so there is no rank.
+    """
+    if chain.described(list(columns)):
+        return chain.RANKED_BY
+    return "" if recovery.described(list(columns)) else H
+
+
+def measured(
+    results: Sequence[Mapping[str, Any]], metrics: Sequence[str], cells: pd.DataFrame, concepts: pd.DataFrame
+) -> Measured:
+    """What the derived columns of a board are read off: its results, with their tables of cells and concepts."""
+    return Measured(
+        cells=cells,
+        concepts=concepts,
+        dropped=nearness.drops(concepts),
+        points=curve.frame([result for result in results if not result.get("step")], metrics),
+        matrix=chain.matrix(results),
+        recovered=recovery.frame(results),
+    )
+
+
+def columns(own: Measured, every: Measured) -> dict[str, Any]:
+    """The derived columns of one method, from its own tables (empty: blank columns) and those of the whole board.
+
+    Which columns there are depends on what was measured of all methods, not on the figures.
     """
     row: dict[str, Any] = {}
-    if set(PARTS) <= set(cells):
-        table = parts(cells)
-        found = statistics.interval(table, statistics.harmonic, 0, 100) if len(table) else statistics.NONE
-        row |= column(H, found, int(cells[[f"{name}_n" for name in PARTS]].sum().sum()) if len(table) else None)
-    for name in distances if set(KEPT) <= set(cells) else ():
-        of = {cell: (slope,) for cell, slope in nearness.ripple(dropped, name).items()} if len(dropped) else {}
-        count = int(dropped["n"].sum()) if of else None
-        row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", statistics.of_cells(of), count)
+    if set(PARTS) <= set(own.cells):
+        row |= column(H, clusters.harmonic(own.cells), clusters.images(own.cells, H) if len(own.cells) else None)
+    for room in ROOMS:
+        row |= room.columns(own, every)
+    for name in nearness.distances(every.concepts) if set(KEPT) <= set(own.cells) else ():
+        slopes = nearness.ripple(own.dropped, name) if len(own.dropped) else {}
+        count = int(own.dropped["n"].sum()) if slopes else None
+        found = statistics.of_cells(clusters.of_tasks(slopes, own.cells))
+        row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, count)
     for metric in map(METRICS.get, METRICS.names()):
-        if metric.retention and metric.name in points and "ua" in points:
-            found, count = curve.at_matched(points, metric.name)
+        if metric.retention and metric.name in own.points and "ua" in own.points:
+            found, count = curve.at_matched(own.points, metric.name)
             row |= column(metric.name + AT, found, count or None)
     return row
 
 
-def column(name: str, found: Interval, count: int | None) -> dict[str, float | int | None]:
-    """The columns of one figure: NAME, NAME_lo, NAME_hi, NAME_n; what is NaN is blank."""
-    return {**ends(name, found), f"{name}_n": count}
-
-
-def ends(name: str, found: Interval) -> dict[str, float | int | None]:
-    """A value with its interval: NAME, NAME_lo, NAME_hi; what is NaN is blank."""
-    each = {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
-    return {column: None if np.isnan(value) else value for column, value in each.items()}
-
-
-def parts(cells: pd.DataFrame) -> np.ndarray:
-    """What H is made of, in %: float (clusters, 3); no rows where a cell has no figure for one of them."""
-    if not len(cells) or cells[list(PARTS)].isna().any(axis=None):
-        return np.empty((0, len(PARTS)))
-    rows: Mapping[statistics.Cell, Sequence[float]] = {
-        (row["task"], row["seed"]): [row[name] for name in PARTS] for row in cells.to_dict("records")
-    }
-    return statistics.clusters(rows)
-
-
 def ranks(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, int]:
-    """Rank by H of each of `methods`, all of whose cells are finished; none where there are too few to compare."""
-    if not set(PARTS) <= set(cells):
+    """Rank by H of each of `methods`, all of whose cells are finished; none where there are too few to compare.
+
+    On sequences of requests by H after the last one. A method that lacks a task of the others is not compared, and
+    none is where unlearned models were trained further.
+    """
+    if not set(PARTS) <= set(cells) or "probe" in cells:
         return {}
-    tables = {name: parts(cells[cells["method"] == name]) for name in methods}
+    whole = cells[["task", "seed"]].drop_duplicates()
+    complete = [name for name in methods if (cells["method"] == name).sum() == len(whole)]
+    ranked = chain.last(cells, cells) if "chain" in cells else cells
+    tables = {name: clusters.parts(ranked[ranked["method"] == name]) for name in complete}
     tables = {name: table for name, table in tables.items() if len(table) > 1}
     return statistics.ranks(tables, statistics.harmonic)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench import curve, derived, nearness, statistics
+from bench import clusters, curve, derived, facets, judges, nearness, recovery, statistics
+from bench.columns import column, ends
 from methods import CONTROLS
 from metrics import COSTS, METRICS, Metric
 
@@ -22,13 +23,15 @@ Result = dict[str, Any]
 class Tables:
     """What a run leaves: a row for each method, each cell, each cell and concept, each cell and checkpoint.
 
-    The last has no rows unless checkpoints were measured.
+    The last has no rows unless checkpoints were measured; `recovered` has a row for each point of a fine-tuning of an
+    unlearned model, if there are any.
     """
 
     board: pd.DataFrame
     cells: pd.DataFrame
     concepts: pd.DataFrame
     curve: pd.DataFrame
+    recovered: pd.DataFrame
 
 
 class MixedFingerprints(ValueError):
@@ -55,10 +58,10 @@ def _blank_or(metric: Metric, value: float | None) -> float | None:
 
 
 def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per cell, with the figures of `metrics`. Raises ValueError if a cell occurs twice."""
+    """One row per cell, with its `facets` and the figures of `metrics`. Raises ValueError if a cell occurs twice."""
     rows = []
-    for result in results:
-        row = {name: result[name] for name in ("method", "task", "band", "seed", "status")}
+    for result, more in zip(results, facets.columns(results), strict=True):
+        row = {name: result[name] for name in ("method", "task", "band", "seed", "status")} | more
         for metric in map(METRICS.get, metrics):
             score = result["scores"][metric.name] if result["status"] == "ok" else None
             row[metric.name] = scaled(metric, score["value"]) if score else None
@@ -74,15 +77,17 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
     if len(twice):
         raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
     counts = [cost.name for cost in COSTS if cost.unit != "s"]
-    whole = [c for c in map(str, frame) if c in counts or c.endswith("_n")]
+    whole = [c for c in map(str, frame) if c in (*counts, *facets.WHOLE) or c.endswith("_n")]
     return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
     """One row per finished cell and concept: its role, its distances from the target, its accuracy in %.
 
-    Then the figures of those `metrics` that are a mean over images.
+    `since` is the request of a sequence that asked for it to be forgotten; only where there are sequences. Then the
+    figures of those `metrics` that are a mean over images.
     """
+    asked = facets.asked_at(results)
     known = dict.fromkeys(name for result in results for row in result.get("concepts", ()) for name in row["distances"])
     each = [metric for metric in map(METRICS.get, metrics) if metric.each]
     head = ("method", "task", "band", "seed")
@@ -90,6 +95,7 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         {
             **{name: result[name] for name in head},
             **row,
+            "since": facets.since(result, row["concept"], asked),
             **{nearness.PREFIX + name: row["distances"].get(name) for name in known},
             "judge": row["judge"] * 100,
             "accuracy": row["accuracy"] * 100,
@@ -103,6 +109,7 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         *head,
         "concept",
         "role",
+        *(["since"] if asked else []),
         *where,
         "judge",
         "judge_n",
@@ -111,14 +118,14 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         "n",
         *(m.name for m in each),
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"since": "Int64"} if asked else {})
 
 
 def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) -> pd.DataFrame:
     """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
 
-    `rank` is by H, shared by methods whose difference is within chance; controls have none. It alone depends on the
-    other rows.
+    `rank` is by H (`derived.ranked_by`), shared by methods whose difference is within chance; controls have none. It
+    alone depends on the other rows.
 
     Each of `metrics` has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also
     their drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has
@@ -129,15 +136,15 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
     require_same_numbers(results, metrics)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
-    dropped, points = nearness.drops(concepts), curve.frame(results, metrics)
-    real, rows = judges_on_real_pictures(results), []
+    every, real = derived.measured(results, metrics, cells, concepts), judges.on_real_pictures(results)
+    rows = []
     for method in dict.fromkeys(result["method"] for result in results):
         own = [result for result in results if result["method"] == method]
         bad = [result for result in own if result["status"] != "ok"]
-        row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"], "status": status_of(own, bad)}
-        row[derived.RANK] = None
-        ours = [frame[(frame["method"] == method) & (not bad)] for frame in (cells, dropped, points)]
-        row |= derived.columns(ours[0], ours[1], ours[2], nearness.distances(concepts))
+        row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"]}
+        row |= {facets.WAY: own[0][facets.WAY]} if facets.several(results) else {}
+        row |= {"status": status_of(own, bad), derived.RANK: None}
+        row |= derived.columns(every.of(method, not bad), every)
         for metric in map(METRICS.get, metrics):
             row |= _columns(metric, [] if bad else own, base)
         row["fid_extractor"] = None if bad else own[0]["extractor"]
@@ -147,29 +154,11 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
         row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    if not len(points):  # nobody asked for curves
+    if not len(every.points):  # nobody asked for curves
         frame = frame.drop(columns=[name for name in map(str, frame) if derived.AT in name])
-    whole = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(CONTROLS), "method"]
+    whole = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin((*CONTROLS, recovery.ORACLE)), "method"]
     frame[derived.RANK] = frame["method"].map(derived.ranks(cells, list(whole)))
     return frame.astype({name: "Int64" for name in map(str, frame) if name.endswith("_n") or name == derived.RANK})
-
-
-def judges_on_real_pictures(results: Sequence[Result]) -> dict[str, float | int | None]:
-    """Accuracy of the judges, in %, on real pictures of all concepts evaluated: what no model can be seen to exceed.
-
-    Where there are several, also each one's, "judge_NAME", on the concepts that it judges.
-    """
-    rows = {row["concept"]: row for result in results for row in result.get("concepts", ())}.values()
-    names = sorted({row["judged_by"] for row in rows})
-    each = {name: [row for row in rows if row["judged_by"] == name] for name in names if len(names) > 1}
-    return {"judge": _share(rows), "judge_n": sum(row["judge_n"] for row in rows)} | {
-        f"judge_{name}": _share(own) for name, own in each.items()
-    }
-
-
-def _share(rows: Collection[dict[str, Any]]) -> float | None:
-    total = sum(row["judge_n"] for row in rows)
-    return 100 * sum(row["judge"] * row["judge_n"] for row in rows) / total if total else None
 
 
 def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
@@ -181,24 +170,28 @@ def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
 
 
 def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], Result]) -> dict[str, Any]:
-    values: dict[statistics.Cell, tuple[float]] = {}
-    drops: dict[statistics.Cell, tuple[float]] = {}
+    values: dict[statistics.Cell, list[float]] = {}
+    drops: dict[statistics.Cell, list[float]] = {}
     for result in own:
         score = result["scores"][metric.name]
         if score is None:  # the task asks for nothing to measure: the same for every method
             continue
-        value, cell = scaled(metric, score["value"]), (result["task"], result["seed"])
-        values[cell] = (value,)
-        untouched = base.get(cell)
+        value, cluster = scaled(metric, score["value"]), (clusters.of_result(result), result["seed"])
+        values.setdefault(cluster, []).append(value)
+        untouched = base.get((result["task"], result["seed"]))
         if untouched is not None:
             before = scaled(metric, untouched["scores"][metric.name]["value"])
-            drops[cell] = (before - value,)
-    low, high = scaled(metric, metric.low), scaled(metric, metric.high)
-    row = derived.column(metric.name, statistics.of_cells(values, low, high), _images(metric, own))
+            drops.setdefault(cluster, []).append(before - value)
+    low, high = clusters.limits(metric)
+    row = column(metric.name, statistics.of_cells(_means(values), low, high), _images(metric, own))
     if metric.retention:
-        known = drops if len(drops) == len(values) else {}
-        row |= derived.ends(f"{metric.name}_drop", statistics.of_cells(known, low - high, high - low))
+        known = drops if all(len(drops.get(cluster, ())) == len(each) for cluster, each in values.items()) else {}
+        row |= ends(f"{metric.name}_drop", statistics.of_cells(_means(known), low - high, high - low))
     return row
+
+
+def _means(cells: dict[statistics.Cell, list[float]]) -> dict[statistics.Cell, tuple[float]]:
+    return {cluster: (sum(each) / len(each),) for cluster, each in cells.items()}
 
 
 def _images(metric: Metric, own: Sequence[Result]) -> int | None:
@@ -227,19 +220,23 @@ def write(
 ) -> Tables:
     """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
 
-    And STEM-curve.csv where checkpoints were measured. Returns the tables.
+    And STEM-curve.csv where checkpoints were measured, STEM-recovery.csv where unlearned models were trained further.
+    Returns the tables.
     """
     tables = Tables(
         board_frame(results, metrics, note),
         cells_frame(results, metrics),
         concepts_frame(results, metrics),
         curve.frame(results, metrics),
+        recovery.frame(results),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, frame in {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}.items():
+    files = {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}
+    files |= {
+        name: frame for name, frame in {"-curve": tables.curve, "-recovery": tables.recovered}.items() if len(frame)
+    }
+    for suffix, frame in files.items():
         replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.6f"))
-    if len(tables.curve):
-        replace(folder / f"{stem}-curve.csv", tables.curve.to_csv(index=False, float_format="%.6f"))
     replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
     return tables
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from bench import clusters
+from bench.columns import ENDS, Derived, Measured, column
+
+FIGURES = (*clusters.PARTS, clusters.H)  # those with a column of the board for each number of concepts
+GIVE_WAY = ("twin", "fid", "ripple")  # what a terminal leaves out for them
 
 
 def frame(cells: pd.DataFrame) -> pd.DataFrame:
@@ -30,3 +36,26 @@ def at_once(cells: pd.DataFrame) -> pd.DataFrame:
         return cells.iloc[:0].assign(k=pd.Series(dtype="Int64"))
     alone = [cells[name].isna() for name in ("chain", "probe") if name in cells]
     return cells[pd.concat(alone, axis=1).all(axis=1)] if alone else cells
+
+
+def columns(own: Measured, every: Measured) -> dict[str, Any]:
+    """UA_kK, NRA_kK, ORA_kK and H_kK of one method for each number K of concepts that some task forgets at once."""
+    row: dict[str, Any] = {}
+    cells, names = at_once(own.cells), clusters.shown(every.cells)
+    for k in sorted(at_once(every.cells)["k"].unique()):
+        here = cells[cells["k"] == k]
+        for name in (name for name in FIGURES if name in names):
+            found = clusters.harmonic(here) if name == clusters.H else clusters.figure(here, name)
+            row |= column(f"{name}_k{k}", found, clusters.images(here, name))
+    return row
+
+
+def described(columns: list[str]) -> list[Derived]:
+    """The columns of this room among a board's."""
+    found = []
+    for name in columns:
+        figure, _, k = name.partition("_k")
+        if figure in FIGURES and k.isdigit() and not name.endswith(ENDS):
+            about = f"{figure.upper()} of the tasks that forget {k} at once"
+            found.append(Derived(name, about, "%", True, headline=figure == clusters.H))
+    return found

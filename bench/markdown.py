@@ -8,19 +8,20 @@ from typing import Any
 import pandas as pd
 
 from bench.derived import RANK
-from bench.terminal import Shown, caption, columns_of
+from bench.terminal import Shown, caption, columns_of, ranked, words
 
 
 def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
     """One row a method: means with their intervals, cost, what the method was given; below it what was measured how."""
     shown = columns_of(board, metrics)
     heads = [f"{m.name.upper()} {m.unit}{m.arrow}" for m in shown]
+    ranks, last = [RANK] if ranked(board) else [], words(board)
     lines = [
         f"**{title}**",
         "",
-        _line(["method", "rank", *heads, "s/cell", "compensation", "status"]),
-        _line(["---", *["---:"] * (len(shown) + 2), "---", "---"]),
-        *(_line(_row(row, shown)) for row in board.to_dict("records")),
+        _line(["method", *ranks, *heads, "s/cell", *last]),
+        _line(["---", *["---:"] * (len(ranks) + len(shown) + 1), *["---"] * len(last)]),
+        *(_line(_row(row, ranks, shown, last)) for row in board.to_dict("records")),
         "",
         caption(board, shown).replace("*", "\\*"),
         "",
@@ -28,12 +29,12 @@ def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
     return "\n".join(lines)
 
 
-def _row(row: Mapping[Any, Any], shown: Sequence[Shown]) -> list[str]:
+def _row(row: Mapping[Any, Any], ranks: Sequence[str], shown: Sequence[Shown], words: Sequence[str]) -> list[str]:
     mark = r"\*" if row["fidelity"] == "reconstruction" else ""
     seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
-    given = "" if pd.isna(row["compensation"]) else row["compensation"]
-    rank = "" if pd.isna(row[RANK]) else f"{row[RANK]:.0f}"
-    return [row["method"] + mark, rank, *(_figure(row, metric) for metric in shown), seconds, given, row["status"]]
+    said = ["" if pd.isna(row[name]) else row[name] for name in words]
+    places = ["" if pd.isna(row[name]) else f"{row[name]:.0f}" for name in ranks]
+    return [row["method"] + mark, *places, *(_figure(row, metric) for metric in shown), seconds, *said]
 
 
 def _figure(row: Mapping[Any, Any], metric: Shown) -> str:

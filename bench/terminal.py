@@ -12,7 +12,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.derived import RANK, Derived, described
+from bench import facets, many
+from bench.columns import Derived
+from bench.derived import RANK, H, described, give_way, ranked_by
 from metrics import METRICS, Metric
 
 Shown = Metric | Derived
@@ -25,9 +27,37 @@ def in_table(metrics: Sequence[str]) -> list[Metric]:
 
 
 def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Shown]:
-    """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest."""
-    more = [one for one in described(list(map(str, board.columns))) if one.headline]
-    return [*(one for one in more if one.name == "h"), *in_table(metrics), *(one for one in more if one.name != "h")]
+    """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest.
+
+    Where the suite has columns of its own they stand before the metrics, and general ones give way to them: all that
+    may, of derived ones, and of metrics those that nobody chose by name.
+    """
+    columns, chosen = list(map(str, board.columns)), in_table(metrics)
+    more = [one for one in described(columns) if one.headline]
+    if less := give_way(columns):
+        everything = set(METRICS.names()) <= set(metrics)
+        kept = [one for one in chosen if one.name not in less or not everything]
+        return [*(one for one in more if one.name not in less), *kept]
+    return [*(one for one in more if one.name == H), *chosen, *(one for one in more if one.name != H)]
+
+
+def ranked(board: pd.DataFrame) -> str:
+    """What ranks go by, for people; "" where the board has none."""
+    return ranked_by(list(map(str, board.columns))).replace("_", " ").upper()
+
+
+def words(board: pd.DataFrame) -> list[str]:
+    """The columns of words that close the table of a board."""
+    ways = many.described(list(map(str, board.columns)))
+    return [*([facets.WAY] if ways else []), "compensation", "status"]
+
+
+def _head(one: Shown) -> str:
+    """A column's head; a derived one's name is broken before its last word."""
+    name = one.name.upper()
+    if isinstance(one, Derived):
+        name = "\n".join(part.replace("_", " ") for part in name.rsplit("_", 1))
+    return f"{name} {one.unit}{one.arrow}"
 
 
 def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120) -> Group:
@@ -37,11 +67,11 @@ def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 1
     """
     shown = columns_of(board, metrics)
     rows = board.to_dict("records")
-    columns = [("rank", ["" if pd.isna(row[RANK]) else f"{row[RANK]}" for row in rows])]
-    columns += [(f"{m.name.upper()} {m.unit}{m.arrow}", [_figure(row, m) for row in rows]) for m in shown]
+    columns = [("rank", ["" if pd.isna(row[RANK]) else f"{row[RANK]}" for row in rows])] if ranked(board) else []
+    columns += [(_head(m), [_figure(row, m) for row in rows]) for m in shown]
     columns += [("s/cell", ["" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}" for row in rows])]
     numbers = len(columns)
-    for name in ("compensation", "status"):
+    for name in words(board):
         columns.append((name, ["" if pd.isna(row[name]) else row[name] for row in rows]))
     names = [row["method"] + ("*" if row["fidelity"] == "reconstruction" else "") for row in rows]
 
@@ -106,8 +136,10 @@ def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)
     judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures{each_judge(good)}"
+    by = ranked(board)
+    rank = f"rank by {by}, shared where the difference may be chance; " if by else ""
     return (
-        f"mean lo..hi (95 % bootstrap over tasks); rank by H, shared where the difference may be chance; "
+        f"mean lo..hi (95 % bootstrap over tasks); {rank}"
         f"images: {counts}; features {extractor}; judges {judges}; {board['protocol'].iloc[0]} protocol "
         f"{board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
     )
