@@ -15,7 +15,8 @@ MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua"
 ALONG = ("ua", "nra", "ora", "twin", "drift")
 PLACE = ["chain", "seed"]
 RANKED_BY = "final_h"
-GIVE_WAY = ("h", "ua", "nra", "ora", "twin", "fid", "drift", "ripple")  # what a terminal leaves out for COLUMNS
+STAY: tuple[str, ...] = ()  # of the general columns, beside COLUMNS in a narrow table: these are means on the way
+CLUSTERS = "sequences"
 
 COLUMNS = (
     Derived(RANKED_BY, "H after the last request", "%", True),

@@ -37,8 +37,9 @@ def named(cells: pd.DataFrame) -> pd.Series:
 
 def pooled(cells: pd.DataFrame, names: Sequence[str]) -> dict[statistics.Cell, list[float]]:
     """Of each cluster and seed the means of figures over those of its cells that have all of them."""
-    own = cells.dropna(subset=list(names))
-    return keyed(own.assign(cluster=named(own)).groupby(["cluster", "seed"])[list(names)].mean())
+    known = cells[list(names)].notna().all(axis=1)
+    values, place = cells.loc[known, list(names)].astype(float), named(cells)[known]
+    return keyed(values.groupby([place, cells.loc[known, "seed"]]).mean())
 
 
 def of_tasks(values: Mapping[statistics.Cell, float], cells: pd.DataFrame) -> dict[statistics.Cell, list[float]]:

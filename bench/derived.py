@@ -33,10 +33,9 @@ def described(columns: Collection[str]) -> list[Derived]:
     return found
 
 
-def give_way(columns: Collection[str]) -> set[str]:
-    """The columns of a board that a narrow table leaves out for those that its suite is about."""
-    found = {name for room in ROOMS if room.described(list(columns)) for name in room.GIVE_WAY}
-    return found | {name for name in columns if found and name.endswith(AT)}
+def room_of(columns: Collection[str]) -> Any | None:
+    """The one of `ROOMS` whose columns a board has; None for a board that is about none of that."""
+    return next((room for room in ROOMS if room.described(list(columns))), None)
 
 
 def ranked_by(columns: Collection[str]) -> str:
@@ -45,9 +44,8 @@ def ranked_by(columns: Collection[str]) -> str:
     Over a sequence H is a mean of states that come after one another, so its last one counts. While an unlearned model
     is trained further H mixes what nobody would weigh against each other, so there is no rank.
     """
-    if chain.described(list(columns)):
-        return chain.RANKED_BY
-    return "" if recovery.described(list(columns)) else H
+    room = room_of(columns)
+    return chain.RANKED_BY if room is chain else "" if room is recovery else H
 
 
 def measured(

@@ -10,7 +10,8 @@ from bench import clusters
 from bench.columns import ENDS, Derived, Measured, column
 
 FIGURES = (*clusters.PARTS, clusters.H)  # those with a column of the board for each number of concepts
-GIVE_WAY = ("twin", "fid", "ripple")  # what a terminal leaves out for them
+STAY = (clusters.H, *clusters.PARTS)  # of the general columns, beside them in a narrow table
+CLUSTERS = "tasks"
 
 
 def frame(cells: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,8 @@ HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
 RELEARNS = "concept"  # the `data` that shows what was forgotten; all others are harmless
 CELL = ["task", "of", "seed"]
 UNTOUCHED, ORACLE = "pretrained", "oracle"  # the methods that others are compared with
-GIVE_WAY = ("h", "nra", "ora", "ua", "twin", "fid", "drift", "ripple")  # what a terminal leaves out for these columns
+STAY: tuple[str, ...] = ()  # of the general columns, in a narrow table: these mix all that models were trained on
+CLUSTERS = "unlearned models"
 
 
 def frame(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bench import facets, many
 from bench.columns import Derived
-from bench.derived import RANK, H, described, give_way, ranked_by
+from bench.derived import RANK, H, described, ranked_by, room_of
 from metrics import METRICS, Metric
 
 Shown = Metric | Derived
@@ -29,15 +29,16 @@ def in_table(metrics: Sequence[str]) -> list[Metric]:
 def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Shown]:
     """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest.
 
-    Where the suite has columns of its own they stand before the metrics, and general ones give way to them: all that
-    may, of derived ones, and of metrics those that nobody chose by name.
+    Where the suite has columns of its own general ones give way to them: derived ones, and metrics that nobody chose
+    by name.
     """
     columns, chosen = list(map(str, board.columns)), in_table(metrics)
     more = [one for one in described(columns) if one.headline]
-    if less := give_way(columns):
-        everything = set(METRICS.names()) <= set(metrics)
-        kept = [one for one in chosen if one.name not in less or not everything]
-        return [*(one for one in more if one.name not in less), *kept]
+    if room := room_of(columns):
+        own = {one.name for one in room.described(columns)}
+        named = not set(METRICS.names()) <= set(metrics)
+        kept = [one for one in chosen if named or one.name in room.STAY]
+        return [*(one for one in more if one.name in own or one.name in room.STAY), *kept]
     return [*(one for one in more if one.name == H), *chosen, *(one for one in more if one.name != H)]
 
 
@@ -48,7 +49,7 @@ def ranked(board: pd.DataFrame) -> str:
 
 def words(board: pd.DataFrame) -> list[str]:
     """The columns of words that close the table of a board."""
-    ways = many.described(list(map(str, board.columns)))
+    ways = room_of(list(map(str, board.columns))) is many
     return [*([facets.WAY] if ways else []), "compensation", "status"]
 
 
@@ -128,18 +129,20 @@ def each_judge(board: pd.DataFrame) -> str:
 def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
     """What the figures of a board rest on, in a sentence or two."""
     good = board[board["status"] == "ok"]
+    measured: list[Shown] = [one for one in shown if isinstance(one, Metric)]
+    rest = {one: good[f"{one.name}_n"].iloc[0] for one in measured or shown if len(good)}
     counts = ", ".join(
-        f"{metric.name} {good[f'{metric.name}_n'].iloc[0]}{' a cell' if metric.distribution else ''}"
-        for metric in shown
-        if len(good) and isinstance(metric, Metric)
+        f"{one.name} {count}{' a cell' if isinstance(one, Metric) and one.distribution else ''}"
+        for one, count in rest.items()
+        if measured or not pd.isna(count)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)
     judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures{each_judge(good)}"
-    by = ranked(board)
+    by, room = ranked(board), room_of(list(map(str, board.columns)))
     rank = f"rank by {by}, shared where the difference may be chance; " if by else ""
     return (
-        f"mean lo..hi (95 % bootstrap over tasks); {rank}"
+        f"mean lo..hi (95 % bootstrap over {room.CLUSTERS if room else 'tasks'}); {rank}"
         f"images: {counts}; features {extractor}; judges {judges}; {board['protocol'].iloc[0]} protocol "
         f"{board['fingerprint'].iloc[0]}; * reconstructed without authors' code"
     )

@@ -9,7 +9,7 @@ from bench import chain, leaderboard, terminal
 A = [{"a": 0.9}, {"a": 0.6, "b": 1.0}, {"a": 0.8, "b": 0.8, "c": 1.0}]  # a falls by 30 pp at once, b by 20 at last
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results() -> list[Result]:
     kept = {"nra": (1.0, 0.8, 0.6), "ora": (1.0, 1.0, 0.9), "drift": (0.01, 0.02, 0.06), "seconds": (5.0, 7.0, 9.0)}
     other = [{"d": 1.0}, {"d": 1.0, "e": 0.5}, {"d": 1.0, "e": 0.7, "f": 1.0}]  # nothing returns
@@ -20,8 +20,13 @@ def results() -> list[Result]:
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def whole(results: list[Result]) -> pd.DataFrame:
+    return leaderboard.board_frame(results, NAMES, "full")
+
+
 def board(results: list[Result]) -> pd.DataFrame:
-    return leaderboard.board_frame(results, NAMES, "full").set_index("method")
+    return leaderboard.board_frame(results, ("ua", "nra", "ora"), "full").set_index("method")
 
 
 def test_the_matrix_has_what_every_request_left_of_every_concept_forgotten_by_then(results: list[Result]) -> None:
@@ -47,8 +52,8 @@ def test_along_the_sequence_figures_are_means_over_chains_and_seconds_add_up(res
     assert (own["ua_lo"] <= own["ua"]).all()
 
 
-def test_the_board_says_what_is_left_after_the_last_request(results: list[Result]) -> None:
-    own = board(results).loc["mimmu"]
+def test_the_board_says_what_is_left_after_the_last_request(whole: pd.DataFrame) -> None:
+    own = whole.set_index("method").loc["mimmu"]
     ua = (260 / 3 + 90) / 2
     assert (own["final_ua"], own["final_nra"], own["final_ora"]) == pytest.approx((ua, 60, 90))
     assert own["final_h"] == pytest.approx(3 / (1 / ua + 1 / 60 + 1 / 90))
@@ -113,12 +118,11 @@ def test_a_failed_request_ends_the_line_and_empties_the_row(results: list[Result
     assert found["status"] == "1 failed of 6"
 
 
-def test_the_tables_show_the_end_and_general_figures_give_way(results: list[Result]) -> None:
-    frame = leaderboard.board_frame(results, NAMES, "full")
+def test_the_tables_show_the_end_and_general_figures_give_way(whole: pd.DataFrame) -> None:
     heads = ["final_h", "final_ua", "final_kept", "worst_return", "drift_per_request"]
-    assert [one.name for one in terminal.columns_of(frame, NAMES)] == [*heads, *NAMES]
-    assert terminal.ranked(frame) == "FINAL H"
-    assert "rank by FINAL H" in terminal.caption(frame, [])
+    assert [one.name for one in terminal.columns_of(whole, NAMES)] == [*heads, *NAMES]
+    assert terminal.ranked(whole) == "FINAL H"
+    assert "rank by FINAL H" in terminal.caption(whole, [])
 
 
 @settings(max_examples=12, deadline=None)

@@ -8,7 +8,7 @@ from bench.columns import ENDS
 UAS = {2: (1.0, 0.8), 4: (0.5, 0.7)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results() -> list[Result]:
     """Two tasks of two concepts, two of four; NRA of the method falls with their number, ORA stays."""
     out = []
@@ -19,6 +19,11 @@ def results() -> list[Result]:
                 way = "joint" if method == "pretrained" else "alternate"
                 out.append(result(method, f"{k} of {i}", forget, ua=value, nra=min(kept, 1.0), band=f"k={k}", way=way))
     return out
+
+
+@pytest.fixture(scope="module")
+def whole(results: list[Result]) -> pd.DataFrame:
+    return leaderboard.board_frame(results, NAMES, "full")
 
 
 def test_the_frame_has_a_row_a_method_and_number(results: list[Result]) -> None:
@@ -34,8 +39,8 @@ def test_the_frame_has_a_row_a_method_and_number(results: list[Result]) -> None:
     assert own["twin"].isna().all()
 
 
-def test_the_board_has_columns_for_each_number_found(results: list[Result]) -> None:
-    board = leaderboard.board_frame(results, NAMES, "full").set_index("method")
+def test_the_board_has_columns_for_each_number_found(whole: pd.DataFrame) -> None:
+    board = whole.set_index("method")
     own = board.loc["mimmu"]
     assert (own["ua_k2"], own["nra_k2"], own["ora_k2"]) == pytest.approx((90, 100, 100))
     assert (own["ua_k4"], own["nra_k4"], own["ora_k4"]) == pytest.approx((60, 80, 100))
@@ -48,15 +53,14 @@ def test_the_board_has_columns_for_each_number_found(results: list[Result]) -> N
     ]  # fmt: skip
 
 
-def test_an_unfinished_cell_leaves_no_figure_of_its_number(results: list[Result]) -> None:
+def test_an_unfinished_cell_leaves_no_figure_of_its_number(results: list[Result], whole: pd.DataFrame) -> None:
     broken = [*results[:-1], failed(results[-1])]
     found = many.frame(leaderboard.cells_frame(broken, NAMES))
     assert found[found["method"] == "mimmu"]["k"].tolist() == [2]
     own = leaderboard.board_frame(broken, NAMES, "full").set_index("method").loc["mimmu"]
     assert own[["ua_k2", "h_k4", "ua_k4_n"]].isna().all()
     first = [failed(results[0]), *results[1:]]  # whichever row lacks figures, the columns stay where they are
-    columns = leaderboard.board_frame(results, NAMES, "full").columns.tolist()
-    assert leaderboard.board_frame(first, NAMES, "full").columns.tolist() == columns
+    assert leaderboard.board_frame(first, NAMES, "full").columns.tolist() == whole.columns.tolist()
 
 
 def test_boards_of_single_concepts_have_none_of_it() -> None:
@@ -75,9 +79,8 @@ def test_requests_of_a_sequence_are_not_at_once() -> None:
     assert many.frame(cells).empty
 
 
-def test_the_tables_show_h_by_number_and_the_way(results: list[Result]) -> None:
-    board = leaderboard.board_frame(results, NAMES, "full")
-    assert [one.name for one in terminal.columns_of(board, NAMES)] == ["h", "h_k2", "h_k4", *NAMES]  # chosen by name
-    assert terminal.words(board) == ["way", "compensation", "status"]
-    assert pd.isna(board["rank"].iloc[0])
-    assert terminal.ranked(board) == "H"
+def test_the_tables_show_h_by_number_and_the_way(whole: pd.DataFrame) -> None:
+    assert [one.name for one in terminal.columns_of(whole, NAMES)] == ["h", "h_k2", "h_k4", *NAMES]  # chosen by name
+    assert terminal.words(whole) == ["way", "compensation", "status"]
+    assert pd.isna(whole["rank"].iloc[0])
+    assert terminal.ranked(whole) == "H"

@@ -3,9 +3,10 @@ import re
 
 import pandas as pd
 import pytest
+import requested
 from rich.console import Console
 
-from bench import leaderboard, terminal
+from bench import leaderboard, markdown, terminal
 from metrics import COSTS, METRICS
 
 HEADLINES = ("H %↑", "UA %↑", "NRA %↑", "ORA %↑", "TWIN %↑", "FID ↓", "DRIFT ↓")
@@ -63,3 +64,53 @@ def test_many_metrics_are_spread_over_tables() -> None:
 def test_metrics_chosen_by_name_are_all_shown() -> None:
     assert [m.name for m in terminal.in_table(("kid", "mi"))] == ["kid", "mi"]
     assert {m.name for m in terminal.in_table(METRICS.names())} == {"ua", "nra", "ora", "twin", "fid", "drift"}
+
+
+OWN = {
+    "multi": ("H", "K2", "K4", "UA", "NRA", "ORA", "way"),
+    "sequential": ("FINAL", "KEPT", "RETURN", "REQUEST"),
+    "resurgence": ("FROM", "AUC", "HALF", "EXCESS"),
+}
+
+
+@pytest.fixture(scope="module")
+def special() -> dict[str, pd.DataFrame]:
+    """A board of each suite that has columns of its own, with every metric that a narrow table may show."""
+    forgotten = [{"a": 0.9}, {"a": 0.6, "b": 1.0}]
+    probes = [
+        requested.finetuned(method, "a", kind, points)
+        for method, points in (("pretrained", [1.0, 1.0]), ("oracle", [0.0, 0.3]), ("some-method", [0.0, 0.9]))
+        for kind in ("unrelated, full", "5 pictures")
+    ]
+    cells = {
+        "multi": [
+            requested.result("some-method", f"{k}", [str(i) for i in range(k)], way="closed_form") for k in (2, 4)
+        ],
+        "sequential": [one for seed in (0, 1) for one in requested.sequence("some-method", forgotten, seed=seed)],
+        "resurgence": probes,
+    }
+    words = "retain images + anchor prompts"
+    return {
+        suite: leaderboard.board_frame([r | {"compensation": words} for r in rows], requested.NAMES, "full")
+        for suite, rows in cells.items()
+    }
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("suite", OWN)
+def test_what_a_suite_is_about_fits_and_general_columns_give_way(
+    special: dict[str, pd.DataFrame], suite: str, width: int
+) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(terminal.show(special[suite], METRICS.names(), "the title", width))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    words = re.findall(r"[\w+@]+", text)
+    assert {*OWN[suite], "compensation", "status", "cell"} <= set(words)
+    assert not {"TWIN", "FID", "RIPPLE"} & set(words)
+    assert ("rank" in words) == (suite != "resurgence")
+    over = {"multi": "tasks", "sequential": "sequences", "resurgence": "unlearned models"}[suite]
+    assert f"bootstrap over {over})" in " ".join(text.split())
+    rows = markdown.table(special[suite], METRICS.names(), "title").splitlines()
+    assert len({row.count("|") for row in rows[2:5]}) == 1
