@@ -6,8 +6,9 @@ from pathlib import Path
 
 import guide
 import pandas as pd
+import requested
 
-from bench import cli, curve, leaderboard, options, strip
+from bench import cli, curve, derived, leaderboard, options, recovery, strip
 from bench.worlds import World
 from bench.worlds.natural import judge
 from bench.worlds.pocket import oracle
@@ -89,6 +90,56 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
     ]
     for section, frame in enumerate(frames, start=1):
         assert list(documented(section)) == frame.columns.tolist()
+
+
+def boards() -> dict[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
+    """Board, cells and concepts of each suite that has columns of its own, and of a plain one and a sweep."""
+    forgotten = [{"a": 1.0}, {"a": 1.0, "b": 1.0}]
+    probes = [requested.finetuned("oracle", "a", kind, [0.0, 1.0]) for kind in ("unrelated, full", "5 pictures")]
+    plain = requested.result("pretrained", "a", ["a"], concepts=[requested.concept("a", "forget", 0.0)])
+    every = {
+        "plain": [plain],
+        "multi": [requested.result("pretrained", "a + b", ["a", "b"])],
+        "sequential": requested.sequence("pretrained", forgotten),
+        "resurgence": probes,
+        "sweep": [requested.variant("a", {"lr": 1}, {"lr": 1})],
+    }
+    names = requested.NAMES
+    return {
+        suite: (
+            leaderboard.board_frame(rows, names, "full"),
+            leaderboard.cells_frame(rows, names),
+            leaderboard.concepts_frame(rows, names),
+        )
+        for suite, rows in every.items()
+    }
+
+
+def test_the_columns_that_suites_add_are_documented_in_order() -> None:
+    found = boards()
+    plain = found["plain"]
+
+    def added(suite: str, table: int) -> list[str]:
+        return [name for name in found[suite][table] if name not in plain[table]]
+
+    assert list(documented(5)) == added("multi", 0)
+    assert ["way", *documented(6)] == added("sequential", 0)  # it forgets several, too
+    assert list(documented(7)) == added("resurgence", 0)
+    cells = [name for suite in ("sequential", "resurgence", "sweep") for name in added(suite, 1)]
+    assert list(documented(8)) == [*cells, *added("sequential", 2)]
+    assert added("multi", 1) == ["k", "way"]
+    assert found["sequential"][1].columns.tolist()[4:7] == ["status", "k", "way"]
+    concepts = found["sequential"][2].columns.tolist()
+    assert concepts[concepts.index("role") + 1] == "since"
+    assert list(documented(9)) == recovery.frame([]).columns.tolist()
+    for section, suite in enumerate(("multi", "sequential", "resurgence"), start=5):
+        names = documented(section)
+        own = [one for one in derived.described(list(found[suite][0])) if one.name in names]
+        assert len(own) >= 4
+        for one in own:
+            columns = [name for name in names if re.fullmatch(rf"{one.name}(_lo|_hi|_n)?", name)]
+            assert len(columns) >= 3
+            assert {names[name] for name in columns} == {(one.unit, one.arrow)}
 
 
 def test_units_and_directions_are_documented_as_they_are() -> None:
