@@ -44,6 +44,8 @@ def pooled(cells: pd.DataFrame, names: Sequence[str]) -> dict[statistics.Cell, l
 
 def of_tasks(values: Mapping[statistics.Cell, float], cells: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
     """From figures by task and seed to their means by cluster and seed."""
+    if not values:
+        return {}
     rows = pd.DataFrame([(task, seed, value) for (task, seed), value in values.items()], columns=["task", "seed", "it"])
     place = cells.assign(cluster=named(cells))[["task", "seed", "cluster"]].drop_duplicates()
     return keyed(rows.merge(place, on=["task", "seed"]).groupby(["cluster", "seed"])[["it"]].mean())

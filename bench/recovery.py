@@ -12,11 +12,12 @@ from scipy import integrate
 from bench import clusters, curve, statistics
 from bench.columns import ENDS, Derived, Measured, column
 from bench.statistics import Interval
+from methods import ORACLE
 
 HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
 RELEARNS = "concept"  # the `data` that shows what was forgotten; all others are harmless
 CELL = ["task", "of", "seed"]
-UNTOUCHED, ORACLE = "pretrained", "oracle"  # the methods that others are compared with
+UNTOUCHED = "pretrained"  # the method whose accuracy a half is of
 STAY: tuple[str, ...] = ()  # of the general columns, in a narrow table: these mix all that models were trained on
 CLUSTERS = "unlearned models"
 

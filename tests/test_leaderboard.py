@@ -80,6 +80,18 @@ def test_a_row_does_not_depend_on_the_other_methods(results: list[Result]) -> No
     pd.testing.assert_series_equal(alone, among, check_names=False)
 
 
+@pytest.mark.parametrize("name", ["partial", "oracle"])
+def test_what_lacks_a_task_has_figures_and_cells_but_no_rank(name: str) -> None:
+    tasks = ("poodle", "tulip", "jay")
+    rows = [result("mimmu", task, 1.0, 0.8, 1.0, 11.0) for task in tasks]
+    rows += [result(name, task, 1.0, 1.0, 1.0, 11.0) for task in tasks[:2]]
+    board = board_frame(rows, NAMES, "full")
+    few = row(board, name)
+    assert pd.isna(few["rank"])
+    assert (few["h"], few["cells"], few["status"]) == (100, 2, "ok")
+    assert row(board, "mimmu")["rank"] == 1
+
+
 def test_a_failed_cell_takes_the_figures_and_says_so(results: list[Result]) -> None:
     failed = {k: v for k, v in results[3].items() if k not in ("scores", "cost", "data", "concepts", "extractor")}
     failed |= {"status": "failed", "reason": "NonFiniteLoss: loss is nan", "traceback": "somewhere/traceback.txt"}
