@@ -144,7 +144,8 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
     leaderboard.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
     console.print(terminal.show(tables.board, plan.metrics, title + took, console.width))
-    more = ["-cells.csv", "-concepts.csv", *(["-curve.csv"] if len(tables.curve) else []), ".md", ".json"]
+    further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
+    more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
         report.write(executor, results, tables, plan.run.out / f"{stem}.html")
         more.insert(0, ".html")
