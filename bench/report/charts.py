@@ -23,16 +23,18 @@ SHAPE = alt.Shape("shape:N", scale=None, legend=None)
 FRONT = "var(--front)"
 
 
-def _opacity(full: float) -> Any:
+def opacity(full: float) -> Any:
+    """`full`, but faint of a method that is not among those picked, where there are any."""
     return alt.condition(IS_PICKED, alt.value(full), alt.value(min(full, FAINT)))
 
 
-def _tip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
+def tip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
     """Tooltips of (field with its type, title, format)."""
     return [alt.Tooltip(f, title=t, format=s) if s else alt.Tooltip(f, title=t) for f, t, s in fields]
 
 
-def _finished(chart: alt.LayerChart, height: int | alt.Step, description: str) -> dict[str, Any]:
+def finished(chart: alt.LayerChart, height: int | alt.Step, description: str) -> dict[str, Any]:
+    """The specification of a chart as wide as its place, in the page's colours."""
     text = "system-ui, sans-serif"
     axis = {
         "labelColor": "var(--soft)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
@@ -78,38 +80,38 @@ def tradeoff(beside: bool = False) -> dict[str, Any]:
     x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=False, padding=16), axis=alt.Axis(tickCount=6))
     y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR)
-    tips = _tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
+    tips = tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
     curves = alt.Chart(alt.NamedData("curves")).encode(x=x, y=y, color=COLOUR, detail="method:N")
     layers = [
         *(_hollow(x, y) if beside else []),
         alt.Chart(alt.NamedData("front")).mark_line(
             color=FRONT, strokeWidth=1.5, strokeDash=[4, 4], interpolate="step-before"
         ).encode(x=x, y=y, order="x:Q"),
-        curves.mark_line(strokeWidth=1.75).encode(order="part:Q", opacity=_opacity(0.6)),
+        curves.mark_line(strokeWidth=1.75).encode(order="part:Q", opacity=opacity(0.6)),
         curves.mark_point(filled=True, size=18).encode(
-            opacity=_opacity(0.8),
-            tooltip=_tip(
+            opacity=opacity(0.8),
+            tooltip=tip(
                 ("method:N", "method", ""), ("part:Q", "part of training", ".0%"), ("x:Q", "$x", ".1f"),
                 ("y:Q", "$y", ".1f"),
             ),
         ),
-        points.mark_rule(strokeWidth=2).encode(x=alt.X("x_lo:Q", title="$x"), x2="x_hi:Q", y=y, opacity=_opacity(0.45)),
-        points.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)),
+        points.mark_rule(strokeWidth=2).encode(x=alt.X("x_lo:Q", title="$x"), x2="x_hi:Q", y=y, opacity=opacity(0.45)),
+        points.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=opacity(0.45)),
         points.mark_point(filled=True, size=110, stroke="var(--paper)", strokeWidth=1.5).encode(
-            x=x, y=y, shape=SHAPE, opacity=_opacity(1), tooltip=tips
+            x=x, y=y, shape=SHAPE, opacity=opacity(1), tooltip=tips
         ),
         points.mark_text(
             fontSize=13, fontWeight=600, baseline="middle",
             align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
-        ).encode(x=x, y=y, text="label:N", opacity=_opacity(1)),
+        ).encode(x=x, y=y, text="label:N", opacity=opacity(1)),
     ]  # fmt: skip
-    return _finished(alt.layer(*layers), 380, "$about")
+    return finished(alt.layer(*layers), 380, "$about")
 
 
 def _hollow(x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Points that were not measured here, with their names; picking methods leaves them as they are."""
     points = alt.Chart(alt.NamedData("reported")).encode(x=x, y=y)
-    tips = _tip(
+    tips = tip(
         ("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""), ("source:N", "reported by", "")
     )
     return [
@@ -134,7 +136,7 @@ def near_to_far() -> dict[str, Any]:
     profile = alt.Chart(alt.NamedData("profile")).encode(x=x, color=COLOUR)
     dots = alt.Chart(alt.NamedData("dots")).mark_circle(size=26, clip=True).encode(
         x=x, y=y, color=COLOUR, opacity=alt.value(0.28),
-        tooltip=_tip(
+        tooltip=tip(
             ("concept:N", "concept", ""), ("task:N", "forgotten", ""), ("distance:Q", "distance", ".2f"),
             ("drop:Q", "drop, points", ".1f"),
         ),
@@ -145,13 +147,13 @@ def near_to_far() -> dict[str, Any]:
         profile.mark_line(strokeWidth=2.5, clip=True).encode(y=y),
         profile.mark_circle(size=46, opacity=1, clip=True).encode(
             y=y,
-            tooltip=_tip(
+            tooltip=tip(
                 ("method:N", "method", ""), ("distance:Q", "mean distance", ".2f"), ("drop:Q", "mean drop", ".1f"),
                 ("interval:N", "95 % interval", ""), ("n:Q", "images", ""),
             ),
         ),
     ]  # fmt: skip
-    return _finished(alt.layer(*layers), 170, "$about")
+    return finished(alt.layer(*layers), 170, "$about")
 
 
 @cache
@@ -169,7 +171,7 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
               axis=alt.Axis(labelLimit=110, labelOverlap=False, **axis))  # fmt: skip
     cells = alt.Chart(alt.NamedData("cells")).encode(
         x=x, y=y,
-        tooltip=_tip(
+        tooltip=tip(
             ("task:N", "forgotten", ""), ("concept:N", "evaluated", ""), ("words:N", "accuracy", ""),
             ("drop:Q", "drop, points", ".1f"),
         ),
@@ -183,10 +185,10 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
         ),
         alt.Chart(alt.NamedData("targets")).mark_rect(
             color="transparent", stroke="var(--soft)", strokeWidth=1.2, strokeDash=[2, 2]
-        ).encode(x=x, y=y, tooltip=_tip(("task:N", "forgotten", ""))),
+        ).encode(x=x, y=y, tooltip=tip(("task:N", "forgotten", ""))),
         *([rules.encode(x=alt.X("concept:N", bandPosition=0, title=None))] if first else []),
     ]  # fmt: skip
-    return _finished(alt.layer(*layers), alt.Step(17), "$about")
+    return finished(alt.layer(*layers), alt.Step(17), "$about")
 
 
 @cache
@@ -197,18 +199,18 @@ def cost() -> dict[str, Any]:
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR, x=x)
     layers = [
         points.mark_rule(strokeWidth=2).encode(
-            y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)
+            y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=opacity(0.45)
         ),
         points.mark_point(filled=True, size=110, stroke="var(--paper)", strokeWidth=1.5).encode(
-            y=y, shape=SHAPE, opacity=_opacity(1),
-            tooltip=_tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", "")),
+            y=y, shape=SHAPE, opacity=opacity(1),
+            tooltip=tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", "")),
         ),
         points.mark_text(
             fontSize=13, fontWeight=600, baseline="middle",
             align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
-        ).encode(y=y, text="label:N", opacity=_opacity(1)),
+        ).encode(y=y, text="label:N", opacity=opacity(1)),
     ]  # fmt: skip
-    return _finished(alt.layer(*layers), 340, "$about")
+    return finished(alt.layer(*layers), 340, "$about")
 
 
 PLACES = (("left", 10, 0), ("right", -10, 0), ("center", 0, -15), ("center", 0, 15), ("left", 9, -13), ("left", 9, 13))
@@ -217,7 +219,8 @@ PLACES = (("left", 10, 0), ("right", -10, 0), ("center", 0, -15), ("center", 0, 
 def labelled(rows: Rows, width: float = 330, height: float = 300) -> Rows:
     """Rows with x and y, and with `label`, `align`, `dx`, `dy`: where a name beside each point is in nobody's way.
 
-    A greedy choice among a few places, for a plot of about `width` x `height` pixels.
+    A greedy choice among a few places, for a plot of about `width` x `height` pixels. A row that has `spare`, what to call
+    it where there is room, is left without a name where there is none.
     """
     if not rows:
         return []
@@ -235,11 +238,14 @@ def labelled(rows: Rows, width: float = 330, height: float = 300) -> Rows:
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
     out = []
     for row, (x, y) in sorted(zip(rows, at, strict=True), key=lambda pair: -pair[1][0]):
-        label = str(row["method"])
+        label = str(row.get("spare", row["method"]))
         boxes = [_box(x, y, len(label) * 7.6, place) for place in PLACES]
         spoilt = [sum(_overlap(box, other) for other in taken) + max(0, box[2] - width - 20) * 20 for box in boxes]
         best = min(range(len(PLACES)), key=lambda i: spoilt[i])
-        taken.append(boxes[best])
+        if "spare" in row and spoilt[best] > 0:
+            label = ""
+        else:
+            taken.append(boxes[best])
         align, dx, dy = PLACES[best]
         out.append({**row, "label": label, "align": align, "dx": dx, "dy": dy})
     return out

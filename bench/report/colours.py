@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from methods import CONTROLS, METHODS
@@ -24,13 +24,17 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn: `variable` is the CSS variable that holds its colour, `light` and `dark` its values."""
+    """How a method is drawn: `variable` is the CSS variable that holds its colour, `light` and `dark` its values.
+
+    `setting` is what tells a variant of a sweep from its method, "" for the method itself.
+    """
 
     method: str
     variable: str
     light: str
     dark: str
     shape: str
+    setting: str = ""
 
     @property
     def css(self) -> str:
@@ -38,15 +42,25 @@ class Look:
         return f"var({self.variable})"
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
-    """The look of each of `methods`; by its place among all registered ones, so that boards agree."""
+def looks(methods: Sequence[str], variants: Mapping[str, str] | None = None) -> dict[str, Look]:
+    """The look of each of `methods`; by its place among all registered ones, so that boards agree.
+
+    Args:
+        variants: variant of a sweep -> its method, whose colour it has; its shape is its own as far as shapes go.
+    """
+    of = variants or {}
     known = [name for name in METHODS.names() if name not in CONTROLS]
-    order = [*known, *(name for name in methods if name not in known and name not in CONTROLS)]
-    out = {}
+    plain = list(dict.fromkeys(of.get(name, name) for name in methods))
+    order = [*known, *(name for name in plain if name not in known and name not in CONTROLS)]
+    out: dict[str, Look] = {}
     for name in methods:
-        place = 0 if name in CONTROLS else order.index(name)
-        light, dark = GREY if name in CONTROLS else PALETTE[place % len(PALETTE)]
-        number = "control" if name in CONTROLS else str(place)
-        shape = "circle" if name in CONTROLS else SHAPES[(place + place // len(PALETTE)) % len(SHAPES)]
-        out[name] = Look(name, f"--m{number}", light, dark, shape)
+        method = of.get(name, name)
+        place = 0 if method in CONTROLS else order.index(method)
+        light, dark = GREY if method in CONTROLS else PALETTE[place % len(PALETTE)]
+        number = "control" if method in CONTROLS else str(place)
+        turn = place + place // len(PALETTE)
+        setting = name.removeprefix(method).strip() if name != method else ""
+        turn += 1 + sum(of.get(other) == method != other for other in out) if setting else 0
+        shape = "circle" if method in CONTROLS else SHAPES[turn % len(SHAPES)]
+        out[name] = Look(name, f"--m{number}", light, dark, shape, setting)
     return out

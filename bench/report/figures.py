@@ -99,6 +99,7 @@ def _words(row: dict[Any, Any], name: str) -> str:
 def _point(row: dict[Any, Any], x: str, y: str, looks: dict[str, Look], scale: float = 1.0) -> dict[str, Any]:
     look = looks[row["method"]]
     point: dict[str, Any] = {"method": row["method"], "colour": look.css, "shape": look.shape}
+    point |= {"spare": look.setting} if look.setting else {}
     for axis, name, by in (("x", x, scale), ("y", y, 1.0)):
         for end in ("", "_lo", "_hi"):
             value = _number(row.get(f"{name}{end}"))

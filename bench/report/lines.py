@@ -1,0 +1,190 @@
+"""Charts of a figure against a number, one line a method, with intervals: their skeletons and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from bench.report import charts
+from bench.report.charts import Rows, opacity
+from bench.report.colours import Look
+from metrics import METRICS
+
+HEIGHT, NAME = 320, 16  # pixels: of a plot, of a line of text beside it
+WIDE = 30  # times the least value: from there on an axis is logarithmic
+APART = 0.006  # of an axis: how far methods stand from each other at one place, so that their intervals can be seen
+FIGURE = charts.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
+
+
+@cache
+def skeleton(
+    ticks: tuple[float, ...] = (), log: bool = False, height: int = HEIGHT, pick: bool = True
+) -> dict[str, Any]:
+    """Lines with intervals: rows "lines", dashed ones "references", names at their ends "names".
+
+    And grey rules across at "levels", each with its `label`, and rings around points at "rings". Titles: "$x", "$y",
+    "$about"; ends of the scales: "$x0", "$x1", "$y0", "$y1". Without `pick` all methods are always in full colour.
+    """
+    kind = "log" if log else "linear"
+    axis = alt.Axis(values=list(ticks), format="~g", labelOverlap="greedy") if ticks else alt.Axis(tickCount=6)
+    x = alt.X("x:Q", title="$x", axis=axis, scale=alt.Scale(type=kind, domain=["$x0", "$x1"], nice=False))
+    scale = alt.Scale(domain=["$y0", "$y1"], nice=False)
+    y, low = (alt.Y(name, title="$y", scale=scale, axis=alt.Axis(tickCount=5)) for name in ("y:Q", "y_lo:Q"))
+
+    def seen(full: float) -> Any:
+        return opacity(full) if pick else alt.value(full)
+
+    lines, references = (
+        alt.Chart(alt.NamedData(name)).encode(x=x, color=charts.COLOUR, detail="series:N")
+        for name in ("lines", "references")
+    )
+    levels = alt.Chart(alt.NamedData("levels")).encode(y=y)
+    layers = [
+        levels.mark_rule(color=charts.FRONT, strokeWidth=1),
+        levels.mark_text(align="left", baseline="bottom", dx=4, dy=-3, fontSize=11, color="var(--soft)").encode(
+            x=alt.value(0), text="label:N"
+        ),
+        references.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(y=y, opacity=seen(0.9)),
+        lines.mark_rule(strokeWidth=2).encode(y=low, y2="y_hi:Q", opacity=seen(0.4)),
+        lines.mark_line(strokeWidth=2).encode(y=y, opacity=seen(0.85)),
+        alt.Chart(alt.NamedData("rings"))
+        .mark_point(size=260, filled=False, stroke="var(--ink)", strokeWidth=1.5)
+        .encode(x=x, y=y),
+        *(
+            chart.mark_point(filled=True, size=size, stroke="var(--paper)", strokeWidth=1).encode(
+                y=y, shape=charts.SHAPE, opacity=seen(1), tooltip=FIGURE
+            )
+            for chart, size in ((references, 30), (lines, 75))
+        ),
+        alt.Chart(alt.NamedData("names"))
+        .mark_text(align="left", baseline="middle", dx=8, fontSize=12, fontWeight=600)
+        .encode(x=alt.value("width"), y=y, text="label:N", color=charts.COLOUR, opacity=seen(1)),
+    ]
+    return charts.finished(alt.layer(*layers), height, "$about")
+
+
+@cache
+def dots(height: int = HEIGHT) -> dict[str, Any]:
+    """Figures of words instead of numbers: rows "lines" and "rings", in the order of their `value`s.
+
+    Methods stand beside each other. Titles: "$x", "$y", "$about"; ends of the scale: "$y0", "$y1".
+    """
+    x = alt.X("value:N", title="$x", sort=None, axis=alt.Axis(labelAngle=0, labelLimit=120, grid=True))
+    scale = alt.Scale(domain=["$y0", "$y1"], nice=False)
+    y, low = (alt.Y(name, title="$y", scale=scale, axis=alt.Axis(tickCount=5)) for name in ("y:Q", "y_lo:Q"))
+    lines, rings = (
+        alt.Chart(alt.NamedData(name)).encode(x=x, xOffset=alt.XOffset("series:N", sort=None))
+        for name in ("lines", "rings")
+    )
+    layers = [
+        lines.mark_rule(strokeWidth=2, opacity=0.4).encode(y=low, y2="y_hi:Q", color=charts.COLOUR),
+        rings.mark_point(size=260, filled=False, stroke="var(--ink)", strokeWidth=1.5).encode(y=y),
+        lines.mark_point(filled=True, size=75, stroke="var(--paper)", strokeWidth=1, opacity=1).encode(
+            y=y, color=charts.COLOUR, shape=charts.SHAPE, tooltip=FIGURE
+        ),
+    ]
+    return charts.finished(alt.layer(*layers), height, "$about")
+
+
+def number(value: Any) -> float | None:
+    """A figure as it is drawn; None for none."""
+    return None if value is None or pd.isna(value) else float(f"{value:.5g}")
+
+
+def row(record: Mapping[Any, Any], name: str, x: float | None, look: Look, **more: Any) -> dict[str, Any]:
+    """A point of a line: the figure `name` of a frame's record, its interval, and both in words."""
+    digits = METRICS.get(name).digits if name in METRICS else 1
+    low, value, high = (number(record.get(f"{name}{end}")) for end in ("_lo", "", "_hi"))
+    interval = "" if low is None or high is None else f" ({low:,.{digits}f} – {high:,.{digits}f})"
+    given = {"method": look.method, "series": look.method, "colour": look.css, "shape": look.shape}
+    text = {"x_text": "" if x is None else f"{x:,g}", "y_text": f"{value:,.{digits}f}{interval}"}
+    return given | {"x": x, "y": value, "y_lo": low, "y_hi": high} | text | more
+
+
+def shown(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Those of the figures `names` that a frame has a value of."""
+    return [name for name in names if name in frame and frame[name].notna().any()]
+
+
+def logarithmic(values: Sequence[float]) -> bool:
+    """Whether numbers lie so far apart that an axis of them has to be logarithmic."""
+    return bool(values) and min(values) > 0 and max(values) >= WIDE * min(values)
+
+
+def spread(rows: Sequence[Mapping[str, Any]], log: bool) -> tuple[Rows, float, float]:
+    """Rows with their lines moved apart a little in x, and the ends of an axis that has room for them."""
+    series = list(dict.fromkeys(row["series"] for row in rows))
+    values = [row["x"] for row in rows]
+    low, high = min(values), max(values)
+    if log:
+        by = high / low
+        moved = {one: by ** (APART * (i - (len(series) - 1) / 2)) for i, one in enumerate(series)}
+        return [{**row, "x": row["x"] * moved[row["series"]]} for row in rows], low / by**0.05, high * by**0.05
+    width = high - low or 1.0
+    shift = {one: width * APART * (i - (len(series) - 1) / 2) for i, one in enumerate(series)}
+    return [{**row, "x": row["x"] + shift[row["series"]]} for row in rows], low - 0.05 * width, high + 0.05 * width
+
+
+def ends(rows: Sequence[Mapping[str, Any]], room: float = 0.05) -> tuple[float, float]:
+    """The ends of an axis that shows every value and interval of rows."""
+    values = [row[name] for row in rows for name in ("y", "y_lo", "y_hi") if row.get(name) is not None]
+    low, high = min(values), max(values)
+    width = high - low or 1.0
+    return low - room * width, high + room * width
+
+
+def names(rows: Sequence[Mapping[str, Any]], low: float, high: float, height: int = HEIGHT) -> Rows:
+    """A name for each line, as high as its last point and out of the others' way: on an axis from `low` to `high`."""
+    last = {row["series"]: row for row in sorted(rows, key=lambda row: row["x"])}
+    placed = sorted(last.values(), key=lambda row: row["y"])
+    gap = (high - low) * min(NAME / height, 1 / max(len(placed) - 1, 1))
+    at = [row["y"] for row in placed]
+    for i in range(1, len(at)):
+        at[i] = max(at[i], at[i - 1] + gap)
+    for i in range(len(at) - 1, -1, -1):
+        at[i] = min(at[i], at[i + 1] - gap if i + 1 < len(at) else high)
+    kept = ("method", "series", "colour")
+    return [
+        {**{name: row[name] for name in kept}, "label": row.get("label", row["method"]), "y": number(y)}
+        for row, y in zip(placed, at, strict=True)
+    ]
+
+
+def chart(
+    rows: Sequence[Mapping[str, Any]],
+    words: Mapping[str, Any],
+    *,
+    references: Sequence[Mapping[str, Any]] = (),
+    levels: Sequence[Mapping[str, Any]] = (),
+    whole: bool = True,
+    pick: bool = True,
+    height: int = HEIGHT,
+) -> dict[str, Any]:
+    """A finished chart of lines; a row with `ring` gets one around its point.
+
+    Args:
+        rows: of `row`, those of a line one after the other.
+        words: the titles "$x", "$y" and "$about".
+        references: rows of dashed lines.
+        levels: what is drawn across: `y` and `label`.
+        whole: whether the axis has a tick at each number that occurs, and at no other.
+    """
+    all_rows = [*rows, *references]
+    values = sorted({row["x"] for row in all_rows})
+    log = logarithmic(values)
+    moved, x0, x1 = spread(rows, log)
+    y0, y1 = ends([*all_rows, *levels])
+    data = {
+        "lines": moved,
+        "references": list(references),
+        "levels": list(levels),
+        "rings": [row for row in moved if row.get("ring")],
+        "names": names(all_rows, y0, y1, height) if len({row["series"] for row in all_rows}) > 1 else [],
+    }
+    ticks = tuple(values) if whole else ()
+    known = {**words, "$x0": x0, "$x1": x1, "$y0": y0, "$y1": y1}
+    return charts.filled(skeleton(ticks, log, height, pick), data, known)

@@ -1,0 +1,42 @@
+"""The chart of forgetting several concepts at once: figures against their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.report import lines
+from bench.report.colours import Look
+from bench.report.figures import Figure, title
+from bench.report.summary import listed
+from methods import CONTROLS
+
+SHOWN = ("h", "ua", "nra", "ora", "twin", "drift", "fid", "kid")
+WAYS = {"joint": "all concepts in every step", "alternate": "one concept a step, in turn",
+        "closed_form": "all in one solution"}  # fmt: skip
+
+
+def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, str]) -> Figure | None:
+    """A line a method, from `bench.many.frame`; None where there is nothing to draw.
+
+    Args:
+        ways: method -> how it takes several concepts, a key of `WAYS`.
+    """
+    rows = frame[frame["method"].isin([name for name in looks if name not in CONTROLS])]
+    kinds, out = lines.shown(rows, SHOWN), Figure()
+    out.choices["figure"] = {name: name.upper() for name in kinds}
+    for name in kinds:
+        own = [lines.row(r, name, r["k"], looks[r["method"]]) for r in rows.dropna(subset=[name]).to_dict("records")]
+        words = {"$x": "concepts forgotten at once", "$y": title(name)}
+        words["$about"] = f"{name.upper()} against the number of concepts forgotten at once, a line a method"
+        out.specs[name] = lines.chart(own, words)
+        out.notes[name] = said({method: ways[method] for method in looks if method in ways})
+    return out if kinds else None
+
+
+def said(ways: Mapping[str, str]) -> str:
+    """Which methods take several concepts how."""
+    groups = {way: [name for name in ways if ways[name] == way and name not in CONTROLS] for way in WAYS}
+    parts = [f"{WAYS[way]}: {listed(names)}" for way, names in groups.items() if names]
+    return f"How several concepts are taken: {'; '.join(parts)}." if parts else ""

@@ -1,0 +1,43 @@
+"""The chart of what comes back of a forgotten concept while the unlearned model is trained further."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.report import lines
+from bench.report.colours import Look
+from bench.report.figures import Figure
+from methods import CONTROLS
+
+ORACLE = "oracle"  # a model that never saw the concept: drawn as the controls are
+BEFORE = "pretrained"
+
+
+def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
+    """Accuracy of the forgotten concept against steps of training, from `bench.recovery.means`; None without any.
+
+    A switch chooses how the model was trained further. The controls, and the oracle where there is one, are dashed.
+    """
+    rows = means[means["method"].isin(looks)].dropna(subset=["accuracy"])
+    if rows[~rows["method"].isin(CONTROLS)].empty:
+        return None
+    probes = list(dict.fromkeys(rows["probe"]))
+    out = Figure({"trained on": {str(i): probe for i, probe in enumerate(probes)}})
+    for i, probe in enumerate(probes):
+        own = rows[rows["probe"] == probe].sort_values("steps", kind="stable").to_dict("records")
+        points = [_point(record, looks[record["method"]]) for record in own]
+        aside = [point for point in points if point["method"] in (*CONTROLS, ORACLE)]
+        full = [record["accuracy"] for record in own if record["method"] == BEFORE and record["steps"] == 0]
+        levels = [{"y": lines.number(full[0] / 2), "label": "half of it is back"}] if full else []
+        words = {"$x": "steps of training after unlearning", "$y": "accuracy of the forgotten concept, %"}
+        words["$about"] = f"Accuracy of the forgotten concept against steps of training ({probe}), a line a method"
+        own = [point for point in points if point not in aside]
+        out.specs[str(i)] = lines.chart(own, words, references=aside, levels=levels, whole=False)
+    return out
+
+
+def _point(record: Mapping[Any, Any], look: Look) -> dict[str, Any]:
+    return lines.row(record, "accuracy", record["steps"], look)
