@@ -10,7 +10,7 @@ from papers import publish
 
 from bench import cli, nearness, published
 from bench.config import RunConfig
-from bench.report import board, charts, colours, figures, pareto, pictures, protocol, reported, summary
+from bench.report import board, charts, colours, figures, labels, pareto, pictures, protocol, reported, summary
 from bench.worlds import World
 from methods import METHODS
 
@@ -184,7 +184,7 @@ def test_nobody_beats_those_on_the_front() -> None:
 
 def test_labels_keep_out_of_each_others_way() -> None:
     rows = [{"method": f"method-{i}", "x": 1.0 + i / 1000, "y": 5.0} for i in range(3)]
-    placed = charts.labelled([*rows, {"method": "far", "x": 0.0, "y": 0.0}])
+    placed = labels.at_points([*rows, {"method": "far", "x": 0.0, "y": 0.0}])
     assert len({(row["align"], row["dx"], row["dy"]) for row in placed if row["method"] != "far"}) == 3
 
 

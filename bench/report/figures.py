@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench import curve, nearness
-from bench.report import charts
+from bench.report import charts, labels
 from bench.report.colours import Look
 from bench.report.pareto import front
 from methods import CONTROLS
@@ -68,7 +68,7 @@ def tradeoff(
     figure = Figure({"retention": {name: name.upper() for name in kinds}, "view": views})
     for name in kinds:
         beside = (reported or {}).get(name, [])
-        placed = charts.labelled([*(_point(row, "ua", name, looks) for row in good.to_dict("records")), *beside])
+        placed = labels.at_points([*(_point(row, "ua", name, looks) for row in good.to_dict("records")), *beside])
         rows, hollow = ([row for row in placed if ("source" in row) is found] for found in (False, True))
         best = front(good.dropna(subset=["ua", name]), "ua", name)
         line = [{"x": p["x"], "y": p["y"]} for m in best for p in rows if p["method"] == m]
@@ -223,7 +223,7 @@ def cost(board: pd.DataFrame, looks: dict[str, Look]) -> Figure:
         for name in costs:
             label, scale = COSTS[name]
             points = [_point(row, name, quality, looks, scale) for row in good.to_dict("records")]
-            points = charts.labelled([{**p, "x_lo": 0.0} for p in points])  # the axis starts at nought
+            points = labels.at_points([{**p, "x_lo": 0.0} for p in points])  # the axis starts at nought
             words = {"$x": label, "$y": title(quality), "$about": f"{quality.upper()} against {COST_NAMES[name]}"}
             figure.specs[f"{quality}/{name}"] = charts.filled(charts.cost(), {"points": points}, words)
     return figure

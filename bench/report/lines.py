@@ -9,12 +9,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from bench.report import charts
+from bench.report import charts, labels
 from bench.report.charts import Rows, opacity
 from bench.report.colours import Look
 from metrics import METRICS
 
-HEIGHT, NAME = 320, 16  # pixels: of a plot, of a line of text beside it
+HEIGHT = 320  # pixels of a plot
 WIDE = 30  # times the least value: from there on an axis is logarithmic
 APART = 0.006  # of an axis: how far methods stand from each other at one place, so that their intervals can be seen
 FIGURE = charts.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
@@ -137,23 +137,6 @@ def ends(rows: Sequence[Mapping[str, Any]], room: float = 0.05) -> tuple[float, 
     return low - room * width, high + room * width
 
 
-def names(rows: Sequence[Mapping[str, Any]], low: float, high: float, height: int = HEIGHT) -> Rows:
-    """A name for each line, as high as its last point and out of the others' way: on an axis from `low` to `high`."""
-    last = {row["series"]: row for row in sorted(rows, key=lambda row: row["x"])}
-    placed = sorted(last.values(), key=lambda row: row["y"])
-    gap = (high - low) * min(NAME / height, 1 / max(len(placed) - 1, 1))
-    at = [row["y"] for row in placed]
-    for i in range(1, len(at)):
-        at[i] = max(at[i], at[i - 1] + gap)
-    for i in range(len(at) - 1, -1, -1):
-        at[i] = min(at[i], at[i + 1] - gap if i + 1 < len(at) else high)
-    kept = ("method", "series", "colour")
-    return [
-        {**{name: row[name] for name in kept}, "label": row.get("label", row["method"]), "y": number(y)}
-        for row, y in zip(placed, at, strict=True)
-    ]
-
-
 def chart(
     rows: Sequence[Mapping[str, Any]],
     words: Mapping[str, Any],
@@ -178,12 +161,12 @@ def chart(
     log = logarithmic(values)
     moved, x0, x1 = spread(rows, log)
     y0, y1 = ends([*all_rows, *levels])
-    data = {
+    data: dict[str, Sequence[Mapping[str, Any]]] = {
         "lines": moved,
         "references": list(references),
         "levels": list(levels),
         "rings": [row for row in moved if row.get("ring")],
-        "names": names(all_rows, y0, y1, height) if len({row["series"] for row in all_rows}) > 1 else [],
+        "names": labels.at_ends(all_rows, y0, y1, height) if len({row["series"] for row in all_rows}) > 1 else [],
     }
     ticks = tuple(values) if whole else ()
     known = {**words, "$x0": x0, "$x1": x1, "$y0": y0, "$y1": y1}

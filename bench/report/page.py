@@ -9,23 +9,27 @@ from importlib.metadata import version
 from typing import Any
 
 import jinja2
+import pandas as pd
 
-from bench import leaderboard, nearness, published
+from bench import chain, leaderboard, many, nearness, published, recovery, swept
 from bench.executor import Executor
 from bench.plan import Plan
 from bench.report import board as table
-from bench.report import colours, figures, pictures, protocol, reported, summary
+from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps
 from bench.store import Store
 from methods import CONTROLS
+
+ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Request after request",
+         "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
 
 
 def render(executor: Executor, results: Sequence[leaderboard.Result], tables: leaderboard.Tables) -> str:
     """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
     plan, board = executor.plan, tables.board
-    looks = colours.looks(list(board["method"]))
+    looks = colours.looks(list(board["method"]), {r["method"]: r["variant_of"] for r in results if r.get("variant_of")})
     beside = published.rows(plan.world.name, plan.run.suite, published.FOLDER)
     block = reported.block(beside)
-    drawn = drawings(plan, tables, looks, reported.points(beside))
+    drawn = drawings(plan, tables, looks, reported.points(beside)) | added(results, tables.cells, looks)
     strips = pictures.gather(executor.stages, results)
     columns = table.columns(board, plan.metrics)
     context = {
@@ -43,6 +47,7 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "reconstructed": (board["fidelity"] == "reconstruction").any(),
         "reported": block,
         "figures": drawn,
+        "added": {name: words for name, words in ADDED.items() if name in drawn},
         "strips": strips,
         "failures": protocol.failures(tables.cells),
         "facts": protocol.facts(executor.description, board, tables.concepts),
@@ -52,7 +57,7 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "seeds": plan.run.seeds,
         "data": {"specs": specs(drawn), "pictures": strips.sources},
         "vega": vega(executor.stages.store),
-        "style": part("style.css") + (part("reported.css") if block else ""),
+        "style": style(bool(block), not drawn.keys().isdisjoint(ADDED)),
         "script": part("page.js"),
     }
     return environment().get_template("template.html.j2").render(context)
@@ -74,6 +79,27 @@ def drawings(
         "heat": figures.heat(dropped, targets, tasks, plan.concepts, groups, looks),
         "cost": figures.cost(tables.board, looks),
     }
+
+
+def added(
+    results: Sequence[leaderboard.Result], cells: pd.DataFrame, looks: dict[str, colours.Look]
+) -> dict[str, figures.Figure | figures.Panels]:
+    """The charts of `ADDED` that there is something to draw for."""
+    ways = {result["method"]: result["way"] for result in results if result.get("way")}
+    made = {
+        "many": sets.figure(many.frame(cells), looks, ways),
+        "matrix": sequences.matrix(chain.matrix(results), looks),
+        "along": sequences.along(chain.along(cells), looks),
+        "back": resurgence.figure(recovery.means(recovery.frame(results)), looks),
+        "swept": sweeps.figure(swept.frame(cells), cells),
+    }
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def style(reports: bool, adds: bool) -> str:
+    """The style sheet: with what papers report, and with the charts of `ADDED`, where a page has these."""
+    parts = {"style.css": True, "reported.css": reports, "added.css": adds}
+    return "".join(part(name) for name, there in parts.items() if there)
 
 
 def specs(drawn: dict[str, figures.Figure | figures.Panels]) -> dict[str, dict[str, Any]]:

@@ -83,7 +83,7 @@ def _cell(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def along(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
-    """Figures against the number of requests, a line a method, from `bench.chain.along`; None where there is nothing."""
+    """Figures against the number of requests, a line a method, from `bench.chain.along`; None of nothing."""
     rows = frame[frame["method"].isin([name for name in looks if name not in CONTROLS])]
     kinds, out = lines.shown(rows, (*SHOWN, SECONDS)), Figure()
     out.choices["figure"] = {name: SECONDS if name == SECONDS else name.upper() for name in kinds}

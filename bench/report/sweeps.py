@@ -9,7 +9,7 @@ import pandas as pd
 from bench import swept
 from bench.report import charts, colours, lines
 from bench.report.figures import Figure, Panels, title
-from bench.report.many import SHOWN
+from bench.report.sets import SHOWN
 
 HEIGHT = 240  # pixels of a panel
 
