@@ -39,10 +39,11 @@ def wave(*what: object) -> float:
     return (math.sin(sum(ord(letter) * (i + 1) for i, letter in enumerate(repr(what)))) + 1) / 2
 
 
-def result(given: Task, method: str, seed: int, gone: Mapping[str, float] | None = None, **about: Any) -> dict[str, Any]:
+def result(
+    given: Task, method: str, seed: int, gone: Mapping[str, float] | None = None, **about: Any
+) -> dict[str, Any]:
     """A finished cell, in which 1 - accuracy of the forgotten concepts is what `gone` says, or that of the method."""
-    known = METHODS.get(about.get("variant_of", method))
-    worth = {"pretrained": 0.0, "wrecked": 1.0}.get(method, 0.8 + 0.2 * wave(method, given.name, seed))
+    worth = {"pretrained": 0.0, "wrecked": 1.0, "oracle": 1.0}.get(method, 0.8 + 0.2 * wave(method, given.name, seed))
     gone = gone or dict.fromkeys(given.forget, worth)
     lost = {"pretrained": 0.0, "wrecked": 0.95}.get(method, 0.25 * wave(method, given.name) + 0.03 * len(given.forget))
     roles = {"forget": given.forget, "in_domain": given.in_domain, "out_of_domain": given.out_of_domain}
@@ -59,7 +60,7 @@ def result(given: Task, method: str, seed: int, gone: Mapping[str, float] | None
     told = {"forget": list(given.forget), "way": "joint", "step": None, "probe": None, "variant": {},
             "variant_of": method}  # fmt: skip
     return {
-        "method": method, "fidelity": known.fidelity, "task": given.name, "band": given.band, "seed": seed,
+        "method": method, "fidelity": METHODS.get(plain(about.get("variant_of", method))).fidelity, "task": given.name, "band": given.band, "seed": seed,
         "config": {}, "fingerprint": "f", "status": "ok", "concepts": concepts, "curve": None, "extractor": "x",
         "scores": {name: {"value": value, "n": N} for name, value in values.items()}, "compensation": "none",
         **cost, **told, **about,
@@ -96,7 +97,7 @@ def chain(world: World, names: Sequence[str] = NAMES) -> tuple[list[Task], list[
 
 
 def recovery(world: World, names: Sequence[str] = NAMES) -> tuple[list[Task], list[dict[str, Any]]]:
-    """Two concepts forgotten, each model then trained further in seven ways."""
+    """Two concepts forgotten, each model then trained further in seven ways; an oracle for what relearns alone."""
     ways = [
         *((f"{data}, {how}", data, 0, how) for data in ("retained", "unrelated") for how in ("full", "lora")),
         *((f"{pictures} pictures, lora", "concept", pictures, "lora") for pictures in (5, 10, 20)),
@@ -109,8 +110,10 @@ def recovery(world: World, names: Sequence[str] = NAMES) -> tuple[list[Task], li
             tasks.append(task(world, f"{concept}: {band}", [concept], band))
             probe = {"of": concept, "data": data, "pictures": pictures, "how": how, "steps": 200}
             for seed in SEEDS:
-                for name in names:
-                    worth = {"pretrained": 0.02, "wrecked": 1.0}.get(name, 0.85 + 0.15 * wave(name, concept, seed))
+                for name in (*names, *(["oracle"] if data == "concept" else [])):
+                    worth = {"pretrained": 0.02, "wrecked": 1.0, "oracle": 1.0}.get(
+                        name, 0.85 + 0.15 * wave(name, concept, seed)
+                    )
                     speed = 0.3 if name in names[:2] else 0.6 * wave(name, band) + pictures / 20
                     ua = [worth * math.exp(-speed * i) for i in range(6)] if name != "wrecked" else [1.0] * 6
                     points = [
@@ -123,20 +126,24 @@ def recovery(world: World, names: Sequence[str] = NAMES) -> tuple[list[Task], li
 
 
 def sweep(world: World) -> tuple[list[Task], list[dict[str, Any]]]:
-    """A grid over two settings of mimmu, numbers and numbers, and one over words of salun; their plain settings too."""
+    """A grid over two settings of mimmu, both numbers, and one over words of salun; their plain settings too."""
     tasks = [task(world, concept, [concept]) for concept in world.concepts[:12:4]]
-    usual = {"mimmu": {"lr": 1e-5, "t_max": 600}, "salun": {"trains": "full"}}
+    usual: dict[str, dict[str, Any]] = {"mimmu": {"lr": 1e-5, "t_max": 600}, "salun": {"trains": "full"}}
+    settings = [{"lr": lr, "t_max": t} for lr in (1e-6, 1e-5, 1e-4) for t in (200, 400, 600, 800)]
     grid: list[tuple[str, dict[str, Any]]] = [
-        *(("mimmu", {"lr": lr, "t_max": t}) for lr in (1e-6, 1e-5, 1e-4) for t in (200, 400, 600, 800)
-          if (lr, t) != (1e-5, 600)),
+        *((name, {}) for name in (*NAMES[:2], "mimmu", "salun")),
+        *(("mimmu", one) for one in settings if one != usual["mimmu"]),
         *(("salun", {"trains": which}) for which in ("cross-attention", "attention")),
-    ]  # fmt: skip
-    variants = [(name, {}) for name in (*NAMES[:2], "mimmu", "salun")] + grid
-    return tasks, [
-        result(t, " ".join([m, *(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in set_.items())]), s,
-               config=usual.get(m, {}) | set_, variant=set_, variant_of=m)
-        for s in SEEDS for t in tasks for m, set_ in variants
-    ]  # fmt: skip
+    ]
+    results = []
+    for seed in SEEDS:
+        for one in tasks:
+            for method, values in grid:
+                text = {field: str(value) for field, value in values.items()}  # as the command line has it
+                name = " ".join([method, *(f"{field}={value}" for field, value in text.items())])
+                config = usual.get(method, {}) | values
+                results.append(result(one, name, seed, config=config, variant=text, variant_of=method))
+    return tasks, results
 
 
 KINDS = {"sets": sets, "chain": chain, "recovery": recovery, "sweep": sweep}
@@ -145,12 +152,12 @@ KINDS = {"sets": sets, "chain": chain, "recovery": recovery, "sweep": sweep}
 def write(world: World, kind: str, out: Path) -> Path:
     """The page of one of `KINDS`, without pictures."""
     tasks, results = KINDS[kind](world)
-    of = {r["method"]: r["variant_of"] for r in results}
+    of = {r["method"]: plain(r["variant_of"]) for r in results}
     run = RunConfig(methods=tuple(dict.fromkeys(of.values())), world="tiny", metrics=METRICS, seeds=SEEDS, out=out)
-    plan = resolve(run)
-    methods = {name: METHODS.get(plain) for name, plain in of.items()}
-    cells = tuple(Cell(m, methods[m].Config(), t, s) for s in SEEDS for t in tasks for m in methods)
-    executor = Executor(dataclasses.replace(plan, tasks=tuple(tasks), methods=methods, cells=cells))
+    methods, named = {name: METHODS.get(known) for name, known in of.items()}, {one.name: one for one in tasks}
+    cells = [Cell(r["method"], methods[r["method"]].Config(), named[r["task"]], r["seed"]) for r in results]
+    plan = dataclasses.replace(resolve(run), tasks=tuple(tasks), methods=methods, cells=tuple(cells))
+    executor = Executor(plan)
     tables = leaderboard.write(results, METRICS, out, kind, "full", executor.description)
     file = out / f"{kind}.html"
     file.write_text(page.render(executor, results, tables))

@@ -23,8 +23,7 @@ SHAPE = alt.Shape("shape:N", scale=None, legend=None)
 FRONT = "var(--front)"
 
 
-def opacity(full: float) -> Any:
-    """`full`, but faint of a method that is not among those picked, where there are any."""
+def _opacity(full: float) -> Any:
     return alt.condition(IS_PICKED, alt.value(full), alt.value(min(full, FAINT)))
 
 
@@ -87,23 +86,23 @@ def tradeoff(beside: bool = False) -> dict[str, Any]:
         alt.Chart(alt.NamedData("front")).mark_line(
             color=FRONT, strokeWidth=1.5, strokeDash=[4, 4], interpolate="step-before"
         ).encode(x=x, y=y, order="x:Q"),
-        curves.mark_line(strokeWidth=1.75).encode(order="part:Q", opacity=opacity(0.6)),
+        curves.mark_line(strokeWidth=1.75).encode(order="part:Q", opacity=_opacity(0.6)),
         curves.mark_point(filled=True, size=18).encode(
-            opacity=opacity(0.8),
+            opacity=_opacity(0.8),
             tooltip=tip(
                 ("method:N", "method", ""), ("part:Q", "part of training", ".0%"), ("x:Q", "$x", ".1f"),
                 ("y:Q", "$y", ".1f"),
             ),
         ),
-        points.mark_rule(strokeWidth=2).encode(x=alt.X("x_lo:Q", title="$x"), x2="x_hi:Q", y=y, opacity=opacity(0.45)),
-        points.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=opacity(0.45)),
+        points.mark_rule(strokeWidth=2).encode(x=alt.X("x_lo:Q", title="$x"), x2="x_hi:Q", y=y, opacity=_opacity(0.45)),
+        points.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)),
         points.mark_point(filled=True, size=110, stroke="var(--paper)", strokeWidth=1.5).encode(
-            x=x, y=y, shape=SHAPE, opacity=opacity(1), tooltip=tips
+            x=x, y=y, shape=SHAPE, opacity=_opacity(1), tooltip=tips
         ),
         points.mark_text(
             fontSize=13, fontWeight=600, baseline="middle",
             align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
-        ).encode(x=x, y=y, text="label:N", opacity=opacity(1)),
+        ).encode(x=x, y=y, text="label:N", opacity=_opacity(1)),
     ]  # fmt: skip
     return finished(alt.layer(*layers), 380, "$about")
 
@@ -199,15 +198,15 @@ def cost() -> dict[str, Any]:
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR, x=x)
     layers = [
         points.mark_rule(strokeWidth=2).encode(
-            y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=opacity(0.45)
+            y=alt.Y("y_lo:Q", title="$y"), y2="y_hi:Q", opacity=_opacity(0.45)
         ),
         points.mark_point(filled=True, size=110, stroke="var(--paper)", strokeWidth=1.5).encode(
-            y=y, shape=SHAPE, opacity=opacity(1),
+            y=y, shape=SHAPE, opacity=_opacity(1),
             tooltip=tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", "")),
         ),
         points.mark_text(
             fontSize=13, fontWeight=600, baseline="middle",
             align=alt.ExprRef("datum.align"), dx=alt.ExprRef("datum.dx"), dy=alt.ExprRef("datum.dy"),
-        ).encode(y=y, text="label:N", opacity=opacity(1)),
+        ).encode(y=y, text="label:N", opacity=_opacity(1)),
     ]  # fmt: skip
     return finished(alt.layer(*layers), 340, "$about")

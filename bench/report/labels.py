@@ -15,7 +15,7 @@ def at_points(rows: Rows, width: float = 330, height: float = 300) -> Rows:
     """Rows with x and y, and with `label`, `align`, `dx`, `dy`: where a name beside each point is in nobody's way.
 
     A greedy choice among a few places, for a plot of about `width` x `height` pixels. A row with `spare`, which is
-    what to call it where there is room, goes without a name where there is none.
+    what to call it where there is room, comes after the others, and goes without a name where there is none.
     """
     if not rows:
         return []
@@ -32,7 +32,7 @@ def at_points(rows: Rows, width: float = 330, height: float = 300) -> Rows:
     ]
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in at]
     out = []
-    for row, (x, y) in sorted(zip(rows, at, strict=True), key=lambda pair: -pair[1][0]):
+    for row, (x, y) in sorted(zip(rows, at, strict=True), key=lambda pair: ("spare" in pair[0], -pair[1][0])):
         label = str(row.get("spare", row["method"]))
         boxes = [_box(x, y, len(label) * 7.6, place) for place in PLACES]
         spoilt = [sum(_overlap(box, other) for other in taken) + max(0, box[2] - width - 20) * 20 for box in boxes]
@@ -69,8 +69,7 @@ def at_ends(rows: Sequence[Mapping[str, Any]], low: float, high: float, height: 
         at[i] = max(at[i], at[i - 1] + gap)
     for i in range(len(at) - 1, -1, -1):
         at[i] = min(at[i], at[i + 1] - gap if i + 1 < len(at) else high)
-    kept = ("method", "series", "colour")
     return [
-        {**{name: row[name] for name in kept}, "label": row.get("label", row["method"]), "y": y}
+        {"method": row.get("method", ""), "label": row.get("label") or row["method"], "colour": row["colour"], "y": y}
         for row, y in zip(placed, at, strict=True)
     ]

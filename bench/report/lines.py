@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from bench.report import charts, labels
-from bench.report.charts import Rows, opacity
+from bench.report.charts import Rows
 from bench.report.colours import Look
 from metrics import METRICS
 
 HEIGHT = 320  # pixels of a plot
+ROOM = 0.05  # of an axis, left free at each end
 WIDE = 30  # times the least value: from there on an axis is logarithmic
 APART = 0.006  # of an axis: how far methods stand from each other at one place, so that their intervals can be seen
 FIGURE = charts.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
@@ -26,29 +28,33 @@ def skeleton(
 ) -> dict[str, Any]:
     """Lines with intervals: rows "lines", dashed ones "references", names at their ends "names".
 
-    And grey rules across at "levels", each with its `label`, and rings around points at "rings". Titles: "$x", "$y",
-    "$about"; ends of the scales: "$x0", "$x1", "$y0", "$y1". Without `pick` all methods are always in full colour.
+    And grey rules across at "levels", rings around points at "rings". Titles: "$x", "$y", "$about"; ends of the scales:
+    "$x0", "$x1", "$y0", "$y1". With `pick` only what was picked is in full colour, besides what is no method's line.
     """
     kind = "log" if log else "linear"
-    axis = alt.Axis(values=list(ticks), format="~g", labelOverlap="greedy") if ticks else alt.Axis(tickCount=6)
+    axis = (
+        alt.Axis(values=list(ticks), labelExpr="toString(datum.value)", labelOverlap="greedy")
+        if ticks
+        else alt.Axis(tickCount=6)
+    )
     x = alt.X("x:Q", title="$x", axis=axis, scale=alt.Scale(type=kind, domain=["$x0", "$x1"], nice=False))
     scale = alt.Scale(domain=["$y0", "$y1"], nice=False)
     y, low = (alt.Y(name, title="$y", scale=scale, axis=alt.Axis(tickCount=5)) for name in ("y:Q", "y_lo:Q"))
 
     def seen(full: float) -> Any:
-        return opacity(full) if pick else alt.value(full)
+        test = f"!datum.method || {charts.IS_PICKED}"
+        return alt.condition(test, alt.value(full), alt.value(min(full, charts.FAINT))) if pick else alt.value(full)
 
+    named = alt.Chart(alt.NamedData("names")).mark_text(
+        align="left", baseline="middle", dx=8, fontSize=12, fontWeight=600
+    )
     lines, references = (
         alt.Chart(alt.NamedData(name)).encode(x=x, color=charts.COLOUR, detail="series:N")
         for name in ("lines", "references")
     )
-    levels = alt.Chart(alt.NamedData("levels")).encode(y=y)
     layers = [
-        levels.mark_rule(color=charts.FRONT, strokeWidth=1),
-        levels.mark_text(align="left", baseline="bottom", dx=4, dy=-3, fontSize=11, color="var(--soft)").encode(
-            x=alt.value(0), text="label:N"
-        ),
-        references.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(y=y, opacity=seen(0.9)),
+        alt.Chart(alt.NamedData("levels")).mark_rule(color=charts.FRONT, strokeWidth=1).encode(y=y),
+        references.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(y=y, opacity=alt.value(0.9)),
         lines.mark_rule(strokeWidth=2).encode(y=low, y2="y_hi:Q", opacity=seen(0.4)),
         lines.mark_line(strokeWidth=2).encode(y=y, opacity=seen(0.85)),
         alt.Chart(alt.NamedData("rings"))
@@ -56,13 +62,11 @@ def skeleton(
         .encode(x=x, y=y),
         *(
             chart.mark_point(filled=True, size=size, stroke="var(--paper)", strokeWidth=1).encode(
-                y=y, shape=charts.SHAPE, opacity=seen(1), tooltip=FIGURE
+                y=y, shape=charts.SHAPE, opacity=full, tooltip=FIGURE
             )
-            for chart, size in ((references, 30), (lines, 75))
+            for chart, size, full in ((references, 30, alt.value(1)), (lines, 75, seen(1)))
         ),
-        alt.Chart(alt.NamedData("names"))
-        .mark_text(align="left", baseline="middle", dx=8, fontSize=12, fontWeight=600)
-        .encode(x=alt.value("width"), y=y, text="label:N", color=charts.COLOUR, opacity=seen(1)),
+        named.encode(x=alt.value("width"), y=y, text="label:N", color=charts.COLOUR, opacity=seen(1)),
     ]
     return charts.finished(alt.layer(*layers), height, "$about")
 
@@ -115,26 +119,27 @@ def logarithmic(values: Sequence[float]) -> bool:
     return bool(values) and min(values) > 0 and max(values) >= WIDE * min(values)
 
 
-def spread(rows: Sequence[Mapping[str, Any]], log: bool) -> tuple[Rows, float, float]:
-    """Rows with their lines moved apart a little in x, and the ends of an axis that has room for them."""
+def spread(rows: Sequence[Mapping[str, Any]], low: float, high: float, log: bool) -> Rows:
+    """Rows with their lines moved apart a little, on an axis from `low` to `high`."""
     series = list(dict.fromkeys(row["series"] for row in rows))
-    values = [row["x"] for row in rows]
+    step = (high / low) ** APART if log else (high - low) * APART
+    at = {one: i - (len(series) - 1) / 2 for i, one in enumerate(series)}
+    moved = [row["x"] * step ** at[row["series"]] if log else row["x"] + step * at[row["series"]] for row in rows]
+    return [{**row, "x": number(x)} for row, x in zip(rows, moved, strict=True)]
+
+
+def span(values: Sequence[float], log: bool = False) -> tuple[float, float]:
+    """The ends of an axis that has room for values."""
     low, high = min(values), max(values)
     if log:
-        by = high / low
-        moved = {one: by ** (APART * (i - (len(series) - 1) / 2)) for i, one in enumerate(series)}
-        return [{**row, "x": row["x"] * moved[row["series"]]} for row in rows], low / by**0.05, high * by**0.05
-    width = high - low or 1.0
-    shift = {one: width * APART * (i - (len(series) - 1) / 2) for i, one in enumerate(series)}
-    return [{**row, "x": row["x"] + shift[row["series"]]} for row in rows], low - 0.05 * width, high + 0.05 * width
+        return low / (high / low) ** ROOM, high * (high / low) ** ROOM
+    room = ROOM * (high - low or 1.0)
+    return low - room, high + room
 
 
-def ends(rows: Sequence[Mapping[str, Any]], room: float = 0.05) -> tuple[float, float]:
-    """The ends of an axis that shows every value and interval of rows."""
-    values = [row[name] for row in rows for name in ("y", "y_lo", "y_hi") if row.get(name) is not None]
-    low, high = min(values), max(values)
-    width = high - low or 1.0
-    return low - room * width, high + room * width
+def heights(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The ends of an axis that has room for the figures of rows and their intervals."""
+    return span([row[name] for row in rows for name in ("y", "y_lo", "y_hi") if row.get(name) is not None])
 
 
 def chart(
@@ -142,7 +147,7 @@ def chart(
     words: Mapping[str, Any],
     *,
     references: Sequence[Mapping[str, Any]] = (),
-    levels: Sequence[Mapping[str, Any]] = (),
+    levels: Mapping[str, float] = MappingProxyType({}),
     whole: bool = True,
     pick: bool = True,
     height: int = HEIGHT,
@@ -153,21 +158,24 @@ def chart(
         rows: of `row`, those of a line one after the other.
         words: the titles "$x", "$y" and "$about".
         references: rows of dashed lines.
-        levels: what is drawn across: `y` and `label`.
+        levels: name of what is drawn across -> where.
         whole: whether the axis has a tick at each number that occurs, and at no other.
     """
-    all_rows = [*rows, *references]
-    values = sorted({row["x"] for row in all_rows})
+    drawn = [*rows, *references]
+    values = sorted({row["x"] for row in drawn})
     log = logarithmic(values)
-    moved, x0, x1 = spread(rows, log)
-    y0, y1 = ends([*all_rows, *levels])
-    data: dict[str, Sequence[Mapping[str, Any]]] = {
+    x0, x1 = span(values, log)
+    across = [{"series": name, "label": name, "colour": "var(--soft)", "x": x0, "y": y} for name, y in levels.items()]
+    y0, y1 = heights([*drawn, *across])
+    named = [*rows, *({**row, "label": row["method"], "method": ""} for row in references), *across]
+    several = len({row["series"] for row in named}) > 1
+    moved = spread(rows, x0, x1, log)
+    data: dict[str, Rows] = {
         "lines": moved,
-        "references": list(references),
-        "levels": list(levels),
+        "references": [dict(row) for row in references],
+        "levels": across,
         "rings": [row for row in moved if row.get("ring")],
-        "names": labels.at_ends(all_rows, y0, y1, height) if len({row["series"] for row in all_rows}) > 1 else [],
+        "names": labels.at_ends(named, y0, y1, height) if several else [],
     }
-    ticks = tuple(values) if whole else ()
     known = {**words, "$x0": x0, "$x1": x1, "$y0": y0, "$y1": y1}
-    return charts.filled(skeleton(ticks, log, height, pick), data, known)
+    return charts.filled(skeleton(tuple(values) if whole else (), log, height, pick), data, known)

@@ -89,8 +89,9 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
     taken, most = {}, LADDER[0]
     for task in stages.plan.tasks:
         places = {c: _indices(stages, c)[: most[0]] for c in shown(task, stages.plan.world)}
-        for method in methods:
-            taken[task.name, method] = _taken(stages, cells[task.name, method], places, most[1])
+        for method in methods:  # an oracle is there for some tasks alone
+            cell = cells.get((task.name, method))
+            taken[task.name, method] = _taken(stages, cell, places, most[1]) if cell else {}
     for count, edge, quality in LADDER:
         strips = Strips(methods)
         for task in stages.plan.tasks:
@@ -99,7 +100,8 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
                     pictures = []
                     for method in methods:
                         found = taken[task.name, method].get((concept, index))
-                        reason = reasons.get((method, task.name, seed)) or "not in the store"
+                        asked = (task.name, method) in cells
+                        reason = reasons.get((method, task.name, seed)) or ("not in the store" if asked else "not run")
                         if found is None:
                             pictures.append(Picture(method, missing=reason))
                         else:

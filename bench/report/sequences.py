@@ -53,7 +53,7 @@ def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
     """
     own = frame[frame["method"].isin([name for name in looks if name not in CONTROLS])]
     chains, out = list(dict.fromkeys(own["chain"])), Panels()
-    for chain in chains:
+    for number, chain in enumerate(chains, 1):
         rows = own[own["chain"] == chain]
         requests = rows.drop_duplicates("step").set_index("step")["request"].sort_index()
         after = {int(step): f"{step} {request}" for step, request in requests.items()}
@@ -67,7 +67,7 @@ def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
                 continue
             about = f"Unlearning accuracy of each concept (columns) after each request (rows), for {method}"
             data = {"cells": cells, "asked": [cell for cell in cells if cell["after"] == after[cell["since"]]]}
-            name = method if len(chains) == 1 else f"{method} · {chain}"
+            name = method if len(chains) == 1 else f"{method} · sequence {number}"
             out.panels[name] = Figure(
                 specs={"": charts.filled(grid(tuple(after.values()), concepts), data, {"$about": about})}
             )

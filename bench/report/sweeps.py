@@ -50,7 +50,7 @@ def figure(frame: pd.DataFrame, cells: pd.DataFrame) -> Panels | None:
             if numbers:
                 spec = lines.chart(rows, words, pick=False, height=HEIGHT)
             else:
-                y0, y1 = lines.ends(rows)
+                y0, y1 = lines.heights(rows)
                 data = {"lines": rows, "rings": [row for row in rows if row["ring"]]}
                 spec = charts.filled(lines.dots(HEIGHT), data, {**words, "$y0": y0, "$y1": y1})
             out.panels[str(field)].specs[name] = spec
