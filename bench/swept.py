@@ -16,9 +16,10 @@ def frame(cells: pd.DataFrame) -> pd.DataFrame:
 
     `method` is its plain name, `field` the setting, `value` what it was, as text, `at` the same as a number, None for
     words and switches; `others` the other settings of the sweep that are not the same in all rows of this field
-    ("lr=0.0001"), "" where all are. Then H, UA, NRA, TWIN, ORA, FID, KID, DRIFT, those that were measured, as NAME,
-    NAME_lo, NAME_hi. Plain settings count among the values of every field. A variant whose cells are not all finished
-    has no row, nor has one that differs from no other in `field` alone. No rows without a sweep.
+    ("lr=0.0001"), "" where all are; `plain` whether nothing was set. Then H, UA, NRA, TWIN, ORA, FID, KID, DRIFT, those
+    that were measured, as NAME, NAME_lo, NAME_hi. Plain settings count among the values of every field. A variant whose
+    cells are not all finished has no row, nor has one that differs from no other in `field` alone. No rows without a
+    sweep.
     """
     names, rows = clusters.shown(cells), []
     own = cells[cells["variant_of"].notna()] if "variant" in cells else cells.iloc[:0].assign(variant_of="")
@@ -30,8 +31,8 @@ def frame(cells: pd.DataFrame) -> pd.DataFrame:
             for name, others in _compared(settings, field).items():
                 value = settings[name][field]
                 place = {"method": method, "field": field, "value": text(value), "at": number(value), "others": others}
-                rows.append(place | clusters.figures(whole[name], names))
-    head = ["method", "field", "value", "at", "others"]
+                rows.append(place | {"plain": name == method} | clusters.figures(whole[name], names))
+    head = ["method", "field", "value", "at", "others", "plain"]
     return pd.DataFrame(rows, columns=[*head, *clusters.spread(names)])
 
 

@@ -23,6 +23,7 @@ def test_every_setting_has_its_values_and_the_plain_one_among_them() -> None:
     t_max = found[found["field"] == "t_max"]
     assert t_max["value"].tolist() == ["300", "600", "1000"]
     assert t_max["at"].tolist() == [300, 600, 1000]
+    assert t_max["plain"].tolist() == [False, False, True]
     assert t_max["ua"].tolist() == pytest.approx([45, 65, 85])
     assert (t_max["ua_lo"] < t_max["ua"]).all()
     assert t_max["h"].iloc[0] == pytest.approx(3 / (1 / 45 + 2 / 100))

@@ -91,7 +91,7 @@ def added(
         "matrix": sequences.matrix(chain.matrix(results), looks),
         "along": sequences.along(chain.along(cells), looks),
         "back": resurgence.figure(recovery.means(recovery.frame(results)), looks),
-        "swept": sweeps.figure(swept.frame(cells), cells),
+        "swept": sweeps.figure(swept.frame(cells)),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 

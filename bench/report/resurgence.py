@@ -7,19 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from bench.recovery import ORACLE, UNTOUCHED
 from bench.report import lines
 from bench.report.colours import Look
 from bench.report.figures import Figure
 from methods import CONTROLS
 
-ORACLE = "oracle"  # a model that never saw the concept: drawn as the controls are
-BEFORE = "pretrained"
-
 
 def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
     """Accuracy of the forgotten concept against steps of training, from `bench.recovery.means`; None without any.
 
-    A switch chooses how the model was trained further. The controls, and the oracle where there is one, are dashed.
+    A switch chooses how the model was trained further. The controls, and the oracle where there is one, are dashed; a
+    rule lies at half of the untouched model's accuracy.
     """
     rows = means[means["method"].isin(looks)].dropna(subset=["accuracy"])
     if rows[~rows["method"].isin(CONTROLS)].empty:
@@ -30,7 +29,7 @@ def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
         own = rows[rows["probe"] == probe].sort_values("steps", kind="stable").to_dict("records")
         points = [_point(record, looks[record["method"]]) for record in own]
         aside = [point for point in points if point["method"] in (*CONTROLS, ORACLE)]
-        full = [record["accuracy"] for record in own if record["method"] == BEFORE and record["steps"] == 0]
+        full = [record["accuracy"] for record in own if record["method"] == UNTOUCHED and record["steps"] == 0]
         levels = {"half is back": full[0] / 2} if full else {}
         words = {"$x": "steps of training after unlearning", "$y": "accuracy of the forgotten concept, %"}
         words["$about"] = f"Accuracy of the forgotten concept against steps of training ({probe}), a line a method"

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
-from bench import swept
 from bench.report import charts, colours, lines
+from bench.report.colours import Look
 from bench.report.figures import Figure, Panels, title
 from bench.report.sets import SHOWN
 
 HEIGHT = 240  # pixels of a panel
 
 
-def figure(frame: pd.DataFrame, cells: pd.DataFrame) -> Panels | None:
-    """A panel for each setting, from `bench.swept.frame` and the cells that it is of; None where there is nothing.
+def figure(frame: pd.DataFrame) -> Panels | None:
+    """A panel for each setting, from `bench.swept.frame`; None where there is nothing to draw.
 
     A line is a method at fixed values of the other settings; a ring marks its plain setting.
     """
     kinds = lines.shown(frame, SHOWN)
     if not kinds:
         return None
-    usual, looks = plain(cells), colours.looks(list(dict.fromkeys(frame["method"])))
+    looks = colours.looks(list(dict.fromkeys(frame["method"])))
     fields = list(dict.fromkeys(frame["field"]))
     out = Panels({"figure": {name: name.upper() for name in kinds}}, {field: Figure() for field in fields})
     for field, own in frame.groupby("field", sort=False):
-        numbers = own["at"].notna().all()
+        numbers = bool(own["at"].notna().all())
         several = own["method"].nunique() > 1
         for name in kinds:
             rows = [
-                lines.row(
-                    record,
-                    name,
-                    record["at"] if numbers else None,
-                    looks[record["method"]],
-                    series=f"{record['method']} {record['others']}",
-                    label=" ".join(filter(None, [record["method"] if several or not record["others"] else "",
-                                                 record["others"]])),
-                    value=record["value"],
-                    x_text=record["value"],
-                    ring=(record["method"], field, record["value"], record["others"]) in usual,
-                )
+                _point(record, name, looks[record["method"]], numbers=numbers, several=several)
                 for record in own.dropna(subset=[name]).to_dict("records")
-            ]  # fmt: skip
+            ]
             if not rows:
                 continue
             words = {"$x": str(field), "$y": title(name), "$about": f"{name.upper()} against {field}"}
@@ -57,14 +47,17 @@ def figure(frame: pd.DataFrame, cells: pd.DataFrame) -> Panels | None:
     return out
 
 
-def plain(cells: pd.DataFrame) -> set[tuple[str, str, str, str]]:
-    """(method, field, value, others), as `swept.frame` writes them, of the settings that a sweep left as they are."""
-    out = set()
-    for method, group in cells.dropna(subset=["variant_of"]).groupby("variant_of", sort=False):
-        fields = list(dict.fromkeys(field for text in group["variant"] for field in json.loads(text)))
-        for text in group.loc[group["variant"] == "{}", "config"].unique():
-            config = {field: swept.text(value) for field, value in json.loads(text).items() if field in fields}
-            for field in fields:
-                others = ", ".join(f"{f}={config[f]}" for f in fields if f != field)
-                out.add((str(method), field, config[field], others))
-    return out
+def _point(record: Mapping[Any, Any], name: str, look: Look, *, numbers: bool, several: bool) -> dict[str, Any]:
+    """A point of a panel; `several` says whether methods have to be told apart by name."""
+    method, others, value = (record[name] for name in ("method", "others", "value"))
+    return lines.row(
+        record,
+        name,
+        record["at"] if numbers else None,
+        look,
+        series=f"{method} {others}",
+        label=f"{method} {others}".strip() if several or not others else others,
+        value=value,
+        x_text=f"{value} ({others})" if others else value,
+        ring=record["plain"],
+    )
