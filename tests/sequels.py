@@ -25,6 +25,7 @@ from methods import CONTROLS, METHODS
 EVERY = (*CONTROLS, "mimmu", "mimmu-retain", "salun", "esd-x", "esd-u", "sdd")
 SEEDS = (0, 1)
 NOTHING = {"pretrained": 0.0, "wrecked": 1.0, "oracle": 1.0}  # UA of those that forget nothing, or all
+USUAL: dict[str, dict[str, Any]] = {"mimmu": {"lr": 1e-5, "t_max": 600}, "salun": {"trains": "full"}}
 Board = tuple[list[Task], list[Result]]
 
 
@@ -49,30 +50,31 @@ def cell(one: Task, method: str, seed: int, gone: dict[str, float] | None = None
     rows += [concept(name, role, 1 - lost * wave(name)) for role, (names, lost) in kept.items() for name in names]
     scores = {"ua": sum(gone.values()) / len(gone), "nra": 1 - hurt, "twin": 1 - hurt * wave(one.name),
               "ora": 1 - hurt / 3, "drift": hurt / 5}  # fmt: skip
+    more.setdefault("config", USUAL.get(method, {}))
     own = {"seconds": 0.0 if method in CONTROLS else 20 + 60 * wave(method), "band": one.band, "concepts": rows}
     return result(method, one.name, one.forget, seed, **scores, **own, **more)
 
 
-def sets(world: World) -> Board:
-    """Two requests each of 1, 2 and 4 concepts at once."""
+def sets(world: World, names: Sequence[str] = EVERY, sizes: Sequence[int] = (1, 2, 4)) -> Board:
+    """Two requests each of some numbers of concepts at once."""
     ways = {"esd-x": "alternate", "sdd": "closed_form"}
     tasks = [
         task(world, f"{k} at once, {i}", world.concepts[i * k : (i + 1) * k], f"{k} at once")
-        for k in (1, 2, 4)
+        for k in sizes
         for i in range(2)
     ]
-    return tasks, [cell(one, m, s, way=ways.get(m, "joint")) for s in SEEDS for one in tasks for m in EVERY]
+    return tasks, [cell(one, m, s, way=ways.get(m, "joint")) for s in SEEDS for one in tasks for m in names]
 
 
-def chain(world: World) -> Board:
-    """Five requests one after another; of what was forgotten some comes back with each."""
-    asked = world.concepts[2:12:2]
+def chain(world: World, names: Sequence[str] = EVERY, length: int = 5) -> Board:
+    """Requests one after another; of what was forgotten some comes back with each."""
+    asked = world.concepts[2:12:2][:length]
     tasks = [task(world, f"{i + 1} {asked[i]}", asked[: i + 1]) for i in range(len(asked))]
     results = []
     for seed in SEEDS:
         for number, one in enumerate(tasks, 1):
             step = {"chain": " > ".join(asked), "number": number, "of": len(asked), "request": [asked[number - 1]]}
-            for name in EVERY:
+            for name in names:
                 first = NOTHING.get(name, 1 - 0.2 * wave(name) - 0.05 * seed)
                 fade = 0.0 if name in CONTROLS else 0.07 + 0.2 * wave(name, "fade")
                 gone = {c: max(first - fade * (number - i), 0.0) for i, c in enumerate(asked[:number], 1)}
@@ -80,8 +82,11 @@ def chain(world: World) -> Board:
     return tasks, results
 
 
-def recovery(world: World) -> Board:
-    """Two concepts forgotten, each model then trained further in seven ways; an oracle for what relearns alone."""
+def recovery(world: World, names: Sequence[str] = EVERY, every: int = 1) -> Board:
+    """Two concepts forgotten, each model then trained further in seven ways, or every so many of them.
+
+    An oracle is there for what relearns alone.
+    """
     ways = [
         *((f"{data}, {how}", data, 0, how) for data in ("retained", "unrelated") for how in ("full", "lora")),
         *((f"{pictures} pictures", "concept", pictures, "full") for pictures in (5, 10, 20)),
@@ -89,12 +94,12 @@ def recovery(world: World) -> Board:
     tasks, results = [], []
     for forgotten in world.concepts[:8:4]:
         tasks.append(task(world, forgotten, [forgotten]))
-        results += [cell(tasks[-1], name, seed) for seed in SEEDS for name in EVERY]
-        for band, data, pictures, how in ways:
+        results += [cell(tasks[-1], name, seed) for seed in SEEDS for name in names]
+        for band, data, pictures, how in ways[::every]:
             tasks.append(task(world, f"{forgotten}: {band}", [forgotten], band))
             probe = {"of": forgotten, "data": data, "pictures": pictures, "how": how, "steps": 200}
             for seed in SEEDS:
-                for name in (*EVERY, *(["oracle"] if pictures else [])):
+                for name in (*names, *(["oracle"] if pictures else [])):
                     first = NOTHING.get(name, 0.85 + 0.15 * wave(name, forgotten, seed))
                     speed = 0.0 if name in CONTROLS else 0.1 if name == "oracle" else wave(name, band) + pictures / 40
                     ua = [first * math.exp(-speed * i) for i in range(6)]
@@ -106,14 +111,15 @@ def recovery(world: World) -> Board:
     return tasks, results
 
 
-def sweep(world: World) -> Board:
+def sweep(
+    world: World, rates: Sequence[float] = (1e-6, 1e-5, 1e-4), tried: Sequence[int] = (200, 400, 600, 800)
+) -> Board:
     """A grid over two settings of mimmu, both numbers, and one over words of salun; their plain settings too."""
-    tasks = [task(world, forgotten, [forgotten]) for forgotten in world.concepts[:12:4]]
-    usual: dict[str, dict[str, Any]] = {"mimmu": {"lr": 1e-5, "t_max": 600}, "salun": {"trains": "full"}}
-    settings = [{"lr": lr, "t_max": t} for lr in (1e-6, 1e-5, 1e-4) for t in (200, 400, 600, 800)]
+    tasks = [task(world, forgotten, [forgotten]) for forgotten in world.concepts[1:12:4]]
+    settings = [{"lr": lr, "t_max": t} for lr in rates for t in tried]
     grid: list[tuple[str, dict[str, Any]]] = [
         *((name, {}) for name in (*CONTROLS, "mimmu", "salun")),
-        *(("mimmu", one) for one in settings if one != usual["mimmu"]),
+        *(("mimmu", one) for one in settings if one != USUAL["mimmu"]),
         *(("salun", {"trains": which}) for which in ("cross-attention", "attention")),
     ]
     results = []
@@ -122,24 +128,36 @@ def sweep(world: World) -> Board:
             for method, values in grid:
                 texts = {field: str(value) for field, value in values.items()}  # as the command line has them
                 name = " ".join([method, *(f"{field}={value}" for field, value in texts.items())])
-                config = usual.get(method, {}) | values
+                config = USUAL.get(method, {}) | values
                 results.append(cell(one, name, seed, config=config, variant=texts, variant_of=method))
     return tasks, results
 
 
-KINDS = {"sets": sets, "chain": chain, "recovery": recovery, "sweep": sweep}
+def mixed(world: World) -> Board:
+    """A little of each, which no run has."""
+    few = (*CONTROLS, "mimmu", "salun")
+    parts = [
+        sets(world, few, (1, 2)),
+        chain(world, few, 3),
+        recovery(world, few, 3),
+        sweep(world, (1e-5, 1e-4), (300, 600)),
+    ]
+    return [one for tasks, _ in parts for one in tasks], [one for _, results in parts for one in results]
 
 
-def write(world: World, kind: str, out: Path) -> Path:
+KINDS = {"sets": sets, "chain": chain, "recovery": recovery, "sweep": sweep, "mixed": mixed}
+
+
+def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) -> Path:
     """The page of one of `KINDS`; the store has no pictures of it."""
     tasks, results = KINDS[kind](world)
     of = {r["method"]: r["variant_of"] for r in results}
     methods = {name: METHODS.get(known if known in METHODS else "pretrained") for name, known in of.items()}
-    run = RunConfig(methods=EVERY, world=world.name, metrics=NAMES, seeds=SEEDS, out=out)
+    run = RunConfig(methods=EVERY, world=world.name, metrics=tuple(metrics), seeds=SEEDS, out=out)
     named = {one.name: one for one in tasks}
     cells = [Cell(r["method"], methods[r["method"]].Config(), named[r["task"]], r["seed"]) for r in results]
     executor = Executor(dataclasses.replace(resolve(run), tasks=tuple(tasks), methods=methods, cells=tuple(cells)))
-    tables = leaderboard.write(results, NAMES, out, kind, "full", executor.description)
+    tables = leaderboard.write(results, metrics, out, kind, "full", executor.description)
     file = out / f"{kind}.html"
     file.write_text(page.render(executor, results, tables))
     return file

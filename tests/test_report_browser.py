@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sequels
 from exhibition import hold
 from papers import publish
 
 from bench import published
+from bench.report.page import ADDED
 from bench.worlds import World
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
@@ -186,6 +188,52 @@ def test_reported_figures_are_grey_below_the_board_and_hollow_in_the_chart(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not [url for url in asked if "example.org" in url]
     context.close()
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k == "mixed" else pytest.param(k, marks=pytest.mark.slow) for k in sequels.KINDS]
+)
+def test_charts_of_sets_sequences_recoveries_and_sweeps_are_drawn_without_complaint(
+    browser, world: World, tmp_path: Path, kind: str
+) -> None:
+    report = sequels.write(world, kind, tmp_path, ("ua", "nra", "ora") if kind == "mixed" else sequels.NAMES)
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    context.set_default_timeout(5000)
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri())
+    names = page.eval_on_selector_all("[data-chart]", "all => all.map(place => place.dataset.chart)")
+    names = [name for name in names if name.split("/")[0] in ADDED]
+    assert names
+    for name in names:
+        page.locator(f'[data-chart="{name}"]').scroll_into_view_if_needed()
+        page.locator(f'[data-chart="{name}"] svg path, [data-chart="{name}"] svg rect').first.wait_for(state="attached")
+    for figure in {name.split("/")[0] for name in names} - {"matrix"}:  # which has no switch
+        place = page.locator(f'[data-chart^="{figure}"] svg').first
+        choices = page.locator(f'input[data-figure="{figure}"]').all()
+        for choice in choices[-1:] if kind == "mixed" else choices:
+            before = place.evaluate("svg => svg.outerHTML")
+            choice.check(force=True)
+            page.wait_for_function(
+                "([figure, before]) => document.querySelector(`[data-chart^='${figure}'] svg`)?.outerHTML !== before",
+                arg=[figure, before if choice != choices[0] else ""],
+            )
+    drawn = page.locator("[data-chart] svg").evaluate_all("all => all.map(svg => svg.outerHTML).join()")
+    assert "NaN" not in drawn
+    assert "undefined" not in drawn
+    if kind in ("mixed", "chain"):
+        marks = page.locator('[data-chart^="matrix"] svg text').all_text_contents()
+        assert {f"{i + 1} {world.concepts[2 + 2 * i]}" for i in range(3)} <= set(marks)
+        assert sum(mark.isdigit() for mark in marks) == page.locator("[data-chart^=matrix]").count() * (
+            6 if kind == "mixed" else 15
+        )
+    if kind in ("mixed", "recovery"):
+        dashed = page.locator('[data-chart="back"] svg path[stroke-dasharray="5,4"]')
+        assert dashed.count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+    assert said == []
 
 
 @pytest.mark.parametrize("width", [390, 768])

@@ -19,6 +19,7 @@ HEIGHT = 320  # pixels of a plot
 ROOM = 0.05  # of an axis, left free at each end
 WIDE = 30  # times the least value: from there on an axis is logarithmic
 APART = 0.006  # of an axis: how far methods stand from each other at one place, so that their intervals can be seen
+TICK = "0 < datum.value && datum.value < 0.001 ? format(datum.value, '~e') : toString(datum.value)"
 FIGURE = charts.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
 
 
@@ -32,11 +33,7 @@ def skeleton(
     "$x0", "$x1", "$y0", "$y1". With `pick` only what was picked is in full colour, besides what is no method's line.
     """
     kind = "log" if log else "linear"
-    axis = (
-        alt.Axis(values=list(ticks), labelExpr="toString(datum.value)", labelOverlap="greedy")
-        if ticks
-        else alt.Axis(tickCount=6)
-    )
+    axis = alt.Axis(values=list(ticks), labelExpr=TICK, labelOverlap="greedy") if ticks else alt.Axis(tickCount=6)
     x = alt.X("x:Q", title="$x", axis=axis, scale=alt.Scale(type=kind, domain=["$x0", "$x1"], nice=False))
     scale = alt.Scale(domain=["$y0", "$y1"], nice=False)
     y, low = (alt.Y(name, title="$y", scale=scale, axis=alt.Axis(tickCount=5)) for name in ("y:Q", "y_lo:Q"))

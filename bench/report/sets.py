@@ -13,8 +13,8 @@ from bench.report.summary import listed
 from methods import CONTROLS
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift", "fid", "kid")
-WAYS = {"joint": "all concepts in every step", "alternate": "one concept a step, in turn",
-        "closed_form": "all in one solution"}  # fmt: skip
+WAYS = {"joint": "All concepts in every step", "alternate": "One concept a step, in turn",
+        "closed_form": "All in one solution"}  # fmt: skip
 
 
 def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, str]) -> Figure | None:
@@ -38,5 +38,4 @@ def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, st
 def said(ways: Mapping[str, str]) -> str:
     """Which methods take several concepts how."""
     groups = {way: [name for name in ways if ways[name] == way and name not in CONTROLS] for way in WAYS}
-    parts = [f"{WAYS[way]}: {listed(names)}" for way, names in groups.items() if names]
-    return f"How several concepts are taken: {'; '.join(parts)}." if parts else ""
+    return " ".join(f"{WAYS[way]}: {listed(names)}." for way, names in groups.items() if names)
