@@ -20,11 +20,11 @@ from bench.plan import Cell, resolve
 from bench.report import page
 from bench.task import Task
 from bench.worlds import World
-from methods import CONTROLS, METHODS
+from methods import CONTROLS, METHODS, ORACLE
 
 EVERY = (*CONTROLS, "mimmu", "mimmu-retain", "salun", "esd-x", "esd-u", "sdd")
 SEEDS = (0, 1)
-NOTHING = {"pretrained": 0.0, "wrecked": 1.0, "oracle": 1.0}  # UA of those that forget nothing, or all
+NOTHING = {"pretrained": 0.0, "wrecked": 1.0, ORACLE: 1.0}  # UA of those that forget nothing, or all
 USUAL: dict[str, dict[str, Any]] = {"mimmu": {"lr": 1e-5, "t_max": 600}, "salun": {"trains": "full"}}
 Board = tuple[list[Task], list[Result]]
 
@@ -99,9 +99,9 @@ def recovery(world: World, names: Sequence[str] = EVERY, every: int = 1) -> Boar
             tasks.append(task(world, f"{forgotten}: {band}", [forgotten], band))
             probe = {"of": forgotten, "data": data, "pictures": pictures, "how": how, "steps": 200}
             for seed in SEEDS:
-                for name in (*names, *(["oracle"] if pictures else [])):
+                for name in (*names, *([ORACLE] if pictures else [])):
                     first = NOTHING.get(name, 0.85 + 0.15 * wave(name, forgotten, seed))
-                    speed = 0.0 if name in CONTROLS else 0.1 if name == "oracle" else wave(name, band) + pictures / 40
+                    speed = 0.0 if name in CONTROLS else 0.1 if name == ORACLE else wave(name, band) + pictures / 40
                     ua = [first * math.exp(-speed * i) for i in range(6)]
                     points = [
                         {"part": i / 5, "scores": {m: {"value": u if m == "ua" else 0.9, "n": 8} for m in NAMES}}
@@ -152,7 +152,8 @@ def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) ->
     """The page of one of `KINDS`; the store has no pictures of it."""
     tasks, results = KINDS[kind](world)
     of = {r["method"]: r["variant_of"] for r in results}
-    methods = {name: METHODS.get(known if known in METHODS else "pretrained") for name, known in of.items()}
+    # the tiny world has no oracle, and the store is asked for its pictures
+    methods = {name: METHODS.get("pretrained" if known == ORACLE else known) for name, known in of.items()}
     run = RunConfig(methods=EVERY, world=world.name, metrics=tuple(metrics), seeds=SEEDS, out=out)
     named = {one.name: one for one in tasks}
     cells = [Cell(r["method"], methods[r["method"]].Config(), named[r["task"]], r["seed"]) for r in results]

@@ -13,7 +13,7 @@ import sequels
 from requested import NAMES, finetuned, result, sequence, variant
 
 from bench import chain, leaderboard, many, recovery, swept
-from bench.report import colours, labels, lines, page, resurgence, sequences, sets, sweeps
+from bench.report import colours, figures, labels, lines, page, resurgence, sequences, sets, summary, sweeps
 from bench.worlds import World
 
 PARTS = {"sets": ["many"], "chain": ["matrix", "along"], "recovery": ["back"], "sweep": ["swept"]}
@@ -192,6 +192,18 @@ def test_variants_have_their_methods_colour_and_shapes_of_their_own() -> None:
     assert found["salun"] == looks("salun")["salun"]
     assert found["esd-x lr=1"].css == looks("esd-x")["esd-x"].css
     assert [found[name].setting for name in ("mimmu", "mimmu t_max=200", "esd-x lr=1")] == ["", "t_max=200", "lr=1"]
+
+
+def test_an_oracle_is_grey_below_the_line_and_on_no_front() -> None:
+    row = {"status": "ok", "fidelity": "x", "ua": 90.0, "nra": 80.0}
+    frame = pd.DataFrame([{"method": "mimmu", **row}, {"method": "oracle", **row, "ua": 100.0, "nra": 100.0}])
+    none = pd.DataFrame(columns=["method", "part"])
+    known = looks("mimmu", "oracle", "mine")
+    assert known["oracle"].css == looks("wrecked")["wrecked"].css
+    assert known["mine"] == looks("mine")["mine"]
+    made = figures.tradeoff(frame, none, known)
+    assert made.notes["nra/end"] == "On the Pareto front: mimmu."
+    assert "oracle" not in summary.sentences(frame, ("ua", "nra"), 9, 3)[0]
 
 
 def test_a_variant_has_a_name_only_where_there_is_room() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench import derived
-from methods import CONTROLS
+from bench.report.colours import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
 ROOM = 0.06  # of a bar's scale, left free at each end
@@ -89,7 +89,7 @@ def _column(one: Metric | derived.Derived, about: str) -> Column:
 
 def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
     """The scale of a column's bars: all that methods, or if there are none the controls, have. None without figures."""
-    rows = board[~board["method"].isin(CONTROLS)]
+    rows = board[~board["method"].isin(REFERENCES)]
     if rows[column.name].isna().all():
         rows = board
     ends = [rows[name] for name in (column.name, f"{column.name}_lo", f"{column.name}_hi") if name in rows]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from methods import CONTROLS, METHODS
+from methods import CONTROLS, METHODS, ORACLE
+
+REFERENCES = (*CONTROLS, ORACLE)  # rows that methods are compared with: in grey, below the line, on no front
 
 # Okabe & Ito's colours, which people with any colour vision tell apart, darkened for a light page, lightened for a dark
 PALETTE = (
@@ -49,18 +51,18 @@ def looks(methods: Sequence[str], variants: Mapping[str, str] | None = None) -> 
         variants: variant of a sweep -> its method, whose colour it has; its shape is its own as far as shapes go.
     """
     of = variants or {}
-    known = [name for name in METHODS.names() if name not in CONTROLS]
+    known = [name for name in METHODS.names() if name not in REFERENCES]
     plain = list(dict.fromkeys(of.get(name, name) for name in methods))
-    order = [*known, *(name for name in plain if name not in known and name not in CONTROLS)]
+    order = [*known, *(name for name in plain if name not in known and name not in REFERENCES)]
     out: dict[str, Look] = {}
     for name in methods:
         method = of.get(name, name)
-        place = 0 if method in CONTROLS else order.index(method)
-        light, dark = GREY if method in CONTROLS else PALETTE[place % len(PALETTE)]
-        number = "control" if method in CONTROLS else str(place)
+        place = 0 if method in REFERENCES else order.index(method)
+        light, dark = GREY if method in REFERENCES else PALETTE[place % len(PALETTE)]
+        number = "control" if method in REFERENCES else str(place)
         turn = place + place // len(PALETTE)
         setting = name.removeprefix(method).strip() if name != method else ""
         turn += 1 + sum(of.get(other) == method != other for other in out) if setting else 0
-        shape = "circle" if method in CONTROLS else SHAPES[turn % len(SHAPES)]
+        shape = "circle" if method in REFERENCES else SHAPES[turn % len(SHAPES)]
         out[name] = Look(name, f"--m{number}", light, dark, shape, setting)
     return out

@@ -11,9 +11,8 @@ import pandas as pd
 
 from bench import curve, nearness
 from bench.report import charts, labels
-from bench.report.colours import Look
+from bench.report.colours import REFERENCES, Look
 from bench.report.pareto import front
-from methods import CONTROLS
 from metrics import METRICS
 
 RETENTION = ("nra", "twin", "ora")
@@ -84,7 +83,7 @@ def tradeoff(
 
 
 def _good(board: pd.DataFrame) -> pd.DataFrame:
-    return board[(board["status"] == "ok") & ~board["method"].isin(CONTROLS)]
+    return board[(board["status"] == "ok") & ~board["method"].isin(REFERENCES)]
 
 
 def _number(value: Any) -> float | None:
@@ -111,7 +110,7 @@ def _point(row: dict[Any, Any], x: str, y: str, looks: dict[str, Look], scale: f
 def _trails(along: pd.DataFrame, name: str, looks: dict[str, Look]) -> charts.Rows:
     if along.empty or name not in along:
         return []
-    rows = along[along["method"].isin([method for method in looks if method not in CONTROLS])]
+    rows = along[along["method"].isin([method for method in looks if method not in REFERENCES])]
     return [
         {"method": row["method"], "part": row["part"], "x": _number(row["ua"]), "y": _number(row[name]),
          "colour": looks[row["method"]].css}
@@ -131,7 +130,7 @@ class Panels:
 def near_to_far(dropped: pd.DataFrame, looks: dict[str, Look]) -> Panels:
     """Drop against distance, a panel a method, on one scale."""
     known = nearness.distances(dropped)
-    methods = [name for name in looks if name not in CONTROLS and (dropped["method"] == name).any()]
+    methods = [name for name in looks if name not in REFERENCES and (dropped["method"] == name).any()]
     kept = dropped[dropped["method"].isin(methods)]
     known = [name for name in known if kept[nearness.PREFIX + name].notna().any()]
     if not known or kept.empty:
@@ -189,7 +188,7 @@ def heat(
         targets: `task` and `concept` of what is forgotten, which gets a frame in place of a colour.
         groups: concept -> its domain.
     """
-    methods = [name for name in looks if name not in CONTROLS and (dropped["method"] == name).any()]
+    methods = [name for name in looks if name not in REFERENCES and (dropped["method"] == name).any()]
     if not methods:
         return Panels(missing="No method besides the controls has a finished cell.")
     first = [c for before, c in pairwise(concepts) if groups.get(before) != groups.get(c)]

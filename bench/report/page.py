@@ -17,7 +17,6 @@ from bench.plan import Plan
 from bench.report import board as table
 from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps
 from bench.store import Store
-from methods import CONTROLS
 
 ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Request after request",
          "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
@@ -38,8 +37,8 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "stem": plan.run.board_name,
         "summary": summary.sentences(board, plan.metrics, len(plan.tasks), len(plan.run.seeds)),
         "looks": looks,
-        "controls": CONTROLS,
-        "methods": [name for name in looks if name not in CONTROLS],
+        "controls": colours.REFERENCES,
+        "methods": [name for name in looks if name not in colours.REFERENCES],
         "columns": columns,
         "ends": {column.name: table.ends(board, column) for column in columns},
         "rows": table.rows(board, columns),

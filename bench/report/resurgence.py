@@ -7,28 +7,27 @@ from typing import Any
 
 import pandas as pd
 
-from bench.recovery import ORACLE, UNTOUCHED
+from bench.recovery import UNTOUCHED
 from bench.report import lines
-from bench.report.colours import Look
+from bench.report.colours import REFERENCES, Look
 from bench.report.figures import Figure
-from methods import CONTROLS
 
 
 def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
     """Accuracy of the forgotten concept against steps of training, from `bench.recovery.means`; None without any.
 
-    A switch chooses how the model was trained further. The controls, and the oracle where there is one, are dashed; a
+    A switch chooses how the model was trained further. References are dashed; a
     rule lies at half of the untouched model's accuracy.
     """
     rows = means[means["method"].isin(looks)].dropna(subset=["accuracy"])
-    if rows[~rows["method"].isin(CONTROLS)].empty:
+    if rows[~rows["method"].isin(REFERENCES)].empty:
         return None
     probes = list(dict.fromkeys(rows["probe"]))
     out = Figure({"trained on": {str(i): probe for i, probe in enumerate(probes)}})
     for i, probe in enumerate(probes):
         own = rows[rows["probe"] == probe].sort_values("steps", kind="stable").to_dict("records")
         points = [_point(record, looks[record["method"]]) for record in own]
-        aside = [point for point in points if point["method"] in (*CONTROLS, ORACLE)]
+        aside = [point for point in points if point["method"] in REFERENCES]
         full = [record["accuracy"] for record in own if record["method"] == UNTOUCHED and record["steps"] == 0]
         levels = {"half is back": full[0] / 2} if full else {}
         words = {"$x": "steps of training after unlearning", "$y": "accuracy of the forgotten concept, %"}

@@ -10,9 +10,8 @@ import altair as alt
 import pandas as pd
 
 from bench.report import charts, lines
-from bench.report.colours import Look
+from bench.report.colours import REFERENCES, Look
 from bench.report.figures import Figure, Panels, title
-from methods import CONTROLS
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift")
 SECONDS = "seconds"
@@ -51,7 +50,7 @@ def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
 
     Means over training seeds, whose values are in the tooltip.
     """
-    own = frame[frame["method"].isin([name for name in looks if name not in CONTROLS])]
+    own = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     chains, out = list(dict.fromkeys(own["chain"])), Panels()
     for number, chain in enumerate(chains, 1):
         rows = own[own["chain"] == chain]
@@ -84,7 +83,7 @@ def _cell(group: pd.DataFrame) -> dict[str, Any]:
 
 def along(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
     """Figures against the number of requests, a line a method, from `bench.chain.along`; None of nothing."""
-    rows = frame[frame["method"].isin([name for name in looks if name not in CONTROLS])]
+    rows = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     kinds, out = lines.shown(rows, (*SHOWN, SECONDS)), Figure()
     out.choices["figure"] = {name: SECONDS if name == SECONDS else name.upper() for name in kinds}
     for name in kinds:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from bench.report import lines
-from bench.report.colours import Look
+from bench.report.colours import REFERENCES, Look
 from bench.report.figures import Figure, title
 from bench.report.summary import listed
-from methods import CONTROLS
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift", "fid", "kid")
 WAYS = {"joint": "All concepts in every step", "alternate": "One concept a step, in turn",
@@ -23,7 +22,7 @@ def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, st
     Args:
         ways: method -> how it takes several concepts, a key of `WAYS`.
     """
-    rows = frame[frame["method"].isin([name for name in looks if name not in CONTROLS])]
+    rows = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     kinds, out = lines.shown(rows, SHOWN), Figure()
     out.choices["figure"] = {name: name.upper() for name in kinds}
     for name in kinds:
@@ -37,5 +36,5 @@ def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, st
 
 def said(ways: Mapping[str, str]) -> str:
     """Which methods take several concepts how."""
-    groups = {way: [name for name in ways if ways[name] == way and name not in CONTROLS] for way in WAYS}
+    groups = {way: [name for name in ways if ways[name] == way and name not in REFERENCES] for way in WAYS}
     return " ".join(f"{WAYS[way]}: {listed(names)}." for way, names in groups.items() if names)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.report.board import Column, columns
-from methods import CONTROLS
+from bench.report.colours import REFERENCES
 
 
 def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: int) -> list[str]:
     """A short account of a board: what was compared, who leads, what separates methods, what limits that."""
-    rows = board[~board["method"].isin(CONTROLS)]
+    rows = board[~board["method"].isin(REFERENCES)]
     good = rows[rows["status"] == "ok"]
     out = [_size(len(rows), tasks, seeds)]
     if len(good) < len(rows):
