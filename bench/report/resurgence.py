@@ -29,7 +29,7 @@ def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
         points = [_point(record, looks[record["method"]]) for record in own]
         aside = [point for point in points if point["method"] in REFERENCES]
         full = [record["accuracy"] for record in own if record["method"] == UNTOUCHED and record["steps"] == 0]
-        levels = {"half is back": full[0] / 2} if full else {}
+        levels = {"half is back": full[0] / 2} if full and full[0] > 0 else {}
         words = {"$x": "steps of training after unlearning", "$y": "accuracy of the forgotten concept, %"}
         words["$about"] = f"Accuracy of the forgotten concept against steps of training ({probe}), a line a method"
         own = [point for point in points if point not in aside]
