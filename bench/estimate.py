@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
             again = not all(stages.store.get("snapshots", key) for key in keys)
             draws += len(keys) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
         result = known is not None and known["status"] == "ok" and not curve
-        seconds = weights.facts["cost"]["seconds"] if weights else past.unlearning(cell, plan.protocol.forget_images)
+        seconds = weights.facts["cost"]["seconds"] if weights else _to_make(stages, cell, past, seen)
         found.append(Ahead(cell, weights is not None and not again, bool(images), result, draws, seconds))
     return found
 
@@ -121,7 +122,7 @@ class Past:
     def unlearning(self, cell: Cell, forget_images: int) -> float | None:
         """Seconds that the cell takes to unlearn; None where no cell of its method is known.
 
-        The median of cells with the same settings; otherwise of all, in proportion to the examples trained on.
+        The median of cells with the same settings, otherwise of all, in proportion to the examples trained on.
         """
         settings = digest.plain(cell.config)
         for source, known in self._known:
@@ -129,11 +130,18 @@ class Past:
             if not own:
                 continue
             self.used.add(source)
-            if same := [took.seconds for took in own if took.config == settings]:
-                return median(same)
+            own = [took for took in own if took.config == settings] or own
             wanted = _examples(settings, forget_images, len(cell.task.request))
             return median(took.seconds * (wanted / made if (made := _made(took)) else 1) for took in own)
         return None
+
+    def further(self) -> float | None:
+        """Seconds that training an unlearned model further takes: a pass back counts as two; None: not known."""
+        protocol = self._plan.protocol
+        passes = 3 * protocol.finetune_steps * protocol.finetune_batch
+        drawing = self.drawing(1)
+        each = protocol.num_inference_steps * (2 if protocol.guidance_scale > 1 else 1)
+        return None if drawing is None else drawing * passes / each
 
     def drawing(self, count: int) -> float | None:
         """Seconds that drawing `count` images takes; None where nothing like it is known.
@@ -144,6 +152,19 @@ class Past:
             return None if count else 0.0
         self.used.add(self._drew)
         return self._image * count
+
+
+def _to_make(stages: Stages, cell: Cell, past: Past, seen: set[str]) -> float | None:
+    """Seconds until a cell has its weights, those that it starts from counted for one cell only; None: not known."""
+    images, task = stages.plan.protocol.forget_images, cell.task
+    if task.finetune is None or task.after is None:
+        return past.unlearning(cell, images)
+    before = dataclasses.replace(cell, task=task.after)
+    place = str(stages.store.place("deltas", stages.keys.delta(before)))
+    done = place in seen or Path(place).exists() or stages.plan.plain(cell.method) in (*CONTROLS, ORACLE)
+    seen.add(place)
+    parts = [past.further(), 0.0 if done else past.unlearning(before, images)]
+    return None if None in parts else sum(part for part in parts if part)
 
 
 def _to_learn_from(stages: Stages, cell: Cell, seen: set[str]) -> int:

@@ -110,3 +110,23 @@ def test_more_workers_take_less_but_no_cell_is_split(tmp_path: Path) -> None:
     assert "about 6.0 min with 1 worker(s)" in minutes(1)
     assert "about 3.0 min" in minutes(2)
     assert "about 2.0 min" in minutes(8)
+
+
+def test_what_is_trained_further_is_unlearnt_once(world: World, tmp_path: Path) -> None:
+    def made(suite: str, **more: object) -> Plan:
+        chosen = {"forget": world.concepts[:1], "out": tmp_path / "empty", "metrics": ("ua",), **more}
+        return resolve(RunConfig(("mimmu",), suite, "tiny", **chosen))  # type: ignore[arg-type]
+
+    alone, again = made("finegrained"), made("resurgence")
+    config = json.dumps(dataclasses.asdict(alone.cells[-1].config)).replace('"', '""')
+    head = "method,status,steps,student_forwards,teacher_forwards,seconds,config"
+    # 2 epochs of 8 pictures in batches of 4 are 4 steps: 4 * (4 + 4 + 2 * 4) passes in 6.4 seconds, a tenth each
+    (tmp_path / "finegrained-tiny-cells.csv").write_text(f'{head}\nmimmu,ok,4,4,4,6.4,"{config}"\n')
+    cells, _ = look(again, tmp_path)
+    own = [a.seconds for a in cells if a.cell.method == "mimmu"]
+    further = 0.1 * 3 * again.protocol.finetune_steps * again.protocol.finetune_batch
+    assert own == pytest.approx([further + 6.4] + [further] * 6)
+    assert [a.seconds for a in cells if a.cell.method == "wrecked"] == pytest.approx([further] * 7)
+    twice = made("multi", forget=(*world.concepts[:1], *world.concepts[6:7]))
+    (pair,) = (a for a in look(twice, tmp_path)[0] if a.cell.method == "mimmu")
+    assert pair.seconds == pytest.approx(12.8)
