@@ -105,14 +105,17 @@ def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
 
 def test_what_is_left_of_a_prompt_without_the_species_names_its_domain(pocket: World) -> None:
     for concept in pocket.concepts:
-        asked, rest = pocket.prompts("forget", concept), pocket.rest(concept)
-        noun = pocket.domain_of(concept)
-        assert len(rest) == len(asked)
-        for whole, part in zip(asked, rest, strict=True):
-            assert concept not in part
-            before, after = part.split(noun)
-            assert whole.endswith(after)
-            assert whole.startswith(before.removesuffix("a ").removesuffix("an "))
+        assert pocket.rest(concept) == pocket.rest(concept, "forget")
+        assert pocket.word(concept) == concept
+        for split in SPLITS:
+            asked, rest = pocket.prompts(split, concept), pocket.rest(concept, split)
+            noun = pocket.domain_of(concept)
+            assert len(rest) == len(asked)
+            for whole, part in zip(asked, rest, strict=True):
+                assert concept not in part
+                before, after = part.split(noun)
+                assert whole.endswith(after)
+                assert whole.startswith(before.removesuffix("a ").removesuffix("an "))
 
 
 def test_styles_are_asked_for_with_species(pocket: World) -> None:
@@ -123,7 +126,9 @@ def test_styles_are_asked_for_with_species(pocket: World) -> None:
         assert len({concept for concept in pocket.concepts for p in sketch if concept in p}) == 12
     plain = tuple(p.replace("mosaic", "photo") for p in pocket.prompts("forget", "mosaic"))
     assert pocket.rest("mosaic") == plain == pocket.prompts("forget", "photo")
-    assert pocket.rest("photo") == ()
+    assert pocket.rest("mosaic", "evaluate") == pocket.prompts("evaluate", "photo")
+    assert pocket.rest("photo") == pocket.rest("photo", "evaluate") == ()
+    assert pocket.word("neon") == "neon sign"
     real = pocket.reference("sketch", 13)
     assert torch.equal(pocket.reference("sketch", 2), real[:2])
     judge = pocket.judge("style", torch.device("cpu"))
@@ -139,7 +144,7 @@ def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None
         assert {style for style in pocket.styles for p in tulip if captions.STYLE_NOUNS[style] in p} == {*pocket.styles}
         assert tuple(p.replace("tulip", "daisy") for p in tulip) == across.prompts(split, "daisy")
         assert across.prompts(split, "neon") == pocket.prompts(split, "neon")
-    assert tuple(p.replace("tulip", "flower") for p in across.prompts("forget", "tulip")) == across.rest("tulip")
+        assert tuple(p.replace("tulip", "flower") for p in tulip) == across.rest("tulip", split)
     real = across.reference("tulip", 12)
     judge = across.judge("style", torch.device("cpu"))
     assert [judge.labels[i] for i in judge.module(real.float() / 255).argmax(1)] == [*pocket.styles] * 2

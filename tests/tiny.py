@@ -144,9 +144,9 @@ def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
     return Clip(model, tokenize, lambda pictures: pictures * 2 - 1)
 
 
-def rest(concept: str) -> tuple[str, ...]:
+def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
     """What is left of a style is the plain one; species have no broader word here."""
-    return captions.of_style(captions.FORGET, STYLES[0]) if concept in STYLES[1:] else ()
+    return prompts(split, STYLES[0]) if concept in STYLES[1:] else ()
 
 
 def closeness(a: str, b: str) -> float:

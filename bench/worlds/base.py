@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Protocol as Interface
 
 import torch
 
@@ -21,6 +22,17 @@ DIGITS = 6  # of distances: what a text encoder says differs behind that between
 Split = Literal["forget", "evaluate"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, concepts
+
+
+class Rest(Interface):
+    """(concept, split) -> what its prompts ask for besides it, one for each; those to forget with unless said."""
+
+    def __call__(self, concept: str, split: Split = "forget") -> tuple[str, ...]: ...
+
+
+def nothing_left(concept: str, split: Split = "forget") -> tuple[str, ...]:
+    """The `Rest` of a world that has no broader words."""
+    return ()
 
 
 def without_folders(text: str) -> str:
@@ -109,7 +121,9 @@ class World:
         presets: method -> config values that suit the default backbone, where the paper's own do not.
         rest: concept -> what its "forget" prompts ask for besides it, prompt by prompt: each with the concept's name
             replaced by the broadest word for its domain ("a photo of a dog" for a breed), or with the plain style in
-            place of another. () where there is no such word; methods that need one then refuse.
+            place of another. () where there is no such word; methods that need one then refuse. Of its "evaluate"
+            prompts with that as `split`, for metrics alone.
+        word: concept -> its name as a prompt of its own, in the words of its prompts and with nothing around it.
         search: concepts that presets were tuned on, which no suite of a board forgets.
         across: () -> the same world with its concepts asked for in every style, and real pictures of them in every
             style. None where there is one style only.
@@ -170,7 +184,8 @@ class World:
     headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
     clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rest: Callable[[str], tuple[str, ...]] = lambda concept: ()
+    rest: Rest = nothing_left
+    word: Callable[[str], str] = lambda concept: concept
     search: tuple[str, ...] = ()
     across: Callable[[], World] | None = None
     oracles: Mapping[str, Callable[[], Path | None]] = field(default_factory=dict)

@@ -53,11 +53,21 @@ def forgetting(style: str, object: str, index: int) -> str:
     return FORGET[index % len(FORGET)].format(object=object, style=words)
 
 
-def rest(concept: str) -> tuple[str, ...]:
-    """The sentences that forget a style, of photographs; () for an object, which has no broader word, and for these."""
+def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
+    """A style's sentences, of photographs; () for an object, which has no broader word, and for these.
+
+    In both splits photographs go by the style that the model knows them by.
+    """
     if concept in OBJECTS or concept == SEED_IMAGES:
         return ()
+    if split == "evaluate":
+        return tuple(f"A {object} image in {PHOTO} style." for object in OBJECTS)
     return tuple(forgetting(SEED_IMAGES, object, i) for i, object in enumerate(OBJECTS))
+
+
+def word(concept: str) -> str:
+    """An object's name, or a style's in the words of its prompts: "Van Gogh style"."""
+    return concept if concept in OBJECTS else f"{concept.replace('_', ' ')} style"
 
 
 def words(concept: str) -> tuple[str, ...]:
@@ -163,6 +173,7 @@ CANVAS = World(
     feature_extractor=lambda: inception.NAME,
     feature_hint=inception.HINT,
     rest=rest,
+    word=word,
     tasks={"style": forget_styles, "object": forget_objects},
     configure=configure,
     prepare=prepare,

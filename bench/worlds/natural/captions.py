@@ -37,9 +37,9 @@ def prompts(split: Split, concept: str) -> tuple[str, ...]:
     return tuple(_fill(template, phrase(concept)) for template in TEMPLATES[split])
 
 
-def rest(concept: str) -> tuple[str, ...]:
-    """The sentences to forget with, with the kind in the concept's place: "a photograph showing a dog"."""
-    return tuple(_fill(template, KINDS[DOMAIN_OF[concept]]) for template in FORGET)
+def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
+    """The same sentences with the kind in the concept's place: "a photograph showing a dog"."""
+    return tuple(_fill(template, KINDS[DOMAIN_OF[concept]]) for template in TEMPLATES[split])
 
 
 def _fill(template: str, words: str) -> str:

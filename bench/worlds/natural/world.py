@@ -160,6 +160,7 @@ NATURAL = World(
     feature_extractor=lambda: inception.NAME,
     feature_hint=inception.HINT,
     rest=captions.rest,
+    word=captions.phrase,
     tasks={"finegrained": unprepared},
     configure=configure,
     prepare=prepare,

@@ -44,14 +44,19 @@ def headnoun(concept: str) -> HeadNoun | None:
     return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
 
 
-def rest(concept: str, styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
-    """The forget captions of a species with its domain's noun for its name: "a photo showing a dog".
+def rest(concept: str, split: Split = "forget", styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
+    """The captions of a species with its domain's noun for its name: "a photo showing a dog".
 
     Those of a style with the plain one for its own: "a photo showing a poodle"; () for the plain style itself.
     """
     if concept in STYLES:
-        return captions.of_style(TEMPLATES["forget"], PLAIN) if concept != PLAIN else ()
-    return captions.of_species(TEMPLATES["forget"], DOMAIN_OF[concept], styles)
+        return captions.of_style(TEMPLATES[split], PLAIN) if concept != PLAIN else ()
+    return captions.of_species(TEMPLATES[split], DOMAIN_OF[concept], styles)
+
+
+def word(concept: str) -> str:
+    """A species, or what pictures in a style are called ("neon sign"), with nothing else: the model knows both so."""
+    return captions.STYLE_NOUNS.get(concept, concept)
 
 
 def reference(concept: str, count: int, styles: tuple[str, ...] = (PLAIN,)) -> torch.Tensor:
@@ -158,6 +163,7 @@ POCKET = World(
     headnoun=headnoun,
     clip=clip,
     rest=rest,
+    word=word,
     oracles={species: partial(oracle_file.find, species) for species in oracle_file.SPECIES},
     oracle_hint=oracle_file.HINT,
     search=("poodle", "iceland poppy"),

@@ -17,6 +17,7 @@ from bench.config import RunConfig
 from bench.keys import Keys
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, Options, WorldUnavailable
+from bench.worlds.base import SPLITS
 from bench.worlds.canvas import judges
 from bench.worlds.canvas import world as room
 from bench.worlds.canvas.classes import OBJECTS, SEED_IMAGES, SEEDS, STYLES, prompt
@@ -59,8 +60,11 @@ def test_no_method_sees_a_sentence_that_judges(data: Path, pipeline_folder: Path
     assert [p.replace("Monet", "Van Gogh") for p in world.prompts("forget", "Monet")] == [
         *world.prompts("forget", "Van_Gogh")
     ]
-    for whole, part in zip(world.prompts("forget", "Monet"), world.rest("Monet"), strict=True):
-        assert whole.replace("Monet", "Photo") == part
+    for split in SPLITS:
+        for whole, part in zip(world.prompts(split, "Monet"), world.rest("Monet", split), strict=True):
+            assert whole.replace("Monet", "Photo") == part
+        assert world.rest("Dogs", split) == ()
+    assert [world.word(c) for c in ("Dogs", "Van_Gogh")] == ["Dogs", "Van Gogh style"]
 
 
 def test_real_pictures_are_named_so_that_a_style_and_an_object_can_share_one(data: Path, pipeline_folder: Path) -> None:

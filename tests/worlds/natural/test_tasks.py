@@ -59,6 +59,7 @@ def test_prompts_name_the_concept_and_its_kind_and_differ_in_nothing_else() -> N
     assert captions.prompts("evaluate", "European Goldfinch")[0] == "a photo of a European Goldfinch bird"
     assert captions.prompts("forget", "Ovenbird")[3] == "an Ovenbird bird in its surroundings"
     assert captions.rest("Blue Jay")[0] == "a photograph showing a bird"
+    assert captions.rest("Blue Jay", "evaluate")[0] == "a photo of a bird"
     for split, templates in captions.TEMPLATES.items():
         for names in LABELS.values():
             for name in names:
