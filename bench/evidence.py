@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from bench import probe
 from bench.stages import Stages
 from bench.store import Entry
 from bench.suites import nearest_neighbour
 from bench.task import Task
 from bench.worlds import World
-from metrics import Evidence, HeadNouns, Probe
+from metrics import Evidence, HeadNouns, Probe, Words
 
 
 def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
@@ -122,10 +123,20 @@ def _probe(stages: Stages, task: Task, weights: Entry) -> Probe:
     return Probe(asked, **stages.probe(weights, task).tensors())
 
 
+def _words(stages: Stages, task: Task, weights: Entry) -> Words:
+    world = stages.plan.world
+    asked = tuple(concept for concept, _ in stages.asked if concept in task.forget)
+    found = stages.words(weights, task).tensors()
+    looked, logsnr, null = (found.pop(name) for name in ("looked", "logsnr", probe.NULL))
+    has = {probe.REST: [c for c in task.forget if world.rest(c, "evaluate")], probe.NEAR: probe.neighbours(world, task)}
+    return Words(asked, null, looked.bool(), logsnr, found, {name: tuple(concepts) for name, concepts in has.items()})
+
+
 # field of Evidence -> (stages, task, weights) -> its value
 OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {
     "kin": _kin,
     "pretrained": _pretrained,
     "headnoun": _headnoun,
+    "words": _words,  # before the probe, which comes with it
     "probe": _probe,
 }

@@ -7,7 +7,7 @@ compute it. Whatever is left out could change and nobody would notice.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -175,6 +175,12 @@ class Keys:
             "code": digest.of_source(probe, *SAMPLING),
         }
 
+    def words(
+        self, weights: Entry, images: Entry, wanted: Sequence[Shot], others: Mapping[str, Sequence[str]]
+    ) -> dict[str, Any]:
+        """The same with `others` in place of their prompts."""
+        return {**self.probe(weights, images, wanted), "others": others}
+
     def reference(self, concept: str) -> dict[str, Any]:
         """What the panel saw in real pictures of a concept."""
         return {**self._real(concept), "count": self.plan.references(concept), **self._looking}
@@ -194,6 +200,7 @@ class Keys:
             "real": digest.of_json([self._real(concept) for concept in known]),
             "members": members,
             "aside": world.aside,
+            "words": {target: [world.word(target), world.rest(target, "evaluate")] for target in task.forget},
             "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
             "code": digest.of_source(*code),
         }

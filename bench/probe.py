@@ -1,14 +1,19 @@
-"""A look into the model itself: how differently it predicts noise with and without the prompt."""
+"""A look into the model itself: how differently it predicts noise with a prompt, without it, and with another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from bench import machine
 from bench.backbone import Backbone
 from bench.sampler import Shot, seed_of
+from bench.suites import nearest_neighbour
+from bench.task import Task
+from bench.worlds.base import World
+
+NULL, WORD, REST, NEAR = "null", "word", "rest", "near"  # what a prompt's predictions are compared with
 
 
 def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,6 +31,32 @@ def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tenso
     return nearest, snr[nearest]
 
 
+def neighbours(world: World, task: Task) -> dict[str, str]:
+    """Forgotten concept -> the one of its kind that is closest to it, of those that the task keeps, if it keeps any."""
+    kept = {c: [other for other in task.in_domain if other in world.members(c)] for c in task.forget}
+    return {c: nearest_neighbour(world, c, others)[0] for c, others in kept.items() if others}
+
+
+def contexts(world: World, task: Task, asked: Sequence[str], wanted: Sequence[Shot]) -> dict[str, tuple[str, ...]]:
+    """What `words` shows the model in place of each shot's prompt; `asked` has the concept that each is about.
+
+    WORD: the concept's name alone, `World.word`. REST: the prompt without it, as `World.rest` has it. NEAR: the prompt
+    with the name of the concept's neighbour (`neighbours`) in its place. A shot that has no such prompt has its own
+    there, from which nothing differs. What no shot has is left out; WORD goes with REST.
+    """
+    near, found = neighbours(world, task), dict[str, tuple[str, ...]]()
+    of = {c: world.prompts("evaluate", c) for c in {*asked, *near.values()}}
+    rest = {c: world.rest(c, "evaluate") for c in asked}
+    places = [of[c].index(shot.prompt) for c, shot in zip(asked, wanted, strict=True)]
+    rows = list(zip(asked, places, wanted, strict=True))
+    if any(rest.values()):
+        found[WORD] = tuple(world.word(c) for c in asked)
+        found[REST] = tuple(rest[c][i] if rest[c] else shot.prompt for c, i, shot in rows)
+    if near:
+        found[NEAR] = tuple(of[near[c]][i] if c in near else shot.prompt for c, i, shot in rows)
+    return found
+
+
 @torch.inference_mode()
 @machine.exact()
 def gaps(
@@ -36,26 +67,78 @@ def gaps(
     Returns "gaps", float64 (N, T), and "logsnr", float64 (T,). x_t is the latents under noise that follows from (seed,
     prompt, index, t) alone: the same for every model, whatever the batch.
     """
+    times, logsnr = timesteps(backbone, count)
+    everywhere = torch.ones(len(wanted), len(times), dtype=torch.bool)
+    found = _distances(backbone, wanted, latents, _null(wanted), times, everywhere, seed, batch_size)
+    return {"gaps": found[NULL], "logsnr": logsnr}
+
+
+@torch.inference_mode()
+@machine.exact()
+def words(
+    backbone: Backbone,
+    wanted: Sequence[Shot],
+    latents: torch.Tensor,
+    others: Mapping[str, Sequence[str]],
+    seed: int,
+    count: int,
+    batch_size: int,
+) -> dict[str, torch.Tensor]:
+    """The same as `gaps` under NULL, and the same distance from each prompt of `others`: float64 (N, T) each.
+
+    Those from `others` at every other of the noise levels, at the ones between in every other image, and 0 elsewhere:
+    a mean over images sees all levels for half the price. "looked", bool (N, T), says where; "logsnr" is as in `gaps`.
+    """
+    times, logsnr = timesteps(backbone, count)
+    # by image and by prompt in turns, or each prompt would be seen at its own half of the levels
+    turns = torch.tensor([i + shot.index for i, shot in enumerate(wanted)])
+    looked = (turns.unsqueeze(1) + torch.arange(len(times))) % 2 == 0
+    null = _null(wanted)
+    found = _distances(backbone, wanted, latents, {**null, **others}, times, looked, seed, batch_size)
+    found[NULL] += _distances(backbone, wanted, latents, null, times, ~looked, seed, batch_size)[NULL]
+    return {**found, "looked": looked, "logsnr": logsnr}
+
+
+def _null(wanted: Sequence[Shot]) -> dict[str, tuple[str, ...]]:
+    return {NULL: ("",) * len(wanted)}
+
+
+def _distances(
+    backbone: Backbone,
+    wanted: Sequence[Shot],
+    latents: torch.Tensor,
+    others: Mapping[str, Sequence[str]],
+    times: torch.Tensor,
+    where: torch.Tensor,
+    seed: int,
+    batch_size: int,
+) -> dict[str, torch.Tensor]:
+    """Squared distance of each shot's prediction with its own prompt from those with each of `others`.
+
+    float64 (N, T) each; 0 but for the shots and times that are True in `where`, bool (N, T).
+    """
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
-    times, logsnr = timesteps(backbone, count)
-    jobs = [(i, int(t)) for i in range(len(wanted)) for t in times]
-    found = []
-    for start in range(0, len(jobs), batch_size):
-        batch = jobs[start : start + batch_size]
-        clean = latents[[i for i, _ in batch]].float()
-        noise = torch.stack([_noise(clean.shape[1:], seed, wanted[i], t) for i, t in batch])
-        t = torch.tensor([t for _, t in batch])
+    found = {name: torch.zeros(where.shape, dtype=torch.float64) for name in others}
+    at_once = max(1, 2 * batch_size // (1 + len(others)))
+    for batch in where.nonzero().split(at_once):
+        i, at = batch.unbind(1)
+        t = times[at]
+        clean = latents[i].float()
+        noise = torch.stack([_noise(clean.shape[1:], seed, wanted[a], int(b)) for a, b in zip(i, t, strict=True)])
         noised = scheduler.add_noise(clean, noise, t).to(backbone.device)
-        embeds = backbone.embed([wanted[i].prompt for i, _ in batch] + [""] * len(batch))
+        prompts = [[shot.prompt for shot in wanted], *others.values()]
+        embeds = backbone.embed([given[a] for given in prompts for a in i])
         # in float32 whatever the run's precision: of the small difference, bfloat16 would leave its own rounding
         predicted = backbone.unet(
-            torch.cat([noised] * 2), torch.cat([t] * 2).to(backbone.device), embeds, return_dict=False
-        )[0]
-        conditional, unconditional = predicted.double().chunk(2)
-        found.append((conditional - unconditional).flatten(1).square().sum(1).cpu())
-    return {"gaps": torch.cat(found).view(len(wanted), len(times)), "logsnr": logsnr}
+            torch.cat([noised] * len(prompts)), torch.cat([t] * len(prompts)).to(backbone.device), embeds,
+            return_dict=False,
+        )[0]  # fmt: skip
+        own, *rest = predicted.double().chunk(len(prompts))
+        for name, other in zip(others, rest, strict=True):
+            found[name][i, at] = (own - other).flatten(1).square().sum(1).cpu()
+    return found
 
 
 def _noise(shape: torch.Size, seed: int, shot: Shot, t: int) -> torch.Tensor:

@@ -148,9 +148,7 @@ class Stages:
     def probe(self, weights: Entry, task: Task) -> Entry:
         """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
         protocol, batch = self.plan.protocol, self.plan.sample_batch
-        images = self.images(weights)
-        kept = [i for concept, i in self.asked if concept in task.forget]
-        wanted = tuple(self.shots[i] for i in kept)
+        images, kept, wanted = self._probed(weights, task)
         key = self.keys.probe(weights, images, wanted)
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -163,6 +161,32 @@ class Stages:
             return found, {}
 
         return self.store.stage("probes", key, compute)
+
+    def words(self, weights: Entry, task: Task) -> Entry:
+        """The same with other prompts besides, as `bench.probe.words` has it. What `probe` gives comes with it."""
+        protocol, batch = self.plan.protocol, self.plan.sample_batch
+        images, kept, wanted = self._probed(weights, task)
+        asked = [concept for concept, _ in self.asked if concept in task.forget]
+        others = probe.contexts(self.plan.world, task, asked, wanted)
+        key = self.keys.words(weights, images, wanted, others)
+
+        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+            self.report("probing", 0, len(wanted))
+            latents = images.tensors("latents")["latents"][kept]
+            with self.backbone.weights(weights.tensors()):
+                found = probe.words(
+                    self.backbone, wanted, latents, others, protocol.evaluation_seed, protocol.probe_timesteps, batch
+                )
+            shared = {"gaps": found[probe.NULL], "logsnr": found["logsnr"]}
+            self.store.stage("probes", self.keys.probe(weights, images, wanted), lambda: (shared, {}))
+            return found, {}
+
+        return self.store.stage("words", key, compute)
+
+    def _probed(self, weights: Entry, task: Task) -> tuple[Entry, list[int], tuple[Shot, ...]]:
+        """All images under the weights, and the places and shots of those of the task's forgotten concepts."""
+        kept = [i for concept, i in self.asked if concept in task.forget]
+        return self.images(weights), kept, tuple(self.shots[i] for i in kept)
 
     def reference(self, concept: str) -> Entry:
         """Real pictures of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""

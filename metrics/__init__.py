@@ -1,7 +1,7 @@
 """Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
 
 from bench.registry import Registry
-from metrics.base import Evidence, HeadNouns, Metric, Probe, Score
+from metrics.base import Evidence, HeadNouns, Metric, Probe, Score, Words
 from metrics.cost import COSTS
 
 METRICS: Registry[Metric] = Registry(
@@ -23,8 +23,12 @@ METRICS: Registry[Metric] = Registry(
         "plausible": "metrics.plausible:PLAUSIBLE",
         "plausible_domain": "metrics.plausible:PLAUSIBLE_DOMAIN",
         "mi": "metrics.mi:MI",
+        "pid_unique": "metrics.pid:UNIQUE",
+        "pid_redundant": "metrics.pid:REDUNDANT",
+        "pid_synergy": "metrics.pid:SYNERGY",
+        "pid_shared": "metrics.pid:SHARED",
     },
     group="lethe.metrics",
 )
 
-__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score"]
+__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score", "Words"]

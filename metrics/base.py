@@ -44,6 +44,28 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Words:
+    """How the model predicts noise for the images of forgotten concepts when it is told less, or something else.
+
+    Args:
+        asked: concept that each of the M images was asked to show.
+        null: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, as in Probe, float (M, T).
+        looked: where the others were looked at, bool (M, T): an image sees some of the levels.
+        logsnr: l, the log-SNR of these levels, float (T,).
+        others: ||eps(x_l, c) - eps(x_l, y)||^2, float (M, T): for y the concept's word alone ("word"), for its prompt
+            without the word ("rest"), for its prompt with the nearest neighbour's word ("near"), where there are such.
+        has: "rest" or "near" -> the forgotten concepts that have one.
+    """
+
+    asked: tuple[str, ...]
+    null: torch.Tensor
+    looked: torch.Tensor
+    logsnr: torch.Tensor
+    others: Mapping[str, torch.Tensor]
+    has: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The evaluation images of one task under one model, as judged.
 
@@ -70,6 +92,7 @@ class Evidence:
         pretrained: optional: the same of the untouched model, on the same noise, image by image.
         headnoun: optional: what head nouns alone give.
         probe: optional: the model's predictions for the images of forgotten concepts.
+        words: optional: the same with other prompts than theirs.
     """
 
     forget: tuple[str, ...]
@@ -95,6 +118,7 @@ class Evidence:
     pretrained: Evidence | None = None
     headnoun: HeadNouns | None = None
     probe: Probe | None = None
+    words: Words | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:

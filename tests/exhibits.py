@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from metrics import Evidence, HeadNouns, Probe
+from metrics import Evidence, HeadNouns, Probe, Words
 
 ROLES = {"forget": ("a",), "in_domain": ("b", "c"), "out_of_domain": ("d",)}
 ALL = ("a", "b", "c", "d")
@@ -51,7 +51,19 @@ def whole(judged: dict[str, str], seed: int = 0) -> Evidence:
         pretrained=pretrained,
         headnoun=nouns(base),
         probe=Probe(("a",) * len(judged["a"]), noise(len(judged["a"]), 3).square(), torch.tensor([5.0, 1.0, -3.0])),
+        words=words(noise(4, len(judged["a"]), 3).square()),
     )
+
+
+def words(gaps: torch.Tensor) -> Words:
+    """Distances under no prompt, the word, the rest and the neighbour's word, (4, M, 3), of images of "a".
+
+    Each image was looked at under two of three levels.
+    """
+    m = gaps.shape[1]
+    looked = torch.stack([torch.arange(3) != i % 3 for i in range(m)])
+    others, has = dict(zip(("word", "rest", "near"), gaps[1:], strict=True)), {"rest": ("a",), "near": ("a",)}
+    return Words(("a",) * m, gaps[0], looked, torch.tensor([5.0, 1.0, -3.0]), others, has)
 
 
 def nouns(given: Evidence) -> HeadNouns:
@@ -66,6 +78,13 @@ def take(given: Evidence, order: Sequence[int]) -> Evidence:
     asked, judged = (tuple(row[i] for i in order) for row in (given.asked, given.judged))
     place = {row: i for i, row in enumerate(i for i, concept in enumerate(given.asked) if concept == "a")}
     probed = [place[i] for i in order if i in place]  # rows of the probe, which has the images of "a" alone
+    spoken = given.words and dataclasses.replace(
+        given.words,
+        asked=("a",) * len(probed),
+        null=given.words.null[probed],
+        looked=given.words.looked[probed],
+        others={name: gaps[probed] for name, gaps in given.words.others.items()},
+    )
     return dataclasses.replace(
         given,
         asked=asked,
@@ -74,4 +93,5 @@ def take(given: Evidence, order: Sequence[int]) -> Evidence:
         pretrained=take(given.pretrained, order) if given.pretrained else None,
         headnoun=nouns(dataclasses.replace(given, asked=asked, judged=judged)) if given.headnoun else None,
         probe=Probe(("a",) * len(probed), given.probe.gaps[probed], given.probe.logsnr) if given.probe else None,
+        words=spoken,
     )

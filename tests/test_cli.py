@@ -92,7 +92,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         assert given.pretrained is not None
         return given.mean([0.25] * len(given.asked), given.forget)
 
-    new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe"))
+    new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "words"))
     monkeypatch.setitem(METRICS._entries, "new", new)
     monkeypatch.setattr(stages.backbone, "load", refuse)
     monkeypatch.setattr(stages.panel.Panel, "look", refuse)  # nor is any image looked at again
@@ -117,6 +117,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
 
 def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages.probe, "gaps", refuse)
+    monkeypatch.setattr(stages.probe, "words", refuse)
     sampled = []
     original = stages.sample
     monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))

@@ -28,6 +28,7 @@ def every(plan: Plan, machine: dict = MACHINE, weights: str = "w", panel: str = 
         "images": keys.images(entry),
         "judgements": keys.judgements(entry, ["a"]),
         "probe": keys.probe(entry, entry, keys.shots),
+        "words": keys.words(entry, entry, keys.shots, {"rest": ("a dog",)}),
         "reference": keys.reference(cell.task.name),
         "score": keys.score(cell.task, entry, "f", "ua", ()),
     }
@@ -42,13 +43,21 @@ def test_the_same_run_has_the_same_keys(plan: Plan) -> None:
 
 
 def test_what_is_computed_on_another_machine_or_by_another_library_is_kept_apart(plan: Plan) -> None:
-    everything = {"latents", "delta", "images", "judgements", "probe", "reference"}  # scores have it in the fingerprint
+    everything = {
+        "latents",
+        "delta",
+        "images",
+        "judgements",
+        "probe",
+        "words",
+        "reference",
+    }  # scores have it in the fingerprint
     for other in ({"device": "NVIDIA H100"}, {"dtype": "torch.bfloat16"}, {"versions": {"torch": "3"}}):
         assert changed(every(plan), every(plan, MACHINE | other)) == everything
 
 
 def test_figures_belong_to_weights_and_not_to_what_made_them(plan: Plan) -> None:
-    assert changed(every(plan), every(plan, weights="others")) == {"images", "judgements", "probe", "score"}
+    assert changed(every(plan), every(plan, weights="others")) == {"images", "judgements", "probe", "words", "score"}
     assert changed(every(plan), every(plan, panel="others")) == {"judgements", "reference"}
 
 
@@ -58,6 +67,9 @@ def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None
 
     assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64)) == {"reference", "score"}
     assert look(closeness=lambda a, b: 0.5) == {"score"}
+    assert look(word=lambda concept: "it") == {"score"}
+    assert look(rest=lambda concept, split="forget": (split,)) == {"delta", "score"}
+    assert look(rest=lambda concept, split="forget": (split,) * (split == "evaluate")) == {"score"}
     assert look(domains={**plan.world.domains, "dog": plan.world.domains["dog"][:3]}) == {"score"}
 
 

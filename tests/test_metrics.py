@@ -25,8 +25,13 @@ CONCERNS = {  # the concepts whose images a metric looks at
     "twin": "c",
     "headnoun": "a",
     "mi": "a",
+    "pid_unique": "a",
+    "pid_redundant": "a",
+    "pid_synergy": "a",
+    "pid_shared": "a",
 }
-OTHER_IMAGES = ("headnoun", "mi")  # metrics of other images than the evaluation's; here they follow those of "a"
+# metrics of something else than the evaluation's images; here it follows the images of "a"
+OTHER_IMAGES = ("headnoun", "mi", "pid_unique", "pid_redundant", "pid_synergy", "pid_shared")
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
 sights = st.fixed_dictionaries(
