@@ -40,7 +40,7 @@ class Parts:
 def decompose(first: float, second: float, both: float) -> Parts:
     """The parts of I(x;y1), I(x;y2) and I(x;y1,y2), nats. All are at least 0 where 0 <= I(x;yk) <= I(x;y1,y2)."""
     redundant = min(first, second)
-    return Parts(first - redundant, second - redundant, redundant, both - first - second + redundant)
+    return Parts(first - redundant, second - redundant, redundant, both - max(first, second))  # I12 - I1 - I2 + R
 
 
 def information(gaps: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
