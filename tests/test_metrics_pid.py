@@ -386,7 +386,8 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
 
     def figures(plan: Plan) -> tuple[Evidence, list[Score | None]]:
         rooms, cell = Stages(plan), plan.cells[0]
-        seen = evidence.gather(rooms, cell.task, rooms.delta(cell), {"probe", "words"})
+        untouched = rooms.store.put("deltas", {"method": "none"})
+        seen = evidence.gather(rooms, cell.task, untouched, {"probe", "words"})
         return seen, [metric.compute(seen) for metric in (*TRIPLE, SHARED)]
 
     monkeypatch.setattr(stages.probe, "gaps", refuse)
