@@ -158,13 +158,13 @@ def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: 
 
 def test_force_computes_the_named_method_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unlearned = []
-    original = stages.Stages._unlearn
+    original = weights.Weights._make
 
-    def spy(self: stages.Stages, cell: object) -> object:
+    def spy(self: weights.Weights, cell: object) -> object:
         unlearned.append(cell.method)  # type: ignore[attr-defined]
         return original(self, cell)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages.Stages, "_unlearn", spy)
+    monkeypatch.setattr(weights.Weights, "_make", spy)
     before = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
     assert cli.main([*SMOKE, "--methods", "mimmu", "--force", "--out", str(finished)]) == 0
     assert unlearned == ["mimmu"]

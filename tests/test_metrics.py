@@ -121,6 +121,9 @@ def test_a_missing_image_is_an_error(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_without_concepts_to_measure_on_is_an_error(name: str) -> None:
     empty = dataclasses.replace(whole(GOLDEN), forget=(), in_domain=(), out_of_domain=(), nearest=())
+    if name == "ora":  # two domains may be all that there is, and be forgotten from
+        assert METRICS.get(name).compute(empty) is None
+        return
     with pytest.raises(MissingEvidence, match="no concept"):
         METRICS.get(name).compute(empty)
 

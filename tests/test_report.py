@@ -120,6 +120,12 @@ def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: 
     assert table.read_text() == before
 
 
+def test_a_page_needs_no_accuracies(world: World, tmp_path: Path) -> None:
+    words = ["--world", "tiny", "--suite", "smoke", "--methods", "pretrained", "--metrics", "clip", "--out"]
+    assert cli.main([*words, str(tmp_path)]) == 0
+    assert "needs UA and one of NRA" in (tmp_path / "smoke-tiny.html").read_text()
+
+
 def test_a_failed_cell_is_a_row_with_its_reason_and_frames_without_pictures(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
