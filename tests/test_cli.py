@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import cli, stages
+from bench import cli, stages, weights
 from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
