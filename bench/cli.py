@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return prepare(args.prepare, args.data, console)
         if args.export:
             method, _, seed = export.parse(args.export)
-            args.methods, args.seeds = [*args.methods, method], args.seeds if seed is None else (seed,)
+            name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
+            args.methods, args.seeds = [*args.methods, name], args.seeds if seed is None else (seed,)
         plan = resolve(options.run_config(args))
         if args.export:
             export.export(plan, args.export, args.to)

@@ -82,7 +82,9 @@ class Weights:
         return Checkpoint(place.with_suffix(".safetensors"), CHECKPOINT_SECONDS)
 
     def drop(self, cell: Cell) -> None:
-        """Forget the cell's weights, and what there is of them half done."""
+        """Forget the cell's weights, those that they start from, and what there is of them half done."""
+        if cell.task.after:
+            self.drop(dataclasses.replace(cell, task=cell.task.after))
         self.store.drop("deltas", self.keys.delta(cell))
         for part in range(1, self.plan.curve):
             self.store.drop("snapshots", self.keys.snapshot(cell, part, self.plan.curve))

@@ -147,3 +147,12 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path, capsys: pytest.C
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(SystemExit):
         cli.main(arguments)
+
+
+def test_a_row_of_a_sweep_is_a_model_too(world: World, tmp_path: Path) -> None:
+    words = [*TINY, "--methods", "mimmu", "--sweep", "mimmu.t_max=400,950", "--out", str(tmp_path / "board")]
+    assert cli.main(words) == 0
+    name = f"mimmu t_max=400/{world.concepts[0]}"
+    assert cli.main([*words, "--export", name, "--to", str(tmp_path / "to")]) == 0
+    told = json.loads((tmp_path / "to" / export.NOTE).read_text())
+    assert (told["method"], told["config"]["t_max"]) == ("mimmu t_max=400", 400)

@@ -126,6 +126,15 @@ def test_an_unlearned_model_is_trained_further_in_every_way(probed: Executor) ->
     assert found["10 pictures"]["probe"]["pictures"] == 10
 
 
+def test_what_a_forced_cell_starts_from_is_made_again(chained: Executor) -> None:
+    first, second = cells(chained, "mimmu")
+    run = chained.stages.weights
+    before = [run.of(cell).content for cell in (first, second)]
+    run.drop(second)
+    assert not any(run.store.get("deltas", run.keys.delta(cell)) for cell in (first, second))
+    assert [run.of(cell).content for cell in (first, second)] == before  # to the same weights
+
+
 def test_controls_are_trained_further_too(probed: Executor) -> None:
     cell = next(cell for cell in cells(probed, "pretrained") if cell.task.band == "retained, lora")
     delta = probed.stages.weights.of(cell)
