@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from bench.config import Protocol
 from bench.harness import Batch, Harness
 from bench.task import Finetune
-from bench.training import TrainConfig, fit
+from bench.training import NonFiniteLoss, TrainConfig, fit
 
 SETTINGS = ("finetune_steps", "finetune_batch", "finetune_pictures")  # of a protocol, whichever weights move
 RATES = {"full": ("finetune_lr",), "lora": ("lora_lr", "lora_rank")}  # and what else, by `Finetune.how`
@@ -72,4 +72,7 @@ def further(
         harness.meter.start()
         training.edit(harness)
         harness.meter.stop()
-        return harness.changed(), harness.meter.facts()
+        tensors = harness.changed()
+    if not all(torch.isfinite(t).all() for t in tensors.values()):
+        raise NonFiniteLoss("training further left NaN or infinite weights")
+    return tensors, harness.meter.facts()

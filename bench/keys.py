@@ -29,6 +29,7 @@ from bench import (
     oracle,
     panel,
     paths,
+    patterns,
     probe,
     regularisers,
     sampler,
@@ -93,7 +94,7 @@ class Keys:
     def unrelated(self, side: int) -> dict[str, Any]:
         """Latents of pictures that show no concept of any world."""
         drawn = {"unrelated": side, "count": self.plan.protocol.finetune_pictures}
-        code = digest.of_source(unrelated, encoder, machine)
+        code = digest.of_source(patterns, unrelated, encoder, machine)
         return {"backbone": self.content, **drawn, "machine": self.machine, "code": code}
 
     def delta(self, cell: Cell) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class Keys:
         sets: dict[str, Any] = {c: digest.of_json(self.latents(c, count)) for c, count in shown.items()}
         return {
             "settings": finetuning.settings(protocol, task.finetune),
-            "sets": sets or digest.of_source(unrelated, encoder),
+            "sets": sets or digest.of_source(patterns, unrelated, encoder),
             "code": digest.of_source(finetuning, lora, *TRAINING),
         }
 

@@ -17,8 +17,8 @@ Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> texts
 Overrides = dict[str, dict[str, str]]  # section -> field -> text as typed
 
 
-def parse(items: Iterable[str], sections: Iterable[str]) -> Overrides:
-    """Split "section.field=value" items.
+def parse(items: Iterable[str], sections: Iterable[str], flag: str = "--set") -> Overrides:
+    """Split "section.field=value" items of `flag`.
 
     Raises ValueError for an item without that form, a section not in `sections`, or a field set twice.
     """
@@ -27,18 +27,18 @@ def parse(items: Iterable[str], sections: Iterable[str]) -> Overrides:
         target, equals, text = item.partition("=")
         section, dot, name = target.partition(".")
         if not (equals and dot and name):
-            raise ValueError(f"--set takes SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5, not {item!r}")
+            raise ValueError(f"{flag} takes SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5, not {item!r}")
         if section not in known:
-            raise ValueError(f"--set {item}: nothing called {section!r} in this run; {nearest(section, known)}")
+            raise ValueError(f"{flag} {item}: nothing called {section!r} in this run; {nearest(section, known)}")
         if name in parsed.setdefault(section, {}):
-            raise ValueError(f"--set {target} is given twice")
+            raise ValueError(f"{flag} {target} is given twice")
         parsed[section][name] = text
     return parsed
 
 
 def parse_sweep(items: Iterable[str], sections: Iterable[str]) -> Sweep:
     """Split "section.field=v1,v2" items; commas within brackets are part of a value. Raises ValueError as `parse`."""
-    parsed = parse(items, sections)
+    parsed = parse(items, sections, "--sweep")
     return {
         section: {name: tuple(v.strip() for v in re.split(r",(?![^(\[]*[)\]])", text)) for name, text in texts.items()}
         for section, texts in parsed.items()

@@ -33,7 +33,9 @@ def frame(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         if (probe := result.get("probe")) is None:
             continue
         for point in result.get("curve") or ():
-            ua = point["scores"]["ua"]
+            ua = point["scores"].get("ua")
+            if ua is None:  # the run measured other things
+                continue
             head = (result["method"], result["task"], probe["of"], result["band"], probe["data"], probe["how"])
             done = (point["part"] * probe["steps"], 100 - 100 * ua["value"], ua["n"])
             rows.append((*head, probe["pictures"], result["seed"], *done))

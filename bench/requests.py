@@ -36,6 +36,8 @@ class Asked:
                 raise ValueError(f"the world {world.name!r} has no concept {concept!r}: {nearest(concept, known)}")
             if self.forget.count(concept) > 1:
                 raise ValueError(f"{concept!r} is asked to be forgotten twice; a request names each concept once")
+        if self.forget and self.several:
+            raise ValueError("--forget says what is forgotten at once, and so how many: leave out --k")
         for k in self.several:
             if k < 1 or self.several.count(k) > 1:
                 raise ValueError(f"--k takes different numbers from 1 on, not {' '.join(map(str, self.several))}")
@@ -132,7 +134,8 @@ def resurgence(
     for probe in probes:  # those of one concept apart, so that workers need not wait for each other's unlearning
         for task in single:
             concept = task.forget[0]
-            far = tuple(n for c, n in nearest_of.items() if c != concept and n in task.out_of_domain)
+            others = dict.fromkeys(n for c, n in nearest_of.items() if c != concept)
+            far = tuple(n for n in others if n in task.out_of_domain)
             name = f"{concept}: {probe.name}"
             tasks.append(Task(name, task.forget, (nearest_of[concept],), far, probe.name, task, probe))
     return tuple(tasks)

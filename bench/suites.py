@@ -129,7 +129,7 @@ def single(world: World, concepts: Sequence[str] = ()) -> tuple[Task, ...]:
     """A task for each of `concepts`, or for the world's fine-grained targets, with what it would keep alone."""
     known = {task.forget[0]: task for task in tasks_of("finegrained", world)[1]}
     if any(c in world.styles for c in concepts):
-        known |= {task.forget[0]: task for task in style(world)}
+        known |= {task.forget[0]: task for task in tasks_of("style", world)[1]}
     return tuple(known.get(c) or forget_one(world, c) for c in concepts or known)
 
 
@@ -144,9 +144,10 @@ def targets_by_domain(world: World) -> list[tuple[str, ...]]:
     out = []
     for members in world.domains.values():
         found = [task.forget[0] for task in chosen if task.forget[0] in members]
-        others = {c: nearest_neighbour(world, c) for c in members if c not in found}
+        nearest_of = {c: nearest_neighbour(world, c) for c in members}
+        others = {c: nearest_of[c] for c in members if c not in found}
         while others:
-            twins = {nearest_neighbour(world, c)[0] for c in found} | set(world.search)
+            twins = {nearest_of[c][0] for c in found} | set(world.search)
             following = min(others, key=lambda c: (c in twins, -others[c][1], c))
             found.append(following)
             del others[following]
@@ -178,7 +179,8 @@ def resurgence(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
 
 def near_twins(world: World) -> tuple[Task, ...]:
     """The fine-grained targets whose nearest neighbour is closest, one a domain."""
-    return tuple(task for task in single(world) if task.band == "near")
+    alone = single(world)
+    return tuple(task for task in alone if task.band == "near") or alone
 
 
 def style(world: World) -> tuple[Task, ...]:

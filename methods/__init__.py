@@ -3,7 +3,7 @@
 from bench.registry import Registry
 from methods.base import Method
 
-ORACLE = "oracle"  # a control on boards that ask for it by name, in a world that has one
+ORACLE = "oracle"  # a control on every board whose tasks it exists for
 METHODS: Registry[type[Method]] = Registry(
     "method",
     {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from towards import Make, Towards, method
 
-from bench import backbone, stages
+from bench import backbone, stages, weights
 from bench.checkpoint import QUICK, Checkpoint
 from bench.config import RunConfig
 from bench.executor import Executor
@@ -207,7 +207,7 @@ def test_writing_is_rarer_where_it_takes_long(tmp_path: Path, monkeypatch: pytes
 def test_a_killed_run_goes_on_by_the_same_command(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(weights, "CHECKPOINT_SECONDS", 0.0)
     told: list[int] = []
 
     def watch(stop: int) -> stages.Report:
