@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -134,6 +135,7 @@ class Keys:
         sets: dict[str, Any] = {c: digest.of_json(self.latents(c, count)) for c, count in shown.items()}
         return {
             "settings": finetuning.settings(protocol, task.finetune),
+            **({"peft": version("peft")} if task.finetune.how == "lora" else {}),
             "sets": sets or digest.of_source(patterns, unrelated, encoder),
             "code": digest.of_source(finetuning, lora, *TRAINING),
         }

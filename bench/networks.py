@@ -108,12 +108,12 @@ class Networks:
             raise ValueError(f"the backbone's U-Net has no tensor {strange[0]!r} of this shape to start from")
         moving = {n: p for n, p in parameters.items() if trains(n) or n in self.start}
         self.original = {n: p.detach().clone() for n, p in moving.items()}
-        with torch.no_grad():
-            for name, tensor in self.start.items():
-                parameters[name].copy_(tensor)
-        self.frozen = {n: p.detach().clone() for n, p in moving.items()} if self._previous else self.original
-        self._moving = moving
-        try:
+        try:  # from the first weight that is moved on: memory may end at any of these copies
+            with torch.no_grad():
+                for name, tensor in self.start.items():
+                    parameters[name].copy_(tensor)
+            self.frozen = {n: p.detach().clone() for n, p in moving.items()} if self._previous else self.original
+            self._moving = moving
             yield parameters
         finally:
             with torch.no_grad():

@@ -41,6 +41,8 @@ class TrainConfig:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("training takes either epochs or steps: give one, and not the other")
         length = self.epochs if self.steps is None else self.steps
+        if (self.regulariser_weight or 0) < 0 or not 0 < self.regulariser_energy <= 1:
+            raise ValueError("regulariser_weight must be at least 0, and regulariser_energy within 0..1, without 0")
         if min(length or 0, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
             raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")
 

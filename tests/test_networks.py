@@ -161,6 +161,26 @@ def test_a_student_may_begin_elsewhere_and_have_another_teacher(make: Make, mode
         pass
 
 
+def test_weights_are_put_back_where_memory_ends_before_training(
+    make: Make, model: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {n: t.clone() for n, t in model.unet.state_dict().items()}
+    harness = make(start={"conv_in.weight": own["conv_in.weight"] + 0.5}, teacher="previous")
+    clone, left = torch.Tensor.clone, [1 + sum(".attn2." in n for n in own)]
+
+    def short(self: torch.Tensor, **given: object) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] < 0:
+            raise MemoryError("no more")
+        return clone(self, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.Tensor, "clone", short)
+    with pytest.raises(MemoryError), harness.trainable(lambda n: ".attn2." in n):
+        pass
+    monkeypatch.undo()
+    assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())
+
+
 def test_adapters_are_counted_into_the_weights_they_sit_on(make: Make, model: Backbone) -> None:
     own = {n: t.clone() for n, t in model.unet.state_dict().items()}
     latents, timesteps, seen = torch.randn(1, *model.latent_shape), torch.tensor([300]), []

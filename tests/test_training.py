@@ -159,6 +159,14 @@ def test_any_method_can_be_held_where_the_request_found_it(make: Make, model: Ba
         method(regulariser="l3")
 
 
+@pytest.mark.parametrize(
+    "settings", [{"regulariser_weight": -1.0}, {"regulariser_energy": 0.0}, {"regulariser_energy": 2.0}]
+)
+def test_a_regulariser_out_of_range_is_refused_before_anything_runs(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="regulariser_weight must be at least 0, and regulariser_energy within"):
+        method(regulariser="l2", **settings)
+
+
 def test_it_is_held_at_the_start_and_not_at_the_original(make: Make, model: Backbone) -> None:
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     start = {name: model.unet.state_dict()[name] + 0.5}
