@@ -155,24 +155,25 @@ def targets_by_domain(world: World) -> list[tuple[str, ...]]:
     return out
 
 
+def targets_and_singles(world: World, asked: Asked) -> tuple[list[tuple[str, ...]], tuple[Task, ...]]:
+    """Targets by domain, none where the user names some, and a task for each target or concept named."""
+    targets = [] if asked.forget else targets_by_domain(world)
+    return targets, single(world, asked.forget or tuple(c for group in targets for c in group))
+
+
 def multi(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """Several concepts at once."""
-    targets = [] if asked.forget else targets_by_domain(world)
-    named = asked.forget or tuple(c for group in targets for c in group)
-    return requests.multi(world, asked, targets, single(world, named))
+    return requests.multi(world, asked, *targets_and_singles(world, asked))
 
 
 def sequential(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """One concept after another."""
-    targets = [] if asked.forget else targets_by_domain(world)
-    named = asked.forget or tuple(c for group in targets for c in group)
-    return requests.sequential(world, asked, targets, single(world, named))
+    return requests.sequential(world, asked, *targets_and_singles(world, asked))
 
 
 def resurgence(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """A near twin of each domain, forgotten, and then the model trained further."""
-    alone = single(world, asked.forget)
-    chosen = alone if asked.forget else tuple(task for task in alone if task.band == "near") or alone
+    chosen = single(world, asked.forget) if asked.forget else near_twins(world)
     nearest = {t.forget[0]: nearest_neighbour(world, t.forget[0], t.in_domain)[0] for t in chosen}
     return requests.resurgence(world, asked, chosen, nearest, requests.HARMLESS + requests.RELEARNING)
 
