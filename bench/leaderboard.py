@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench import clusters, curve, derived, facets, judges, nearness, recovery, statistics
 from bench.columns import column, ends
-from methods import CONTROLS, ORACLE
+from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
 Result = dict[str, Any]
@@ -156,7 +156,7 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
     frame = pd.DataFrame(rows)
     if not len(every.points):  # nobody asked for curves
         frame = frame.drop(columns=[name for name in map(str, frame) if derived.AT in name])
-    whole = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin((*CONTROLS, ORACLE)), "method"]
+    whole = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
     frame[derived.RANK] = frame["method"].map(derived.ranks(cells, list(whole)))
     return frame.astype({name: "Int64" for name in map(str, frame) if name.endswith("_n") or name == derived.RANK})
 

@@ -27,7 +27,7 @@ from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import method_names, resolve
 from bench.worlds import WorldUnavailable
-from methods import CONTROLS, ORACLE
+from methods import REFERENCES
 
 RATES = (1e-4, 2e-4, 4e-4)
 FURTHER = 2  # times that a method may go on beyond them
@@ -57,7 +57,7 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, count: int, tell
         results[index] = result
         tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
     board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
-    return board[~board["method"].isin((*CONTROLS, ORACLE))].assign(lr=rate)
+    return board[~board["method"].isin(REFERENCES)].assign(lr=rate)
 
 
 def further(found: pd.DataFrame) -> dict[float, list[str]]:
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = RunConfig(world=args.world, suite="search", metrics=METRICS, plugins=files, out=args.out)
     try:
         plugins.load(files)
-        methods = [name for name in method_names(tuple(args.methods)) if name not in (*CONTROLS, ORACLE)]
+        methods = [name for name in method_names(tuple(args.methods)) if name not in REFERENCES]
         count = args.workers or workers.usual_count(resolve(base))
         found = search(methods, args.lr, base, count, console.print)
     except (ValueError, FileNotFoundError, WorldUnavailable, workers.CannotStart) as error:

@@ -21,5 +21,6 @@ METHODS: Registry[type[Method]] = Registry(
     unlisted=(ORACLE,),
 )
 CONTROLS = ("pretrained", "wrecked")  # on every board, asked for or not
+REFERENCES = (*CONTROLS, ORACLE)  # rows that methods are compared with, and that have no rank
 
-__all__ = ["CONTROLS", "METHODS", "ORACLE", "Method"]
+__all__ = ["CONTROLS", "METHODS", "ORACLE", "REFERENCES", "Method"]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench import derived
-from bench.report.colours import REFERENCES
+from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
 ROOM = 0.06  # of a bar's scale, left free at each end

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from methods import CONTROLS, METHODS, ORACLE
-
-REFERENCES = (*CONTROLS, ORACLE)  # rows that methods are compared with: in grey, below the line, on no front
+from methods import METHODS, REFERENCES
 
 # Okabe & Ito's colours, which people with any colour vision tell apart, darkened for a light page, lightened for a dark
 PALETTE = (

@@ -11,8 +11,9 @@ import pandas as pd
 
 from bench import curve, nearness
 from bench.report import charts, labels
-from bench.report.colours import REFERENCES, Look
+from bench.report.colours import Look
 from bench.report.pareto import front
+from methods import REFERENCES
 from metrics import METRICS
 
 RETENTION = ("nra", "twin", "ora")

@@ -17,6 +17,7 @@ from bench.plan import Plan
 from bench.report import board as table
 from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps
 from bench.store import Store
+from methods import REFERENCES
 
 ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Request after request",
          "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
@@ -37,8 +38,8 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "stem": plan.run.board_name,
         "summary": summary.sentences(board, plan.metrics, len(plan.tasks), len(plan.run.seeds)),
         "looks": looks,
-        "controls": colours.REFERENCES,
-        "methods": [name for name in looks if name not in colours.REFERENCES],
+        "controls": REFERENCES,
+        "methods": [name for name in looks if name not in REFERENCES],
         "columns": columns,
         "ends": {column.name: table.ends(board, column) for column in columns},
         "rows": table.rows(board, columns),

@@ -9,8 +9,9 @@ import pandas as pd
 
 from bench.recovery import UNTOUCHED
 from bench.report import lines
-from bench.report.colours import REFERENCES, Look
+from bench.report.colours import Look
 from bench.report.figures import Figure
+from methods import REFERENCES
 
 
 def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:

@@ -10,8 +10,9 @@ import altair as alt
 import pandas as pd
 
 from bench.report import charts, lines
-from bench.report.colours import REFERENCES, Look
+from bench.report.colours import Look
 from bench.report.figures import Figure, Panels, title
+from methods import REFERENCES
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift")
 SECONDS = "seconds"

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from bench.report import lines
-from bench.report.colours import REFERENCES, Look
+from bench.report.colours import Look
 from bench.report.figures import Figure, title
 from bench.report.summary import listed
+from methods import REFERENCES
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift", "fid", "kid")
 WAYS = {"joint": "All concepts in every step", "alternate": "One concept a step, in turn",

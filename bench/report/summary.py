@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.report.board import Column, columns
-from bench.report.colours import REFERENCES
+from methods import REFERENCES
 
 
 def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: int) -> list[str]:
