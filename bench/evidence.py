@@ -99,10 +99,11 @@ def _kin(stages: Stages, task: Task, weights: Entry) -> dict[str, torch.Tensor]:
 
 
 def nearest(world: World, task: Task) -> tuple[str, ...]:
-    """The neighbour that is closest to each forgotten concept, of those that the task keeps."""
+    """The neighbour that is closest to each forgotten concept, of those of its own kind that the task keeps."""
     if not task.in_domain:
         return ()
-    return tuple(dict.fromkeys(nearest_neighbour(world, target, task.in_domain)[0] for target in task.forget))
+    kin = world.kin(task.forget, task.in_domain)
+    return tuple(dict.fromkeys(nearest_neighbour(world, target, kin[target])[0] for target in task.forget))
 
 
 def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:

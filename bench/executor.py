@@ -13,7 +13,7 @@ from bench import digest, evidence, fingerprint, panel, probe, sampler
 from bench.config import Protocol
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
-from bench.store import Entry
+from bench.store import Entry, Thinned
 from bench.task import Task
 from bench.worlds import World
 from metrics import METRICS, Evidence, Metric
@@ -43,7 +43,7 @@ class Executor:
             return found
         self.stages.store.drop("failures", self.failure_key(cell))
         try:
-            self._evaluate(cell)
+            self._evaluate_whole(cell)
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
         else:
@@ -77,7 +77,7 @@ class Executor:
                     return whole
         failure = store.get("failures", self.failure_key(cell))
         if failure is not None:
-            return failure.facts
+            return {**failure.facts, **self._about(cell)}  # settings may be those of another row of a sweep
         return {**self._about(cell), "status": "not run"} if whole is None else whole
 
     def wants_curve(self, result: Mapping[str, Any]) -> bool:
@@ -109,6 +109,15 @@ class Executor:
             return None
         found = self.stages.store.get("scores", self.curve_key(cell, weights, known))
         return None if found is None else found.facts["points"]
+
+    def _evaluate_whole(self, cell: Cell) -> None:
+        """Evaluate, and give up weights that are no longer of use; those given up too early are made once more."""
+        try:
+            self._evaluate(cell)
+        except Thinned:
+            self.stages.weights.remake(cell)
+            self._evaluate(cell)
+        self.stages.weights.thin(cell)
 
     def _evaluate(self, cell: Cell) -> None:
         """Bring everything that the cell's result consists of into the store."""
@@ -211,6 +220,10 @@ class Executor:
                 store.drop("images", keys.images(weights, wanted))
             for name in (ACCURACY, *self.plan.metrics):
                 store.drop("scores", self.score_key(cell, weights, name))
+            parts = range(1, self.plan.curve)
+            points = [store.get("snapshots", keys.snapshot(cell, part, self.plan.curve)) for part in parts]
+            if points and all(points):
+                store.drop("scores", self.curve_key(cell, weights, [entry for entry in points if entry]))
         for cell in self.plan.cells:
             if cell.method in self.plan.forced:
                 self.stages.weights.drop(cell)

@@ -18,6 +18,7 @@ from bench.backbone import owners, read
 from bench.plan import PROTOCOL, Cell, Plan
 from bench.registry import nearest
 from bench.stages import Stages
+from bench.store import Thinned
 
 NOTE = "lethe.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # of the backbone: what never drew a picture here
@@ -66,9 +67,17 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
     stages = Stages(plan)
     weights = stages.store.get("deltas", stages.keys.delta(found))
     if weights is None:
-        kept = {name: texts for name, texts in plan.run.overrides.items() if name in (found.method, PROTOCOL)}
-        run = dataclasses.replace(plan.run, methods=(found.method,), seeds=(found.seed,), overrides=kept)
+        name, run = plan.plain(found.method), plan.run
+        kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
+        swept = {section: fields for section, fields in run.sweep.items() if section == name}
+        run = dataclasses.replace(run, methods=(name,), seeds=(found.seed,), overrides=kept, sweep=swept)
         raise ValueError(f"{found.name} is not in {stages.store.root}; this runs it:\n  {options.command(run)}")
+    try:
+        tensors = weights.tensors()
+    except Thinned:
+        raise ValueError(
+            f"{found.name} is measured, but the weights of models that were trained further are not kept"
+        ) from None
     about = {
         "method": found.method,
         "task": found.task.name,
@@ -77,7 +86,7 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
         "config": digest.plain(found.config),
         "backbone": stages.content,
     }
-    write(plan.folder, weights.tensors(), about, to)
+    write(plan.folder, tensors, about, to)
     return to
 
 

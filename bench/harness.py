@@ -54,7 +54,8 @@ class Harness(Networks):
         backbone: its U-Net is the student.
         task: what to forget and what must stay.
         forget: examples of what must go.
-        retain: () -> examples of what must stay; called only if the method asks, and then in the ledger.
+        retain: () -> examples of what must stay, which the U-Net may be asked to draw: it has its own weights then;
+            called only if the method asks, and then in the ledger.
         prompts: concept -> its forget-split prompts, aligned between concepts.
         seed: of everything random in training.
         on_step: told (steps done, steps in all, loss) after each optimiser step.
@@ -186,7 +187,8 @@ class Harness(Networks):
         """Random retained examples, all different if there are enough; noted in the ledger."""
         if self._retain is None:
             self.meter.stop()  # drawing them is shared between methods, and done once
-            self._retain = self._make_retain()
+            with self.untouched():
+                self._retain = self._make_retain()
             self.meter.start()
         indices = torch.randperm(len(self._retain), generator=self.generator)[:size].tolist()
         self.ledger.retain_images.update(indices)  # read or not: their prompts alone are help as well

@@ -21,10 +21,12 @@ from bench import (
     digest,
     encoder,
     finetuning,
+    forget_set,
     harness,
     ledger,
     lora,
     machine,
+    making,
     networks,
     optimizers,
     oracle,
@@ -47,7 +49,8 @@ from methods import ORACLE, Method
 
 SAMPLING = (backbone, machine, sampler)
 TRAINING = (
-    *SAMPLING, checkpoint, harness, ledger, networks, optimizers, paths, regularisers, snapshots, training, unlearning
+    *SAMPLING, checkpoint, forget_set, harness, ledger, making, networks, optimizers, paths, regularisers, snapshots,
+    training, unlearning,
 )  # fmt: skip
 
 
@@ -116,7 +119,7 @@ class Keys:
             "method": self.plan.plain(cell.method),
             "config": cell.config,
             "rest": {concept: world.rest(concept) for concept in task.request},
-            "siblings": self.siblings(task),
+            "siblings": world.kin(task.request, task.in_domain),
             **optimizers.libraries(cell.config.optimizer),
             "sets": {concept: digest.of_json(self.latents(concept, count)) for concept, count in sets.items()},
             "code": [self._methods[cell.method], digest.of_source(*TRAINING)],
@@ -139,12 +142,6 @@ class Keys:
             "sets": sets or digest.of_source(patterns, unrelated, encoder),
             "code": digest.of_source(finetuning, lora, *TRAINING),
         }
-
-    def siblings(self, task: Task) -> dict[str, tuple[str, ...]]:
-        """Concept to forget -> those that must stay and are closest of kin to it, in the task's order."""
-        world = self.plan.world
-        kin = {c: set(world.members(c)) for c in task.request}
-        return {c: tuple(k for k in task.in_domain if k in kin[c]) or task.in_domain for c in kin}
 
     def snapshot(self, cell: Cell, part: int, parts: int) -> dict[str, Any]:
         """A method's weights after `part` of `parts` equal parts of its training: 2 of 4 are 1 of 2."""

@@ -121,6 +121,18 @@ class Networks:
                     parameter.copy_(self.original[name]).requires_grad_(False)
                     parameter.grad = None
 
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Within the block the U-Net has the weights that it had before all this, in the middle of a step as well."""
+        held = {name: parameter.data for name, parameter in self._moving.items()}
+        try:
+            for name, parameter in self._moving.items():
+                parameter.data = self.original[name]  # not copied: a gradient that is under way would take offence
+            yield
+        finally:
+            for name, parameter in self._moving.items():
+                parameter.data = held[name]
+
     def changed(self, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
         """The U-Net's tensors that are no longer the original's, on the CPU and contiguous however they are held.
 

@@ -1,8 +1,9 @@
 """Finished stages on disk, addressed by what determines them.
 
 An entry is a folder `KIND/KEY16` with `record.json` (the full key, facts about the computation, digests of the
-other files) and, where the stage has tensors, `tensors.safetensors`. It is written beside its place and moved there
-in one step, so a killed run leaves no half entry, and two processes that compute the same stage agree.
+other files) and, where the stage has tensors, `tensors.safetensors`, until these are given up (`Store.thin`). It is
+written beside its place and moved there in one step, so a killed run leaves no half entry, and two processes that
+compute the same stage agree.
 """
 
 from __future__ import annotations
@@ -29,18 +30,27 @@ log = logging.getLogger(__name__)
 RECORD, TENSORS = "record.json", "tensors.safetensors"
 
 
+class Thinned(LookupError):
+    """Tensors that were wanted again after they had been given up to save space."""
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage. `content` is the digest of its tensors' file, or of nothing where it has none."""
+    """A finished stage. `content` is the digest of its tensors' file, or "" where it never had one."""
 
     path: Path
     facts: dict[str, Any]
     content: str
 
     def tensors(self, *names: str) -> dict[str, torch.Tensor]:
-        """The stage's tensors, on the CPU: those called `names`, or all; empty where it has none."""
+        """The stage's tensors, on the CPU: those called `names`, or all; empty where it has none.
+
+        Raises Thinned where it had some that are no longer kept.
+        """
         file = self.path / TENSORS
         if not file.exists():
+            if self.content:
+                raise Thinned(f"{self.path} no longer has its tensors")
             return {}
         with safe_open(file, framework="pt") as stored:
             return {name: stored.get_tensor(name) for name in names or stored.keys()}
@@ -63,7 +73,8 @@ class Store:
             return None
         try:
             record = json.loads((path / RECORD).read_text())
-            content = digest.of_file(path / TENSORS) if record["content"] else ""
+            gone = record.get("thin", False) and not (path / TENSORS).exists()
+            content = digest.of_file(path / TENSORS) if record["content"] and not gone else record["content"]
             if content != record["content"]:
                 raise ValueError(f"{TENSORS} has digest {content[:16]}, {record['content'][:16]} was written")
             if record["key"] != digest.plain(key):
@@ -109,6 +120,20 @@ class Store:
         if entry is None:
             raise OSError(f"stage {path} could not be read back after it was written")
         return entry
+
+    def thin(self, kind: str, key: Mapping[str, Any]) -> None:
+        """Give up a stage's tensors, and keep what they were: its facts, and the digest that others are stored under.
+
+        Nothing happens where there is no such stage.
+        """
+        path = self.place(kind, key)
+        if not (path / TENSORS).exists():
+            return
+        record = json.loads((path / RECORD).read_text())
+        work = path / f".{RECORD}.{os.getpid()}"
+        work.write_text(json.dumps({**record, "thin": True}, indent=1, allow_nan=False))
+        work.replace(path / RECORD)
+        (path / TENSORS).unlink()
 
     def drop(self, kind: str, key: Mapping[str, Any]) -> None:
         """Forget a stage."""

@@ -98,8 +98,10 @@ def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
     forced = Executor(dataclasses.replace(run.plan, run=dataclasses.replace(run.plan.run, force=True)))
     keys = [run.stages.keys.snapshot(run.plan.cells[-1], part, 4) for part in (1, 2, 3)]
     assert all(run.stages.store.get("snapshots", key) for key in keys)
+    curves = len(list((curved / ".store" / "scores").iterdir()))
     forced.drop_forced()
     assert not any(run.stages.store.get("snapshots", key) for key in keys)
+    assert len(list((curved / ".store" / "scores").iterdir())) == curves - len(METRICS) - 2  # accuracies and a curve
 
 
 def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_kept(

@@ -17,6 +17,28 @@ def test_retained_data_is_made_only_when_asked_for(make: Make) -> None:
     unlearn(make(retain=refuse), method())
 
 
+def test_what_must_stay_is_drawn_by_the_untouched_model_in_the_middle_of_a_step(make: Make, model: Backbone) -> None:
+    seen: list[bool] = []
+    original = {name: p.detach().clone() for name, p in model.unet.named_parameters()}
+
+    def draw() -> LatentSet:
+        seen.append(all(torch.equal(p, original[name]) for name, p in model.unet.named_parameters()))
+        return make(0)._forget
+
+    class Late(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            own = super().loss(harness, batch)
+            if harness.meter.steps:  # weights have moved, and a gradient through them is under way
+                moved = {n: p.detach().clone() for n, p in harness.trained.items()}
+                harness.retain_batch(2)
+                assert any(not torch.equal(p, original[n]) for n, p in moved.items())
+                assert all(torch.equal(p, moved[n]) for n, p in harness.trained.items())
+            return own
+
+    assert unlearn(make(0, retain=draw), Late(method().config)).delta
+    assert seen == [True]
+
+
 def test_noise_is_added_as_the_scheduler_says(make: Make, model: Backbone) -> None:
     harness = make()
     clean = torch.randn(64, *model.latent_shape)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench import digest
-from bench.store import RECORD, TENSORS, Store
+from bench.store import RECORD, TENSORS, Store, Thinned
 
 KEY = {"method": "mimmu", "config": {"lr": 1e-5}}
 
@@ -95,3 +95,26 @@ def test_digests_tell_tensors_apart_by_name_shape_dtype_and_value() -> None:
 def test_settings_without_a_canonical_form_are_refused() -> None:
     with pytest.raises(TypeError):
         digest.of_json({"x": object()})
+
+
+def test_what_is_thinned_keeps_its_place_and_says_so_when_it_is_wanted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
+    store.thin("deltas", KEY)
+    store.thin("deltas", KEY)  # nothing is left to give up
+    store.thin("deltas", {"other": 1})
+    thin = store.get("deltas", KEY)
+    assert thin is not None
+    assert (thin.content, thin.facts) == (whole.content, whole.facts)
+    assert [file.name for file in whole.path.iterdir()] == [RECORD]
+    with pytest.raises(Thinned, match="no longer has its tensors"):
+        thin.tensors("x")
+    store.drop("deltas", KEY)
+    again = store.stage("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
+    assert torch.equal(again.tensors()["x"], torch.ones(4))
+
+
+def test_tensors_that_are_lost_without_being_given_up_are_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.put("deltas", KEY, {"x": torch.ones(4)}).path / TENSORS).unlink()
+    assert store.get("deltas", KEY) is None

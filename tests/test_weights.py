@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bench import export, making
 from bench.config import RunConfig
 from bench.executor import Executor
-from bench.plan import Cell, resolve
-from bench.worlds import WORLDS, World
+from bench.plan import Cell, Plan, resolve
+from bench.store import Thinned
+from bench.training import NonFiniteLoss
+from bench.worlds import WORLDS, World, WorldUnavailable
 
 OVER = {"mimmu": {"epochs": "1", "lr": "1e-3"}, "salun": {"epochs": "1", "lr": "1e-3"},
         "protocol": {"finetune_steps": "4", "finetune_pictures": "4", "curve_images": "2"}}  # fmt: skip
@@ -76,7 +79,7 @@ def test_what_must_stay_is_drawn_by_the_untouched_model(chained: Executor, tmp_p
     assert key == alone.stages.keys.latents(kept, alone.plan.protocol.retain_images)
     known = chained.stages.store.get("latents", key)
     assert known is not None
-    alone.stages.weights._drawn((kept,), alone.plan.protocol.retain_images)
+    alone.stages.weights.drawn((kept,), alone.plan.protocol.retain_images)
     fresh = alone.stages.store.get("latents", key)
     assert fresh is not None
     assert known.content == fresh.content
@@ -156,9 +159,9 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     run = executor(tmp_path, "resurgence", curve=2)
     mine = cells(run, "oracle")
     assert {cell.task.forget for cell in mine} == {(name,)}  # the other concept has none
+    delta = run.stages.weights.of(mine[0]).tensors()
     result = run.run(mine[0])
     assert result["status"] == "ok", result["reason"]
-    delta = run.stages.weights.of(mine[0]).tensors()
     assert all(torch.equal(delta[n], t) for n, t in made.items() if n.startswith("text_encoder."))
     before = run.stages.weights.before(mine[0])
     assert before is not None
@@ -168,3 +171,67 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     assert [cell.task.name for cell in cells(alone, "oracle")] == [name]
     with pytest.raises(ValueError, match="no oracle for what this run forgets"):
         executor(tmp_path, "finegrained", ("oracle",), forget=(world.concepts[7],), overrides={})
+
+
+def test_what_was_trained_further_is_measured_and_not_kept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
+    cell = next(c for c in cells(run, "mimmu") if c.task.band == "5 pictures")
+    result, weights, store = run.run(cell), run.stages.weights, run.stages.store
+    assert result["status"] == "ok", result["reason"]
+    entries = [weights.of(cell), *weights.snapshots(cell)]
+    assert [entry.facts.get("taken", True) for entry in entries] == [True] * 2
+    for entry in entries:
+        with pytest.raises(Thinned):
+            entry.tensors()
+    before = weights.before(cell)
+    assert before is not None
+    assert before.tensors()  # others start from it
+    monkeypatch.setattr(weights, "_make", lambda cell: pytest.fail("trained again for a result that is there"))
+    again = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
+    assert again.run(cell)["curve"] == result["curve"]
+    with pytest.raises(ValueError, match="trained further are not kept"):
+        export.export(run.plan, f"mimmu/{cell.task.name}", tmp_path / "to")
+    monkeypatch.undo()
+    for entry in entries:  # images that depend on it are gone: it is trained once more, to the same end
+        store.drop("images", run.stages.keys.images(entry))
+    wanted = {"mimmu": OVER["mimmu"], "protocol": {**OVER["protocol"], "images_per_concept": "3"}}
+    other = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1], overrides=wanted)
+    assert other.run(next(c for c in other.plan.cells if c == cell))["status"] == "ok"
+    assert [e.content for e in (other.stages.weights.of(cell), *weights.snapshots(cell))] == [
+        e.content for e in entries
+    ]
+
+
+def test_weights_that_could_not_be_made_are_not_tried_for_each_that_starts_from_them(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = executor(tmp_path, "resurgence", forget=world.concepts[:1])
+    tried = []
+
+    def diverges(plan: Plan, cell: Cell, *given: object) -> None:
+        tried.append(cell.task.name)
+        raise NonFiniteLoss("loss is nan at step 3 of 4")
+
+    monkeypatch.setattr(making, "unlearned", diverges)
+    found = [run.run(cell) for cell in cells(run, "mimmu")]
+    assert tried == [world.concepts[0]]
+    assert {r["status"] for r in found} == {"failed"}
+    said = f"mimmu · {world.concepts[0]} · seed 0, from which this starts, failed: NonFiniteLoss: loss is nan"
+    assert all(said in r["reason"] for r in found)
+
+
+def test_a_damaged_oracle_stops_only_those_who_ask_for_it(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def damaged() -> Path:
+        raise WorldUnavailable("oracle.safetensors is damaged")
+
+    known = dataclasses.replace(world, oracles={world.concepts[0]: damaged})
+    monkeypatch.setattr(WORLDS, "get", lambda given: known)
+    run = executor(tmp_path, "finegrained", forget=world.concepts[:1])
+    assert not cells(run, "oracle")
+    assert "oracle.safetensors is damaged" in caplog.text
+    with pytest.raises(WorldUnavailable, match="is damaged"):
+        executor(tmp_path, "finegrained", ("oracle",), forget=world.concepts[:1], overrides={})

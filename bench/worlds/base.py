@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -156,6 +156,7 @@ class World:
             default backbone. Only concepts that the world can build one of.
         oracle_hint: what to tell a user where they were not built.
         tasks: suite -> () -> its tasks in this world, where the suite's own rule is not the one to follow.
+        alone: concept -> the task of forgetting it alone, where that is not to keep every other concept.
         configure: Options -> the world with these: one that can be measured on. It raises ValueError for options that
             make no sense. None for a world that takes no option; others raise WorldUnavailable until configured.
         chosen: what was chosen so, for people: what -> which.
@@ -191,6 +192,7 @@ class World:
     oracles: Mapping[str, Callable[[], Path | None]] = field(default_factory=dict)
     oracle_hint: str = ""
     tasks: Mapping[str, Callable[[], tuple[Task, ...]]] = field(default_factory=dict)
+    alone: Callable[[str], Task] | None = None
     configure: Callable[[Options], World] | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Path, Console], bool] | None = None
@@ -209,6 +211,11 @@ class World:
     def members(self, concept: str) -> tuple[str, ...]:
         """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""
         return self.styles if concept in self.styles else self.domains[self.domain_of(concept)]
+
+    def kin(self, concepts: Sequence[str], kept: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Each of `concepts` -> those `kept` that are of its domain, or styles like it; all where none is."""
+        members = {concept: self.members(concept) for concept in concepts}
+        return {c: tuple(k for k in kept if k in members[c]) or tuple(kept) for c in members}
 
     def domain_of(self, concept: str) -> str:
         """The domain `concept` belongs to. Raises ValueError if there is none."""

@@ -1,0 +1,131 @@
+"""How the weights of a cell are made: by a method, by training an unlearned model further, or from an oracle's file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench import oracle
+from bench.backbone import TEXT, Backbone
+from bench.checkpoint import Checkpoint
+from bench.finetuning import further
+from bench.forget_set import LatentSet
+from bench.harness import Harness
+from bench.plan import Cell, Plan
+from bench.snapshots import Snapshots
+from bench.task import Task
+from bench.unlearning import unlearn
+from bench.worlds import World
+
+COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
+
+Made = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # a stage's tensors and facts
+Start = Mapping[str, torch.Tensor]  # the tensors that earlier requests changed
+
+
+@dataclass(frozen=True)
+class Supplies:
+    """What a training takes from the run.
+
+    Args:
+        backbone: the networks, untouched.
+        drawn: (concepts, count) -> `count` images of each that the untouched model draws.
+        unrelated: () -> pictures that show no concept, and their captions.
+        report: told what is being done, how much of it is done, of how much.
+        checkpoint: where the training leaves its state now and then.
+        snapshots: what is kept of the weights on the way; None for nothing.
+    """
+
+    backbone: Backbone
+    drawn: Callable[[Sequence[str], int], LatentSet]
+    unrelated: Callable[[], tuple[LatentSet, dict[str, tuple[str, ...]]]]
+    report: Callable[[str, int, int], None]
+    checkpoint: Checkpoint
+    snapshots: Snapshots | None
+
+    def harness(
+        self,
+        task: Task,
+        forget: LatentSet,
+        retain: Callable[[], LatentSet],
+        prompts: Mapping[str, tuple[str, ...]],
+        seed: int,
+        doing: str,
+        **more: Any,
+    ) -> Harness:
+        """A workplace for `task`; what is `doing` there is reported step by step. `more`: as `Harness` takes it."""
+        return Harness(
+            self.backbone,
+            task,
+            forget,
+            retain,
+            prompts,
+            seed,
+            on_step=lambda step, steps, loss: self.report(f"{doing}, loss {loss:.4f}", step, steps),
+            checkpoint=self.checkpoint,
+            snapshots=self.snapshots,
+            **more,
+        )
+
+
+def given(world: World, concept: str) -> Made:
+    """The oracle that never saw `concept`. Raises WorldUnavailable where there is none."""
+    tensors = oracle.tensors(oracle.require(world, concept))
+    size = sum(t.numel() * t.element_size() for t in tensors.values())
+    cost = dict.fromkeys(COSTS, 0) | {"delta_bytes": size}
+    return tensors, {"cost": cost, "data": {}, "compensation": "trained anew without it"}
+
+
+def unlearned(plan: Plan, cell: Cell, start: Start, supplies: Supplies) -> Made:
+    """What the cell's method makes of the weights `start`, forgetting what its task asks for."""
+    world, protocol, task = plan.world, plan.protocol, cell.task
+    supplies.report("forget set", 0, 1)
+    method = plan.methods[cell.method]
+    workplace = supplies.harness(
+        dataclasses.replace(task, forget=task.request, after=None),
+        supplies.drawn(task.request, protocol.forget_images),
+        lambda: supplies.drawn(task.in_domain + task.out_of_domain, protocol.retain_images),
+        {concept: world.prompts("forget", concept) for concept in task.concepts},
+        cell.seed,
+        "unlearning",
+        rest={concept: world.rest(concept) for concept in task.request},
+        start=start,
+        siblings=world.kin(task.request, task.in_domain),
+        teacher=cell.config.teacher,
+        alternate=method.multi == "alternate",
+    )
+    outcome = unlearn(workplace, method(cell.config))
+    facts = {"cost": outcome.cost, "data": outcome.ledger.facts(), "compensation": outcome.ledger.compensation}
+    return outcome.delta, facts
+
+
+def finetuned(plan: Plan, cell: Cell, start: Start, supplies: Supplies) -> Made:
+    """What further training, as the cell's task has it, makes of the weights `start`."""
+    assert cell.task.finetune
+    supplies.report("pictures to train further on", 0, 1)
+    examples, captions = pictures(plan, cell.task, supplies)
+    beside = {name: t for name, t in start.items() if name.startswith(TEXT)}  # nothing here trains it
+    inside = {name: t for name, t in start.items() if name not in beside}
+    task = Task(cell.task.name, cell.task.forget[:1], (), ())
+    workplace = supplies.harness(
+        task, examples, lambda: examples, captions, cell.seed, "training further", start=inside
+    )  # fmt: skip
+    with supplies.backbone.weights(beside):
+        tensors, cost = further(workplace, cell.task.finetune, plan.protocol, cell.seed)
+    return {**tensors, **beside}, {"further": cost}
+
+
+def pictures(plan: Plan, task: Task, supplies: Supplies) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
+    """What an unlearned model is trained further on, and its captions."""
+    assert task.finetune
+    assert task.after
+    if task.finetune.data == "unrelated":
+        return supplies.unrelated()
+    kept = task.after.in_domain + task.after.out_of_domain
+    concepts, each = (kept, plan.protocol.retain_images) if task.finetune.harmless else (task.after.forget, 0)
+    examples = supplies.drawn(concepts, each or task.finetune.pictures)
+    return examples, {concept: plan.world.prompts("forget", concept) for concept in concepts}
