@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +12,7 @@ from bench.overrides import Overrides, Sweep
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
+LONGEST = 80  # letters of a board's name that say what the user asked for
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,16 @@ class RunConfig:
 
     @property
     def board_name(self) -> str:
-        """Stem of every file this run writes: a quick board, or of another backbone, or a sweep, has another name."""
-        own = f"-{Path(self.backbone).name.removesuffix('.safetensors')}" if self.backbone is not None else ""
-        other = "-chosen" * bool(self.forget or self.several) + "-sweep" * bool(self.sweep)
-        return f"{self.suite}-{self.world}{own}{other}" + ("-quick" if self.quick else "")
+        """Stem of every file this run writes.
+
+        A board of another backbone has another name, or a quick one, or one of what the user asks to be forgotten or
+        swept.
+        """
+        own = [Path(self.backbone).name.removesuffix(".safetensors")] if self.backbone is not None else []
+        asked = [f"k{'+'.join(map(str, self.several))}"] if self.several else [*self.forget]
+        swept = [f"sweep-{name}.{key}" for name, fields in self.sweep.items() for key in fields]
+        chosen = re.sub(r"[^a-z0-9.+_]+", "-", "-".join([*asked, *swept]).lower()).strip("-")
+        if len(chosen) > LONGEST:
+            chosen = f"{chosen[: LONGEST - 9]}-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
+        words = [self.suite, self.world, *own, *([chosen] if chosen else []), *(["quick"] if self.quick else [])]
+        return "-".join(words)

@@ -17,7 +17,8 @@ from bench.config import Protocol
 from bench.executor import Executor
 from bench.plan import Cell
 from bench.stages import Stages
-from methods import CONTROLS, ORACLE
+from bench.task import Task
+from methods import REFERENCES
 
 TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
 
@@ -61,7 +62,7 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
         known = None if forced else executor.stored(cell)
         curve = plan.curve > 1 and not (known and known["status"] == "ok" and not executor.wants_curve(known))
         images = weights and stages.store.get("images", stages.keys.images(weights))
-        trains = cell.task.finetune or plan.plain(cell.method) not in (*CONTROLS, ORACLE)
+        trains = cell.task.finetune or plan.plain(cell.method) not in REFERENCES
         draws = 0 if weights or not trains else _to_learn_from(stages, cell, seen)
         shared = str(stages.store.place("images", stages.keys.images(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or not trains)):
@@ -95,10 +96,20 @@ def summary(cells: Sequence[Ahead], past: Past, workers: int) -> str:
     missing += [f"drawing {draws} images"] if drawing is None else []
     if not known and not drawing:
         return f"{counts}; how long that takes is not known: nothing like it is stored, or in a table"
-    minutes = max((sum(known) + (drawing or 0)) / workers, max(known, default=0)) / 60
+    minutes = max((sum(known) + (drawing or 0)) / workers, _longest(new)) / 60
     said = f"{counts}; {'more than' if missing else 'about'} {minutes:.1f} min with {workers} worker(s)"
     sources = "; ".join(sorted(past.used))
     return f"{said}, as on the machine of {sources}" + (f"; not known: {', '.join(missing)}" if missing else "")
+
+
+def _longest(cells: Sequence[Ahead]) -> float:
+    """Seconds of the longest row of cells that each start from the last one's weights: no worker can share it."""
+    ends: dict[tuple[str, Task, int], float] = {}
+    for a in cells:  # in the plan's order a cell comes after the one that it starts from
+        method, task, seed = a.cell.method, a.cell.task, a.cell.seed
+        before = ends.get((method, task.after, seed), 0.0) if task.after else 0.0
+        ends[method, task, seed] = before + (a.seconds or 0.0)
+    return max(ends.values(), default=0.0)
 
 
 class Past:
@@ -161,7 +172,7 @@ def _to_make(stages: Stages, cell: Cell, past: Past, seen: set[str]) -> float | 
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)
     place = str(stages.store.place("deltas", stages.keys.delta(before)))
-    done = place in seen or Path(place).exists() or stages.plan.plain(cell.method) in (*CONTROLS, ORACLE)
+    done = place in seen or Path(place).exists() or stages.plan.plain(cell.method) in REFERENCES
     seen.add(place)
     parts = [past.further(), 0.0 if done else past.unlearning(before, images)]
     return None if None in parts else sum(part for part in parts if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,10 +15,12 @@ from bench.registry import UnknownName, nearest
 from bench.requests import Asked
 from bench.suites import NOTHING, SUITES, Suite, require_asked, tasks_of
 from bench.task import Task
-from bench.worlds import WORLDS, Options, World
-from methods import CONTROLS, METHODS, ORACLE, Method
+from bench.worlds import WORLDS, Options, World, WorldUnavailable
+from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig
 from metrics import METRICS
+
+log = logging.getLogger(__name__)
 
 PROTOCOL = "protocol"  # the section of --set that is no method
 COST = "cost"  # a name for --metrics that is no metric
@@ -130,7 +133,7 @@ def resolve(run: RunConfig) -> Plan:
     suite = SUITES.get(run.suite)
     world = WORLDS.get(run.world)
     asked = Asked(run.forget, run.several)
-    asked.require(world)
+    asked.require(world, suite.together)
     if asked != NOTHING:
         require_asked(run.suite, asked)
     if run.suite not in world.tasks:
@@ -173,7 +176,7 @@ def resolve(run: RunConfig) -> Plan:
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
         tasks = tasks[::apart][: QUICK.tasks]
-    without = {task.name for task in tasks if known_without(view, task)}
+    without = {task.name for task in tasks if known_without(view, task, ORACLE in run.methods)}
     if ORACLE in run.methods and not without:
         raise ValueError(f"no oracle for what this run forgets: {oracle.hint(view)}")
     methods = {name: method for name, method in methods.items() if name != ORACLE or without}
@@ -187,9 +190,20 @@ def resolve(run: RunConfig) -> Plan:
     return Plan(run, view, protocol, tasks, methods, metrics, cells, folder(), variants)
 
 
-def known_without(world: World, task: Task) -> bool:
-    """Whether there is a model here that never knew what the task forgets."""
-    return len(task.forget) == 1 and oracle.find(world, task.forget[0]) is not None
+def known_without(world: World, task: Task, asked: bool) -> bool:
+    """Whether there is a model here that never knew what the task forgets.
+
+    A damaged one is none, with a warning. Raises WorldUnavailable for it where the oracle was `asked` for by name.
+    """
+    if len(task.forget) != 1:
+        return False
+    try:
+        return oracle.find(world, task.forget[0]) is not None
+    except WorldUnavailable as error:
+        if asked:
+            raise
+        log.warning("no oracle row for %s: %s", task.name, error)
+        return False
 
 
 def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:
@@ -224,8 +238,7 @@ def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
         if name != "all" and name not in METHODS:
             raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
     wanted = METHODS.names() if "all" in asked else asked
-    always = (*CONTROLS, ORACLE)
-    return (*always, *dict.fromkeys(name for name in wanted if name not in always))
+    return (*REFERENCES, *dict.fromkeys(name for name in wanted if name not in REFERENCES))
 
 
 def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:

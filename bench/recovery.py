@@ -45,11 +45,15 @@ def frame(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def means(points: pd.DataFrame) -> pd.DataFrame:
     """From `frame` to one row for each method, fine-tuning and number of steps: `accuracy` in % with _lo and _hi.
 
-    Intervals are over what was unlearned (`of`).
+    Intervals are over what was unlearned (`of`). A method of which cells are missing has no row there: its mean over
+    the others would not compare. The oracle, which some concepts have none of, stands for those that it has.
     """
+    whole = points.groupby(["probe", "steps"])[["of", "seed"]].apply(lambda own: len(own.drop_duplicates()))
     by = ["method", "probe", "data", "how", "pictures", "steps"]
     rows = []
     for place, group in points.groupby(by, sort=False):
+        if place[0] != ORACLE and len(group) < whole[place[1], place[-1]]:  # type: ignore[index]
+            continue
         found = statistics.of_cells(clusters.keyed(group.groupby(["of", "seed"])[["accuracy"]].mean()), 0, 100)
         rows.append((*place, found.mean, found.low, found.high))
     return pd.DataFrame(rows, columns=[*by, "accuracy", "accuracy_lo", "accuracy_hi"])

@@ -28,8 +28,11 @@ class Asked:
     forget: tuple[str, ...] = ()
     several: tuple[int, ...] = ()
 
-    def require(self, world: World) -> None:
-        """Raise ValueError for a concept that `world` lacks or that is named twice, and for numbers beyond it."""
+    def require(self, world: World, together: bool) -> None:
+        """Raise ValueError for a concept that `world` lacks or that is named twice, and for numbers beyond it.
+
+        And, where all leave one model `together`, if nothing of a domain would stay.
+        """
         known = (*world.concepts, *world.styles[1:])
         for concept in self.forget:
             if concept not in known:
@@ -44,7 +47,8 @@ class Asked:
             if k >= len(world.concepts):
                 said = f"the world {world.name!r} has {len(world.concepts)} concepts, and some must stay"
                 raise ValueError(f"{k} concepts can't be forgotten at once: {said}")
-        require_kept(world, self.forget)
+        if together:
+            require_kept(world, self.forget)
 
 
 def require_kept(world: World, forget: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Suite:
         across: whether concepts are asked for in every style of the world, not in the plain one alone.
         curve: checkpoints along each training that this suite measures, whoever asks for it or not.
         several: whether the user may say how many at once.
+        together: whether what the user asks to be forgotten all leaves one model, so that some of each kind must stay.
         variants: method -> settings, by field, that the method is run with one after the other; {} for its usual ones.
     """
 
@@ -41,6 +43,7 @@ class Suite:
     variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     asked: Callable[[World, Asked], tuple[Task, ...]] | None = None
     several: bool = False
+    together: bool = False
     source: str = "Lethe"  # where the rule comes from
 
     def view(self, world: World) -> World:
@@ -105,7 +108,9 @@ def banded_targets(world: World, domain: str) -> dict[str, str]:
 
 
 def forget_one(world: World, concept: str, band: str = "") -> Task:
-    """The task of forgetting one concept and keeping every other of the world."""
+    """The task of forgetting one concept and keeping every other of the world, or what its own rule says."""
+    if world.alone is not None:
+        return dataclasses.replace(world.alone(concept), band=band)
     domain = world.domain_of(concept)
     return Task(
         name=concept,
@@ -254,7 +259,10 @@ SUITES.add(
     ),
 )
 SUITES.add(
-    "multi", Suite("2, 4 and 8 concepts at once (--k, --forget); kept: all others", multi, asked=multi, several=True)
+    "multi",
+    Suite(
+        "2, 4 and 8 concepts at once (--k, --forget); kept: all others", multi, asked=multi, several=True, together=True
+    ),
 )
 SUITES.add(
     "sequential",
@@ -262,6 +270,7 @@ SUITES.add(
         "five requests (--forget), each from the weights that the last one left; kept: all others",
         sequential,
         asked=sequential,
+        together=True,
     ),
 )
 SUITES.add(

@@ -25,10 +25,11 @@ from bench import options, plugins
 from bench.plan import Cell, Plan, resolve
 from bench.sampler import decode, sample, shots
 from bench.stages import Stages
+from bench.task import Task
 from bench.unlearning import unlearn
 from bench.worlds import WorldUnavailable
 from benchmarks.one_step import workplace
-from methods import CONTROLS
+from methods import CONTROLS, REFERENCES
 
 STEPS = 4  # optimiser steps that are timed, after a training that is not
 COUNTED = 400  # steps whose passes are counted: sampling paths differ in length
@@ -39,7 +40,7 @@ class Rates:
     """Seconds of one thing each, on this machine or on one that makes so many passes a second.
 
     Args:
-        preparing: method -> of what it does once before training, for a forget set of the run's size.
+        preparing: method -> of what it does once before training, for the images of one concept.
         step: method -> of an optimiser step.
         drawing: of an image, by the run's sampler.
         judging: of an image: decoding it, and all that looks at it; None where that was not measured.
@@ -119,7 +120,11 @@ def passes_of(latents: torch.Tensor) -> int:
 
 def first_cells(plan: Plan) -> list[Cell]:
     """One cell of each method that may train."""
-    return list({cell.method: cell for cell in reversed(plan.cells) if cell.method not in CONTROLS}.values())[::-1]
+    found: dict[str, Cell] = {}
+    for cell in plan.cells:
+        if cell.method not in REFERENCES:
+            found.setdefault(cell.method, dataclasses.replace(cell, task=unlearns(cell.task)))
+    return [*found.values()]
 
 
 def training(
@@ -142,28 +147,53 @@ def training(
     unlearn(place, method)
     step = (ends[-1] - ends[0]) / steps
     before = max(0.0, ends[0] - began - step)  # a pass over the examples, where there is one, and warming up
-    return before * plan.protocol.forget_images * len(cell.task.forget) / count, step
+    return before * plan.protocol.forget_images / count, step
 
 
 def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, float, float]]:
-    """Method -> hours that one of its cells trains, draws and judges."""
-    images = len(stages.shots)
-    out: dict[str, tuple[float, float, float]] = {}
+    """Method -> hours that its cells train, draw and judge, each of them in the mean.
+
+    Of a model that is trained further, its unlearning is counted with the first of its cells.
+    """
+    images, trained, made = len(stages.shots), dict[str, list[float]](), set[tuple[str, Task, int]]()
     for cell in plan.cells:
-        trains = 0.0
-        if cell.method in rates.step:
-            trains = rates.preparing[cell.method] + rates.step[cell.method] * plan.steps(cell)
-        judged = (rates.judging or 0.0) * images
-        out.setdefault(cell.method, (trains / 3600, rates.drawing * images / 3600, judged / 3600))
-    return out
+        after = cell.task.after if cell.task.finetune else None
+        seconds = further(plan, rates) if after else unlearning(plan, rates, cell)
+        if after and (cell.method, after, cell.seed) not in made:
+            made.add((cell.method, after, cell.seed))
+            seconds += unlearning(plan, rates, dataclasses.replace(cell, task=after))
+        trained.setdefault(cell.method, []).append(seconds)
+    judged = (rates.judging or 0.0) * images
+    means = {method: sum(each) / len(each) for method, each in trained.items()}
+    return {name: (mean / 3600, rates.drawing * images / 3600, judged / 3600) for name, mean in means.items()}
+
+
+def unlearns(task: Task) -> Task:
+    """The task itself, or where a model is trained further the one that unlearned."""
+    return task.after if task.finetune and task.after else task
+
+
+def unlearning(plan: Plan, rates: Rates, cell: Cell) -> float:
+    """Seconds that a cell's method takes to forget what its task asks for."""
+    if cell.method not in rates.step:
+        return 0.0
+    return rates.preparing[cell.method] * len(cell.task.request) + rates.step[cell.method] * plan.steps(cell)
+
+
+def further(plan: Plan, rates: Rates) -> float:
+    """Seconds that training an unlearned model further takes: a step of an image is three passes through the U-Net."""
+    protocol = plan.protocol
+    passes = (2 if protocol.guidance_scale > 1 else 1) * protocol.num_inference_steps
+    return rates.drawing / passes * 3 * protocol.finetune_steps * protocol.finetune_batch
 
 
 def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     """The rates, and hours per cell and in all; `where` says on which machine."""
     each = hours(plan, stages, rates)
     cells = {name: sum(cell.method == name for cell in plan.cells) for name in each}
-    total = sum(sum(each[name]) * count for name, count in cells.items() if name not in CONTROLS)
-    total += sum(sum(each[name][1:]) for name in cells if name in CONTROLS)  # one set of weights for all tasks
+    shared = [name for name in cells if name in CONTROLS and not any(task.finetune for task in plan.tasks)]
+    total = sum(sum(each[name]) * count for name, count in cells.items() if name not in shared)
+    total += sum(sum(each[name][1:]) for name in shared)  # one set of weights for all tasks
     protocol = plan.protocol
     learnt = {concept for cell in plan.cells for concept in cell.task.forget}
     once = rates.drawing * protocol.forget_images * len(learnt) / 3600
@@ -176,10 +206,12 @@ def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
     for name in ("method", "s/step", "steps", "h training", "h drawing", "h judging", "h/cell", "cells"):
         table.add_column(name, justify="left" if name == "method" else "right")
-    lengths = {c.method: plan.steps(c) for c in plan.cells}
+    lengths: dict[str, dict[int, None]] = {}  # of their trainings to forget: several where tasks differ in how much
+    for c in plan.cells:
+        lengths.setdefault(c.method, {})[plan.steps(dataclasses.replace(c, task=unlearns(c.task)))] = None
     for name, parts in each.items():
         step = f"{rates.step[name]:.3g}" if name in rates.step else ""
-        steps = str(lengths[name]) if step else ""
+        steps = ", ".join(map(str, lengths[name])) if step else ""
         table.add_row(name, step, steps, *(f"{h:.3g}" for h in (*parts, sum(parts))), str(cells[name]))
     return table
 

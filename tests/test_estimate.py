@@ -95,8 +95,11 @@ def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tm
     assert "1 to do; about" in said
 
 
-def test_more_workers_take_less_but_no_cell_is_split(tmp_path: Path) -> None:
-    cell = estimate.Ahead(None, False, False, False, 0, 120.0)  # type: ignore[arg-type]
+def test_more_workers_take_less_but_no_cell_is_split_and_no_sequence(world: World, tmp_path: Path) -> None:
+    def three(**more: object) -> list[estimate.Ahead]:
+        run = RunConfig(("mimmu",), world="tiny", out=tmp_path, forget=world.concepts[:3], **more)  # type: ignore[arg-type]
+        cells = [cell for cell in resolve(run).cells if cell.method == "mimmu"]
+        return [estimate.Ahead(cell, False, False, False, 0, 120.0) for cell in cells]
 
     class Known:
         used = frozenset({"here"})
@@ -104,12 +107,15 @@ def test_more_workers_take_less_but_no_cell_is_split(tmp_path: Path) -> None:
         def drawing(self, count: int) -> float:
             return 0.0
 
-    def minutes(workers: int) -> str:
-        return estimate.summary([cell] * 3, Known(), workers)  # type: ignore[arg-type]
+    def minutes(workers: int, **more: object) -> str:
+        return estimate.summary(three(**more), Known(), workers)  # type: ignore[arg-type]
 
     assert "about 6.0 min with 1 worker(s)" in minutes(1)
     assert "about 3.0 min" in minutes(2)
     assert "about 2.0 min" in minutes(8)
+    assert "about 6.0 min" in minutes(8, suite="sequential")  # each starts from the last one's weights
+    assert "about 6.0 min" in minutes(8, suite="sequential", seeds=(0, 1))
+    assert "about 12.0 min" in minutes(1, suite="sequential", seeds=(0, 1))
 
 
 def test_what_is_trained_further_is_unlearnt_once(world: World, tmp_path: Path) -> None:

@@ -44,6 +44,22 @@ def test_hours_are_rates_times_amounts(stages: Stages) -> None:
     assert found["mimmu"][0] == pytest.approx((36 + 2 * 4) / 3600)  # two epochs of two batches of eight images
 
 
+def test_a_model_is_unlearnt_once_and_trained_further_each_time(world: World, tmp_path: Path) -> None:
+    small = {"salun": {"batch_size": "4"}, "protocol": {"finetune_steps": "10", "finetune_batch": "2"}}
+    run = RunConfig(("salun",), "resurgence", "tiny", forget=world.concepts[:1], overrides=small, out=tmp_path)
+    plan = resolve(run)
+    assert [cell.task.name for cell in hours.first_cells(plan)] == [world.concepts[0]]
+    rates = hours.Rates({"salun": 36.0}, {"salun": 2.0}, drawing=8.0, judging=None)
+    found = hours.hours(plan, Stages(plan), rates)
+    each = 8 / (2 * plan.protocol.num_inference_steps) * 3 * 10 * 2  # a pass by the time of drawing, three a step
+    assert found["pretrained"][0] == pytest.approx(each / 3600)
+    steps = plan.steps(hours.first_cells(plan)[0])
+    assert found["salun"][0] == pytest.approx((each + (36 + 2 * steps) / 7) / 3600)
+    twice = resolve(RunConfig(("salun",), "multi", "tiny", forget=world.concepts[5:7], out=tmp_path))
+    (cell,) = hours.first_cells(twice)
+    assert hours.unlearning(twice, rates, cell) == 2 * 36 + 2 * twice.steps(cell)
+
+
 def test_what_is_measured_takes_time(stages: Stages, capsys: pytest.CaptureFixture[str]) -> None:
     rates = hours.measure(stages)
     assert all(0 < rates.step[name] < 60 for name in METHODS)

@@ -112,6 +112,14 @@ def test_points_that_lack_leave_no_figure() -> None:
     assert leaderboard.board_frame(rows, ("ua",), "full")["back_auc"].isna().all()
 
 
+def test_a_method_with_cells_missing_has_no_mean_and_the_oracle_has_its_own() -> None:
+    found = recovery.frame(results())
+    assert set(recovery.means(found)["method"]) == {"pretrained", "mimmu", "oracle"}
+    short = found[~((found["method"] == "mimmu") & (found["task"] == f"poodle: {UNRELATED}"))]
+    own = recovery.means(short)
+    assert set(own.loc[own["method"] == "mimmu", "probe"]) == {*KINDS} - {UNRELATED}
+
+
 def test_fine_tunings_are_no_curve_and_have_a_file_of_their_own(board: pd.DataFrame, tmp_path: Path) -> None:
     rows = results()[-4:]
     tables = leaderboard.write(rows, NAMES, tmp_path, "r", "full", {})

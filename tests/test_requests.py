@@ -106,6 +106,7 @@ def test_a_domain_may_not_be_emptied(pocket: World) -> None:
     with pytest.raises(ValueError, match="nothing would be left of 'bird'"):
         resolve(RunConfig(suite="multi", forget=("tulip", *birds)))
     assert len(tasks_of("multi", pocket, Asked(birds[1:]))[1]) == 1
+    assert names(resolve(RunConfig(suite="finegrained", forget=birds)).tasks) == [*birds]  # each alone: the rest stays
     with pytest.raises(ValueError, match="nothing would be left of 'style'"):
         resolve(RunConfig(suite="multi", forget=pocket.styles[1:]))
 

@@ -40,15 +40,18 @@ def finegrained(domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count:
     as many. Without one all of the domain must stay, and all of every other. Raises ValueError for a count that a
     domain can't meet.
     """
-    circles = {domain: domains[domain] if count is None else circle(domain, nearest, count) for domain in domains}
-    tasks = []
-    for domain, targets in TARGETS.items():
-        for target in targets:
-            others = tuple(c for c in domains[domain] if c != target)
-            near = others if count is None else nearest(target)[:count]
-            far = tuple(c for other in domains if other != domain for c in circles[other])
-            tasks.append(Task(target, (target,), near, far))
-    return tuple(tasks)
+    return tuple(alone(target, domains, nearest, count) for targets in TARGETS.values() for target in targets)
+
+
+def alone(
+    concept: str, domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count: int | None
+) -> Task:  # fmt: skip
+    """The task of forgetting one concept, a target or any other, by the rule of `finegrained`. Raises ValueError."""
+    own = next(domain for domain, concepts in domains.items() if concept in concepts)
+    others = tuple(c for c in domains[own] if c != concept)
+    circles = [of if count is None else circle(d, nearest, count) for d, of in domains.items() if d != own]
+    near = others if count is None else nearest(concept)[:count]
+    return Task(concept, (concept,), near, tuple(c for found in circles for c in found))
 
 
 def circle(domain: str, nearest: Nearest, count: int) -> tuple[str, ...]:

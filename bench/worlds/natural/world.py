@@ -77,6 +77,10 @@ class Photos:
         """The tasks of the suite."""
         return tasks.finegrained(LABELS, self.nearest, self.count)
 
+    def alone(self, concept: str) -> Task:
+        """The task of forgetting one concept."""
+        return tasks.alone(concept, LABELS, self.nearest, self.count)
+
     def chosen(self) -> dict[str, str]:
         """What was chosen, for people."""
         which = "all of the domain"
@@ -106,6 +110,7 @@ def configure(options: Options) -> World:
         feature_weights=lambda: inception.weights(options.data),
         clip=contrastive.loader(options.clip),
         tasks={"finegrained": photos.finegrained},
+        alone=photos.alone,
         chosen=photos.chosen(),
     )
 

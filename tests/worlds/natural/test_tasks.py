@@ -33,6 +33,16 @@ def test_every_task_keeps_its_neighbours_and_as_much_elsewhere(count: int) -> No
     assert len(drawn) <= 9 * (count + 1) + 9 * count  # tasks share their images
 
 
+def test_any_concept_is_forgotten_by_the_rule_of_the_targets() -> None:
+    for targets in tasks.TARGETS.values():
+        assert tasks.alone(targets[1], LABELS, by_number, 4) in tasks.finegrained(LABELS, by_number, 4)
+    other = tasks.alone("beagle", LABELS, by_number, 4)
+    assert (other.forget, other.in_domain) == (("beagle",), by_number("beagle")[:4])
+    assert len(other.out_of_domain) == 2 * 3 * 5
+    assert other.out_of_domain == tasks.alone("golden retriever", LABELS, by_number, 4).out_of_domain
+    assert len(tasks.alone("beagle", LABELS, by_number, None).concepts) == 422
+
+
 def test_all_keeps_everything() -> None:
     for task in tasks.finegrained(LABELS, by_number, None):
         assert len(set(task.concepts)) == len(task.concepts) == 422
