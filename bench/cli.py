@@ -13,9 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import export, leaderboard, markdown, options, plugins, report, show, terminal, workers
+from bench import estimate, export, leaderboard, markdown, options, plugins, report, show, terminal
+from bench.engines import ENGINES, Engine, Settings, Status
+from bench.engines.base import CannotStart
+from bench.engines.local import usual_count
 from bench.executor import Executor
+from bench.pace import Pace
 from bench.plan import Plan, resolve
+from bench.runs import RunFolder
 from bench.worlds import WORLDS, WorldUnavailable
 
 log = logging.getLogger(__name__)
@@ -47,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             method, _, seed = export.parse(args.export)
             name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
             args.methods, args.seeds = [*args.methods, name], args.seeds if seed is None else (seed,)
+        settings = options.settings(args)
+        engine = ENGINES.get(args.executor)(settings)
         plan = resolve(options.run_config(args))
         if args.export:
             export.export(plan, args.export, args.to)
@@ -55,14 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         return refuse(error, console)
     try:
-        count = args.workers or workers.usual_count(plan)
         if args.plan:
-            console.print(show.planned(plan, count))
+            console.print(show.planned(plan, args.workers or usual_count(plan)))
             return OK
         if args.collect:
             return collect(plan, console)
-        return execute(plan, count, arguments, console)
-    except (WorldUnavailable, workers.CannotStart) as error:
+        return execute(plan, engine, settings, arguments, console)
+    except (WorldUnavailable, CannotStart) as error:
         return refuse(error, console)
 
 
@@ -83,34 +89,61 @@ def refuse(error: Exception, console: Console) -> int:
     return USAGE
 
 
-def execute(plan: Plan, count: int, arguments: Sequence[str], console: Console) -> int:
-    """Run every cell in `count` processes (1: this one), then write and show the board."""
+def execute(plan: Plan, engine: Engine, settings: Settings, arguments: Sequence[str], console: Console) -> int:
+    """Have every cell computed, then write and show the board."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     results: dict[int, leaderboard.Result] = {}
     began = time.perf_counter()
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         cells = progress.add_task("cells", total=len(plan.cells))
-        stage = progress.add_task("starting", total=None, visible=count == 1)
+        stage = progress.add_task("starting", total=None)
 
         def report(what: str, done: int, total: int) -> None:
             progress.update(stage, description=what, completed=done, total=total)
 
+        def watch(status: Status) -> None:
+            pace.told(status, len(results))
+            if engine.detachable or status.running > 1:  # nothing is reported from within a cell elsewhere
+                failed = sum(result["status"] != "ok" for result in results.values())
+                progress.update(stage, description=pace.text(len(results), failed), total=None)
+
         try:
             executor = Executor(plan, report)
-            executor.drop_forced()
-            for index, result in workers.run(plan, count, executor.failed) if count > 1 else executor.run_all():
+            if not settings.attach:
+                executor.drop_forced()
+            pace = Pace(len(plan.cells), estimate.work(executor) if engine.detachable else None)
+            for index, result in engine.run(executor, watch):
                 results[index] = result
                 progress.advance(cells)
                 said = line(len(results), plan, plan.cells[index].name, result)
                 progress.console.print(said, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
+            progress.stop()
+            if engine.detachable and leave(engine, console):
+                words = [word for word in arguments if word not in ("--force", "--attach")] + ["--attach"]
+                left = f"the run goes on; {engine.attaching()}. Watch it again:"
+                again = f"  python run_bench.py {escape(shlex.join(words))}"
+                console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
+                return INTERRUPTED
             said = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
-            rest = [word for word in arguments if word != "--force"]  # what was computed again stays
+            rest = [word for word in arguments if word not in ("--force", "--attach")]  # what was computed again stays
             again = f"  python run_bench.py {escape(shlex.join(rest))}"
             progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
             return INTERRUPTED
     minutes = (time.perf_counter() - began) / 60
     return finish(plan, executor, [results[i] for i in sorted(results)], console, f"; {minutes:.1f} min")
+
+
+def leave(engine: Engine, console: Console) -> bool:
+    """Ask whether what an engine began is to go on; without an answer it does. Ends it where it is not to."""
+    try:
+        answer = console.input("\nleave the jobs running? [Y/n] ") if console.is_interactive else ""
+    except (EOFError, KeyboardInterrupt):
+        answer = ""
+    if answer.strip().lower() not in ("n", "no"):
+        return True
+    engine.cancel()
+    return False
 
 
 def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
@@ -130,6 +163,8 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
 def collect(plan: Plan, console: Console) -> int:
     """Write and show the board from what the store has."""
     executor = Executor(plan)
+    if machine := RunFolder(plan.run).machine():  # the run was spread over nodes of this kind
+        executor.adopt(machine)
     results = [executor.stored(cell) for cell in plan.cells]
     if all(result["status"] == "not run" for result in results):
         return refuse(ValueError(f"nothing of this run is in {executor.stages.store.root}: no table written"), console)

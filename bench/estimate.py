@@ -112,6 +112,15 @@ def _longest(cells: Sequence[Ahead]) -> float:
     return max(ends.values(), default=0.0)
 
 
+def work(executor: Executor) -> float | None:
+    """Seconds that one worker would take for all that is not stored; None where that is not known."""
+    past = Past(executor.stages)
+    to_do = [a for a in ahead(executor, past) if not a.result]
+    drawing = past.drawing(sum(a.draws for a in to_do))
+    new = [a.seconds for a in to_do if not a.weights]
+    return None if drawing is None or None in new else drawing + sum(seconds for seconds in new if seconds)
+
+
 class Past:
     """How long the stages of a run took elsewhere.
 

@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import digest, evidence, fingerprint, panel, probe, sampler
@@ -32,9 +32,16 @@ class Executor:
     """
 
     def __init__(self, plan: Plan, report: Report = lambda what, done, total: None) -> None:
-        self.plan, self.stages = plan, Stages(plan, report)
-        stages = self.stages
-        self.description = fingerprint.describe(plan, stages.panel.digest, stages.content, stages.machine)
+        self.plan, self._report = plan, report
+        self.adopt(None)
+
+    def adopt(self, machine: Mapping[str, Any] | None) -> None:
+        """See the store as `machine`, as `bench.machine.describe` has it, does: results that it made. None: this one.
+
+        Then nothing is to be computed here.
+        """
+        stages = self.stages = Stages(self.plan, self._report, machine)
+        self.description = fingerprint.describe(self.plan, stages.panel.digest, stages.content, stages.machine)
         self.fingerprint = fingerprint.short(self.description)
 
     def run(self, cell: Cell) -> dict[str, Any]:
@@ -46,24 +53,29 @@ class Executor:
             self._evaluate_whole(cell)
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
+            again = isinstance(error, OSError)  # a full disk, a file system that is away: no fault of the method
         else:
             return self.stored(cell)
         self.stages.release()  # not before the error is gone, whose frames hold what it computed with
-        return self.failed(cell, reason, text)
+        return self.failed(cell, reason, text, again=again)
 
-    def run_all(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run every cell here, in the plan's order; yield (index, result) as they finish."""
-        for index, cell in enumerate(self.plan.cells):
-            yield index, self.run(cell)
+    def failed(
+        self, cell: Cell, reason: str, traceback_text: str = "", log: str = "", again: bool = False
+    ) -> dict[str, Any]:
+        """Store and return the result of a cell that came to nothing.
 
-    def failed(self, cell: Cell, reason: str, traceback_text: str = "") -> dict[str, Any]:
-        """Store and return the result of a cell that came to nothing; without a traceback it names no file."""
-        key = self.failure_key(cell)
-        self.stages.store.drop("failures", key)
-        file = str(self.stages.store.place("failures", key) / "traceback.txt") if traceback_text else ""
-        facts = {**self._about(cell), "status": "failed", "reason": reason, "traceback": file}
+        It names the file of its traceback, or the `log` of whatever ended, if there is one. `again`: another attempt
+        may fare better. Where nothing can be stored any more, the result is returned all the same.
+        """
+        key, store = self.failure_key(cell), self.stages.store
+        file = str(store.place("failures", key) / "traceback.txt") if traceback_text else log
+        facts = {**self._about(cell), "status": "failed", "reason": reason, "traceback": file, "again": again}
         texts = {"traceback.txt": traceback_text} if traceback_text else {}
-        return self.stages.store.put("failures", key, facts=facts, texts=texts).facts
+        try:
+            store.drop("failures", key)
+            return store.put("failures", key, facts=facts, texts=texts).facts
+        except OSError as error:
+            return {**facts, "reason": f"{reason} (and it could not be noted: {error})", "traceback": log}
 
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""

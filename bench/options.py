@@ -9,6 +9,7 @@ from pathlib import Path
 from bench import overrides
 from bench.anatomy import LARGEST, MOST
 from bench.config import QUICK, RunConfig
+from bench.engines import ENGINES, Settings
 from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names
 
@@ -40,6 +41,10 @@ examples:
   what there is; what would run, and for how long
     python run_bench.py --list methods
     python run_bench.py --methods all --plan
+  the same on a cluster, one cell a job; then detached, and watched again
+    python run_bench.py --methods all --executor slurm --slurm partition=gpu,gpus=1
+    python run_bench.py --methods all --executor slurm --slurm partition=gpu,gpus=1 --attach
+    python run_bench.py --methods all --executor ray --ray-address auto
   Stable Diffusion on photographs of dogs, flowers and birds
     python run_bench.py --prepare natural --data ~/data
     python run_bench.py --world natural --backbone sd15 --data ~/data
@@ -69,11 +74,36 @@ def parser() -> argparse.ArgumentParser:
     )
     add_run(p)
     how = p.add_argument_group("how to run it")
-    how.add_argument("--workers", type=int, metavar="N", help="processes; default: one a core, at most 4; one on CUDA")
+    how.add_argument(
+        "--workers", type=int, metavar="N",
+        help="cells at a time; default: one a core here, at most 4, one on CUDA; what a cluster gives",
+    )  # fmt: skip
+    how.add_argument(
+        "--executor", choices=ENGINES.names(), default="local",
+        help="where cells run: here, or on a cluster whose nodes see --out (docs/run-on-a-cluster.md)",
+    )  # fmt: skip
+    how.add_argument(
+        "--slurm", type=pairs, metavar="K=V,...", default={},
+        help="sbatch's options, partition=gpu,time=4:00:00,gpus=1, and cells=N: cells of a job",
+    )  # fmt: skip
+    how.add_argument("--ray-address", metavar="HOST:PORT", help='of a Ray cluster\'s head; default: "auto"; or "local"')
+    how.add_argument(
+        "--ray", type=pairs, metavar="K=V,...", default={},
+        help="what a cell needs: num_gpus=0.5, num_cpus=4; default: a GPU where the cluster has some, else a core",
+    )  # fmt: skip
+    how.add_argument(
+        "--retries", type=int, metavar="N", default=1,
+        help="how often a cell is tried again whose worker or machine failed (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument(
+        "--attach", action="store_true", help="watch this run on a cluster, which went on without its command"
+    )
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
     look.add_argument("--plan", action="store_true", help="show the cells, what is stored of them, and minutes to go")
-    look.add_argument("--list", choices=("methods", "suites", "worlds", "metrics"), help="show what there is")
+    look.add_argument(
+        "--list", choices=("methods", "suites", "worlds", "metrics", "executors"), help="show what there is"
+    )
     look.add_argument(
         "--prepare", metavar="WORLD", help="get and check what a world needs, in --data; says what to place by hand"
     )
@@ -182,6 +212,26 @@ def add_run(p: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store: DIR/.store"
     )
+
+
+def pairs(text: str) -> dict[str, str]:
+    """Names and values of "partition=gpu,exclusive,gpus=1"; a name alone has the value "". Raises ValueError."""
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    found = {name.strip().removeprefix("--"): value.strip() for name, _, value in parts}
+    if not all(found) or len(found) < len(parts):
+        raise ValueError(f"{text} is no list of NAME=VALUE,NAME=VALUE with each name once")
+    return found
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """How parsed arguments want the run spread. Raises ValueError for a cluster's flags without its executor."""
+    given = {"slurm": args.slurm, "ray": {**args.ray, **({"address": args.ray_address} if args.ray_address else {})}}
+    for name, options in given.items():
+        if options and args.executor != name:
+            raise ValueError(f"--{name}{'-address' * (options.keys() == {'address'})} goes with --executor {name}")
+    if args.retries < 0:
+        raise ValueError(f"--retries must be at least 0, not {args.retries}")
+    return Settings(args.workers, args.retries, args.attach, given.get(args.executor, {}))
 
 
 def seeds(text: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from bench import estimate
+from bench.engines import ENGINES
 from bench.executor import Executor
 from bench.plan import Plan
 from bench.suites import SUITES, tasks_of
@@ -17,8 +18,9 @@ Rows = list[tuple[str, ...]]  # the first has the columns' names
 
 
 def listing(what: str, world: World) -> Table:
-    """What there is of "methods", "metrics", "suites" (their tasks counted in `world`) or "worlds"."""
-    columns, *rows = {"methods": _methods, "metrics": _metrics, "worlds": _worlds}.get(what, lambda: _suites(world))()
+    """What there is of "methods", "metrics", "executors", "suites" (their tasks counted in `world`) or "worlds"."""
+    kinds = {"methods": _methods, "metrics": _metrics, "worlds": _worlds, "executors": _executors}
+    columns, *rows = kinds.get(what, lambda: _suites(world))()
     table = Table(title=what, box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
         table.add_column(column, no_wrap=i == 0, justify="right" if rows and rows[0][i].isdigit() else "left")
@@ -37,6 +39,10 @@ def _metrics() -> Rows:
     rows = [(name, m.about, m.source, f"{m.unit} {m.arrow}".strip()) for name, m in found.items()]
     counted = [(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓") for cost in COSTS]
     return [("name", "about", "source", "unit, better"), *rows, *counted]
+
+
+def _executors() -> Rows:
+    return [("name", "about"), *((name, ENGINES.get(name).about) for name in ENGINES.names())]
 
 
 def _suites(world: World) -> Rows:

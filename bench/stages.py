@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from bench import anatomy, backbone, machine, panel, probe
+from bench import anatomy, backbone, panel, probe
 from bench.keys import Keys
+from bench.machine import default_device, describe
 from bench.plan import Plan
 from bench.sampler import Shot, decode, sample, shots
 from bench.store import Entry, Store
@@ -23,25 +24,32 @@ SHOWN, EDGE = 3, 256  # for people to look at, of larger ones: so many of each c
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
 
+def _describe(plan: Plan, device: torch.device) -> dict[str, Any]:
+    run = plan.run
+    return describe(
+        device, plan.protocol.precision, run.compile, run.gradient_checkpointing, run.attention_slicing
+    )  # fmt: skip
+
+
 class Stages:
     """What a run computes with, loaded when first needed: a run that finds all in the store loads no network.
 
     Args:
         plan: what to run.
         report: told about progress within a stage.
+        machine: that computed what the store has, as `bench.machine.describe` says it; None for this one.
     """
 
-    def __init__(self, plan: Plan, report: Report = lambda what, done, total: None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        report: Report = lambda what, done, total: None,
+        machine: Mapping[str, Any] | None = None,
+    ) -> None:
         self.plan, self.report = plan, report
         self.store = Store(plan.run.out / ".store")
-        self.device = machine.default_device()
-        self.machine = machine.describe(
-            self.device,
-            plan.protocol.precision,
-            plan.run.compile,
-            plan.run.gradient_checkpointing,
-            plan.run.attention_slicing,
-        )
+        self.device = default_device()
+        self.machine = dict(machine) if machine else _describe(plan, self.device)
         self.content = anatomy.content(plan.folder)
         self.panel = panel.Panel(plan.world, plan.concepts, self.device)
         self.keys = Keys(plan, self.content, self.machine, self.panel.digest)

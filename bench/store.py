@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bench import digest
+from bench.lease import held
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Entry:
 
 
 class Store:
-    """Content-addressed stages under one folder. Safe to share between processes."""
+    """Content-addressed stages under one folder. Safe to share between processes and, on a network, between hosts."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -147,14 +147,13 @@ class Store:
     ) -> Entry:
         """The stage from disk, or computed now: `compute` returns its tensors and facts.
 
-        Of several processes that want the same stage, one computes and the others wait for it.
+        Of several processes that want the same stage, one computes and the others wait for it: on one machine or on
+        several that share the folder (`bench.lease`).
         """
         entry = self.get(kind, key)
         if entry is not None:
             return entry
-        lock = self.root / ".locks" / f"{kind}-{self.place(kind, key).name}"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with held(self.root / ".leases" / f"{kind}-{self.place(kind, key).name}"):
             entry = self.get(kind, key)
             if entry is None:
                 tensors, facts = compute()

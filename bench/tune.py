@@ -22,8 +22,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import leaderboard, plugins, workers
+from bench import leaderboard, plugins
 from bench.config import RunConfig
+from bench.engines import Engine, Settings
+from bench.engines.base import CannotStart
+from bench.engines.local import Local
 from bench.executor import Executor
 from bench.plan import method_names, resolve
 from bench.worlds import WorldUnavailable
@@ -37,23 +40,23 @@ Tell = Callable[[str], object]
 SHOWN = ("method", "lr", "H", "ua", "nra", "ora", "twin", "drift", "seconds", "status", "best")
 
 
-def search(methods: Sequence[str], rates: Sequence[float], base: RunConfig, count: int, tell: Tell) -> pd.DataFrame:
+def search(methods: Sequence[str], rates: Sequence[float], base: RunConfig, engine: Engine, tell: Tell) -> pd.DataFrame:
     """One row a method and learning rate: its means over the tasks of the suite `search`, H, and whether it is best."""
-    found = pd.concat([tried(methods, rate, base, count, tell) for rate in rates], ignore_index=True)
+    found = pd.concat([tried(methods, rate, base, engine, tell) for rate in rates], ignore_index=True)
     for _ in range(FURTHER):
         wanted = further(chosen(found))
-        new = [tried(names, rate, base, count, tell) for rate, names in wanted.items()]
+        new = [tried(names, rate, base, engine, tell) for rate, names in wanted.items()]
         found = pd.concat([found, *new], ignore_index=True)
     return chosen(found)
 
 
-def tried(methods: Sequence[str], rate: float, base: RunConfig, count: int, tell: Tell) -> pd.DataFrame:
+def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, tell: Tell) -> pd.DataFrame:
     """One row a method: its means over the tasks at one learning rate."""
     rates = {name: {"lr": repr(rate)} for name in methods}
     plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
     results: dict[int, leaderboard.Result] = {}
     executor = Executor(plan)
-    for index, result in workers.run(plan, count, executor.failed) if count > 1 else executor.run_all():
+    for index, result in engine.run(executor, lambda status: None):
         results[index] = result
         tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
     board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
@@ -121,9 +124,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         plugins.load(files)
         methods = [name for name in method_names(tuple(args.methods)) if name not in REFERENCES]
-        count = args.workers or workers.usual_count(resolve(base))
-        found = search(methods, args.lr, base, count, console.print)
-    except (ValueError, FileNotFoundError, WorldUnavailable, workers.CannotStart) as error:
+        found = search(methods, args.lr, base, Local(Settings(args.workers)), console.print)
+    except (ValueError, FileNotFoundError, WorldUnavailable, CannotStart) as error:
         p.error(str(error))
     except KeyboardInterrupt:
         console.print("stopped; what is finished is kept, and the same command goes on from there")

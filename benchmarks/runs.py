@@ -16,8 +16,10 @@ from pathlib import Path
 
 import torch
 
-from bench import cli, workers
+from bench import cli
 from bench.config import RunConfig
+from bench.engines import Settings
+from bench.engines.local import Local
 from bench.executor import Executor
 from bench.plan import resolve
 from benchmarks.rows import Setting
@@ -122,10 +124,11 @@ def sharing(setting: Setting, cells: int = 4) -> list[Line]:
     def cost(processes: int) -> float:
         mine = tuple(next(seeds) for _ in range(cells))
         run = RunConfig(suite="smoke", world=setting.world.name, seeds=mine, out=out)
-        list(Executor(resolve(dataclasses.replace(run, methods=("pretrained",)))).run_all())
+        controls = Executor(resolve(dataclasses.replace(run, methods=("pretrained",))))
+        list(Local(Settings(1)).run(controls, lambda status: None))
         run = dataclasses.replace(run, methods=("mimmu",), overrides=long)
         plan, stamps = resolve(run), {}
-        for index, result in workers.run(plan, processes, Executor(plan).failed):
+        for index, result in Local(Settings(processes)).run(Executor(plan), lambda status: None):
             if result["status"] != "ok":
                 raise RuntimeError(result["reason"])
             stamps[index] = time.perf_counter()

@@ -32,3 +32,13 @@ def die(index: int) -> None:
 def echo(index: int) -> dict[str, int]:
     time.sleep(0.02)
     return {"index": index}
+
+
+def once(index: int) -> dict[str, int]:
+    """Dies the first time that a cell is tried."""
+    try:
+        os.close(os.open(os.path.join(os.environ["LETHE_DOOMED"], f"tried-{index}"), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return {"index": index}
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}

@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+from collections import Counter
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -9,15 +10,24 @@ import pandas as pd
 import psutil
 import pytest
 
-from bench import cli, workers
+from bench import cli
 from bench.config import RunConfig
-from bench.plan import resolve
+from bench.engines import Settings, Status, local
+from bench.engines.base import CannotStart
+from bench.engines.local import Local
+from bench.executor import Executor
+from bench.plan import Cell, Plan, resolve
+from bench.units import predecessors
 from bench.worlds import World
+
+
+def run(plan: Plan, count: int, retries: int = 0) -> list[tuple[int, dict]]:
+    return list(local.in_processes(Executor(plan), count, retries))
 
 
 def test_neighbouring_cells_forget_different_concepts(world: World) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu", "salun")))
-    order = workers.in_blocks(plan, 2)
+    order = local.in_blocks(plan, 2)
     assert sorted(order) == list(range(len(plan.cells)))
     names = [(plan.cells[i].task.name, plan.cells[i].method) for i in order]
     first, second = plan.tasks[0].name, plan.tasks[1].name
@@ -30,33 +40,34 @@ def test_neighbouring_cells_forget_different_concepts(world: World) -> None:
 
 def test_there_are_no_more_workers_than_tasks_cores_or_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def count(cores: int, suite: str) -> int:
-        monkeypatch.setattr(workers.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-        return workers.usual_count(resolve(RunConfig(world="tiny", suite=suite)))
+        monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+        return local.usual_count(resolve(RunConfig(world="tiny", suite=suite)))
 
-    monkeypatch.setattr(workers.torch.cuda, "is_available", lambda: False)
-    assert [count(n, "finegrained") for n in (1, 2, 64)] == [1, 2, workers.MOST]
+    monkeypatch.setattr(local.torch.cuda, "is_available", lambda: False)
+    assert [count(n, "finegrained") for n in (1, 2, 64)] == [1, 2, local.MOST]
     assert count(2, "smoke") == 1
-    monkeypatch.setattr(workers.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(local.torch.cuda, "is_available", lambda: True)
     assert count(64, "finegrained") == 1
 
 
 @pytest.fixture
 def doom(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers do what tests/doomed.py says, and load nothing for it."""
-    monkeypatch.setattr(workers, "_start", doomed.start)
-    monkeypatch.setattr(workers, "_work", doomed.work)
+    monkeypatch.setattr(local, "_start", doomed.start)
+    monkeypatch.setattr(local, "_work", doomed.work)
 
 
 def test_a_dead_worker_takes_its_own_cell_with_it(world: World, tmp_path: Path, doom: None) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
     told: dict[int, dict] = {}
-    for index, result in workers.run(plan, 2, lambda cell, reason: {"cell": cell, "reason": reason}):
+    for index, result in run(plan, 2):
         assert index not in told
         told[index] = result
     assert sorted(told) == list(range(len(plan.cells)))
     dead = {index: result for index, result in told.items() if "reason" in result}
     assert dead.keys() == {doomed.KILLED, doomed.LEAVES}
-    assert all(result["cell"] is plan.cells[index] for index, result in dead.items())
+    assert all(result["task"] == plan.cells[index].task.name for index, result in dead.items())
+    assert all(result["status"] == "failed" for result in dead.values())
     assert "worker process died (signal 9, SIGKILL)" in dead[doomed.KILLED]["reason"]
     assert "worker process died (exit code 7)" in dead[doomed.LEAVES]["reason"]
     assert "--workers 1 needs least" in dead[doomed.LEAVES]["reason"]
@@ -65,10 +76,71 @@ def test_a_dead_worker_takes_its_own_cell_with_it(world: World, tmp_path: Path, 
     assert active_children() == []
 
 
+def test_a_dead_worker_is_replaced_and_its_cell_tried_again(
+    world: World, tmp_path: Path, doom: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_work", doomed.once)
+    monkeypatch.setenv("LETHE_DOOMED", str(tmp_path))
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
+    told, seen = [], list[Status]()
+    for index, result in local.in_processes(Executor(plan), 2, 1, seen.append):
+        told.append(index)
+        assert "reason" not in result
+    assert sorted(told) == list(range(len(plan.cells)))  # each once
+    assert len(list(tmp_path.glob("tried-*"))) == len(plan.cells)
+    assert max(status.running for status in seen) == 2
+    assert [status.running + status.waiting for status in seen] == sorted(
+        (status.running + status.waiting for status in seen), reverse=True
+    )
+
+
+def test_what_the_machine_failed_at_is_tried_again_and_no_more(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path))
+    executor, tries = Executor(plan), Counter[str]()
+
+    def full(cell: Cell) -> None:
+        tries[cell.method] += 1
+        if cell.method == "mimmu" or tries[cell.method] == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(executor, "_evaluate", full)
+
+    def stored(cell: Cell) -> dict[str, str]:
+        return {"status": "ok" if cell.method != "mimmu" and tries[cell.method] == 2 else "not run"}
+
+    monkeypatch.setattr(executor, "stored", stored)
+    found = dict(Local(Settings(1, retries=2)).run(executor, lambda status: None))
+    assert tries == {"pretrained": 2, "wrecked": 2, "mimmu": 2 + 1}
+    assert [result["status"] for result in found.values()] == ["ok", "ok", "failed"]
+    assert "No space left on device" in found[2]["reason"]
+
+
+def test_where_nothing_can_be_written_the_row_stands_all_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = Executor(resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path)))
+
+    def full(*given: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(executor.stages.store, "put", full)
+    result = executor.failed(executor.plan.cells[2], "it died", log="/logs/1.txt")
+    assert (result["status"], result["traceback"]) == ("failed", "/logs/1.txt")
+    assert result["reason"].startswith("it died (and it could not be noted: [Errno 28]")
+
+
+def test_flags_of_a_cluster_are_refused_here() -> None:
+    for settings, said in ((Settings(attach=True), "--attach is for"), (Settings(options={"a": "1"}), "takes no")):
+        with pytest.raises(ValueError, match=said):
+            Local(settings)
+
+
 def test_a_workers_own_exception_ends_the_run_and_the_workers(world: World, tmp_path: Path, doom: None) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), seeds=(doomed.RAISES,), out=tmp_path))
     with pytest.raises(LookupError, match="on purpose"):
-        list(workers.run(plan, 2, lambda cell, reason: {}))
+        run(plan, 2)
     assert active_children() == []
 
 
@@ -76,10 +148,11 @@ def test_a_method_that_kills_its_workers_is_a_failed_row(
     world: World, tmp_path: Path, doom: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "pretrained", "--out", str(tmp_path)]
-    monkeypatch.setattr(workers, "_work", doomed.die)
+    monkeypatch.setattr(local, "_work", doomed.die)
     assert cli.main([*arguments, "--workers", "2"]) == 1
     told = capsys.readouterr().out
     assert told.count("signal 9, SIGKILL") == 2
+    assert told.count("(tried 2 times)") == 2
     assert "()" not in told
     for _ in range(2):
         cells = pd.read_csv(tmp_path / "smoke-tiny-cells.csv")
@@ -101,7 +174,7 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # ignored in the background
     )
@@ -124,29 +197,18 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
 @pytest.mark.slow
 def test_a_worker_that_cannot_start_says_why(world: World) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",)))  # this process knows the world, a new one does not
-    with pytest.raises(workers.CannotStart, match="unknown world 'tiny'"):
-        list(workers.run(plan, 2, lambda cell, reason: {}))
-
-
-def test_a_request_waits_for_the_one_before_it(world: World) -> None:
-    forget = (world.concepts[0], world.concepts[6], world.concepts[1])
-    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), suite="sequential", forget=forget, seeds=(0, 1)))
-    before = workers.predecessors(plan)
-    assert len(before) == 2 * len(plan.cells) // 3
-    for index, earlier in before.items():
-        one, two = plan.cells[earlier], plan.cells[index]
-        assert (one.method, one.seed, one.task) == (two.method, two.seed, two.task.after)
-    assert not workers.predecessors(resolve(RunConfig(world="tiny", methods=("mimmu",))))
+    with pytest.raises(CannotStart, match="unknown world 'tiny'"):
+        run(plan, 2)
 
 
 def test_no_cell_is_begun_before_what_it_starts_from_is_done(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_start", doomed.start)
-    monkeypatch.setattr(workers, "_work", doomed.echo)
+    monkeypatch.setattr(local, "_start", doomed.start)
+    monkeypatch.setattr(local, "_work", doomed.echo)
     forget = (world.concepts[0], world.concepts[6], world.concepts[1])
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), suite="sequential", forget=forget, out=tmp_path))
-    order = [index for index, _ in workers.run(plan, 3, lambda cell, reason: {"reason": reason})]
+    order = [index for index, _ in run(plan, 3)]
     assert sorted(order) == list(range(len(plan.cells)))  # three workers, of which some must rest now and then
-    for index, earlier in workers.predecessors(plan).items():
+    for index, earlier in predecessors(plan).items():
         assert order.index(earlier) < order.index(index)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from bench.config import RunConfig
+from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
 from bench.executor import Executor
-from bench.plan import Cell, Plan, resolve
+from bench.plan import Plan, resolve
+from bench.units import predecessors
 from methods import CONTROLS
 
 MOST = 4  # a worker holds about a gigabyte
@@ -25,11 +27,41 @@ _executor: Executor | None = None  # of this process, if it is a worker
 _reason = ""  # why it is none
 
 
-class CannotStart(RuntimeError):
-    """A worker process could not make ready what this process could; no cell would fare better."""
+class Local:
+    """This machine: in this process, or in several."""
+
+    about: ClassVar[str] = "this machine, one process a core; one on CUDA"
+    detachable: ClassVar[bool] = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        if settings.attach:
+            raise ValueError("--attach is for --executor slurm and ray: here nothing goes on without its command")
+        if settings.options:
+            raise ValueError("--executor local takes no options of a cluster's")
+
+    def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
+        """As `bench.engines.base.Engine` says."""
+        count, retries = self.settings.workers or usual_count(executor.plan), self.settings.retries
+        return in_processes(executor, count, retries, watch) if count > 1 else in_this_process(executor, retries, watch)
+
+    def cancel(self) -> None:
+        """Nothing: workers end with this process."""
+
+    def attaching(self) -> str:
+        """Nothing is left."""
+        return ""
 
 
-Failed = Callable[[Cell, str], dict[str, Any]]  # a cell, why it has no result -> what to say of it
+def in_this_process(executor: Executor, retries: int, watch: Watch) -> Iterator[Found]:
+    """Run every cell here, one after the other, in the plan's order."""
+    cells = executor.plan.cells
+    for index, cell in enumerate(cells):
+        watch(Status(1, len(cells) - index - 1))
+        result = executor.run(cell)
+        for _ in range(retries):
+            result = executor.run(cell) if again(result) else result
+        yield index, result
 
 
 class Worker:
@@ -84,13 +116,16 @@ def usual_count(plan: Plan) -> int:
     return 1 if torch.cuda.is_available() else max(1, min(cores, len(plan.tasks), MOST))
 
 
-def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str, Any]]]:
+def in_processes(
+    executor: Executor, count: int, retries: int, watch: Watch = lambda status: None
+) -> Iterator[Found]:  # fmt: skip
     """Run every cell in `count` processes; yield (index of the cell, its result) as they finish.
 
-    A worker that dies takes its own cell with it, for which `failed` makes the result, and a new one goes on with the
-    next; no cell is tried twice. Raises CannotStart. On any exception, KeyboardInterrupt and a generator closed early
-    among them, the workers are ended at once; what they had finished is in the store.
+    A worker that dies takes its own cell with it, and a new one takes its place; the cell is tried again `retries`
+    times. Raises CannotStart. On any exception, KeyboardInterrupt and a generator closed early among them, the workers
+    are ended at once; what they had finished is in the store.
     """
+    plan, attempts = executor.plan, Counter[int]()
     threads = max(1, torch.get_num_threads() // count)
     waiting, before, idle = deque(in_blocks(plan, count)), predecessors(plan), list[Worker]()
     running: dict[Future[dict[str, Any]], tuple[Worker, int]] = {}
@@ -110,18 +145,27 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
     try:
         for worker in workers:
             give(worker)
+        watch(Status(len(running), len(waiting)))
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 worker, index = running.pop(future)
+                attempts[index] += 1
+                more, result = attempts[index] <= retries, None
                 try:
                     result = future.result()
                 except BrokenProcessPool:
-                    reason = f"the worker process died ({worker.bury()}), perhaps for want of memory"
-                    result = failed(plan.cells[index], f"{reason}; --workers 1 needs least")
+                    how = f"the worker process died ({worker.bury()}), perhaps for want of memory"
+                    if not more:
+                        result = lost(executor, index, f"{how}; --workers 1 needs least", attempts[index])
+                if result is None or (more and again(result)):
+                    waiting.append(index)
+                    result = None
                 resting, idle = [worker, *idle], []
                 for free in resting:
                     give(free)
-                yield index, result
+                watch(Status(len(running), len(waiting)))
+                if result is not None:
+                    yield index, result
     except BaseException:
         for process in active_children():
             process.kill()
@@ -129,13 +173,6 @@ def run(plan: Plan, count: int, failed: Failed) -> Iterator[tuple[int, dict[str,
     finally:
         for worker in workers:
             worker.dismiss()
-
-
-def predecessors(plan: Plan) -> dict[int, int]:
-    """Index of a cell -> index of the cell whose weights it starts from, where that is in the plan too."""
-    places = {(cell.method, cell.task, cell.seed): index for index, cell in enumerate(plan.cells)}
-    found = {i: places.get((c.method, c.task.after, c.seed)) for i, c in enumerate(plan.cells) if c.task.after}
-    return {index: before for index, before in found.items() if before is not None}
 
 
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:

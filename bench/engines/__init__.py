@@ -1,0 +1,12 @@
+"""Where cells run, by name; other packages add theirs through the entry-point group `lethe.engines`."""
+
+from bench.engines.base import Engine, Settings, Status
+from bench.registry import Registry
+
+ENGINES: Registry[type[Engine]] = Registry(
+    "executor",
+    {"local": "bench.engines.local:Local", "slurm": "bench.engines.slurm:Slurm", "ray": "bench.engines.ray:Ray"},
+    group="lethe.engines",
+)
+
+__all__ = ["ENGINES", "Engine", "Settings", "Status"]

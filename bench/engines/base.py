@@ -1,0 +1,82 @@
+"""What an engine is: something that gets the cells of a run computed, here or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from bench.executor import Executor
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is spread, as the command line says it; results do not depend on it.
+
+    Args:
+        workers: cells at a time; None for the engine's usual number.
+        retries: how often a cell is tried again whose worker or machine failed, which is no fault of its method.
+        attach: whether to watch a run that was left behind, in place of beginning one.
+        options: of the engine's own flag, by name.
+    """
+
+    workers: int | None = None
+    retries: int = 1
+    attach: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Of the cells that have no result yet: how many are being computed, and how many wait."""
+
+    running: int
+    waiting: int
+
+
+Watch = Callable[[Status], None]
+Found = tuple[int, dict[str, Any]]  # index of a cell in the plan, its result
+
+
+class Engine(Protocol):
+    """One way to have cells computed. A new one is a class in a file of its own, and an entry in `ENGINES`.
+
+    Attributes:
+        about: one line for `--list executors`.
+        detachable: whether what was begun goes on without the command that began it.
+    """
+
+    about: ClassVar[str]
+    detachable: ClassVar[bool]
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ValueError for settings that make no sense, or where what the engine needs is not there."""
+
+    def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
+        """Have every cell of the executor's plan computed; yield each once, as it finishes.
+
+        A cell whose worker or machine fails is tried again, `retries` times, then fails with the reason and where its
+        log is. `watch` is told now and then what is going on. Where workers stand on another kind of machine, the
+        executor has adopted it by the time that the last result is there. Raises CannotStart.
+        """
+
+    def cancel(self) -> None:
+        """End whatever was begun and is not done; what is finished stays in the store. For detachable engines."""
+
+    def attaching(self) -> str:
+        """For people: what is left running, and how else than by `--attach` it is seen. For detachable engines."""
+
+
+class CannotStart(RuntimeError):
+    """A run that can't be begun or watched, or whose workers could not make ready what this process could."""
+
+
+def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "") -> dict[str, Any]:
+    """The result of a cell whose workers failed every time: `how`, for people, and the path of the last one's log."""
+    tried = f" (tried {attempts} times)" if attempts > 1 else ""
+    return executor.failed(executor.plan.cells[index], f"{how}{tried}", log=log)
+
+
+def again(result: Mapping[str, Any]) -> bool:
+    """Whether a cell failed for what its machine did, so that another attempt may fare better."""
+    return bool(result.get("again"))

@@ -1,0 +1,221 @@
+"""A Ray cluster: a task for each unit, handed out by an actor that outlives the shell."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+from bench import labour
+from bench.config import RunConfig
+from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
+from bench.executor import Executor
+from bench.runs import RunFolder, apart
+from bench.units import Unit, units
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE = "lethe"
+Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
+POLL = 0.5  # seconds between two questions to the actor
+HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of the cluster, and memory in bytes"
+
+
+class Ray:
+    """Tasks on a Ray cluster; the store must lie on a file system that its nodes share."""
+
+    about: ClassVar[str] = "a Ray cluster, in tasks; --ray-address auto, --ray num_gpus=1"
+    detachable: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, options = settings, dict(settings.options)
+        self.address = options.pop("address", "auto")
+        try:
+            self.needs = {name: float(value) for name, value in options.items()}
+        except ValueError:
+            raise ValueError(f"--ray {' '.join(f'{k}={v}' for k, v in options.items())}: no numbers; {HINT}") from None
+        try:
+            import ray  # noqa: F401
+        except ImportError:
+            raise ValueError("--executor ray needs ray: pip install -e '.[ray]'") from None
+        self._actor: Any = None
+
+    def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
+        """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
+        import ray
+
+        self._connect()
+        run = apart(executor.plan.run)
+        folder, pieces = RunFolder(run), units(executor.plan)
+        cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
+        name = f"lethe-{folder.id}"
+        with folder.watched():
+            self._actor = find(name)
+            if self.settings.attach and self._actor is None:
+                raise CannotStart("--attach: no run of this command goes on on this cluster; give it without --attach")
+            if self._actor is not None and not self.settings.attach:
+                raise CannotStart("this run goes on on the cluster: --attach watches it")
+            done = set[int]()
+            if not self.settings.attach:
+                for place, index in cells.items():
+                    result = executor.stored(executor.plan.cells[index])
+                    if result["status"] == "ok" and not executor.wants_curve(result):
+                        done.add(place)
+                        yield index, result
+                if len(done) == len(cells):
+                    return
+                folder.clear(machine=not done)
+                if done:
+                    folder.claim(executor.stages.machine)
+                options = {"lifetime": "detached", "name": name, "namespace": NAMESPACE, "num_cpus": 0}
+                made = ray.remote(Foreman).options(**options, max_restarts=-1, max_concurrency=8)
+                self._actor = made.remote(run, pieces, sorted(done), self.settings.retries, self._task(), name)
+            seen, life = 0, ""
+            while len(done) < len(cells):
+                events, running, now = ray.get(self._actor.news.remote(seen, life))
+                seen, life = (seen if now == life else 0) + len(events), now
+                for place, result, how, attempts in events:
+                    if place not in cells or place in done:
+                        continue
+                    done.add(place)
+                    machine = folder.machine()
+                    if machine and (result is None or result["fingerprint"] != executor.fingerprint):
+                        executor.adopt(machine)
+                    log = str(folder.logs / f"{place}.txt")
+                    yield cells[place], result or lost(executor, cells[place], how, attempts, log)
+                watch(Status(running, max(0, len(cells) - len(done) - running)))
+                if len(done) < len(cells):
+                    time.sleep(POLL)
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End the actor, and with it the tasks that it handed out."""
+        import ray
+
+        if self._actor is not None:
+            ray.kill(self._actor)
+            self._actor = None
+
+    def attaching(self) -> str:
+        """How its tasks are seen without this command."""
+        return "`ray summary tasks` shows its tasks"
+
+    def _connect(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            return
+        quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+        logging.getLogger("ray").setLevel(logging.ERROR)  # it would write across the progress
+        own = {"include_dashboard": False} if self.address == "local" else {}
+        try:
+            ray.init(self.address, **own, **quiet)
+        except ConnectionError as error:
+            raise CannotStart(
+                f"no Ray cluster at {self.address!r} ({error}): start one with `ray start --head`, name one with "
+                "--ray-address HOST:PORT, or give --ray-address local for one on this machine"
+            ) from error
+
+    def _task(self) -> dict[str, Any]:
+        """What a task asks the cluster for: a GPU where there are some, else a core."""
+        import ray
+
+        needs = self.needs or ({"num_gpus": 1.0} if ray.cluster_resources().get("GPU") else {"num_cpus": 1.0})
+        known = ("num_cpus", "num_gpus", "memory")
+        own = {name: value for name, value in needs.items() if name in known}
+        return {**own, "resources": {name: value for name, value in needs.items() if name not in known}}
+
+
+def find(name: str) -> Any:
+    """The actor of a run that goes on, or None."""
+    import ray
+
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+class Foreman:
+    """The actor: hands out units as what they come after is done, and remembers what came of them.
+
+    Where its node is lost it begins a new life elsewhere, and finds what is done in the store.
+
+    Args:
+        known: places of units that are done.
+        task: options of its tasks.
+        name: its own.
+    """
+
+    def __init__(
+        self, run: RunConfig, pieces: tuple[Unit, ...], known: list[int], retries: int, task: dict[str, Any], name: str
+    ) -> None:
+        self.run, self.pieces, self.retries, self.name = run, pieces, retries, name
+        self.done, self.attempts, self.running = {*known}, Counter[int](), set[int]()
+        self.events: list[Event] = []
+        self.life = uuid.uuid4().hex
+        self.task = {**task, "max_retries": retries, "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
+        Thread(target=self.work, daemon=True).start()
+
+    def work(self) -> None:
+        """Have everything done."""
+        import ray
+
+        remote = ray.remote(do).options(**self.task)
+        needed = {p for p, unit in enumerate(self.pieces) if unit.cell is not None} - self.done
+        needed |= {p for one in needed for p in self.pieces[one].after} - self.done
+        waiting, under_way = sorted(needed), dict[Any, int]()
+        while waiting or under_way:
+            free = [p for p in waiting if not any(a in needed and a not in self.done for a in self.pieces[p].after)]
+            for place in free:
+                self.attempts[place] += 1
+                under_way[remote.remote(self.run, place, self.name)] = place
+            waiting = [place for place in waiting if place not in {*free}]
+            ready, _ = ray.wait([*under_way], timeout=1.0)
+            for task in ready:
+                place = under_way.pop(task)
+                self.running.discard(place)
+                result, how, tries = None, "", self.attempts[place]
+                try:
+                    result = ray.get(task)
+                except ray.exceptions.RayTaskError as error:
+                    how = f"its task failed: {error.cause!r}"
+                except ray.exceptions.RayError as error:  # Ray itself tried it again by then
+                    how, tries = f"its worker or node was lost ({type(error).__name__})", self.retries + 1
+                if result is not None and again(result) and tries <= self.retries:
+                    waiting.append(place)
+                    continue
+                self.done.add(place)
+                self.events.append((place, result, how, tries))
+
+    def begun(self, place: int) -> None:
+        """Told by a task that it runs."""
+        self.running.add(place)
+
+    def news(self, since: int, life: str) -> tuple[list[Event], int, str]:
+        """What came of units after the first `since` events of a `life`, how many cells run, and the present life."""
+        cells = sum(self.pieces[place].cell is not None for place in [*self.running])
+        return self.events[since if life == self.life else 0 :], cells, self.life
+
+
+def do(run: RunConfig, place: int, name: str) -> dict[str, Any]:
+    """A task: one unit, with a log of its own that tells of a crash."""
+    import faulthandler
+    import os
+
+    folder = RunFolder(run)
+    folder.logs.mkdir(parents=True, exist_ok=True)
+    with (folder.logs / f"{place}.txt").open("a") as log:
+        print(f"process {os.getpid()} on {os.uname().nodename} begins {time.strftime('%F %T')}", file=log, flush=True)
+        faulthandler.enable(log)
+        actor = find(name)
+        if actor is not None:
+            actor.begun.remote(place)
+        result = labour.work(run, place)
+        print(f"done {time.strftime('%F %T')}", file=log)
+        faulthandler.enable()
+    return result

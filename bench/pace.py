@@ -1,0 +1,48 @@
+"""How long a run that goes on will take, from how fast its cells come, or before the first from an estimate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bench.engines import Status
+
+
+class Pace:
+    """The pace of a run.
+
+    Args:
+        total: cells in all.
+        work: seconds that one worker would take for all that is not stored; None where that is not known.
+        clock: () -> seconds.
+    """
+
+    def __init__(self, total: int, work: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self._work, self._clock = total, work, clock
+        self._begun: tuple[float, int] | None = None  # when the first worker ran, and how many cells were done by then
+        self.status = Status(0, total)
+
+    def told(self, status: Status, done: int) -> None:
+        """What is going on, and how many cells are done."""
+        self.status = status
+        if status.running and self._begun is None:
+            self._begun = self._clock(), done
+
+    def left(self, done: int) -> float | None:
+        """Seconds that are left with `done` cells done; None where nobody could say."""
+        if done >= self.total:
+            return 0.0
+        if self._begun and done > self._begun[1]:
+            return (self._clock() - self._begun[0]) / (done - self._begun[1]) * (self.total - done)
+        if self._work is None or not self._begun:
+            return None
+        rest = self._work * (self.total - done) / (self.total - self._begun[1])
+        return rest / max(1, self.status.running)
+
+    def text(self, done: int, failed: int) -> str:
+        """One line for a person who watches."""
+        left = self.left(done)
+        parts = [f"{done} done", f"{self.status.running} running", f"{self.status.waiting} waiting"]
+        parts += [f"[red]{failed} failed[/red]"] if failed else []
+        parts.append("hours left: not known yet" if left is None else f"about {left / 3600:.1f} h left")
+        return ", ".join(parts)

@@ -1,0 +1,133 @@
+"""What the shell and the workers of a run that is spread over hosts tell each other: files in a folder of its store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench import digest, options
+from bench.config import RunConfig
+from bench.engines.base import CannotStart
+from bench.lease import held
+
+MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results", "logs", "watched"
+
+
+def apart(run: RunConfig) -> RunConfig:
+    """The run as another host can resolve it: with absolute paths, and nothing computed anew because of it."""
+    return dataclasses.replace(run, out=run.out.resolve(), force=False)
+
+
+class OtherMachine(RuntimeError):
+    """A worker on another kind of machine than the run began on; its results would not compare."""
+
+
+class RunFolder:
+    """The folder of one run: of one command, whatever engine it names.
+
+    Workers write `results/UNIT.json` and `machine.json`, the shell `state.json`; each file appears whole.
+
+    Args:
+        run: its `out` must be a folder that every worker sees under the same path.
+    """
+
+    def __init__(self, run: RunConfig) -> None:
+        run = apart(run)
+        self.id = digest.of_json(options.command(run))[:8]
+        self.path = run.out / ".store" / "runs" / f"{run.board_name}-{self.id}"
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within the block this shell is the one that watches the run. Raises CannotStart where another does."""
+        try:
+            with held(self.path / WATCHED, wait=1):
+                yield
+        except TimeoutError as error:
+            raise CannotStart(f"another shell watches this run: {error}") from None
+
+    def clear(self, machine: bool) -> None:
+        """Forget all of an earlier run but its logs, and its kind of `machine` only if that is said."""
+        shutil.rmtree(self.path / RESULTS, ignore_errors=True)
+        for name in (STATE, *([MACHINE] if machine else [])):
+            (self.path / name).unlink(missing_ok=True)
+
+    def claim(self, machine: Mapping[str, Any]) -> None:
+        """Say what kind of machine this worker is on. Raises OtherMachine where the run has another."""
+        known = self.machine()
+        if known is None:
+            self._write(MACHINE, machine, once=True)
+            known = self.machine()
+        if known != digest.plain(dict(machine)):
+            was = known or {}
+            raise OtherMachine(
+                f"this worker is on {machine['device']}, {machine['dtype']}; the run's results are from "
+                f"{was.get('device')}, {was.get('dtype')}, or from other versions of libraries, and would not compare: "
+                "ask for one kind of node, or name another --out"
+            )
+
+    def machine(self) -> dict[str, Any] | None:
+        """The kind of machine that the run's workers are on; None before the first has begun."""
+        return self._read(MACHINE)
+
+    def put(self, unit: int, result: Mapping[str, Any]) -> None:
+        """Say that a unit is done, and what came of it."""
+        self._write(f"{RESULTS}/{unit}.json", result)
+
+    def has(self, unit: int) -> bool:
+        """Whether something came of a unit already."""
+        return (self.path / RESULTS / f"{unit}.json").exists()
+
+    def take(self, unit: int) -> None:
+        """Forget what came of a unit: it is tried again."""
+        (self.path / RESULTS / f"{unit}.json").unlink(missing_ok=True)
+
+    def news(self, known: Collection[int]) -> dict[int, dict[str, Any]]:
+        """What has come of units beyond those `known`, by unit."""
+        try:
+            names = [file.name for file in os.scandir(self.path / RESULTS) if not file.name.startswith(".")]
+        except FileNotFoundError:
+            return {}
+        there = sorted({int(name.partition(".")[0]) for name in names} - {*known})
+        found = {unit: self._read(f"{RESULTS}/{unit}.json") for unit in there}
+        return {unit: result for unit, result in found.items() if result is not None}
+
+    def state(self) -> dict[str, Any] | None:
+        """What the shell that began the run noted of it; None where none has."""
+        return self._read(STATE)
+
+    def note(self, state: Mapping[str, Any]) -> None:
+        """Note what a shell that watches the run later has to know."""
+        self._write(STATE, state)
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the workers' logs."""
+        return self.path / LOGS
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            return json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, value: Mapping[str, Any], once: bool = False) -> None:
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, work = tempfile.mkstemp(prefix=".new-", dir=file.parent)
+        try:
+            with os.fdopen(handle, "w") as stream:
+                json.dump(digest.plain(dict(value)), stream)
+            if once:
+                with suppress(FileExistsError):
+                    os.link(work, file)  # fails where it is there, on network file systems too
+            else:
+                os.replace(work, file)
+        finally:
+            Path(work).unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""A run in pieces that workers far from each other do: what cells share first, then the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.plan import Plan
+from methods import CONTROLS, REFERENCES
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a run that one worker does alone.
+
+    Args:
+        name: for people.
+        cell: index of a cell; None: the pictures of `concept` that methods learn from, or for a concept of "" all
+            images of the untouched model.
+        after: places of the units that should be done first: what the cell would otherwise wait for or compute itself.
+    """
+
+    name: str
+    cell: int | None = None
+    concept: str = ""
+    after: tuple[int, ...] = ()
+
+
+def units(plan: Plan) -> tuple[Unit, ...]:
+    """The pieces of `plan`, each behind those that it comes after: first what cells share.
+
+    Shared are the pictures of each concept to forget, and the untouched model's images. Of a control the first cell
+    comes before its others, which find its images.
+    """
+    learns = [plan.plain(cell.method) not in REFERENCES for cell in plan.cells]
+    asked = dict.fromkeys(
+        c for cell, own in zip(plan.cells, learns, strict=True) if own for t in cell.task.chain for c in t.request
+    )
+    made = [Unit(f"pictures of {concept}", concept=concept) for concept in asked]
+    sets = {concept: place for place, concept in enumerate(asked)}
+    untouched = len(made)
+    made.append(Unit("images of the untouched model"))
+    before, places, firsts = predecessors(plan), dict[int, int](), dict[str, int]()
+    for index, cell in enumerate(plan.cells):
+        after = [sets[c] for task in cell.task.chain for c in task.request] if learns[index] else []
+        after += [untouched, *([places[before[index]]] if index in before else [])]
+        places[index] = len(made)
+        if cell.method in CONTROLS and cell.task.finetune is None:
+            after += [firsts[cell.method]] if cell.method in firsts else []
+            firsts.setdefault(cell.method, places[index])
+        made.append(Unit(cell.name, index, after=tuple(after)))
+    return tuple(made)
+
+
+def waves(pieces: Sequence[Unit]) -> list[list[int]]:
+    """Places of units by how many must be done before them one after another: those of a wave need no other of it."""
+    depth: list[int] = []
+    for unit in pieces:
+        depth.append(1 + max((depth[place] for place in unit.after), default=-1))
+    return [[i for i, d in enumerate(depth) if d == level] for level in range(max(depth, default=-1) + 1)]
+
+
+def predecessors(plan: Plan) -> dict[int, int]:
+    """Index of a cell -> index of the cell whose weights it starts from, where that is in the plan too."""
+    places = {(cell.method, cell.task, cell.seed): index for index, cell in enumerate(plan.cells)}
+    found = {i: places.get((c.method, c.task.after, c.seed)) for i, c in enumerate(plan.cells) if c.task.after}
+    return {index: before for index, before in found.items() if before is not None}

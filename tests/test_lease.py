@@ -1,0 +1,79 @@
+"""Claims that outlive no process and need no clock in common."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import lease
+
+
+def test_one_has_it_and_the_others_wait_their_turn(tmp_path: Path) -> None:
+    inside, most, order = 0, 0, []
+
+    def work(name: int) -> None:
+        nonlocal inside, most
+        with lease.held(tmp_path / "x"):
+            inside += 1
+            most = max(most, inside)
+            order.append(name)
+            time.sleep(0.02)
+            inside -= 1
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, sorted(order)) == (1, [*range(5)])
+    assert not (tmp_path / "x").exists()
+
+
+def test_it_names_its_owner_and_waiting_may_end(tmp_path: Path) -> None:
+    def other() -> None:
+        with pytest.raises(TimeoutError, match=f"is held by process {os.getpid()} on {os.uname().nodename}"):
+            lease.held(tmp_path / "x", wait=0.05).__enter__()
+
+    with lease.held(tmp_path / "x"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert lease.owner(tmp_path / "x") == "nobody any more"
+    with lease.held(tmp_path / "x", wait=0.05):
+        pass
+
+
+def test_that_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from bench import lease
+        claim = lease.held(Path(sys.argv[1]))
+        claim.__enter__()
+        os._exit(1)"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=False, cwd=Path(__file__).parent.parent)
+    assert (tmp_path / "x").exists()
+    with lease.held(tmp_path / "x", wait=10):
+        pass
+
+
+def test_that_of_a_host_which_gave_no_sign_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "STALE", 0.5)
+    with lease.held(tmp_path / "x"):
+        said = (tmp_path / "x").read_text()
+    away = said.replace(f"host={os.uname().nodename}", "host=elsewhere").replace(f"pid={os.getpid()}", "pid=1")
+    (tmp_path / "x").write_text(away)
+    began = time.monotonic()
+    with lease.held(tmp_path / "x"):
+        assert 0.4 < time.monotonic() - began < 10
+
+
+def test_one_that_nobody_signed_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "STALE", 0.2)
+    (tmp_path / "x").touch()  # who made it died at once
+    with lease.held(tmp_path / "x"):
+        pass

@@ -1,0 +1,86 @@
+"""What a shell and its workers tell each other through a folder."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import pytest
+
+from bench.config import RunConfig
+from bench.engines.base import CannotStart
+from bench.runs import OtherMachine, RunFolder, apart
+
+CPU = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(RunConfig(out=tmp_path))
+
+
+def test_a_command_has_one_folder_from_wherever_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here, there = RunConfig(out=Path("boards")), RunConfig(out=tmp_path / "boards", force=True)
+    assert RunFolder(here).path == RunFolder(there).path == RunFolder(apart(there)).path
+    assert RunFolder(here).path.parent == tmp_path / "boards" / ".store" / "runs"
+    assert RunFolder(dataclasses.replace(here, seeds=(0, 1))).path != RunFolder(here).path
+    assert not apart(there).force
+
+
+def test_news_are_told_once_and_only_when_whole(folder: RunFolder) -> None:
+    assert folder.news(()) == {}
+    folder.put(3, {"status": "ok", "scores": {"ua": {"value": 1.0, "n": 3}}})
+    folder.put(11, {})
+    (folder.path / "results" / ".new-x").write_text('{"half')
+    assert folder.news(()) == {3: {"status": "ok", "scores": {"ua": {"value": 1.0, "n": 3}}}, 11: {}}
+    assert folder.news({3}) == {11: {}}
+    assert folder.has(3)
+    folder.take(3)
+    assert not folder.has(3)
+    assert folder.news(()) == {11: {}}
+
+
+def test_a_run_has_one_kind_of_machine(folder: RunFolder) -> None:
+    assert folder.machine() is None
+    folder.claim(CPU)
+    folder.claim(dict(CPU))
+    assert folder.machine() == CPU
+    for other in ({"device": "NVIDIA H100"}, {"versions": {"torch": "3"}}):
+        with pytest.raises(OtherMachine, match="ask for one kind of node"):
+            folder.claim({**CPU, **other})
+    folder.put(1, {})
+    folder.note({"jobs": {}})
+    folder.clear(machine=False)
+    assert (folder.news(()), folder.state(), folder.machine()) == ({}, None, CPU)
+    folder.clear(machine=True)
+    assert folder.machine() is None
+
+
+def test_of_workers_that_begin_together_one_decides(folder: RunFolder) -> None:
+    kinds = [{**CPU, "device": f"card {i}"} for i in range(8)]
+    refused = []
+
+    def claim(kind: dict) -> None:
+        try:
+            folder.claim(kind)
+        except OtherMachine:
+            refused.append(kind)
+
+    threads = [threading.Thread(target=claim, args=(kind,)) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 7
+    assert folder.machine() not in refused
+
+
+def test_two_shells_do_not_watch_one_run(folder: RunFolder) -> None:
+    def other() -> None:
+        with pytest.raises(CannotStart, match="another shell watches this run"):
+            folder.watched().__enter__()
+
+    with folder.watched():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
