@@ -47,6 +47,7 @@ class Ray:
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._connect()
         run = apart(executor.plan.run)
@@ -71,12 +72,18 @@ class Ray:
                 folder.clear(machine=not done)
                 if done:
                     folder.claim(executor.stages.machine)
+                near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
                 options = {"lifetime": "detached", "name": name, "namespace": NAMESPACE, "num_cpus": 0}
+                options["scheduling_strategy"] = near  # workers' nodes come and go
                 made = ray.remote(Foreman).options(**options, max_restarts=-1, max_concurrency=8)
                 self._actor = made.remote(run, pieces, sorted(done), self.settings.retries, self._task(), name)
             seen, life = 0, ""
             while len(done) < len(cells):
-                events, running, now = ray.get(self._actor.news.remote(seen, life))
+                try:
+                    events, running, now = ray.get(self._actor.news.remote(seen, life))
+                except ray.exceptions.ActorUnavailableError:  # its node was lost: it begins anew on another
+                    time.sleep(POLL)
+                    continue
                 seen, life = (seen if now == life else 0) + len(events), now
                 for place, result, how, attempts in events:
                     if place not in cells or place in done:

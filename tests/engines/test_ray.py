@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from bench.config import RunConfig
 from bench.engines import Settings
-from bench.engines.ray import Ray
+from bench.engines.ray import NAMESPACE, Ray
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.runs import RunFolder
@@ -36,14 +36,28 @@ def cluster() -> Iterator[Any]:
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     yield made
+    import ray
+
+    ray.shutdown()
     made.shutdown()
+
+
+def wait_for(what: Callable[[], bool], shell: subprocess.Popen[str], seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert shell.poll() is None, shell.communicate()[0]
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.1)
 
 
 @pytest.mark.ray
 def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import ray
+
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ray.init(cluster.address, log_to_driver=False)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     words = ["--methods", "mimmu", "--suite", "smoke", "--set", "mimmu.epochs=60"]
     spread = [sys.executable, "-u", "run_bench.py", *words, "--out", str(tmp_path / "far")]
@@ -57,11 +71,9 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     shell = subprocess.Popen([*spread, "--executor", "ray", "--ray-address", cluster.address], cwd=ROOT,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     try:
-        end = time.monotonic() + 240
-        while not lease.exists():
-            assert shell.poll() is None
-            assert time.monotonic() < end, "it did not come to the training"
-            time.sleep(0.1)
+        wait_for(lambda: any(folder.logs.glob("*.txt")), shell)
+        ray.kill(ray.get_actor(f"lethe-{folder.id}", NAMESPACE), no_restart=False)  # as if its own node were lost
+        wait_for(lease.exists, shell)
         above = {parent.pid for parent in psutil.Process(int(log.read_text().split()[1])).parents()}
         (lost,) = [n for n in nodes if {p.process.pid for ps in n.all_processes.values() for p in ps} & above]
         cluster.remove_node(lost, allow_graceful=False)
