@@ -29,9 +29,21 @@ def plain(value: Any) -> Any:
 
 
 def of_json(value: Any) -> str:
-    """Digest of settings: equal values give equal digests whatever the order of keys."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Digest of settings: equal values give equal digests whatever the order of keys.
+
+    As of `plain(value)`, for values whose mappings have strings as keys. Raises TypeError for what has no such form.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_natural)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _natural(value: Any) -> Any:
+    """One step towards JSON's own types, of what json does not know: all else it walks through itself, and fast."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{value!r} has no canonical form")
 
 
 def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -19,6 +19,7 @@ from bench.plan import Cell
 from bench.stages import Stages
 from bench.task import Task
 from methods import REFERENCES
+from methods.base import MethodConfig
 
 TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
 
@@ -58,10 +59,10 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
     found = []
     for cell in plan.cells:
         forced = cell.method in plan.forced
-        weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell))
+        weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell), look=False)
         known = None if forced else executor.stored(cell)
         curve = plan.curve > 1 and not (known and known["status"] == "ok" and not executor.wants_curve(known))
-        images = weights and stages.store.get("images", stages.keys.images(weights))
+        images = weights and stages.store.get("images", stages.keys.images(weights), look=False)
         trains = cell.task.finetune or plan.plain(cell.method) not in REFERENCES
         draws = 0 if weights or not trains else _to_learn_from(stages, cell, seen)
         shared = str(stages.store.place("images", stages.keys.images(weights))) if weights else cell.method
@@ -138,20 +139,27 @@ class Past:
         self._known = [(self.store, list(_in_store(stages)))]
         self._known += [(str(table), list(_in_table(table)))] if table else []
         self.used: set[str] = set()  # where the figures given so far came from
+        self._said: dict[tuple[str, MethodConfig, int, int], float | None] = {}
 
     def unlearning(self, cell: Cell, forget_images: int) -> float | None:
         """Seconds that the cell takes to unlearn; None where no cell of its method is known.
 
         The median of cells with the same settings, otherwise of all, in proportion to the examples trained on.
         """
-        settings = digest.plain(cell.config)
+        asked = (self._plan.plain(cell.method), cell.config, forget_images, len(cell.task.request))
+        if asked not in self._said:
+            self._said[asked] = self._median(*asked)
+        return self._said[asked]
+
+    def _median(self, method: str, config: MethodConfig, forget_images: int, concepts: int) -> float | None:
+        settings = digest.plain(config)
         for source, known in self._known:
-            own = [took for took in known if took.method == self._plan.plain(cell.method)]
+            own = [took for took in known if took.method == method]
             if not own:
                 continue
             self.used.add(source)
             own = [took for took in own if took.config == settings] or own
-            wanted = _examples(settings, forget_images, len(cell.task.request))
+            wanted = _examples(settings, forget_images, concepts)
             return median(took.seconds * (wanted / made if (made := _made(took)) else 1) for took in own)
         return None
 
@@ -228,9 +236,9 @@ def _seconds_an_image(stages: Stages) -> float | None:
         {k: v for k, v in stages.keys.images(None).items() if k in ("backbone", "sampler", "machine")}
     )
     found = [
-        record["facts"]["seconds"] / len(record["key"]["shots"])
+        record["facts"]["seconds"] / record["facts"]["count"]
         for record in _records(stages, "images")
-        if "seconds" in record["facts"] and all(record["key"][name] == value for name, value in wanted.items())
+        if "count" in record["facts"] and all(record["key"][name] == value for name, value in wanted.items())
     ]
     return median(found) if found else None
 

@@ -43,6 +43,7 @@ class Executor:
         stages = self.stages = Stages(self.plan, self._report, machine)
         self.description = fingerprint.describe(self.plan, stages.panel.digest, stages.content, stages.machine)
         self.fingerprint = fingerprint.short(self.description)
+        self._measured = digest.of_json(self.description)
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
@@ -80,7 +81,7 @@ class Executor:
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
         store, names = self.stages.store, (ACCURACY, *self.plan.metrics)
-        weights, whole = store.get("deltas", self.stages.keys.delta(cell)), None
+        weights, whole = store.get("deltas", self.stages.keys.delta(cell), look=False), None
         if weights is not None:
             parts = {name: store.get("scores", self.score_key(cell, weights, name)) for name in names}
             if all(parts.values()):
@@ -115,7 +116,7 @@ class Executor:
         """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
         parts = self.plan.curve
         keys = [self.stages.keys.snapshot(cell, part, parts) for part in range(1, parts)]
-        on_the_way = [self.stages.store.get("snapshots", key) for key in keys]
+        on_the_way = [self.stages.store.get("snapshots", key, look=False) for key in keys]
         known = [entry for entry in on_the_way if entry is not None]
         if not keys or len(known) < len(keys):
             return None
@@ -201,22 +202,22 @@ class Executor:
         """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
         own = [] if name == ACCURACY else [sys.modules[METRICS.get(name).compute.__module__]]
         code = (sampler, panel, probe, evidence, metrics_base, *own)
-        return self.stages.keys.score(cell.task, weights, digest.of_json(self.description), name, code)
+        return self.stages.keys.score(cell.task, weights, self._measured, name, code)
 
     def curve_key(self, cell: Cell, weights: Entry, between: list[Entry]) -> dict[str, Any]:
         """What determines the points of a cell's curve."""
         metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
         own = [sys.modules[metric.compute.__module__] for metric in metrics]
         what = f"{CURVE} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
-        fingerprint, code = digest.of_json(self.description), (sampler, panel, evidence, metrics_base, *own)
-        key = self.stages.keys.score(cell.task, weights, fingerprint, what, code)
+        code = (sampler, panel, evidence, metrics_base, *own)
+        key = self.stages.keys.score(cell.task, weights, self._measured, what, code)
         return {**key, "between": [entry.content for entry in between]}
 
     def failure_key(self, cell: Cell) -> dict[str, Any]:
         """What a failure is remembered by."""
         return {
             "delta": digest.of_json(self.stages.keys.delta(cell)),
-            "fingerprint": digest.of_json(self.description),
+            "fingerprint": self._measured,
             "metrics": self.plan.metrics,
             "curve": self.plan.curve,
         }

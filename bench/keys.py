@@ -7,7 +7,7 @@ compute it. Whatever is left out could change and nobody would notice.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -76,6 +76,7 @@ class Keys:
                 asking.setdefault(prompt, set()).add(concept)
         self.shows = tuple(frozenset(asking[shot.prompt]) for shot in self.shots)  # all that each image is asked for
         self._first: dict[str, dict[str, Any]] = {}
+        self._known: dict[tuple[Any, ...], Any] = {}  # what cells share is put in words once
         self._methods = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
 
     @cached_property
@@ -90,6 +91,11 @@ class Keys:
             "code": digest.of_source(*SAMPLING),
         }
 
+    def _once(self, what: str, of: Hashable, make: Callable[[], Any]) -> Any:
+        if (what, of) not in self._known:
+            self._known[what, of] = make()
+        return self._known[what, of]
+
     def latents(self, concept: str, count: int) -> dict[str, Any]:
         """`count` latents of a concept that methods may learn from."""
         asked = {"prompts": self.plan.world.prompts("forget", concept), "count": count}
@@ -103,27 +109,47 @@ class Keys:
 
     def delta(self, cell: Cell) -> dict[str, Any]:
         """A cell's weights."""
+        key: dict[str, Any] = self._once("delta", cell, lambda: self._delta(cell))
+        return key
+
+    def _delta(self, cell: Cell) -> dict[str, Any]:
         task = cell.task
         if cell.method == ORACLE and task.finetune is None:
             file = oracle.require(self.plan.world, task.forget[0])
             return {"backbone": self.content, "oracle": digest.of_file(file)}
         before = {"after": digest.of_json(self.delta(replace(cell, task=task.after)))} if task.after else {}
         made = self._further(task) if task.finetune else self._unlearning(cell)
-        return {**before, "backbone": self.content, "task": task, "seed": cell.seed, "machine": self.machine, **made}
+        asked = {"name": task.name, "task": self._once("task", task, lambda: digest.of_json(task))}
+        return {**before, "backbone": self.content, **asked, "seed": cell.seed, "machine": self.machine, **made}
 
     def _unlearning(self, cell: Cell) -> dict[str, Any]:
-        world, protocol, task = self.plan.world, self.plan.protocol, cell.task
-        sets = dict.fromkeys(task.request, protocol.forget_images)
-        sets |= dict.fromkeys(task.in_domain + task.out_of_domain, protocol.retain_images)
         return {
             "method": self.plan.plain(cell.method),
-            "config": cell.config,
-            "rest": {concept: world.rest(concept) for concept in task.request},
-            "siblings": world.kin(task.request, task.in_domain),
-            **optimizers.libraries(cell.config.optimizer),
-            "sets": {concept: digest.of_json(self.latents(concept, count)) for concept, count in sets.items()},
+            "config": self._once("config", cell.config, lambda: digest.plain(cell.config)),
+            "learns": self._once("learns", cell.task, lambda: self._learns(cell.task)),
+            **self._once("optimizer", cell.config.optimizer, lambda: optimizers.libraries(cell.config.optimizer)),
             "code": [self._methods[cell.method], digest.of_source(*TRAINING)],
         }
+
+    def _learns(self, task: Task) -> str:
+        """Digest of all that a task gives a method to learn from."""
+        world, protocol = self.plan.world, self.plan.protocol
+        sets = dict.fromkeys(task.request, protocol.forget_images)
+        sets |= dict.fromkeys(task.in_domain + task.out_of_domain, protocol.retain_images)
+        given = {
+            "rest": {concept: world.rest(concept) for concept in task.request},
+            "siblings": world.kin(task.request, task.in_domain),
+            "sets": self._sets(sets),
+        }
+        return digest.of_json(given)
+
+    def _sets(self, counts: Mapping[str, int]) -> dict[str, str]:
+        """Concept -> digest of so many latents of it."""
+
+        def one(concept: str, count: int) -> str:
+            return str(self._once("latents", (concept, count), lambda: digest.of_json(self.latents(concept, count))))
+
+        return {concept: one(concept, count) for concept, count in counts.items()}
 
     def _further(self, task: Task) -> dict[str, Any]:
         assert task.finetune
@@ -135,7 +161,7 @@ class Keys:
             "concept": dict.fromkeys(task.after.forget, task.finetune.pictures),
             "unrelated": {},
         }[task.finetune.data]
-        sets: dict[str, Any] = {c: digest.of_json(self.latents(c, count)) for c, count in shown.items()}
+        sets = self._sets(shown)
         return {
             "settings": finetuning.settings(protocol, task.finetune),
             **({"peft": version("peft")} if task.finetune.how == "lora" else {}),
@@ -152,15 +178,22 @@ class Keys:
         return {
             **self.sampler,
             "weights": weights.content if weights else "",
-            "shots": self.shots if wanted is None else wanted,
+            "shots": self._taken(wanted),
             "kept": ["images", "shown", "latents"],
             "seed": self.plan.protocol.evaluation_seed,
         }
 
+    def _taken(self, wanted: Sequence[Shot] | None) -> str:
+        """Digest of some shots, or of all."""
+        if wanted is None or wanted is self.shots:
+            return self._once("shots", None, lambda: digest.of_json(self.shots))
+        return digest.of_json(wanted)
+
     def judgements(self, images: Entry, prompts: Sequence[str]) -> dict[str, Any]:
         """What the panel saw."""
         decoding = {"backbone": self.content, "decoder": digest.of_source(*SAMPLING)}  # latents may be all that is kept
-        return {"images": images.content, "prompts": prompts, **decoding, **self._looking}
+        asked = digest.of_json(prompts)
+        return {"images": images.content, "prompts": asked, **decoding, **self._looking}
 
     def probe(self, weights: Entry, images: Entry, wanted: Sequence[Shot]) -> dict[str, Any]:
         """The model's own predictions for some of its images."""
@@ -168,7 +201,7 @@ class Keys:
             "backbone": self.content,
             "weights": weights.content,
             "images": images.content,
-            "shots": wanted,
+            "shots": self._taken(wanted),
             "seed": self.plan.protocol.evaluation_seed,
             "timesteps": self.plan.protocol.probe_timesteps,
             "machine": self.machine,
@@ -179,7 +212,7 @@ class Keys:
         self, weights: Entry, images: Entry, wanted: Sequence[Shot], others: Mapping[str, Sequence[str]]
     ) -> dict[str, Any]:
         """The same with `others` in place of their prompts."""
-        return {**self.probe(weights, images, wanted), "others": others}
+        return {**self.probe(weights, images, wanted), "others": digest.of_json(others)}
 
     def reference(self, concept: str) -> dict[str, Any]:
         """What the panel saw in real pictures of a concept."""
@@ -189,20 +222,26 @@ class Keys:
         self, task: Task, weights: Entry, fingerprint: str, what: str, code: Sequence[ModuleType]
     ) -> dict[str, Any]:
         """A figure of a task under some weights; `code` computes it, `fingerprint` says how all was measured."""
-        world = self.plan.world
-        members = {target: world.members(target) for target in task.forget}
-        known = dict.fromkeys([*task.concepts, *(member for of in members.values() for member in of), *world.aside])
         return {
             "what": what,
             "fingerprint": fingerprint,
             "weights": [self.content, weights.content],
+            "about": self._once("about", task, lambda: digest.of_json(self._about(task))),
+            "code": digest.of_source(*code),
+        }
+
+    def _about(self, task: Task) -> dict[str, Any]:
+        """What a task's figures depend on besides images and what computes them."""
+        world = self.plan.world
+        members = {target: world.members(target) for target in task.forget}
+        known = dict.fromkeys([*task.concepts, *(member for of in members.values() for member in of), *world.aside])
+        return {
             "task": task,
-            "real": digest.of_json([self._real(concept) for concept in known]),
+            "real": [self._real(concept) for concept in known],
             "members": members,
             "aside": world.aside,
             "words": {target: [world.word(target), world.rest(target, "evaluate")] for target in task.forget},
             "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
-            "code": digest.of_source(*code),
         }
 
     @cached_property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median
+
 from rich import box
 from rich.table import Table
 
@@ -14,6 +17,7 @@ from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS
 from metrics import COSTS, METRICS
 
+MOST = 300  # cells that are listed one by one
 Rows = list[tuple[str, ...]]  # the first has the columns' names
 
 
@@ -80,11 +84,28 @@ def planned(plan: Plan, workers: int) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    for name in ("cell", "unlearning", "images", "result"):
-        table.add_column(name)
-    table.add_column("s to unlearn", justify="right")
+    add = _each if len(cells) <= MOST else _by_method
+    for i, name in enumerate(add(table, cells)):
+        table.columns[i].header = name
+    return table
+
+
+def _each(table: Table, cells: Sequence[estimate.Ahead]) -> tuple[str, ...]:
     for a in cells:
         words = ["stored" if there else "to do" for there in (a.weights, a.images, a.result)]
         seconds = "not known" if a.seconds is None else f"{'' if a.weights else '~'}{a.seconds:.1f}"
         table.add_row(a.cell.name, *words, seconds)
-    return table
+    table.columns[-1].justify = "right"
+    return "cell", "unlearning", "images", "result", "s to unlearn"
+
+
+def _by_method(table: Table, cells: Sequence[estimate.Ahead]) -> tuple[str, ...]:
+    for name in dict.fromkeys(a.cell.method for a in cells):
+        own = [a for a in cells if a.cell.method == name]
+        stages = zip(*((a.weights, a.images, a.result) for a in own), strict=True)
+        counts = [sum(map(bool, stage)) for stage in stages]
+        known = [a.seconds for a in own if a.seconds is not None]
+        table.add_row(name, str(len(own)), *map(str, counts), f"~{median(known):.1f}" if known else "not known")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return "method", "cells", "unlearning stored", "images stored", "results stored", "s to unlearn"

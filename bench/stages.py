@@ -108,7 +108,7 @@ class Stages:
             parts = [self._shrunk(decode(model, part.to(self.device))) for part in kept]
             images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
             found = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
-            return found, {"seconds": time.perf_counter() - began}
+            return found, {"seconds": time.perf_counter() - began, "count": len(wanted)}
 
         return self.store.stage("images", self.keys.images(weights, wanted), compute)
 

@@ -118,3 +118,10 @@ def test_tensors_that_are_lost_without_being_given_up_are_damage(tmp_path: Path)
     store = Store(tmp_path)
     (store.put("deltas", KEY, {"x": torch.ones(4)}).path / TENSORS).unlink()
     assert store.get("deltas", KEY) is None
+
+
+def test_who_needs_no_tensors_need_not_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
+    monkeypatch.setattr(digest, "of_file", lambda path: pytest.fail("it read the tensors"))
+    assert store.get("deltas", KEY, look=False) == whole

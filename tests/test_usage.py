@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, options, stages
+from bench import cli, options, show, stages
 from bench.config import QUICK, RunConfig
 from bench.worlds import World
 from methods import METHODS
@@ -19,12 +19,13 @@ def refuse(*args: object, **kwargs: object) -> None:
     raise AssertionError("computed")
 
 
-@pytest.mark.parametrize("what", ["methods", "suites", "worlds", "metrics"])
+@pytest.mark.parametrize("what", ["methods", "suites", "worlds", "metrics", "executors"])
 def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--list", what]) == 0
     told = capsys.readouterr().out
     names = {"methods": METHODS.names(), "metrics": METRICS.names(), "worlds": ("pocket", "tiny"),
-             "suites": ("finegrained", "style", "object", "search", "smoke")}[what]  # fmt: skip
+             "suites": ("finegrained", "style", "object", "search", "smoke"),
+             "executors": ("local", "slurm", "ray")}[what]  # fmt: skip
     assert all(name in told for name in names)
 
 
@@ -43,6 +44,11 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
         (["--backbone", "v1-5-pruned-emaonly.ckpt"], "a pickle may run any code"),
         (["--safety-checker", "on"], "a black picture would count as forgotten"),
         (["--backbone-config", "sd15"], "is for a single .safetensors file"),
+        (["--slurm", "partition=gpu"], "--slurm goes with --executor slurm"),
+        (["--ray-address", "auto"], "--ray-address goes with --executor ray"),
+        (["--executor", "ray", "--ray", "num_gpus=all"], "--ray num_gpus=all: no numbers"),
+        (["--attach"], "--attach is for --executor slurm and ray"),
+        (["--retries", "-1"], "--retries must be at least 0, not -1"),
     ],
 )
 def test_mistakes_are_explained_before_any_model_is_loaded(
@@ -56,6 +62,30 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     monkeypatch.setattr(stages.panel, "Panel", refuse)
     assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("text", ["a=1,a=2", "=3", "a=1,,b=2"])
+def test_options_of_a_cluster_are_names_and_values(text: str) -> None:
+    assert options.pairs("partition=gpu, --time=4:00:00,exclusive") == {
+        "partition": "gpu", "time": "4:00:00", "exclusive": "",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="is no list of NAME=VALUE"):
+        options.pairs(text)
+
+
+def test_a_plan_of_many_cells_is_told_method_by_method(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMOKE, "--methods", "mimmu", "--seeds", "3", "--plan", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    assert "seed 2" in capsys.readouterr().out
+    monkeypatch.setattr(show, "MOST", 8)
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "seed 2" not in told
+    assert "9 cells: 0 stored, 9 to do" in told
+    rows = [line.split() for line in told.splitlines() if line.strip().startswith(("mimmu", "wrecked"))]
+    assert rows == [["wrecked", "3", "0", "0", "0", "~0.0"], ["mimmu", "3", "0", "0", "0", "not", "known"]]
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

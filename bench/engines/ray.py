@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from bench.units import Unit, units
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "lethe"
 Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
+Work = Callable[[RunConfig, int, str], dict[str, Any]]  # a run, a unit, the foreman's name -> what came of it
 POLL = 0.5  # seconds between two questions to the actor
 HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of the cluster, and memory in bytes"
 
@@ -28,6 +29,7 @@ HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of
 class Ray:
     """Tasks on a Ray cluster; the store must lie on a file system that its nodes share."""
 
+    unit: ClassVar[Work]  # what a task does
     about: ClassVar[str] = "a Ray cluster, in tasks; --ray-address auto, --ray num_gpus=1"
     detachable: ClassVar[bool] = True
 
@@ -76,7 +78,8 @@ class Ray:
                 options = {"lifetime": "detached", "name": name, "namespace": NAMESPACE, "num_cpus": 0}
                 options["scheduling_strategy"] = near  # workers' nodes come and go
                 made = ray.remote(Foreman).options(**options, max_restarts=-1, max_concurrency=8)
-                self._actor = made.remote(run, pieces, sorted(done), self.settings.retries, self._task(), name)
+                given = (run, pieces, sorted(done), self.settings.retries, self._task(), name, type(self).unit)
+                self._actor = made.remote(*given)
             seen, life = 0, ""
             while len(done) < len(cells):
                 try:
@@ -156,12 +159,20 @@ class Foreman:
         known: places of units that are done.
         task: options of its tasks.
         name: its own.
+        unit: what a task does.
     """
 
     def __init__(
-        self, run: RunConfig, pieces: tuple[Unit, ...], known: list[int], retries: int, task: dict[str, Any], name: str
+        self,
+        run: RunConfig,
+        pieces: tuple[Unit, ...],
+        known: list[int],
+        retries: int,
+        task: dict[str, Any],
+        name: str,
+        unit: Work,
     ) -> None:
-        self.run, self.pieces, self.retries, self.name = run, pieces, retries, name
+        self.run, self.pieces, self.retries, self.name, self.unit = run, pieces, retries, name, unit
         self.done, self.attempts, self.running = {*known}, Counter[int](), set[int]()
         self.events: list[Event] = []
         self.life = uuid.uuid4().hex
@@ -172,7 +183,7 @@ class Foreman:
         """Have everything done."""
         import ray
 
-        remote = ray.remote(do).options(**self.task)
+        remote = ray.remote(self.unit).options(**self.task)
         needed = {p for p, unit in enumerate(self.pieces) if unit.cell is not None} - self.done
         needed |= {p for one in needed for p in self.pieces[one].after} - self.done
         waiting, under_way = sorted(needed), dict[Any, int]()
@@ -226,3 +237,6 @@ def do(run: RunConfig, place: int, name: str) -> dict[str, Any]:
         print(f"done {time.strftime('%F %T')}", file=log)
         faulthandler.enable()
     return result
+
+
+Ray.unit = staticmethod(do)

@@ -28,9 +28,57 @@ HINT = (
 )
 
 
+class Book:
+    """Which job has which units, and how often each was tried."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.jobs: dict[str, tuple[int, ...]] = {job: tuple(places) for job, places in state.get("jobs", {}).items()}
+        self.attempts = Counter(place for places in self.jobs.values() for place in places)
+        self._last = {place: job for job, places in self.jobs.items() for place in places}
+
+    def give(self, job: str, places: Sequence[int]) -> None:
+        """A job has these units."""
+        self.jobs[job] = tuple(places)
+        self.attempts.update(places)
+        self._last |= dict.fromkeys(places, job)
+
+    def job_of(self, place: int) -> str:
+        """The last job that had the unit."""
+        return self._last[place]
+
+    def state(self) -> dict[str, Any]:
+        """For another shell."""
+        return {"jobs": self.jobs}
+
+
+class Job:
+    """What a job does: some units of a run. After preemption or its time limit it begins anew, where they stopped."""
+
+    def __init__(self, run: RunConfig) -> None:
+        self.run = run
+
+    def __call__(self, places: Sequence[int]) -> None:
+        """Do the units and say so."""
+        folder = RunFolder(self.run)
+        for place in places:
+            if not folder.has(place):
+                folder.put(place, self.work(place))
+
+    def work(self, place: int) -> dict[str, Any]:
+        """One unit."""
+        return labour.work(self.run, place)
+
+    def checkpoint(self, places: Sequence[int]) -> Any:
+        """What submitit submits again: a training left its own checkpoint in the store."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, places)
+
+
 class Slurm:
     """Jobs on a SLURM cluster; the store must lie on a file system that its nodes share."""
 
+    job: ClassVar[type[Job]] = Job
     about: ClassVar[str] = "a SLURM cluster, in job arrays; --slurm partition=gpu,time=4:00:00,gpus=1"
     detachable: ClassVar[bool] = True
 
@@ -187,7 +235,7 @@ class Slurm:
         arrays = []
         for start in range(0, len(parts), LONGEST):
             some = parts[start : start + LONGEST]
-            job = Job(apart(run))
+            job = self.job(apart(run))
             try:
                 jobs = executor.map_array(job, some) if len(some) > 1 else [executor.submit(job, some[0])]
             except (submitit.core.utils.FailedSubmissionError, subprocess.CalledProcessError) as error:
@@ -197,49 +245,6 @@ class Slurm:
             arrays.append(jobs[0].job_id.partition("_")[0])
             folder.note(book.state())
         return arrays
-
-
-class Book:
-    """Which job has which units, and how often each was tried."""
-
-    def __init__(self, state: dict[str, Any]) -> None:
-        self.jobs: dict[str, tuple[int, ...]] = {job: tuple(places) for job, places in state.get("jobs", {}).items()}
-        self.attempts = Counter(place for places in self.jobs.values() for place in places)
-        self._last = {place: job for job, places in self.jobs.items() for place in places}
-
-    def give(self, job: str, places: Sequence[int]) -> None:
-        """A job has these units."""
-        self.jobs[job] = tuple(places)
-        self.attempts.update(places)
-        self._last |= dict.fromkeys(places, job)
-
-    def job_of(self, place: int) -> str:
-        """The last job that had the unit."""
-        return self._last[place]
-
-    def state(self) -> dict[str, Any]:
-        """For another shell."""
-        return {"jobs": self.jobs}
-
-
-class Job:
-    """What a job does: some units of a run. After preemption or its time limit it begins anew, where they stopped."""
-
-    def __init__(self, run: RunConfig) -> None:
-        self.run = run
-
-    def __call__(self, places: Sequence[int]) -> None:
-        """Do the units and say so."""
-        folder = RunFolder(self.run)
-        for place in places:
-            if not folder.has(place):
-                folder.put(place, labour.work(self.run, place))
-
-    def checkpoint(self, places: Sequence[int]) -> Any:
-        """What submitit submits again: a training left its own checkpoint in the store."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self, places)
 
 
 def last_words(log: Path) -> str:
