@@ -11,6 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from bench import cli
 from bench.config import RunConfig
 from bench.engines import Settings
 from bench.engines.ray import NAMESPACE, Ray
@@ -52,15 +53,15 @@ def wait_for(what: Callable[[], bool], shell: subprocess.Popen[str], seconds: fl
 
 @pytest.mark.ray
 def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
-    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import ray
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ray.init(cluster.address, log_to_driver=False)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    words = ["--methods", "mimmu", "--suite", "smoke", "--set", "mimmu.epochs=60"]
-    spread = [sys.executable, "-u", "run_bench.py", *words, "--out", str(tmp_path / "far")]
+    words = ["--methods", "mimmu", "--suite", "smoke", "--set", "mimmu.epochs=60", "--out", str(tmp_path / "far")]
+    far = [*words, "--executor", "ray", "--ray-address", cluster.address]
     plan = resolve(RunConfig(("mimmu",), "smoke", overrides={"mimmu": {"epochs": "60"}}, out=tmp_path / "far"))
     executor, folder = Executor(plan), RunFolder(plan.run)
     victim = next(i for i, unit in enumerate(units(plan)) if unit.cell == 2)
@@ -68,8 +69,8 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     lease = tmp_path / "far" / ".store" / ".leases" / f"deltas-{delta.name}"
     log = folder.logs / f"{victim}.txt"
 
-    shell = subprocess.Popen([*spread, "--executor", "ray", "--ray-address", cluster.address], cwd=ROOT,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    door = [sys.executable, "-u", "run_bench.py", *far]
+    shell = subprocess.Popen(door, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         wait_for(lambda: any(folder.logs.glob("*.txt")), shell)
         ray.kill(ray.get_actor(f"lethe-{folder.id}", NAMESPACE), no_restart=False)  # as if its own node were lost
@@ -86,10 +87,9 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
 
     files = ["smoke-pocket.csv", "smoke-pocket-cells.csv", "smoke-pocket-concepts.csv", "smoke-pocket.json"]
     before = {name: (tmp_path / "far" / name).read_bytes() for name in files}
-    assert subprocess.run([*spread, "--collect"], cwd=ROOT, capture_output=True).returncode == 0
+    assert cli.main([*words, "--collect"]) == 0
     assert {name: (tmp_path / "far" / name).read_bytes() for name in files} == before
     assert pd.read_csv(tmp_path / "far" / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
-    gone = subprocess.run([*spread, "--executor", "ray", "--ray-address", cluster.address, "--attach"], cwd=ROOT,
-                          capture_output=True, text=True)  # fmt: skip
-    assert gone.returncode == 2
-    assert "no run of this command goes on" in gone.stdout
+    capsys.readouterr()
+    assert cli.main([*far, "--attach"]) == 2
+    assert "no run of this command goes on" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import slurm_cluster
 
-from bench import labour
+from bench import cli, labour
 from bench.config import RunConfig
 from bench.engines import Settings, slurm
 from bench.engines.slurm import Book, Job, Slurm, last_words, minutes
@@ -128,19 +128,19 @@ def wait_for(what: object, seconds: float = 240) -> None:
 
 @pytest.mark.slurm
 def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
-    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {**cluster, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
-    words = ["--methods", "mimmu", "--suite", "smoke", "--set", "mimmu.epochs=60"]
-    spread = [sys.executable, "-u", "run_bench.py", *words, "--out", str(tmp_path / "far")]
-    far = [*spread, "--executor", "slurm", "--slurm", "time=20,grace=3"]
-    plan = resolve(RunConfig(("mimmu",), "smoke", overrides={"mimmu": {"epochs": "60"}}, out=tmp_path / "far"))
+    words = ["--methods", "mimmu", "--suite", "smoke", "--set", "mimmu.epochs=100"]
+    far = [*words, "--out", str(tmp_path / "far"), "--executor", "slurm", "--slurm", "time=20,grace=3"]
+    plan = resolve(RunConfig(("mimmu",), "smoke", overrides={"mimmu": {"epochs": "100"}}, out=tmp_path / "far"))
     executor, folder = Executor(plan), RunFolder(plan.run)
     victim = next(i for i, unit in enumerate(units(plan)) if unit.cell == 2)
     delta = executor.stages.store.place("deltas", executor.stages.keys.delta(plan.cells[2]))
 
-    shell = subprocess.Popen(far, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    door = [sys.executable, "-u", "run_bench.py", *far]
+    shell = subprocess.Popen(door, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              stdin=subprocess.DEVNULL,
                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
     try:
@@ -152,27 +152,26 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     assert shell.returncode == 130, told
     assert "the run goes on" in told
     assert "--attach" in told
-    refused = subprocess.run(far, cwd=ROOT, capture_output=True, text=True)
-    assert refused.returncode == 2
-    assert "jobs of this run are in the queue" in refused.stdout
 
     (job,) = [job for job, places in (folder.state() or {})["jobs"].items() if victim in places]
+    log = folder.logs / f"{job}_0_log.out"
+    subprocess.run(["scontrol", "requeue", job], check=True)  # as where it is preempted
+    wait_for(lambda: log.read_text().count("Starting with") == 2)
+    assert cli.main(far) == 2
+    assert "jobs of this run are in the queue" in capsys.readouterr().out
     subprocess.run(["scancel", job], check=True)
-    watched = subprocess.run([*far, "--attach"], cwd=ROOT, capture_output=True, text=True)
-    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert cli.main([*far, "--attach"]) == 0, capsys.readouterr().out
     jobs = Book(folder.state() or {})
     assert jobs.attempts == {place: 1 + (place == victim) for place in range(len(units(plan)))}
 
     files = ["smoke-pocket.csv", "smoke-pocket-cells.csv", "smoke-pocket-concepts.csv", "smoke-pocket.json"]
     before = {name: (tmp_path / "far" / name).read_bytes() for name in files}
-    assert subprocess.run([*spread, "--collect"], cwd=ROOT, capture_output=True).returncode == 0
+    assert cli.main([*words, "--out", str(tmp_path / "far"), "--collect"]) == 0
     assert {name: (tmp_path / "far" / name).read_bytes() for name in files} == before
-    near = [sys.executable, "run_bench.py", *words, "--out", str(tmp_path / "near"), "--workers", "1"]
-    assert subprocess.run(near, cwd=ROOT, capture_output=True).returncode == 0
+    assert cli.main([*words, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
     for name in files[:3]:
         one, other = (pd.read_csv(tmp_path / where / name) for where in ("far", "near"))
         pd.testing.assert_frame_equal(*(f.drop(columns=MEASURED, errors="ignore") for f in (one, other)))
-    nothing = subprocess.run([*far[:-2], "--slurm", "time=20", "--seeds", "2", "--attach"], cwd=ROOT,
-                             capture_output=True, text=True)  # fmt: skip
-    assert nothing.returncode == 2
-    assert "no run of this command was begun here" in nothing.stdout
+    capsys.readouterr()
+    assert cli.main([*far, "--seeds", "2", "--attach"]) == 2
+    assert "no run of this command was begun here" in capsys.readouterr().out
