@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -14,13 +15,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import estimate, export, leaderboard, markdown, options, plugins, report, show, terminal
-from bench.engines import ENGINES, Engine, Settings, Status
-from bench.engines.base import CannotStart
+from bench.engines import ENGINES, Engine, Status
+from bench.engines.base import CannotStart, adopt
 from bench.engines.local import usual_count
 from bench.executor import Executor
 from bench.pace import Pace
 from bench.plan import Plan, resolve
-from bench.runs import RunFolder
+from bench.runs import RunFolder, machines
 from bench.worlds import WORLDS, WorldUnavailable
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             method, _, seed = export.parse(args.export)
             name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
             args.methods, args.seeds = [*args.methods, name], args.seeds if seed is None else (seed,)
-        settings = options.settings(args)
-        engine = ENGINES.get(args.executor)(settings)
+        engine = ENGINES.get(args.executor)(options.settings(args))
         plan = resolve(options.run_config(args))
         if args.export:
             export.export(plan, args.export, args.to)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         if args.collect:
             return collect(plan, console)
-        return execute(plan, engine, settings, arguments, console)
+        return execute(plan, engine, arguments, console)
     except (WorldUnavailable, CannotStart) as error:
         return refuse(error, console)
 
@@ -89,7 +89,7 @@ def refuse(error: Exception, console: Console) -> int:
     return USAGE
 
 
-def execute(plan: Plan, engine: Engine, settings: Settings, arguments: Sequence[str], console: Console) -> int:
+def execute(plan: Plan, engine: Engine, arguments: Sequence[str], console: Console) -> int:
     """Have every cell computed, then write and show the board."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     results: dict[int, leaderboard.Result] = {}
@@ -109,8 +109,10 @@ def execute(plan: Plan, engine: Engine, settings: Settings, arguments: Sequence[
 
         try:
             executor = Executor(plan, report)
-            if not settings.attach:
-                executor.drop_forced()
+            if engine.detachable:
+                adopt(executor, RunFolder(plan.run).machine())
+                for name in ("SIGHUP", "SIGTERM"):  # a terminal that is closed leaves the run as Ctrl-C does
+                    signal.signal(getattr(signal, name), signal.default_int_handler)
             pace = Pace(len(plan.cells), estimate.work(executor) if engine.detachable else None)
             for index, result in engine.run(executor, watch):
                 results[index] = result
@@ -131,7 +133,8 @@ def execute(plan: Plan, engine: Engine, settings: Settings, arguments: Sequence[
             progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
             return INTERRUPTED
     minutes = (time.perf_counter() - began) / 60
-    return finish(plan, executor, [results[i] for i in sorted(results)], console, f"; {minutes:.1f} min")
+    ordered = [executor.restated(plan.cells[i], results[i]) for i in sorted(results)]
+    return finish(plan, executor, ordered, console, f"; {minutes:.1f} min")
 
 
 def leave(engine: Engine, console: Console) -> bool:
@@ -163,9 +166,13 @@ def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
 def collect(plan: Plan, console: Console) -> int:
     """Write and show the board from what the store has."""
     executor = Executor(plan)
-    if machine := RunFolder(plan.run).machine():  # the run was spread over nodes of this kind
-        executor.adopt(machine)
     results = [executor.stored(cell) for cell in plan.cells]
+    for machine in machines(plan.run.out):  # of nodes, where runs were spread over some: whose results are most
+        other = Executor(plan)
+        adopt(other, machine)
+        found = [other.stored(cell) for cell in plan.cells]
+        if sum(r["status"] == "ok" for r in found) > sum(r["status"] == "ok" for r in results):
+            executor, results = other, found
     if all(result["status"] == "not run" for result in results):
         return refuse(ValueError(f"nothing of this run is in {executor.stages.store.root}: no table written"), console)
     return finish(plan, executor, results, console)

@@ -7,7 +7,10 @@ import math
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
+
+from safetensors import SafetensorError
 
 from bench import digest, evidence, fingerprint, panel, probe, sampler
 from bench.config import Protocol
@@ -20,6 +23,7 @@ from metrics import METRICS, Evidence, Metric
 from metrics import base as metrics_base
 
 CURVE = "curve"  # what is stored of a cell for --curve
+FILES = (OSError, SafetensorError)  # what writing and reading fails with
 ACCURACY = "accuracy"  # what is stored of a cell besides its metrics: the accuracy of every concept
 
 
@@ -54,7 +58,7 @@ class Executor:
             self._evaluate_whole(cell)
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
-            again = isinstance(error, OSError)  # a full disk, a file system that is away: no fault of the method
+            again = isinstance(error, FILES)  # a full disk, a file system that is away: no fault of the method
         else:
             return self.stored(cell)
         self.stages.release()  # not before the error is gone, whose frames hold what it computed with
@@ -77,6 +81,10 @@ class Executor:
             return store.put("failures", key, facts=facts, texts=texts).facts
         except OSError as error:
             return {**facts, "reason": f"{reason} (and it could not be noted: {error})", "traceback": log}
+
+    def restated(self, cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+        """A result as this executor says it: a failed one may have been noted before it knew the workers' machine."""
+        return result if result["status"] == "ok" else {**result, **self._about(cell)}
 
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
@@ -130,7 +138,8 @@ class Executor:
         except Thinned:
             self.stages.weights.remake(cell)
             self._evaluate(cell)
-        self.stages.weights.thin(cell)
+        with suppress(OSError):  # space alone is lost
+            self.stages.weights.thin(cell)
 
     def _evaluate(self, cell: Cell) -> None:
         """Bring everything that the cell's result consists of into the store."""

@@ -6,6 +6,8 @@ and encoding them again would only add the VAE's error to them.
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,12 +62,19 @@ def build(
         keys: concept -> what its latents are stored under.
         batch: images at a time.
     """
-    parts, names, templates = [], [], []
-    for concept, key in keys.items():
-        parts.append(_concept(store, backbone, protocol, concept, key, shots(prompts[concept], count), batch))
-        names += [concept] * count
-        templates += [i % len(prompts[concept]) for i in range(count)]
-    return LatentSet(torch.cat(parts), tuple(names), tuple(templates))
+    parts: dict[str, torch.Tensor] = {}
+    for concept in _from_anywhere([*keys]):
+        wanted = shots(prompts[concept], count)
+        parts[concept] = _concept(store, backbone, protocol, concept, keys[concept], wanted, batch)
+    names = [concept for concept in keys for _ in range(count)]
+    templates = [i % len(prompts[concept]) for concept in keys for i in range(count)]
+    return LatentSet(torch.cat([parts[concept] for concept in keys]), tuple(names), tuple(templates))
+
+
+def _from_anywhere(concepts: list[str]) -> list[str]:
+    """The concepts from one on that differs from process to process: many that begin at once share the work."""
+    start = zlib.crc32(f"{os.uname().nodename} {os.getpid()}".encode()) % max(1, len(concepts))
+    return concepts[start:] + concepts[:start]
 
 
 def _concept(

@@ -11,12 +11,16 @@ from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.runs import RunFolder
-from bench.units import Unit, units
+from bench.units import Unit, signature, units
 
 _ready: tuple[RunConfig, Executor, tuple[Unit, ...]] | None = None  # of this process
 
 
-def ready(run: RunConfig) -> tuple[Executor, tuple[Unit, ...]]:
+class OtherPlan(RuntimeError):
+    """A worker that makes other units of a run than the shell that handed them out."""
+
+
+def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[Unit, ...]]:
     """The run's executor and units in this process: made with its first unit, and kept for those that follow.
 
     Raises OtherMachine, and whatever `bench.plan.resolve` raises.
@@ -26,18 +30,25 @@ def ready(run: RunConfig) -> tuple[Executor, tuple[Unit, ...]]:
         if cores := os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(cores))
         executor = Executor(resolve(run))
-        RunFolder(run).claim(executor.stages.machine)
+        folder.claim(executor.stages.machine)
         _ready = run, executor, units(executor.plan)
     return _ready[1:]
 
 
-def work(run: RunConfig, unit: int) -> dict[str, Any]:
-    """Do a unit of the run. Returns the result of a cell, and {} for what cells share."""
-    executor, pieces = ready(run)
+def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> dict[str, Any]:
+    """Do a unit of the run. Returns the result of a cell, and {} for what cells share.
+
+    Raises OtherPlan where the unit means something else here than to the shell, whose units are `signed`.
+    """
+    executor, pieces = ready(run, folder)
+    if signature(pieces) != signed:
+        raise OtherPlan("the code, its plug-ins or oracles changed after the run began: end it, and begin it anew")
     piece, stages = pieces[unit], executor.stages
     if piece.cell is not None:
         return executor.run(executor.plan.cells[piece.cell])
-    if piece.concept:
+    if piece.start is not None:
+        stages.weights.before(executor.plan.cells[piece.start])
+    elif piece.concept:
         stages.weights.drawn((piece.concept,), executor.plan.protocol.forget_images)
     else:
         stages.judgements(stages.images(None))

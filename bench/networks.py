@@ -123,7 +123,10 @@ class Networks:
 
     @contextmanager
     def untouched(self) -> Iterator[None]:
-        """Within the block the U-Net has the weights that it had before all this, in the middle of a step as well."""
+        """Within the block the U-Net has the weights that it had before all this, in the middle of a step as well.
+
+        But for adapters (`adaptable`), which stay where they sit.
+        """
         held = {name: parameter.data for name, parameter in self._moving.items()}
         try:
             for name, parameter in self._moving.items():

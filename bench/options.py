@@ -215,11 +215,21 @@ def add_run(p: argparse.ArgumentParser) -> None:
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Names and values of "partition=gpu,exclusive,gpus=1"; a name alone has the value "". Raises ValueError."""
-    parts = [part.strip().partition("=") for part in text.split(",")]
-    found = {name.strip().removeprefix("--"): value.strip() for name, _, value in parts}
-    if not all(found) or len(found) < len(parts):
-        raise ValueError(f"{text} is no list of NAME=VALUE,NAME=VALUE with each name once")
+    """Names and values of "partition=gpu,exclude=n1,n2,exclusive=": what has no "=" goes on with the value before it.
+
+    Raises ArgumentTypeError for a name that is missing or given twice.
+    """
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, given, value = part.strip().partition("=")
+        name = name.strip().removeprefix("--")
+        if not given and found and name:
+            last = next(reversed(found))
+            found[last] = f"{found[last]},{name}"
+        elif not given or not name or name in found:
+            raise argparse.ArgumentTypeError(f"{text} is no list of NAME=VALUE,NAME=VALUE with each name once")
+        else:
+            found[name] = value.strip()
     return found
 
 

@@ -15,14 +15,30 @@ from typing import Any
 from bench import digest, options
 from bench.config import RunConfig
 from bench.engines.base import CannotStart
-from bench.lease import held
+from bench.lease import BEAT, STALE, elsewhere, held
 
 MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results", "logs", "watched"
 
 
 def apart(run: RunConfig) -> RunConfig:
     """The run as another host can resolve it: with absolute paths, and nothing computed anew because of it."""
-    return dataclasses.replace(run, out=run.out.resolve(), force=False)
+    models: dict[str, Any] = {
+        name: str(Path(value).absolute())
+        for name in ("backbone", "backbone_config")
+        if (value := getattr(run, name)) is not None and Path(value).exists()
+    }
+    return dataclasses.replace(run, out=run.out.absolute(), force=False, **models)
+
+
+def place(out: Path) -> Path:
+    """Where the runs lie whose boards are in `out`."""
+    return out / ".store" / "runs"
+
+
+def machines(out: Path) -> list[dict[str, Any]]:
+    """The kinds of machine that runs into `out` were spread over, each once."""
+    found = [json.loads(file.read_text()) for file in sorted(place(out).glob(f"*/{MACHINE}"))]
+    return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 class OtherMachine(RuntimeError):
@@ -41,13 +57,14 @@ class RunFolder:
     def __init__(self, run: RunConfig) -> None:
         run = apart(run)
         self.id = digest.of_json(options.command(run))[:8]
-        self.path = run.out / ".store" / "runs" / f"{run.board_name}-{self.id}"
+        self.path = place(run.out) / f"{run.board_name}-{self.id}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Within the block this shell is the one that watches the run. Raises CannotStart where another does."""
         try:
-            with held(self.path / WATCHED, wait=1):
+            file = self.path / WATCHED  # of a shell on another host only time tells whether it lives
+            with held(file, wait=STALE + BEAT if elsewhere(file) else 1):
                 yield
         except TimeoutError as error:
             raise CannotStart(f"another shell watches this run: {error}") from None

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,15 +76,17 @@ class Store:
         if not path.exists():
             return None
         try:
-            record = json.loads((path / RECORD).read_text())
-            content = record["content"]
-            if look and content and not (record.get("thin", False) and not (path / TENSORS).exists()):
-                content = digest.of_file(path / TENSORS)
+            try:
+                record, content = _read(path, look)
+            except FileNotFoundError:  # given up, or dropped and made again, between two looks
+                record, content = _read(path, look)
             if content != record["content"]:
                 raise ValueError(f"{TENSORS} has digest {content[:16]}, {record['content'][:16]} was written")
             if record["key"] != digest.plain(key):
                 raise ValueError("it holds another key")
-        except (OSError, ValueError, KeyError) as error:
+        except (FileNotFoundError, ValueError, KeyError) as error:  # not any OSError: a file system may be away
+            if not path.exists():
+                return None
             log.warning("damaged stage %s (%s): removed, will be computed again", path, error)
             shutil.rmtree(path, ignore_errors=True)
             return None
@@ -116,6 +119,7 @@ class Store:
             try:
                 os.rename(work, path)
             except OSError:
+                _see_anew(path.parent)
                 if not path.exists():
                     raise
         finally:
@@ -137,7 +141,7 @@ class Store:
         work = path / f".{RECORD}.{os.getpid()}"
         work.write_text(json.dumps({**record, "thin": True}, indent=1, allow_nan=False))
         work.replace(path / RECORD)
-        (path / TENSORS).unlink()
+        (path / TENSORS).unlink(missing_ok=True)
 
     def drop(self, kind: str, key: Mapping[str, Any]) -> None:
         """Forget a stage."""
@@ -158,8 +162,23 @@ class Store:
         if entry is not None:
             return entry
         with held(self.root / ".leases" / f"{kind}-{self.place(kind, key).name}"):
+            _see_anew(self.place(kind, key).parent)
             entry = self.get(kind, key)
             if entry is None:
                 tensors, facts = compute()
                 entry = self.put(kind, key, tensors, facts)
         return entry
+
+
+def _read(path: Path, look: bool) -> tuple[dict[str, Any], str]:
+    """An entry's record, and the digest of its tensors: as found, or where nobody is to `look` as it was written."""
+    record = json.loads((path / RECORD).read_text())
+    if not look or not record["content"] or (record.get("thin", False) and not (path / TENSORS).exists()):
+        return record, record["content"]
+    return record, digest.of_file(path / TENSORS)
+
+
+def _see_anew(folder: Path) -> None:
+    """Have a network file system ask its server what is in a folder, in place of what it remembers."""
+    with suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,9 +107,7 @@ def banded_targets(world: World, domain: str) -> dict[str, str]:
 
 
 def forget_one(world: World, concept: str, band: str = "") -> Task:
-    """The task of forgetting one concept and keeping every other of the world, or what its own rule says."""
-    if world.alone is not None:
-        return dataclasses.replace(world.alone(concept), band=band)
+    """The task of forgetting one concept and keeping every other of the world."""
     domain = world.domain_of(concept)
     return Task(
         name=concept,
@@ -135,7 +132,8 @@ def single(world: World, concepts: Sequence[str] = ()) -> tuple[Task, ...]:
     known = {task.forget[0]: task for task in tasks_of("finegrained", world)[1]}
     if any(c in world.styles for c in concepts):
         known |= {task.forget[0]: task for task in tasks_of("style", world)[1]}
-    return tuple(known.get(c) or forget_one(world, c) for c in concepts or known)
+    alone = world.alone or (lambda concept: forget_one(world, concept))
+    return tuple(known.get(c) or alone(c) for c in concepts or known)
 
 
 def targets_by_domain(world: World) -> list[tuple[str, ...]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench import digest
 from bench.plan import Plan
+from bench.task import Task
 from methods import CONTROLS, REFERENCES
 
 
@@ -15,22 +17,25 @@ class Unit:
 
     Args:
         name: for people.
-        cell: index of a cell; None: the pictures of `concept` that methods learn from, or for a concept of "" all
-            images of the untouched model.
+        cell: index of a cell; None: something that cells share.
+        concept: whose pictures methods learn from are drawn.
+        start: index of a cell that starts from weights of no cell of the run: these. If this and `concept` are not
+            given either, all images of the untouched model.
         after: places of the units that should be done first: what the cell would otherwise wait for or compute itself.
     """
 
     name: str
     cell: int | None = None
     concept: str = ""
+    start: int | None = None
     after: tuple[int, ...] = ()
 
 
 def units(plan: Plan) -> tuple[Unit, ...]:
     """The pieces of `plan`, each behind those that it comes after: first what cells share.
 
-    Shared are the pictures of each concept to forget, and the untouched model's images. Of a control the first cell
-    comes before its others, which find its images.
+    Shared are the pictures of each concept to forget, the untouched model's images, and unlearned models that several
+    cells train further. Of a control the first cell comes before its others, which find its images.
     """
     learns = [plan.plain(cell.method) not in REFERENCES for cell in plan.cells]
     asked = dict.fromkeys(
@@ -41,15 +46,29 @@ def units(plan: Plan) -> tuple[Unit, ...]:
     untouched = len(made)
     made.append(Unit("images of the untouched model"))
     before, places, firsts = predecessors(plan), dict[int, int](), dict[str, int]()
+    starts: dict[tuple[str, Task, int], int] = {}
+    for index, cell in enumerate(plan.cells):
+        task = cell.task.after
+        if learns[index] and task and index not in before and (cell.method, task, cell.seed) not in starts:
+            starts[cell.method, task, cell.seed] = len(made)
+            sources = tuple(sets[c] for one in task.chain for c in one.request)
+            made.append(Unit(f"{cell.method} · {task.name} · seed {cell.seed}", start=index, after=sources))
     for index, cell in enumerate(plan.cells):
         after = [sets[c] for task in cell.task.chain for c in task.request] if learns[index] else []
         after += [untouched, *([places[before[index]]] if index in before else [])]
+        start = (cell.method, cell.task.after, cell.seed)
+        after += [starts[start]] if start in starts else []  # type: ignore[index]
         places[index] = len(made)
         if cell.method in CONTROLS and cell.task.finetune is None:
             after += [firsts[cell.method]] if cell.method in firsts else []
             firsts.setdefault(cell.method, places[index])
         made.append(Unit(cell.name, index, after=tuple(after)))
     return tuple(made)
+
+
+def signature(pieces: Sequence[Unit]) -> str:
+    """Digest of the pieces: another where a place no longer means the same, as after a change of code or plug-ins."""
+    return digest.of_json(pieces)
 
 
 def waves(pieces: Sequence[Unit]) -> list[list[int]]:

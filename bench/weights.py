@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from bench import encoder, forget_set, making, unrelated
 from bench.backbone import Backbone
@@ -80,11 +81,11 @@ class Weights:
             return None
         first = dataclasses.replace(cell, task=after)
         place = str(self.store.place("deltas", self.keys.delta(first)))
-        if place in self._failed:
+        if place in self._failed and self.store.get("deltas", self.keys.delta(first), look=False) is None:
             raise NothingToStartFrom(self._failed[place])
         try:
             return self.of(first)
-        except NothingToStartFrom:
+        except (NothingToStartFrom, OSError, SafetensorError):  # of files: no fault of the method, and may pass
             raise
         except Exception as error:
             self._failed[place] = f"{first.name}, from which this starts, failed: {type(error).__name__}: {error}"

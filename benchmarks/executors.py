@@ -32,7 +32,7 @@ from bench.plan import Plan, resolve
 DOOR = str(Path(__file__).parents[1] / "run_bench.py")
 
 
-def nothing(run: RunConfig, unit: int, name: str = "") -> dict[str, Any]:
+def nothing(orders: object, unit: int) -> dict[str, Any]:
     """In place of what a worker does."""
     return {"status": "failed", "reason": "nothing was to be done", "fingerprint": "", "traceback": ""}
 
@@ -74,7 +74,7 @@ def _begin(run: RunConfig, threads: int) -> None:
 
 
 def _nothing_here(index: int) -> dict[str, Any]:
-    return nothing(RunConfig(), index)
+    return nothing(None, index)
 
 
 def overhead(name: str, settings: Settings, cells: int) -> tuple[float, float, int]:
@@ -121,12 +121,15 @@ def filled(cells: int, out: Path) -> RunConfig:
 def timed(words: Sequence[str]) -> tuple[float, int]:
     """Seconds and the most megabytes of a command of its own."""
     code = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL); "
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
+        "stderr=subprocess.DEVNULL, check=True); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     began = time.perf_counter()
     asked = [sys.executable, "-c", code, sys.executable, *words]
     told = subprocess.run(asked, capture_output=True, text=True, check=True)
+    if told.stderr:
+        raise RuntimeError(told.stderr)
     return time.perf_counter() - began, int(told.stdout) // 1024
 
 

@@ -61,8 +61,13 @@ def test_that_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
         pass
 
 
-def test_that_of_a_host_which_gave_no_sign_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("exchanges", [True, False])  # network file systems can't exchange two files in one step
+def test_that_of_a_host_which_gave_no_sign_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
     monkeypatch.setattr(lease, "STALE", 0.5)
+    if not exchanges:
+        monkeypatch.setattr("filelock._soft.exchange_names", lambda *given: False)
     with lease.held(tmp_path / "x"):
         said = (tmp_path / "x").read_text()
     away = said.replace(f"host={os.uname().nodename}", "host=elsewhere").replace(f"pid={os.getpid()}", "pid=1")
@@ -77,3 +82,31 @@ def test_one_that_nobody_signed_is_nobodys(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "x").touch()  # who made it died at once
     with lease.held(tmp_path / "x"):
         pass
+
+
+def test_one_that_lives_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "STALE", 0.3)
+    monkeypatch.setattr("filelock._soft.exchange_names", lambda *given: False)
+    inside = []
+
+    def other() -> None:
+        with lease.held(tmp_path / "x"):
+            inside.append("other")
+
+    with lease.held(tmp_path / "x"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(1.2)  # four times the age at which another would take over
+        inside.append("own")
+    thread.join()
+    assert inside == ["own", "other"]
+
+
+def test_another_that_came_meanwhile_is_put_back(tmp_path: Path) -> None:
+    watch = lease._Watch(tmp_path / "x")
+    (tmp_path / "x").write_text("old")
+    watch.unchanged_for()
+    (tmp_path / "x").unlink()
+    (tmp_path / "x").write_text("new")
+    watch.remove()
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("x", "new")]

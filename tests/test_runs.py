@@ -1,14 +1,20 @@
 """What a shell and its workers tell each other through a folder."""
 
 import dataclasses
+import json
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from bench import cli
 from bench.config import RunConfig
 from bench.engines.base import CannotStart
+from bench.executor import Executor
+from bench.plan import resolve
 from bench.runs import OtherMachine, RunFolder, apart
+from bench.worlds import World
 
 CPU = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}
 
@@ -84,3 +90,24 @@ def test_two_shells_do_not_watch_one_run(folder: RunFolder) -> None:
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
+
+
+def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: Path) -> None:
+    words = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path)]
+    run = RunConfig(("mimmu",), "smoke", "tiny", metrics=("ua",), out=tmp_path)
+    executor = Executor(resolve(run))
+    own = executor.fingerprint
+    early = executor.failed(executor.plan.cells[2], "its job ended")
+    node = {**executor.stages.machine, "device": "a card"}
+    executor.adopt(node)
+    assert executor.fingerprint != own
+    assert executor.restated(executor.plan.cells[2], early)["fingerprint"] == executor.fingerprint
+    results = [executor.run(cell) for cell in executor.plan.cells]
+    assert [result["status"] for result in results] == ["ok"] * 3
+    assert executor.restated(executor.plan.cells[2], results[2]) is results[2]
+    assert cli.main([*words, "--collect"]) == 1  # nothing says what computed it
+    assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]
+    RunFolder(run).claim(node)
+    assert cli.main([*words, "--collect"]) == 0
+    assert json.loads((tmp_path / "smoke-tiny.json").read_text())["machine"]["device"] == "a card"
+    assert set(pd.read_csv(tmp_path / "smoke-tiny.csv")["fingerprint"]) == {executor.fingerprint}

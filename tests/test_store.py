@@ -120,6 +120,20 @@ def test_tensors_that_are_lost_without_being_given_up_are_damage(tmp_path: Path)
     assert store.get("deltas", KEY) is None
 
 
+def test_a_file_system_that_is_away_costs_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put("deltas", KEY, {"x": torch.ones(4)})
+
+    def stale(path: Path) -> str:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(digest, "of_file", stale)
+    with pytest.raises(OSError, match="Stale file handle"):
+        store.get("deltas", KEY)
+    monkeypatch.undo()
+    assert store.get("deltas", KEY) is not None
+
+
 def test_who_needs_no_tensors_need_not_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})

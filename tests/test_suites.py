@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from bench.suites import SUITES, banded_targets, forget_one, nearest_neighbour, single
+from bench.suites import SUITES, banded_targets, nearest_neighbour, single
 from bench.task import Task
 from bench.worlds import World
 
@@ -20,11 +20,10 @@ def graded(world: World) -> World:
 
 
 def test_a_world_may_say_what_one_concept_leaves_to_stay(world: World) -> None:
-    first, other = world.concepts[0], world.concepts[6]
+    other = world.concepts[6]
     own = dataclasses.replace(world, alone=lambda c: Task(c, (c,), world.members(c)[1:3], (other,)))
     (task,) = single(own, world.concepts[3:4])
     assert task == Task(task.name, world.concepts[3:4], world.members(task.name)[1:3], (other,))
-    assert forget_one(own, first, "near").band == "near"
 
 
 def test_the_nearest_neighbour_is_the_closest_sibling(graded: World) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.config import RunConfig
 from bench.plan import Plan, resolve
-from bench.units import predecessors, units, waves
+from bench.units import predecessors, signature, units, waves
 from bench.worlds import World
 
 
@@ -54,3 +54,19 @@ def test_a_request_waits_for_the_one_before_it(world: World) -> None:
         one, two = plan.cells[earlier], plan.cells[index]
         assert (one.method, one.seed, one.task) == (two.method, two.seed, two.task.after)
     assert not predecessors(resolve(RunConfig(world="tiny", methods=("mimmu",))))
+
+
+def test_an_unlearned_model_that_several_cells_train_further_is_made_first(world: World) -> None:
+    plan = planned("mimmu", suite="resurgence", forget=world.concepts[:1], seeds=(0, 1))
+    pieces = units(plan)
+    made = [place for place, unit in enumerate(pieces) if unit.start is not None]
+    assert [pieces[place].name for place in made] == [f"mimmu · {world.concepts[0]} · seed {seed}" for seed in (0, 1)]
+    for unit in pieces:
+        if unit.cell is not None:
+            cell = plan.cells[unit.cell]
+            assert [p for p in unit.after if p in made] == ([made[cell.seed]] if cell.method == "mimmu" else [])
+
+
+def test_another_plan_has_another_signature(world: World) -> None:
+    assert signature(units(planned())) == signature(units(planned()))
+    assert signature(units(planned())) != signature(units(planned("mimmu")))

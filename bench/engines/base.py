@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from bench import digest
 from bench.executor import Executor
 
 
@@ -43,11 +44,11 @@ class Engine(Protocol):
 
     Attributes:
         about: one line for `--list executors`.
-        detachable: whether what was begun goes on without the command that began it.
+        detachable: whether what was begun goes on without the command that began it; an instance may know better.
     """
 
     about: ClassVar[str]
-    detachable: ClassVar[bool]
+    detachable: bool
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for settings that make no sense, or where what the engine needs is not there."""
@@ -55,9 +56,10 @@ class Engine(Protocol):
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """Have every cell of the executor's plan computed; yield each once, as it finishes.
 
-        A cell whose worker or machine fails is tried again, `retries` times, then fails with the reason and where its
-        log is. `watch` is told now and then what is going on. Where workers stand on another kind of machine, the
-        executor has adopted it by the time that the last result is there. Raises CannotStart.
+        What `--force` computes again is dropped first. A cell whose worker or machine fails is tried again, `retries`
+        times, then fails with the reason and where its log is. `watch` is told now and then what is going on. Where
+        workers stand on another kind of machine, the executor has adopted it by the time that the last result is there.
+        Raises CannotStart.
         """
 
     def cancel(self) -> None:
@@ -72,9 +74,22 @@ class CannotStart(RuntimeError):
 
 
 def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "") -> dict[str, Any]:
-    """The result of a cell whose workers failed every time: `how`, for people, and the path of the last one's log."""
+    """The result of a cell whose workers failed every time: `how`, for people, and the path of the last one's log.
+
+    Unless the store has one: then they failed after it was done.
+    """
+    cell = executor.plan.cells[index]
+    result = executor.stored(cell)
+    if result["status"] == "ok" and not executor.wants_curve(result):
+        return result  # only its worker's last words were lost
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
-    return executor.failed(executor.plan.cells[index], f"{how}{tried}", log=log)
+    return executor.failed(cell, f"{how}{tried}", log=log)
+
+
+def adopt(executor: Executor, machine: Mapping[str, Any] | None) -> None:
+    """Have the executor see the store as the workers' kind of machine does, if it is known and another than its own."""
+    if machine is not None and machine != digest.plain(executor.stages.machine):
+        executor.adopt(machine)
 
 
 def again(result: Mapping[str, Any]) -> bool:

@@ -31,7 +31,7 @@ class Local:
     """This machine: in this process, or in several."""
 
     about: ClassVar[str] = "this machine, one process a core; one on CUDA"
-    detachable: ClassVar[bool] = False
+    detachable: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -42,6 +42,7 @@ class Local:
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """As `bench.engines.base.Engine` says."""
+        executor.drop_forced()
         count, retries = self.settings.workers or usual_count(executor.plan), self.settings.retries
         return in_processes(executor, count, retries, watch) if count > 1 else in_this_process(executor, retries, watch)
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from bench import labour
 from bench.config import RunConfig
-from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
+from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, again, lost
 from bench.executor import Executor
 from bench.runs import RunFolder, apart
-from bench.units import units, waves
+from bench.units import signature, units, waves
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
@@ -46,27 +46,26 @@ class Book:
         """The last job that had the unit."""
         return self._last[place]
 
-    def state(self) -> dict[str, Any]:
-        """For another shell."""
-        return {"jobs": self.jobs}
+    def state(self, signed: str) -> dict[str, Any]:
+        """For another shell; `signed` is the signature of the units."""
+        return {"jobs": self.jobs, "signed": signed}
 
 
 class Job:
     """What a job does: some units of a run. After preemption or its time limit it begins anew, where they stopped."""
 
-    def __init__(self, run: RunConfig) -> None:
-        self.run = run
+    def __init__(self, run: RunConfig, folder: RunFolder, signed: str) -> None:
+        self.run, self.folder, self.signed = run, folder, signed
 
     def __call__(self, places: Sequence[int]) -> None:
         """Do the units and say so."""
-        folder = RunFolder(self.run)
         for place in places:
-            if not folder.has(place):
-                folder.put(place, self.work(place))
+            if not self.folder.has(place):
+                self.folder.put(place, self.work(place))
 
     def work(self, place: int) -> dict[str, Any]:
         """One unit."""
-        return labour.work(self.run, place)
+        return labour.work(self.run, self.folder, place, self.signed)
 
     def checkpoint(self, places: Sequence[int]) -> Any:
         """What submitit submits again: a training left its own checkpoint in the store."""
@@ -80,7 +79,7 @@ class Slurm:
 
     job: ClassVar[type[Job]] = Job
     about: ClassVar[str] = "a SLURM cluster, in job arrays; --slurm partition=gpu,time=4:00:00,gpus=1"
-    detachable: ClassVar[bool] = True
+    detachable: bool = True
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -100,7 +99,7 @@ class Slurm:
             raise ValueError("--executor slurm needs submitit: pip install -e '.[slurm]'") from None
         if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if not shutil.which(name)]:
             raise ValueError(f"--executor slurm needs SLURM's commands, and {missing[0]} is not on the PATH")
-        self._name = ""  # of this run's jobs
+        self._name, self._refusal = "", ""  # of this run's jobs; why SLURM would not take one
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
@@ -110,38 +109,50 @@ class Slurm:
             yield from self._watched(executor, folder, watch)
 
     def _watched(self, executor: Executor, folder: RunFolder, watch: Watch) -> Iterator[Found]:
-        pieces, queued, state = units(executor.plan), self._queue() or {}, folder.state()
-        if machine := folder.machine():
-            executor.adopt(machine)
-        if self.settings.attach and state is None:
-            raise CannotStart("--attach: no run of this command was begun here; give it without --attach")
-        if queued and not self.settings.attach:
+        pieces, state, queued = units(executor.plan), folder.state(), self._queue()
+        signed, attach = signature(pieces), self.settings.attach
+        if queued is None:
+            raise CannotStart("squeue does not answer: is SLURM's controller up?")
+        if queued and not attach:
             raise CannotStart(
                 f"{len(queued)} jobs of this run are in the queue: --attach watches them, scancel --name {self._name} "
                 "ends them"
             )
-        book = Book(state if state is not None and self.settings.attach else {})
-        done, told = set[int](), 0
-        if not self.settings.attach:
-            for place, unit in enumerate(pieces):  # what is stored needs no job
-                if unit.cell is not None:
-                    result = executor.stored(executor.plan.cells[unit.cell])
-                    if result["status"] == "ok" and not executor.wants_curve(result):
-                        done.add(place)
-                        told += 1
-                        yield unit.cell, result
+        if attach and state is None:
+            raise CannotStart("--attach: no run of this command was begun here; give it without --attach")
+        if attach and state and state["signed"] != signed:
+            raise CannotStart(
+                "the code, its plug-ins or oracles changed after this run began: end its jobs with scancel --name "
+                f"{self._name}, and give the command without --attach"
+            )
+        adopt(executor, folder.machine())
+        if not attach:
+            executor.drop_forced()
+        book = Book(state if attach and state else {})
+        cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
+        done = set[int]()
+        for place, index in cells.items():  # what is stored needs no job
+            result = executor.stored(executor.plan.cells[index])
+            if result["status"] == "ok" and not executor.wants_curve(result):
+                done.add(place)
+                yield index, result
+        if not attach:
             folder.clear(machine=not done)
             if done:
                 folder.claim(executor.stages.machine)  # results of another would not compare
-            wanted = {place for place, unit in enumerate(pieces) if unit.cell is not None} - done
-            needed = wanted | {place for one in wanted for place in pieces[one].after}
-            before: list[str] = []
-            for wave in waves(pieces):
-                if places := [place for place in wave if place in needed and place not in done]:
-                    before = self._submit(executor.plan.run, folder, book, places, self.cells, before)
-        cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
-        gone: dict[str, float] = {}  # job -> when it was first missing from the queue
-        while told < len(cells):
+        folder.note(book.state(signed))
+        wanted = cells.keys() - done
+        wanted |= {earlier for place in wanted for earlier in pieces[place].after}
+        wanted -= done | book.attempts.keys()
+        run, gone, before = apart(executor.plan.run), dict[str, float](), list[str]()
+        job = self.job(run, folder, signed)
+        waiting: list[tuple[int, ...]] = []  # parts that sbatch did not take yet
+        for wave in waves(pieces):
+            if places := [place for place in wave if place in wanted]:
+                parts = [tuple(places[i : i + self.cells]) for i in range(0, len(places), self.cells)]
+                arrays, left = self._submit(job, folder, book, parts, signed, before)
+                before, waiting = arrays or before, waiting + left
+        while cells.keys() - done:
             alive = self._queue()
             retry: list[int] = []
             for place, result in folder.news(done).items():
@@ -151,40 +162,36 @@ class Slurm:
                     continue
                 done.add(place)
                 if place in cells:
-                    told += 1
-                    yield cells[place], self._seen(executor, folder, result)
-            if alive is not None:
-                for place in self._lost(book, alive, gone, done):
-                    if book.attempts[place] <= self.settings.retries:
-                        retry.append(place)
-                        continue
-                    done.add(place)
-                    if place in cells:
-                        told += 1
-                        log = folder.logs / f"{book.job_of(place)}_0_log.err"
-                        how = f"SLURM job {book.job_of(place)} ended without a result{last_words(log)}"
-                        if machine := folder.machine():
-                            executor.adopt(machine)
-                        yield cells[place], lost(executor, cells[place], how, book.attempts[place], str(log))
-            if retry:  # each alone, so that none suffers from another again
-                self._submit(executor.plan.run, folder, book, sorted(set(retry)), 1)
+                    adopt(executor, folder.machine())
+                    yield cells[place], result
+            for place in [] if alive is None else self._lost(book, alive, gone, done | {*retry}):
+                if book.attempts[place] <= self.settings.retries:
+                    retry.append(place)
+                    continue
+                done.add(place)
+                if place in cells:
+                    log = folder.logs / f"{book.job_of(place)}_0_log.err"
+                    how = f"SLURM job {book.job_of(place)} ended without a result{last_words(log)}"
+                    adopt(executor, folder.machine())
+                    yield cells[place], lost(executor, cells[place], how, book.attempts[place], str(log))
+            if (retry and self.settings.retries) or waiting:  # each alone, so that none suffers from another again
+                _, waiting = self._submit(job, folder, book, [*waiting, *((place,) for place in retry)], signed)
+                if waiting and alive == {} and not self._queue():
+                    raise CannotStart(f"sbatch refused: {self._refusal}; {HINT}")
             running = sum(state == "RUNNING" for state in (alive or {}).values())
-            watch(Status(running, max(0, len(cells) - told - running)))
-            if told < len(cells):
+            open_ = len(cells.keys() - done)
+            watch(Status(min(running, open_), max(0, open_ - running)))
+            if open_:
                 time.sleep(POLL)
 
     def cancel(self) -> None:
         """End the run's jobs."""
-        subprocess.run(["scancel", "--name", self._name], check=False)
+        if self._name:
+            subprocess.run(["scancel", "--name", self._name], check=False)
 
     def attaching(self) -> str:
         """How its jobs are seen without this command."""
         return f"squeue --name {self._name} shows the jobs, scancel --name {self._name} ends them"
-
-    def _seen(self, executor: Executor, folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
-        if result["fingerprint"] != executor.fingerprint:
-            executor.adopt(folder.machine())
-        return result
 
     def _lost(self, book: Book, alive: dict[str, str], gone: dict[str, float], done: set[int]) -> list[int]:
         """Units of jobs that left the queue some time ago and have not said that they are done."""
@@ -208,16 +215,17 @@ class Slurm:
 
     def _submit(
         self,
-        run: RunConfig,
+        job: Job,
         folder: RunFolder,
         book: Book,
-        places: Sequence[int],
-        each: int,
+        parts: Sequence[tuple[int, ...]],
+        signed: str,
         after: Sequence[str] = (),
-    ) -> list[str]:
-        """Submit some units, `each` so many to a job; returns the arrays' numbers.
+    ) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Submit a job for each of `parts`; they begin when the arrays `after` have ended, well or not.
 
-        They begin when the arrays `after` have ended, well or not.
+        Returns the numbers of the arrays, and the parts that SLURM would not take now, as where a user may queue so
+        many jobs and no more.
         """
         import submitit
 
@@ -231,20 +239,19 @@ class Slurm:
             additional_parameters={"requeue": True, **self.options},
             **({"dependency": f"afterany:{':'.join(after)}"} if after else {}),
         )
-        parts = [tuple(places[i : i + each]) for i in range(0, len(places), each)]
-        arrays = []
+        arrays: list[str] = []
         for start in range(0, len(parts), LONGEST):
             some = parts[start : start + LONGEST]
-            job = self.job(apart(run))
             try:
                 jobs = executor.map_array(job, some) if len(some) > 1 else [executor.submit(job, some[0])]
-            except (submitit.core.utils.FailedSubmissionError, subprocess.CalledProcessError) as error:
-                raise CannotStart(f"sbatch refused: {error}; {HINT}") from error
+            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+                self._refusal = str(error)
+                return arrays, [*parts[start:]]
             for one, part in zip(jobs, some, strict=True):
                 book.give(one.job_id, part)
             arrays.append(jobs[0].job_id.partition("_")[0])
-            folder.note(book.state())
-        return arrays
+            folder.note(book.state(signed))
+        return arrays, []
 
 
 def last_words(log: Path) -> str:

@@ -1,5 +1,6 @@
 """The SLURM engine: its rules here, and itself on a SLURM cluster of two nodes (marker `slurm`)."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from bench.engines.slurm import Book, Job, Slurm, last_words, minutes
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.runs import RunFolder
-from bench.units import units
+from bench.units import signature, units
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ["seconds", "peak_bytes"]  # what no two runs share
@@ -58,7 +59,7 @@ def test_the_book_knows_who_has_what_and_how_often_it_was_tried() -> None:
     book.give("7_1", (2,))
     book.give("9", (1,))
     assert (book.job_of(0), book.job_of(1), dict(book.attempts)) == ("7_0", "9", {0: 1, 1: 2, 2: 1})
-    again = Book(json.loads(json.dumps(book.state())))
+    again = Book(json.loads(json.dumps(book.state("s"))))
     assert (again.jobs, again.attempts, again.job_of(1)) == (book.jobs, book.attempts, "9")
 
 
@@ -88,18 +89,19 @@ def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
 ) -> None:
     run, did = RunConfig(out=tmp_path), []
 
-    def work(run: RunConfig, place: int) -> dict:
+    def work(run: RunConfig, folder: RunFolder, place: int, signed: str) -> dict:
         did.append(place)
         return {"status": "ok", "place": place}
 
     monkeypatch.setattr(labour, "work", work)
     folder = RunFolder(run)
     folder.put(1, {"status": "ok", "place": 1})
-    Job(run)((0, 1, 2))
+    job = Job(run, folder, "s")
+    job((0, 1, 2))
     assert did == [0, 2]
     assert {place: result["place"] for place, result in folder.news(()).items()} == {0: 0, 1: 1, 2: 2}
     pytest.importorskip("submitit")
-    delayed = Job(run).checkpoint((0, 1))
+    delayed = job.checkpoint((0, 1))
     assert (delayed.function.run, delayed.args) == (run, ((0, 1),))
 
 
@@ -175,3 +177,12 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     capsys.readouterr()
     assert cli.main([*far, "--seeds", "2", "--attach"]) == 2
     assert "no run of this command was begun here" in capsys.readouterr().out
+
+    both = resolve(dataclasses.replace(plan.run, seeds=(0, 1)))  # as if the shell had ended before sbatch was asked
+    signed = signature(units(both))
+    RunFolder(both.run).note({"jobs": {}, "signed": "of other code"})
+    assert cli.main([*far, "--seeds", "2", "--attach"]) == 2
+    assert "changed after this run began" in capsys.readouterr().out
+    RunFolder(both.run).note({"jobs": {}, "signed": signed})
+    assert cli.main([*far, "--seeds", "2", "--attach"]) == 0
+    assert capsys.readouterr().out.count("/6] ") == 6  # three of them from the store
