@@ -1,7 +1,6 @@
 """What a shell and its workers tell each other through a folder."""
 
 import dataclasses
-import json
 import threading
 from pathlib import Path
 
@@ -109,5 +108,5 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]
     RunFolder(run).claim(node)
     assert cli.main([*words, "--collect"]) == 0
-    assert json.loads((tmp_path / "smoke-tiny.json").read_text())["machine"]["device"] == "a card"
+    assert "a card" in (tmp_path / "smoke-tiny.json").read_text()
     assert set(pd.read_csv(tmp_path / "smoke-tiny.csv")["fingerprint"]) == {executor.fingerprint}

@@ -20,6 +20,7 @@ from bench.plan import resolve
 from bench.runs import RunFolder
 from bench.units import units
 
+METRICS = ("ua", "nra", "drift")
 MEASURED = ["seconds", "peak_bytes"]  # what no two runs share
 ROOT = Path(__file__).parents[2]
 
@@ -61,9 +62,21 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ray.init(cluster.address, log_to_driver=False)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    words = ["--methods", "mimmu", "--suite", "smoke", "--set", "mimmu.epochs=60", "--out", str(tmp_path / "far")]
+    words = [
+        "--methods",
+        "mimmu",
+        "--suite",
+        "smoke",
+        "--metrics",
+        *METRICS,
+        "--set",
+        "mimmu.epochs=40",
+        "--out",
+        str(tmp_path / "far"),
+    ]
     far = [*words, "--executor", "ray", "--ray-address", cluster.address]
-    plan = resolve(RunConfig(("mimmu",), "smoke", overrides={"mimmu": {"epochs": "60"}}, out=tmp_path / "far"))
+    run = RunConfig(("mimmu",), "smoke", metrics=METRICS, overrides={"mimmu": {"epochs": "40"}}, out=tmp_path / "far")
+    plan = resolve(run)
     executor, folder = Executor(plan), RunFolder(plan.run)
     victim = next(i for i, unit in enumerate(units(plan)) if unit.cell == 2)
     delta = executor.stages.store.place("deltas", executor.stages.keys.delta(plan.cells[2]))
