@@ -78,7 +78,12 @@ def draws_a_picture(model: Backbone) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "name"), [(a, name) for a in ARCHITECTURES for name in (*LIGHT, PICTURE, *WHOLE)]
+    ("architecture", "name"),
+    [
+        pytest.param(a, name, marks=pytest.mark.huge if name == "salun" else ())
+        for a in ARCHITECTURES
+        for name in (*LIGHT, PICTURE, *WHOLE)
+    ],
 )
 def test_every_method_takes_a_step_and_a_picture_comes_out(
     model: Callable[[str], Backbone], architecture: str, name: str

@@ -173,6 +173,7 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
         executor(tmp_path, "finegrained", ("oracle",), forget=(world.concepts[7],), overrides={})
 
 
+@pytest.mark.slow
 def test_what_was_trained_further_is_measured_and_not_kept(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
