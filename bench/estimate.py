@@ -61,7 +61,7 @@ def ahead(executor: Executor, past: Past) -> list[Ahead]:
         forced = cell.method in plan.forced
         weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell), look=False)
         known = None if forced else executor.stored(cell)
-        curve = plan.curve > 1 and not (known and known["status"] == "ok" and not executor.wants_curve(known))
+        curve = plan.curve > 1 and not (known and executor.finished(known))
         images = weights and stages.store.get("images", stages.keys.images(weights), look=False)
         trains = cell.task.finetune or plan.plain(cell.method) not in REFERENCES
         draws = 0 if weights or not trains else _to_learn_from(stages, cell, seen)

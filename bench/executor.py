@@ -51,7 +51,7 @@ class Executor:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
-        if (found := self.stored(cell))["status"] == "ok" and not self.wants_curve(found):
+        if self.finished(found := self.stored(cell)):
             return found
         self.stages.store.drop("failures", self.failure_key(cell))
         try:
@@ -100,6 +100,10 @@ class Executor:
         if failure is not None:
             return {**failure.facts, **self._about(cell)}  # settings may be those of another row of a sweep
         return {**self._about(cell), "status": "not run"} if whole is None else whole
+
+    def finished(self, result: Mapping[str, Any]) -> bool:
+        """Whether a cell needs nothing more."""
+        return result["status"] == "ok" and not self.wants_curve(result)
 
     def wants_curve(self, result: Mapping[str, Any]) -> bool:
         """Whether a finished result lacks the curve that the run asks for."""

@@ -67,7 +67,7 @@ def units(plan: Plan) -> tuple[Unit, ...]:
 
 
 def signature(pieces: Sequence[Unit]) -> str:
-    """Digest of the pieces: another where a place no longer means the same, as after a change of code or plug-ins."""
+    """Digest of the pieces: another where a place no longer means the same cell, as with another method among "all"."""
     return digest.of_json(pieces)
 
 

@@ -80,7 +80,7 @@ def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "")
     """
     cell = executor.plan.cells[index]
     result = executor.stored(cell)
-    if result["status"] == "ok" and not executor.wants_curve(result):
+    if executor.finished(result):
         return result  # only its worker's last words were lost
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
     return executor.failed(cell, f"{how}{tried}", log=log)

@@ -72,7 +72,7 @@ class Ray:
             done = set[int]()
             for place, index in cells.items():
                 result = executor.stored(executor.plan.cells[index])
-                if result["status"] == "ok" and not executor.wants_curve(result):
+                if executor.finished(result):
                     done.add(place)
                     yield index, result
             if not attach and cells.keys() - done:

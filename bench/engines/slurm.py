@@ -133,7 +133,7 @@ class Slurm:
         done = set[int]()
         for place, index in cells.items():  # what is stored needs no job
             result = executor.stored(executor.plan.cells[index])
-            if result["status"] == "ok" and not executor.wants_curve(result):
+            if executor.finished(result):
                 done.add(place)
                 yield index, result
         if not attach:
