@@ -6,17 +6,15 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pandas as pd
-
 from bench import digest
 from bench.config import Protocol
-from bench.executor import Executor
+from bench.outcomes import Outcomes
 from bench.plan import Cell
-from bench.stages import Stages
 from bench.task import Task
 from methods import REFERENCES
 from methods.base import MethodConfig
@@ -52,31 +50,30 @@ class Ahead:
     seconds: float | None
 
 
-def ahead(executor: Executor, past: Past) -> list[Ahead]:
-    """Every cell of the executor's plan, in its order."""
-    stages, plan = executor.stages, executor.plan
+def ahead(outcomes: Outcomes, past: Past) -> list[Ahead]:
+    """Every cell of the plan, in its order."""
+    plan, keys, store = outcomes.plan, outcomes.keys, outcomes.store
     seen: set[str] = set()  # image sets that an earlier cell draws
     found = []
     for cell in plan.cells:
         forced = cell.method in plan.forced
-        weights = None if forced else stages.store.get("deltas", stages.keys.delta(cell), look=False)
-        known = None if forced else executor.stored(cell)
-        curve = plan.curve > 1 and not (known and executor.finished(known))
-        images = weights and stages.store.get("images", stages.keys.images(weights), look=False)
+        weights = None if forced else store.get("deltas", keys.delta(cell), look=False)
+        result = weights is not None and outcomes.there(cell, weights)
+        curve = plan.curve > 1 and not result
+        images = weights is not None and store.has("images", keys.images(weights))
         trains = cell.task.finetune or plan.plain(cell.method) not in REFERENCES
-        draws = 0 if weights or not trains else _to_learn_from(stages, cell, seen)
-        shared = str(stages.store.place("images", stages.keys.images(weights))) if weights else cell.method
+        draws = 0 if weights or not trains else _to_learn_from(outcomes, cell, seen)
+        shared = str(store.place("images", keys.images(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or not trains)):
-            draws += len(stages.shots)
+            draws += len(keys.shots)
         seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
         again = False  # it trains once more, where it kept none of the weights on the way
         if curve and trains:
-            keys = [stages.keys.snapshot(cell, part, plan.curve) for part in range(1, plan.curve)]
-            again = not all(stages.store.get("snapshots", key) for key in keys)
-            draws += len(keys) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
-        result = known is not None and known["status"] == "ok" and not curve
-        seconds = weights.facts["cost"]["seconds"] if weights else _to_make(stages, cell, past, seen)
-        found.append(Ahead(cell, weights is not None and not again, bool(images), result, draws, seconds))
+            passing = [keys.snapshot(cell, part, plan.curve) for part in range(1, plan.curve)]
+            again = not all(store.get("snapshots", key) for key in passing)
+            draws += len(passing) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
+        seconds = weights.facts["cost"]["seconds"] if weights else _to_make(outcomes, cell, past, seen)
+        found.append(Ahead(cell, weights is not None and not again, images, result, draws, seconds))
     return found
 
 
@@ -113,10 +110,10 @@ def _longest(cells: Sequence[Ahead]) -> float:
     return max(ends.values(), default=0.0)
 
 
-def work(executor: Executor) -> float | None:
+def work(outcomes: Outcomes) -> float | None:
     """Seconds that one worker would take for all that is not stored; None where that is not known."""
-    past = Past(executor.stages)
-    to_do = [a for a in ahead(executor, past) if not a.result]
+    past = Past(outcomes)
+    to_do = [a for a in ahead(outcomes, past) if not a.result]
     drawing = past.drawing(sum(a.draws for a in to_do))
     new = [a.seconds for a in to_do if not a.weights]
     return None if drawing is None or None in new else drawing + sum(seconds for seconds in new if seconds)
@@ -126,18 +123,13 @@ class Past:
     """How long the stages of a run took elsewhere.
 
     Args:
-        stages: of the run. Its store is looked at first, then the tables in its folder and in `tables`: the board of
+        outcomes: of the run. Its store is looked at first, then the tables in its folder and in `tables`: the board of
             its own suite and world, or any of its world.
     """
 
-    def __init__(self, stages: Stages, tables: Path = TABLES) -> None:
-        self._plan, self.store = stages.plan, str(stages.store.root)
-        table = _table(stages, tables)
-        self._image, self._drew = _seconds_an_image(stages), self.store
-        if self._image is None and table:
-            self._image, self._drew = _as_in_training(table, stages.plan.protocol), str(table)
-        self._known = [(self.store, list(_in_store(stages)))]
-        self._known += [(str(table), list(_in_table(table)))] if table else []
+    def __init__(self, outcomes: Outcomes, tables: Path = TABLES) -> None:
+        self._plan, self.store = outcomes.plan, str(outcomes.store.root)
+        self._outcomes, self._table = outcomes, _table(outcomes, tables)
         self.used: set[str] = set()  # where the figures given so far came from
         self._said: dict[tuple[str, MethodConfig, int, int], float | None] = {}
 
@@ -176,30 +168,45 @@ class Past:
 
         As the store's own images took; otherwise as long as training took for as many passes through the U-Net.
         """
-        if self._image is None:
+        each, source = self._image
+        if each is None:
             return None if count else 0.0
-        self.used.add(self._drew)
-        return self._image * count
+        self.used.add(source)
+        return each * count
+
+    @cached_property
+    def _known(self) -> list[tuple[str, list[Took]]]:
+        """What is known of cells, by where it is from; read when first asked for, which is seldom in a full store."""
+        of_table = [(str(self._table), list(_in_table(self._table)))] if self._table else []
+        return [(self.store, list(_in_store(self._outcomes))), *of_table]
+
+    @cached_property
+    def _image(self) -> tuple[float | None, str]:
+        """Seconds that an image takes, and where that is from."""
+        each = _seconds_an_image(self._outcomes)
+        if each is None and self._table:
+            return _as_in_training(self._table, self._plan.protocol), str(self._table)
+        return each, self.store
 
 
-def _to_make(stages: Stages, cell: Cell, past: Past, seen: set[str]) -> float | None:
+def _to_make(outcomes: Outcomes, cell: Cell, past: Past, seen: set[str]) -> float | None:
     """Seconds until a cell has its weights, those that it starts from counted for one cell only; None: not known."""
-    images, task = stages.plan.protocol.forget_images, cell.task
+    images, task = outcomes.plan.protocol.forget_images, cell.task
     if task.finetune is None or task.after is None:
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)
-    place = str(stages.store.place("deltas", stages.keys.delta(before)))
-    done = place in seen or Path(place).exists() or stages.plan.plain(cell.method) in REFERENCES
+    place = str(outcomes.store.place("deltas", outcomes.keys.delta(before)))
+    done = place in seen or Path(place).exists() or outcomes.plan.plain(cell.method) in REFERENCES
     seen.add(place)
     parts = [past.further(), 0.0 if done else past.unlearning(before, images)]
     return None if None in parts else sum(part for part in parts if part)
 
 
-def _to_learn_from(stages: Stages, cell: Cell, seen: set[str]) -> int:
-    count = stages.plan.protocol.forget_images
+def _to_learn_from(outcomes: Outcomes, cell: Cell, seen: set[str]) -> int:
+    count = outcomes.plan.protocol.forget_images
     draws = 0
     for concept in cell.task.request:
-        place = stages.store.place("latents", stages.keys.latents(concept, count))
+        place = outcomes.store.place("latents", outcomes.keys.latents(concept, count))
         draws += 0 if place.exists() or str(place) in seen else count
         seen.add(str(place))
     return draws
@@ -215,29 +222,29 @@ def _made(took: Took) -> int:
     return took.steps * took.config["batch_size"] * took.config["grad_accumulation"]
 
 
-def _records(stages: Stages, kind: str) -> Iterator[dict[str, Any]]:
-    for file in sorted((stages.store.root / kind).glob("*/record.json")):
+def _records(outcomes: Outcomes, kind: str) -> Iterator[dict[str, Any]]:
+    for file in sorted((outcomes.store.root / kind).glob("*/record.json")):
         try:
             yield json.loads(file.read_text())
         except (OSError, ValueError):  # a damaged entry: the run will find out and compute it again
             continue
 
 
-def _in_store(stages: Stages) -> Iterator[Took]:
-    for record in _records(stages, "deltas"):
+def _in_store(outcomes: Outcomes) -> Iterator[Took]:
+    for record in _records(outcomes, "deltas"):
         key = record["key"]
-        if "method" in key and (key["backbone"], key["machine"]) == (stages.content, stages.machine):
+        if "method" in key and (key["backbone"], key["machine"]) == (outcomes.keys.content, outcomes.keys.machine):
             cost = record["facts"]["cost"]
             yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
 
 
-def _seconds_an_image(stages: Stages) -> float | None:
+def _seconds_an_image(outcomes: Outcomes) -> float | None:
     wanted = digest.plain(
-        {k: v for k, v in stages.keys.images(None).items() if k in ("backbone", "sampler", "machine")}
+        {k: v for k, v in outcomes.keys.images(None).items() if k in ("backbone", "sampler", "machine")}
     )
     found = [
         record["facts"]["seconds"] / record["facts"]["count"]
-        for record in _records(stages, "images")
+        for record in _records(outcomes, "images")
         if "count" in record["facts"] and all(record["key"][name] == value for name, value in wanted.items())
     ]
     return median(found) if found else None
@@ -245,6 +252,8 @@ def _seconds_an_image(stages: Stages) -> float | None:
 
 def _as_in_training(table: Path, protocol: Protocol) -> float | None:
     """Seconds an image, from a table's cells: a pass back counts as two, and guidance doubles those of sampling."""
+    import pandas as pd  # here and below: half a second, for a store that knows better
+
     frame = pd.read_csv(table)
     if not {"student_forwards", "teacher_forwards"} <= set(frame):
         return None
@@ -258,9 +267,9 @@ def _as_in_training(table: Path, protocol: Protocol) -> float | None:
     return median(rates) * guided * protocol.num_inference_steps if rates else None
 
 
-def _table(stages: Stages, folder: Path) -> Path | None:
+def _table(outcomes: Outcomes, folder: Path) -> Path | None:
     """The nearest table of cells: this suite's, else any other of this world, quick boards last."""
-    run = stages.plan.run
+    run = outcomes.plan.run
     if run.backbone is not None:
         return None
     for place in (run.out, folder):
@@ -272,6 +281,8 @@ def _table(stages: Stages, folder: Path) -> Path | None:
 
 
 def _in_table(file: Path) -> Iterator[Took]:
+    import pandas as pd
+
     frame = pd.read_csv(file)
     for row in frame[frame["status"] == "ok"].to_dict("records"):
         yield Took(row["method"], json.loads(row["config"]), int(row["steps"]), float(row["seconds"]))

@@ -61,11 +61,11 @@ class Keys:
         plan: what to run.
         content: digest of the backbone's folder.
         machine: where, as `bench.machine.describe` has it.
-        panel: digest of the judges.
+        panel: () -> digest of the judges, which have to be loaded for it.
     """
 
-    def __init__(self, plan: Plan, content: str, machine: dict[str, Any], panel: str) -> None:
-        self.plan, self.content, self.machine, self.panel = plan, content, machine, panel
+    def __init__(self, plan: Plan, content: str, machine: dict[str, Any], panel: Callable[[], str]) -> None:
+        self.plan, self.content, self.machine, self._panel = plan, content, machine, panel
         wanted = [(concept, shot) for concept in plan.concepts for shot in evaluation_shots(plan, concept)]
         places = {shot: i for i, shot in enumerate(dict.fromkeys(shot for _, shot in wanted))}
         self.shots: tuple[Shot, ...] = tuple(places)  # each image once, though several concepts ask for it
@@ -78,6 +78,11 @@ class Keys:
         self._first: dict[str, dict[str, Any]] = {}
         self._known: dict[tuple[Any, ...], Any] = {}  # what cells share is put in words once
         self._methods = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
+
+    @cached_property
+    def panel(self) -> str:
+        """Digest of the judges."""
+        return self._panel()
 
     @cached_property
     def sampler(self) -> dict[str, Any]:

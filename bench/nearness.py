@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import linear_regression
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bench import statistics
 
@@ -41,7 +41,7 @@ def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]
     column, found = PREFIX + distance, {}
     for (task, seed), cell in dropped.dropna(subset=[column]).groupby(["task", "seed"]):
         if len(cell) > 2 and cell[column].nunique() > 1:
-            slope = stats.linregress(-cell[column].to_numpy(), cell["drop"].to_numpy()).slope
+            slope = linear_regression(-cell[column].to_numpy(), cell["drop"].to_numpy()).slope
             found[str(task), int(seed)] = float(slope) * STEP  # type: ignore[call-overload]
     return found
 

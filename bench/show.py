@@ -10,8 +10,9 @@ from rich.table import Table
 
 from bench import estimate
 from bench.engines import ENGINES
-from bench.executor import Executor
+from bench.outcomes import Outcomes
 from bench.plan import Plan
+from bench.stages import Stages
 from bench.suites import SUITES, tasks_of
 from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS
@@ -75,9 +76,10 @@ def _worlds() -> Rows:
 
 def planned(plan: Plan, workers: int) -> Table:
     """The cells of a run, which of their stages the store has, and how long the rest will take."""
-    executor = Executor(plan)
-    past = estimate.Past(executor.stages)
-    cells = estimate.ahead(executor, past)
+    stages = Stages(plan)
+    outcomes = Outcomes(plan, stages.keys, stages.store)  # loads no judges where the store has nothing to look for
+    past = estimate.Past(outcomes)
+    cells = estimate.ahead(outcomes, past)
     table = Table(
         title=f"backbone {plan.folder}",
         caption=estimate.summary(cells, past, workers),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,12 +52,19 @@ class Stages:
         self.device = default_device()
         self.machine = dict(machine) if machine else _describe(plan, self.device)
         self.content = anatomy.content(plan.folder)
-        self.panel = panel.Panel(plan.world, plan.concepts, self.device)
-        self.keys = Keys(plan, self.content, self.machine, self.panel.digest)
+        self.keys = Keys(plan, self.content, self.machine, lambda: self.panel.digest)
         self.shots, self.asked = self.keys.shots, self.keys.asked
-        self.weights = Weights(plan, self.keys, self.store, lambda: self.backbone, report, self.panel.rest)
+        self.weights = Weights(plan, self.keys, self.store, lambda: self.backbone, report, self._make_room)
         self._backbone: backbone.Backbone | None = None
         self._reference: dict[str, Entry] = {}
+
+    @cached_property
+    def panel(self) -> panel.Panel:
+        """The judges, loaded on first use. Raises WorldUnavailable where one can't be had."""
+        return panel.Panel(self.plan.world, self.plan.concepts, self.device)
+
+    def _make_room(self) -> None:
+        self.panel.rest()
 
     @property
     def backbone(self) -> backbone.Backbone:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit  # of scipy.stats, whose import takes a second
 
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 MISSING = 0.05  # of the resamples, at most, may have no value where the sample has one
@@ -84,7 +84,7 @@ def interval(
         return Interval(value)
     tail = (1 - CONFIDENCE) / 2
     below, above = np.nanquantile(drawn, [tail, 1 - tail])
-    wider = float(stats.t.isf(tail, count - 1) / stats.norm.isf(tail) * math.sqrt(count / (count - 1)))
+    wider = float(stdtrit(count - 1, tail) / ndtri(tail) * math.sqrt(count / (count - 1)))
     ends = value - wider * max(value - below, 0.0), value + wider * max(above - value, 0.0)
     return Interval(value, max(float(ends[0]), low), min(float(ends[1]), high))
 

@@ -67,6 +67,10 @@ class Store:
         """Where the stage lies or would lie."""
         return self.root / kind / digest.of_json(key)[:16]
 
+    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
+        """Whether the stage is there, sound or not: nothing of it is read."""
+        return self.place(kind, key).exists()
+
     def get(self, kind: str, key: Mapping[str, Any], look: bool = True) -> Entry | None:
         """The stage if it is there and sound. A damaged entry is reported, removed and taken as absent.
 

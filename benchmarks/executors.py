@@ -4,19 +4,22 @@
     python -m benchmarks.executors --scale 10000      # and plan, and collect, a board of so many cells
 
 Seconds a cell with one worker, from the first result to the last, beside what the workers' start took. A SLURM cluster
-is asked only where there is one: its own scheduling, seconds a job, is what is measured then. --scale writes a store of
-so many finished cells, results of one copied, and times `--plan` and `--collect` on it, each in a process of its own.
+is asked only where there is one: its own scheduling, seconds a job, is what is measured then. --scale times `--plan` of
+so many cells before the first is run, then fills a store with what is read of so many finished ones, results of one
+copied, and times `--plan` and `--collect` on it, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
@@ -26,7 +29,7 @@ from bench.engines import Engine, Settings, local
 from bench.engines.local import Local
 from bench.engines.ray import Ray, Work
 from bench.engines.slurm import Job, Slurm
-from bench.executor import ACCURACY, Executor
+from bench.executor import Executor
 from bench.plan import Plan, resolve
 
 DOOR = str(Path(__file__).parents[1] / "run_bench.py")
@@ -87,50 +90,69 @@ def overhead(name: str, settings: Settings, cells: int) -> tuple[float, float, i
     return stamps[1] - stamps[0], (stamps[-1] - stamps[1]) / max(1, len(stamps) - 2), len(stamps) - 1
 
 
-def filled(cells: int, out: Path) -> RunConfig:
-    """A run of about `cells` cells whose store has a result for each: one real cell's, under every cell's keys."""
-    one = RunConfig(("mimmu",), "finegrained", out=out)
-    few = dataclasses.replace(one, overrides=LITTLE)
-    run = dataclasses.replace(few, seeds=tuple(range(-(-cells // (3 * 9)))))
+def little(out: Path) -> RunConfig:
+    """A run of nine tasks and three methods whose cells take a second."""
+    return RunConfig(("mimmu",), "finegrained", out=out, overrides=LITTLE)
+
+
+def fill(run: RunConfig) -> None:
+    """Give the run's store a result of every cell: those of the first three, under every cell's keys."""
     plan = resolve(run)
     real = Executor(dataclasses.replace(plan, cells=plan.cells[:3]))
     found = {cell.method: real.run(cell) for cell in plan.cells[:3]}
     if bad := [result["reason"] for result in found.values() if result["status"] != "ok"]:
         raise RuntimeError(bad[0])
-    keys, store, names = real.stages.keys, real.stages.store, (ACCURACY, *plan.metrics)
+    keys, store, outcomes = real.stages.keys, real.stages.store, real.outcomes
     for cell in plan.cells[3:]:
         model = next(one for one in plan.cells[:3] if one.method == cell.method)
         weights = store.get("deltas", keys.delta(model))
         assert weights
+        parts = store.get("results", outcomes.result_key(model, weights))
+        assert parts
         own = store.put("deltas", keys.delta(cell), facts=weights.facts)  # who collects reads no weights
-        for name in names:
-            entry = store.get("scores", real.score_key(model, weights, name))
-            assert entry
-            key, facts = real.score_key(cell, own, name), entry.facts
-            if name == ACCURACY:
-                rows = {row["concept"]: row for row in facts["concepts"]}
-                some = next(iter(rows.values()))
-                facts = {"concepts": [{**rows.get(c, some), "concept": c} for c in cell.task.concepts]}
-            if facts.get("each"):
-                any_ = next(iter(facts["each"].values()))
-                facts = {**facts, "each": {c: facts["each"].get(c, any_) for c in cell.task.concepts}}
-            store.put("scores", key, facts=facts)
-    return run
+        facts = {name: under_names_of(cell.task.concepts, part) for name, part in parts.facts.items()}
+        store.put("results", outcomes.result_key(cell, own), facts=facts)
 
 
-def timed(words: Sequence[str]) -> tuple[float, int]:
-    """Seconds and the most megabytes of a command of its own."""
-    code = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, "
-        "stderr=subprocess.DEVNULL, check=True); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    began = time.perf_counter()
-    asked = [sys.executable, "-c", code, sys.executable, *words]
-    told = subprocess.run(asked, capture_output=True, text=True, check=True)
-    if told.stderr:
-        raise RuntimeError(told.stderr)
-    return time.perf_counter() - began, int(told.stdout) // 1024
+def under_names_of(concepts: Sequence[str], part: dict[str, Any]) -> dict[str, Any]:
+    """A figure of one task's concepts as one of others': what some have too stays, all others get that of the first."""
+    if "concepts" in part:
+        rows = {row["concept"]: row for row in part["concepts"]}
+        return {"concepts": [{**rows.get(c, part["concepts"][0]), "concept": c} for c in concepts]}
+    if not part.get("each"):
+        return part
+    some = next(iter(part["each"].values()))
+    return {**part, "each": {concept: part["each"].get(concept, some) for concept in concepts}}
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a command took: seconds, the most megabytes it held, and the most of these that were its own.
+
+    The rest is pages of libraries' files, which all processes share and the kernel takes back when it needs them.
+    """
+
+    seconds: float
+    resident: int
+    own: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, {self.resident} MB ({self.own} MB of its own)"
+
+
+def timed(words: Sequence[str]) -> Use:
+    """What Python takes for a command. Raises CalledProcessError where it fails. Linux."""
+    began, resident, own = time.perf_counter(), 0, 0
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        told = Path(f"/proc/{process.pid}/status").read_text()
+        held = {name: int(kilobytes) for name, kilobytes in re.findall(r"^(\w+):\s*(\d+) kB$", told, re.MULTILINE)}
+        resident, own = max(resident, held.get("VmHWM", 0)), max(own, held.get("RssAnon", 0))  # of the dead: nothing
+        time.sleep(0.02)
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
+    return Use(seconds, resident // 1024, own // 1024)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,15 +171,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name}: {count} cells, first after {first:.1f} s, then {each * 1000:.1f} ms a cell", flush=True)
     if args.scale:
         with tempfile.TemporaryDirectory() as folder:
-            run = filled(args.scale, Path(folder))
+            run = dataclasses.replace(little(Path(folder)), seeds=tuple(range(-(-args.scale // (3 * 9)))))
             base = ["--methods", *run.methods]
             base += ["--set", *(f"{name}.{key}={value}" for name, of in LITTLE.items() for key, value in of.items())]
             base += ["--seeds", str(len(run.seeds)), "--out", folder]
-            torch = timed(["-c", "import torch"])
+            print(f"import torch: {timed(['-c', 'import torch'])}")
+            print(f"--plan: {len(resolve(run).cells)} cells, none stored: {timed([DOOR, *base, '--plan'])}", flush=True)
+            fill(run)
             for flag in ("--plan", "--collect"):
-                seconds, most = timed([DOOR, *base, flag])
-                print(f"{flag}: {len(resolve(run).cells)} cells in {seconds:.1f} s, {most} MB", flush=True)
-            print(f"of which `import torch` alone: {torch[0]:.1f} s, {torch[1]} MB")
+                print(f"{flag}: all of them stored: {timed([DOOR, *base, flag])}", flush=True)
     return 0
 
 

@@ -162,7 +162,7 @@ def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) ->
     having = dataclasses.replace(world, oracles=dict.fromkeys(world.concepts, lambda: weights))
     plan = dataclasses.replace(resolve(run), world=having, tasks=tuple(tasks), methods=methods, cells=tuple(cells))
     executor = Executor(plan)
-    tables = leaderboard.write(results, metrics, out, kind, "full", executor.description)
+    tables = leaderboard.write(results, metrics, out, kind, "full", executor.outcomes.description)
     file = out / f"{kind}.html"
     file.write_text(page.render(executor, results, tables))
     return file

@@ -15,8 +15,8 @@ TINY = ("--world", "tiny", "--suite", "smoke", "--metrics", "ua")
 
 def look(plan: Plan, tables: Path, workers: int = 1) -> tuple[list[estimate.Ahead], str]:
     executor = Executor(plan)
-    past = estimate.Past(executor.stages, tables)
-    cells = estimate.ahead(executor, past)
+    past = estimate.Past(executor.outcomes, tables)
+    cells = estimate.ahead(executor.outcomes, past)
     return cells, estimate.summary(cells, past, workers)
 
 
@@ -62,7 +62,7 @@ def test_drawing_takes_as_long_as_so_many_passes_in_training(world: World, tmp_p
     head = "method,status,steps,student_forwards,teacher_forwards,seconds,config"
     # batches of 4, 10 steps: 4 * (10 + 10 + 2 * 10) passes in 1.6 seconds, so that one takes 0.01
     (tmp_path / "smoke-tiny-cells.csv").write_text(f'{head}\nmimmu,ok,10,10,10,1.6,"{config}"\n')
-    past = estimate.Past(Executor(plan).stages, tmp_path)
+    past = estimate.Past(Executor(plan).outcomes, tmp_path)
     steps = plan.protocol.num_inference_steps
     assert past.drawing(100) == pytest.approx(100 * 0.01 * 2 * steps)
     assert past.used == {str(tmp_path / "smoke-tiny-cells.csv")}

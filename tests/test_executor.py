@@ -66,12 +66,12 @@ def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World,
     assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
     assert not (tmp_path / "smoke-tiny-curve.csv").exists()
     plain, run = executor(tmp_path, 0), executor(tmp_path, 2)
-    before = plain.stored(plain.plan.cells[-1])
+    before = plain.outcomes.stored(plain.plan.cells[-1])
     assert before["status"] == "ok"
-    assert run.wants_curve(run.stored(run.plan.cells[-1]))
+    assert run.outcomes.wants_curve(run.outcomes.stored(run.plan.cells[-1]))
     after = run.run(run.plan.cells[-1])
     assert [point["part"] for point in after["curve"]] == [0, 0.5, 1]
-    assert not run.wants_curve(after)
+    assert not run.outcomes.wants_curve(after)
     same = ("scores", "concepts", "cost", "fingerprint")
     assert {name: after[name] for name in same} == {name: before[name] for name in same}
 
@@ -89,8 +89,8 @@ def test_weights_that_turn_bad_on_the_way_fail_the_cell(
     result = run.run(cell)
     assert result["status"] == "failed"
     assert "NonFiniteImage" in result["reason"]
-    assert run.stored(cell)["status"] == "failed"
-    assert executor(tmp_path, 0).stored(cell)["status"] == "ok"  # the result itself is sound
+    assert run.outcomes.stored(cell)["status"] == "failed"
+    assert executor(tmp_path, 0).outcomes.stored(cell)["status"] == "ok"  # the result itself is sound
 
 
 def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:

@@ -20,7 +20,7 @@ def plan(world: World) -> Plan:
 
 def every(plan: Plan, machine: dict = MACHINE, weights: str = "w", panel: str = "p") -> dict[str, object]:
     """A key of each kind."""
-    keys, entry = Keys(plan, "backbone", machine, panel), Entry(Path(), {}, weights)
+    keys, entry = Keys(plan, "backbone", machine, lambda: panel), Entry(Path(), {}, weights)
     cell = plan.cells[-1]
     return {
         "latents": keys.latents(cell.task.name, 4),

@@ -95,18 +95,18 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path)]
     run = RunConfig(("mimmu",), "smoke", "tiny", metrics=("ua",), out=tmp_path)
     executor = Executor(resolve(run))
-    own = executor.fingerprint
-    early = executor.failed(executor.plan.cells[2], "its job ended")
+    own = executor.outcomes.fingerprint
+    early = executor.outcomes.failed(executor.plan.cells[2], "its job ended")
     node = {**executor.stages.machine, "device": "a card"}
     executor.adopt(node)
-    assert executor.fingerprint != own
-    assert executor.restated(executor.plan.cells[2], early)["fingerprint"] == executor.fingerprint
+    assert executor.outcomes.fingerprint != own
+    assert executor.outcomes.restated(executor.plan.cells[2], early)["fingerprint"] == executor.outcomes.fingerprint
     results = [executor.run(cell) for cell in executor.plan.cells]
     assert [result["status"] for result in results] == ["ok"] * 3
-    assert executor.restated(executor.plan.cells[2], results[2]) is results[2]
+    assert executor.outcomes.restated(executor.plan.cells[2], results[2]) is results[2]
     assert cli.main([*words, "--collect"]) == 1  # nothing says what computed it
     assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]
     RunFolder(run).claim(node)
     assert cli.main([*words, "--collect"]) == 0
     assert "a card" in (tmp_path / "smoke-tiny.json").read_text()
-    assert set(pd.read_csv(tmp_path / "smoke-tiny.csv")["fingerprint"]) == {executor.fingerprint}
+    assert set(pd.read_csv(tmp_path / "smoke-tiny.csv")["fingerprint"]) == {executor.outcomes.fingerprint}

@@ -73,17 +73,25 @@ class CannotStart(RuntimeError):
     """A run that can't be begun or watched, or whose workers could not make ready what this process could."""
 
 
+def stored(executor: Executor) -> Iterator[Found]:
+    """Cells of the executor's plan that need nothing more: the store has all that is wanted of them."""
+    for index, cell in enumerate(executor.plan.cells):
+        result = executor.outcomes.stored(cell)
+        if executor.outcomes.finished(result):
+            yield index, result
+
+
 def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "") -> dict[str, Any]:
     """The result of a cell whose workers failed every time: `how`, for people, and the path of the last one's log.
 
     Unless the store has one: then they failed after it was done.
     """
     cell = executor.plan.cells[index]
-    result = executor.stored(cell)
-    if executor.finished(result):
+    result = executor.outcomes.stored(cell)
+    if executor.outcomes.finished(result):
         return result  # only its worker's last words were lost
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
-    return executor.failed(cell, f"{how}{tried}", log=log)
+    return executor.outcomes.failed(cell, f"{how}{tried}", log=log)
 
 
 def adopt(executor: Executor, machine: Mapping[str, Any] | None) -> None:

@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar
 
 from bench import labour
 from bench.config import RunConfig
-from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, again, lost
+from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, again, lost, stored
 from bench.executor import Executor
 from bench.runs import RunFolder, apart
 from bench.units import Unit, signature, units
@@ -60,6 +60,7 @@ class Ray:
         folder, pieces = RunFolder(run), units(executor.plan)
         adopt(executor, folder.machine())
         cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
+        place_of = {index: place for place, index in cells.items()}
         name, attach = f"lethe-{folder.id}", self.settings.attach
         with folder.watched():
             self._actor = find(name)
@@ -70,11 +71,9 @@ class Ray:
             if not attach:
                 executor.drop_forced()
             done = set[int]()
-            for place, index in cells.items():
-                result = executor.stored(executor.plan.cells[index])
-                if executor.finished(result):
-                    done.add(place)
-                    yield index, result
+            for index, result in stored(executor):
+                done.add(place_of[index])
+                yield index, result
             if not attach and cells.keys() - done:
                 folder.clear(machine=not done)
                 if done:

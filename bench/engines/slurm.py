@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from bench import labour
 from bench.config import RunConfig
-from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, again, lost
+from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, again, lost, stored
 from bench.executor import Executor
 from bench.runs import RunFolder, apart
 from bench.units import signature, units, waves
@@ -130,12 +130,10 @@ class Slurm:
             executor.drop_forced()
         book = Book(state if attach and state else {})
         cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
-        done = set[int]()
-        for place, index in cells.items():  # what is stored needs no job
-            result = executor.stored(executor.plan.cells[index])
-            if executor.finished(result):
-                done.add(place)
-                yield index, result
+        place_of, done = {index: place for place, index in cells.items()}, set[int]()
+        for index, result in stored(executor):  # needs no job
+            done.add(place_of[index])
+            yield index, result
         if not attach:
             folder.clear(machine=not done)
             if done:

@@ -39,7 +39,7 @@ def test_the_answer_set_is_the_published_one(data: Path, pipeline_folder: Path) 
     for suite, count in (("style", 50), ("object", 20)):
         plan = plan_of(data, pipeline_folder, suite)
         assert len(plan.tasks) == count
-        keys = Keys(plan, "b", {}, "p")
+        keys = Keys(plan, "b", {}, lambda: "p")
         assert len(keys.shots) == 51 * 20 * 5
         assert {(shot.prompt, shot.seed) for shot in keys.shots} == {
             (prompt(style, object), seed) for style in (*STYLES, SEED_IMAGES) for object in OBJECTS for seed in SEEDS

@@ -1,0 +1,99 @@
+"""The command line of a run: what is seen of it while it goes on, and how it is left."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench import estimate, leaderboard, terminal
+from bench.engines import Engine, Status
+from bench.engines.base import adopt
+from bench.executor import Executor
+from bench.pace import Pace
+from bench.plan import Plan
+from bench.runs import RunFolder
+
+Found = tuple[Executor, list[leaderboard.Result], float]  # what saw them, results in the plan's order, minutes
+
+
+def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Console) -> Found | None:
+    """Have every cell computed, and show how far it is; None where it was left or ended before all were.
+
+    `arguments` are those of the command, which is said again to whoever breaks it off.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    results: dict[int, leaderboard.Result] = {}
+    began = time.perf_counter()
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        cells = progress.add_task("cells", total=len(plan.cells))
+        stage = progress.add_task("starting", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            progress.update(stage, description=what, completed=done, total=total)
+
+        def watch(status: Status) -> None:
+            pace.told(status, len(results))
+            if engine.detachable or status.running > 1:  # nothing is reported from within a cell elsewhere
+                failed = sum(result["status"] != "ok" for result in results.values())
+                progress.update(stage, description=pace.text(len(results), failed), total=None)
+
+        try:
+            executor = Executor(plan, report)
+            if engine.detachable:
+                adopt(executor, RunFolder(plan.run).machine())
+                for name in ("SIGHUP", "SIGTERM"):  # a terminal that is closed leaves the run as Ctrl-C does
+                    signal.signal(getattr(signal, name), signal.default_int_handler)
+            pace = Pace(len(plan.cells), estimate.work(executor.outcomes) if engine.detachable else None)
+            for index, result in engine.run(executor, watch):
+                results[index] = result
+                progress.advance(cells)
+                said = line(len(results), plan, plan.cells[index].name, result)
+                progress.console.print(said, highlight=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            progress.stop()
+            if engine.detachable and leave(engine, console):
+                words = [word for word in arguments if word not in ("--force", "--attach")] + ["--attach"]
+                left = f"the run goes on; {engine.attaching()}. Watch it again:"
+                again = f"  python run_bench.py {escape(shlex.join(words))}"
+                console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
+                return None
+            said = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
+            rest = [word for word in arguments if word not in ("--force", "--attach")]  # what was computed again stays
+            again = f"  python run_bench.py {escape(shlex.join(rest))}"
+            progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
+            return None
+    minutes = (time.perf_counter() - began) / 60
+    ordered = [executor.outcomes.restated(plan.cells[i], results[i]) for i in sorted(results)]
+    return executor, ordered, minutes
+
+
+def leave(engine: Engine, console: Console) -> bool:
+    """Ask whether what an engine began is to go on; without an answer it does. Ends it where it is not to."""
+    try:
+        answer = console.input("\nleave the jobs running? [Y/n] ") if console.is_interactive else ""
+    except (EOFError, KeyboardInterrupt):
+        answer = ""
+    if answer.strip().lower() not in ("n", "no"):
+        return True
+    engine.cancel()
+    return False
+
+
+def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
+    """One finished cell, for a person who watches."""
+    head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
+    if result["status"] != "ok":
+        where = f" ({result['traceback']})" if result["traceback"] else ""
+        return f"{head} {name}: [red]{escape(result['reason'])}[/red]{where}"
+    figures = "  ".join(
+        f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
+        for metric in terminal.in_table(plan.metrics)
+        if (score := result["scores"][metric.name])
+    )
+    return f"{head} {name}: {figures}"

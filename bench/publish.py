@@ -1,0 +1,51 @@
+"""From results to files and a screen: tables, the report, the board."""
+
+from __future__ import annotations
+
+import logging
+
+from rich.console import Console
+
+from bench import leaderboard, markdown, report, terminal
+from bench.engines.base import adopt
+from bench.executor import Executor
+from bench.plan import Plan
+from bench.runs import machines
+
+log = logging.getLogger(__name__)
+
+
+def collect(plan: Plan) -> tuple[Executor, list[leaderboard.Result]]:
+    """What the store has of a plan's cells, and what sees it: as this machine, or as the nodes that computed it."""
+    executor = Executor(plan)
+    results = [executor.outcomes.stored(cell) for cell in plan.cells]
+    for machine in machines(plan.run.out):  # of nodes, where runs were spread over some: whose results are most
+        if all(result["status"] == "ok" for result in results):
+            break
+        other = Executor(plan)
+        adopt(other, machine)
+        found = [other.outcomes.stored(cell) for cell in plan.cells]
+        if sum(r["status"] == "ok" for r in found) > sum(r["status"] == "ok" for r in results):
+            executor, results = other, found
+    return executor, results
+
+
+def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> bool:
+    """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
+    note = "quick" if plan.run.quick else "full"
+    how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
+    stem = plan.run.board_name
+    tables = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
+    title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
+    leaderboard.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
+    console.print(terminal.show(tables.board, plan.metrics, title + took, console.width))
+    further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
+    more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
+    try:
+        report.write(executor, results, tables, plan.run.out / f"{stem}.html")
+        more.insert(0, ".html")
+    except Exception as error:  # the tables stand without it
+        log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
+    written = ", ".join([f"written: {plan.run.out / stem}.csv", *(f"{stem}{end}" for end in more)])
+    console.print(written, highlight=False, soft_wrap=True)
+    return all(result["status"] == "ok" for result in results)

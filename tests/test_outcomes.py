@@ -1,0 +1,101 @@
+"""What the store has of cells: put together from many entries, or read from one."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from bench.config import RunConfig
+from bench.executor import Executor
+from bench.plan import Plan, resolve
+from bench.stages import Stages
+from bench.store import Store
+from bench.worlds import World
+
+TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "--curve", "2")
+
+
+@pytest.fixture(scope="module")
+def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    assert cli.main([*TINY, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def plan(out: Path, *metrics: str, **changes: object) -> Plan:
+    run = RunConfig(("mimmu",), "smoke", "tiny", metrics=metrics or ("ua", "nra"), curve=2, out=out)
+    return resolve(dataclasses.replace(run, **changes))  # type: ignore[arg-type]
+
+
+def test_one_entry_says_what_many_do(out: Path) -> None:
+    run = Executor(plan(out))
+    whole = [run.outcomes.stored(cell) for cell in run.plan.cells]
+    assert [result["status"] for result in whole] == ["ok"] * 3
+    shutil.rmtree(out / ".store" / "results")
+    assert [run.outcomes.stored(cell) for cell in run.plan.cells] == whole
+
+
+def test_a_whole_result_is_read_without_its_parts(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Executor(plan(out))
+    whole = [run.outcomes.stored(cell) for cell in run.plan.cells]
+    opened: list[str] = []
+    get = Store.get
+
+    def watched(self: Store, kind: str, *rest: object, **more: object) -> object:
+        opened.append(kind)
+        return get(self, kind, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "get", watched)
+    assert [run.outcomes.stored(cell) for cell in run.plan.cells] == whole
+    assert opened.count("scores") == 3  # the curves
+    assert opened.count("results") == 3
+
+
+def test_other_metrics_are_another_result_of_the_same_parts(out: Path) -> None:
+    first, fewer, more = (Executor(plan(out, *names)) for names in (("ua", "nra"), ("ua",), ("ua", "nra", "ora")))
+    cell = first.plan.cells[-1]
+    assert fewer.outcomes.stored(cell)["scores"] == {"ua": first.outcomes.stored(cell)["scores"]["ua"]}
+    assert more.outcomes.stored(cell)["status"] == "not run"
+
+
+def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
+    run, longer = Executor(plan(out)), Executor(plan(out, curve=4))
+    for cell in run.plan.cells:
+        weights = run.stages.weights.of(cell)
+        assert run.outcomes.there(cell, weights)
+        assert not longer.outcomes.there(cell, weights)
+        record = run.stages.store.place("results", run.outcomes.result_key(cell, weights)) / "record.json"
+        record.write_text("damaged")
+        assert run.outcomes.there(cell, weights)
+        assert run.outcomes.stored(cell)["status"] == "ok"  # the damage is found when it is read, and the parts serve
+
+
+def test_forced_results_are_gone(out: Path) -> None:
+    run = Executor(plan(out))
+    weights = run.stages.weights.of(run.plan.cells[-1])
+    key = run.outcomes.result_key(run.plan.cells[-1], weights)
+    assert run.stages.store.has("results", key)
+    Executor(plan(out, force=True)).drop_forced()
+    assert not run.stages.store.has("results", key)
+
+
+def test_planning_a_new_run_loads_no_judges(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stages, "panel", property(lambda self: pytest.fail("it loaded the judges")))
+    assert cli.main([*TINY, "--out", str(tmp_path), "--plan"]) == 0
+
+
+def test_boards_can_wait_where_nothing_is_drawn_up() -> None:
+    """--help, --list and --plan answer sooner without what boards are made of."""
+    code = "import sys, bench.cli; print([name for name in ('pandas', 'scipy', 'torchvision') if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
