@@ -132,10 +132,15 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
     a status that says so and no figures: a mean over fewer tasks would not compare. A task that asks for nothing that
     a metric could measure counts for no method.
     """
+    return _board_frame(results, metrics, note, cells_frame(results, metrics), concepts_frame(results, metrics))
+
+
+def _board_frame(
+    results: Sequence[Result], metrics: Sequence[str], note: str, cells: pd.DataFrame, concepts: pd.DataFrame
+) -> pd.DataFrame:
     fingerprint = require_one_fingerprint(results)
     require_same_numbers(results, metrics)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
-    cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     every, real = derived.measured(results, metrics, cells, concepts), judges.on_real_pictures(results)
     rows = []
     for method in dict.fromkeys(result["method"] for result in results):
@@ -223,10 +228,11 @@ def write(
     And STEM-curve.csv where checkpoints were measured, STEM-recovery.csv where unlearned models were trained further.
     Returns the tables.
     """
+    cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     tables = Tables(
-        board_frame(results, metrics, note),
-        cells_frame(results, metrics),
-        concepts_frame(results, metrics),
+        _board_frame(results, metrics, note, cells, concepts),
+        cells,
+        concepts,
         curve.frame(results, metrics),
         recovery.frame(results),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import linear_regression
 
 import numpy as np
 import pandas as pd
@@ -38,12 +37,15 @@ def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]
     The least-squares slope over the retained concepts whose distance is known. Cells with fewer than three of them, or
     all at one distance, have none.
     """
-    column, found = PREFIX + distance, {}
-    for (task, seed), cell in dropped.dropna(subset=[column]).groupby(["task", "seed"]):
-        if len(cell) > 2 and cell[column].nunique() > 1:
-            slope = linear_regression(-cell[column].to_numpy(), cell["drop"].to_numpy()).slope
-            found[str(task), int(seed)] = float(slope) * STEP  # type: ignore[call-overload]
-    return found
+    column, place = PREFIX + distance, ["task", "seed"]
+    known = dropped.dropna(subset=[column])
+    each = known.groupby(place)
+    nearer, lost = each[column].transform("mean") - known[column], known["drop"] - each["drop"].transform("mean")
+    parts = known[place].assign(products=nearer * lost, squares=nearer**2).groupby(place)[["products", "squares"]].sum()
+    slopes = (parts["products"] / parts["squares"])[(each.size() > 2) & (each[column].nunique() > 1)]
+    return {
+        (str(task), int(seed)): float(slope) * STEP for (task, seed), slope in zip(slopes.index, slopes, strict=True)
+    }
 
 
 def profile(dropped: pd.DataFrame, distance: str, methods: Sequence[str]) -> pd.DataFrame:

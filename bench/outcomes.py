@@ -158,6 +158,11 @@ class Outcomes:
         every = self.keys.score(cell.task, weights, self._measured, "result", ())
         return {**every, "code": self._codes}
 
+    @property
+    def code(self) -> dict[str, str]:
+        """Digests of all code that a result depends on, by what it computes."""
+        return {**self._codes, **self.keys.code}
+
     @cached_property
     def _codes(self) -> dict[str, str]:
         return {name: digest.of_source(*code_of(name)) for name in self.names}

@@ -13,8 +13,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,13 @@ class Store:
         """Forget a stage."""
         shutil.rmtree(self.place(kind, key), ignore_errors=True)
 
+    @contextmanager
+    def alone(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
+        """Within the block no other process computes the stage, and what others had finished is seen."""
+        with held(self.root / ".leases" / f"{kind}-{self.place(kind, key).name}"):
+            _see_anew(self.place(kind, key).parent)
+            yield
+
     def stage(
         self,
         kind: str,
@@ -165,8 +172,7 @@ class Store:
         entry = self.get(kind, key)
         if entry is not None:
             return entry
-        with held(self.root / ".leases" / f"{kind}-{self.place(kind, key).name}"):
-            _see_anew(self.place(kind, key).parent)
+        with self.alone(kind, key):
             entry = self.get(kind, key)
             if entry is None:
                 tensors, facts = compute()

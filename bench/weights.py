@@ -68,7 +68,9 @@ class Weights:
         parts = self.plan.curve
         keys = [self.keys.snapshot(cell, part, parts) for part in range(1, parts)]
         if not all(self.store.get("snapshots", key) for key in keys):
-            self._make(cell)  # once more, where it was done without keeping any
+            with self.store.alone("deltas", self.keys.delta(cell)):
+                if not all(self.store.get("snapshots", key) for key in keys):
+                    self._make(cell)  # once more, where it was done without keeping any
         return [self.store.stage("snapshots", key, lambda: ({}, {"taken": False})) for key in keys]
 
     def before(self, cell: Cell) -> Entry | None:

@@ -26,9 +26,11 @@ from unittest import mock
 
 from bench.config import RunConfig
 from bench.engines import Engine, Settings, local
+from bench.engines.foreman import Work
+from bench.engines.jobs import Job
 from bench.engines.local import Local
-from bench.engines.ray import Ray, Work
-from bench.engines.slurm import Job, Slurm
+from bench.engines.ray import Ray
+from bench.engines.slurm import Slurm
 from bench.executor import Executor
 from bench.plan import Plan, resolve
 

@@ -68,5 +68,7 @@ def test_an_unlearned_model_that_several_cells_train_further_is_made_first(world
 
 
 def test_another_plan_has_another_signature(world: World) -> None:
-    assert signature(units(planned())) == signature(units(planned()))
-    assert signature(units(planned())) != signature(units(planned("mimmu")))
+    code = {"mimmu": "1"}
+    assert signature(units(planned()), code) == signature(units(planned()), code)
+    assert signature(units(planned()), code) != signature(units(planned("mimmu")), code)
+    assert signature(units(planned()), code) != signature(units(planned()), {"mimmu": "2"})

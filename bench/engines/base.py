@@ -100,6 +100,16 @@ def adopt(executor: Executor, machine: Mapping[str, Any] | None) -> None:
         executor.adopt(machine)
 
 
+def refusal(node: str, error: Exception) -> dict[str, Any]:
+    """What comes of a unit on a node of another kind than the run's: another node has to do it."""
+    return {"refused": node, "reason": str(error)}
+
+
+def refuser(result: Mapping[str, Any]) -> str:
+    """The node that refused a unit, if one did; else ""."""
+    return str(result.get("refused", ""))
+
+
 def again(result: Mapping[str, Any]) -> bool:
     """Whether a cell failed for what its machine did, so that another attempt may fare better."""
     return bool(result.get("again"))

@@ -2,25 +2,20 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
+from afar import LITTLE, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench import cli
-from bench.config import RunConfig
 from bench.engines import Settings
-from bench.engines.ray import NAMESPACE, Ray
-from bench.executor import Executor
-from bench.plan import resolve
-from bench.runs import RunFolder
-from bench.units import units
+from bench.engines.foreman import NAMESPACE
+from bench.engines.ray import Ray
 
-METRICS = ("ua", "nra", "drift")
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,14 +39,6 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-def wait_for(what: Callable[[], bool], shell: subprocess.Popen[str], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert shell.poll() is None, shell.communicate()[0]
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.1)
-
-
 @pytest.mark.ray
 def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -61,33 +48,17 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     ray.init(cluster.address, log_to_driver=False)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    words = [
-        "--methods",
-        "mimmu",
-        "--suite",
-        "smoke",
-        "--metrics",
-        *METRICS,
-        "--set",
-        "mimmu.epochs=40",
-        "--out",
-        str(tmp_path / "far"),
-    ]
+    words = [*WORDS, "--out", str(tmp_path / "far")]
     far = [*words, "--executor", "ray", "--ray-address", cluster.address]
-    run = RunConfig(("mimmu",), "smoke", metrics=METRICS, overrides={"mimmu": {"epochs": "40"}}, out=tmp_path / "far")
-    plan = resolve(run)
-    executor, folder = Executor(plan), RunFolder(plan.run)
-    victim = next(i for i, unit in enumerate(units(plan)) if unit.cell == 2)
-    delta = executor.stages.store.place("deltas", executor.stages.keys.delta(plan.cells[2]))
-    lease = tmp_path / "far" / ".store" / ".leases" / f"deltas-{delta.name}"
-    log = folder.logs / f"{victim}.txt"
+    run = Afar(tmp_path / "far")
+    log = run.folder.logs / f"{run.victim}.txt"
 
     door = [sys.executable, "-u", "run_bench.py", *far]
     shell = subprocess.Popen(door, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        wait_for(lambda: any(folder.logs.glob("*.txt")), shell)
-        ray.kill(ray.get_actor(f"lethe-{folder.id}", NAMESPACE), no_restart=False)  # as if its own node were lost
-        wait_for(lease.exists, shell)
+        wait_for(lambda: any(run.folder.logs.glob("*.txt")), shell)
+        ray.kill(ray.get_actor(f"lethe-{run.folder.id}", NAMESPACE), no_restart=False)  # as if its own node were lost
+        wait_for(run.lease.exists, shell)
         above = {parent.pid for parent in psutil.Process(int(log.read_text().split()[1])).parents()}
         (lost,) = [n for n in nodes if {p.process.pid for ps in n.all_processes.values() for p in ps} & above]
         cluster.remove_node(lost, allow_graceful=False)
@@ -98,11 +69,34 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     assert log.read_text().count(" begins ") == 2
     assert log.read_text().count("done ") == 1
 
-    files = ["smoke-pocket.csv", "smoke-pocket-cells.csv", "smoke-pocket-concepts.csv", "smoke-pocket.json"]
-    before = {name: (tmp_path / "far" / name).read_bytes() for name in files}
+    before = run.board()
     assert cli.main([*words, "--collect"]) == 0
-    assert {name: (tmp_path / "far" / name).read_bytes() for name in files} == before
+    assert run.board() == before
     assert pd.read_csv(tmp_path / "far" / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
     capsys.readouterr()
     assert cli.main([*far, "--attach"]) == 2
     assert "no run of this command goes on" in capsys.readouterr().out
+    (other,) = (node for node in nodes if node is not lost)
+    cluster.remove_node(other)
+    ray.shutdown()
+
+
+@pytest.mark.ray
+def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    nodes = [cluster.add_node(num_cpus=1, env_vars={"LETHE_TEST_NODE": f"n{i}"}) for i in (1, 2)]
+    far = [*LITTLE, "--out", str(tmp_path), "--plugin", OTHER_KIND, "--retries", "0"]
+    try:
+        code = cli.main([*far, "--executor", "ray", "--ray-address", cluster.address])
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
+        ray.shutdown()
+    assert code == 0, capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
+    said = "".join(file.read_text() for file in tmp_path.glob(".store/runs/*/logs/*.txt"))
+    assert 0 < said.count("refused ") < 3

@@ -4,25 +4,27 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import slurm_cluster
+from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench import cli, labour
 from bench.config import RunConfig
 from bench.engines import Settings, slurm
-from bench.engines.slurm import Book, Job, Slurm, last_words, minutes
+from bench.engines.base import refusal, refuser
+from bench.engines.jobs import Book, Job, last_words, minutes
+from bench.engines.slurm import Slurm, _Watched
 from bench.executor import Executor
 from bench.plan import resolve
-from bench.runs import RunFolder
+from bench.runs import OtherMachine, RunFolder
 from bench.units import signature, units
+from bench.worlds import World
 
 ROOT = Path(__file__).parents[2]
-METRICS = ("ua", "nra", "drift")
 MEASURED = ["seconds", "peak_bytes"]  # what no two runs share
 
 
@@ -58,30 +60,114 @@ def test_the_book_knows_who_has_what_and_how_often_it_was_tried() -> None:
     book.give("7_0", (0, 1))
     book.give("7_1", (2,))
     book.give("9", (1,))
-    assert (book.job_of(0), book.job_of(1), dict(book.attempts)) == ("7_0", "9", {0: 1, 1: 2, 2: 1})
+    book.refuse(1, "n2")
+    book.refuse(1, "n2")
+    book.give("10", (1,))
+    assert (book.job_of(0), book.job_of(1)) == ("7_0", "10")
+    assert [book.attempts(place) for place in range(3)] == [1, 1, 1]  # those refused were none
+    assert book.excluded == ["n2"]
     again = Book(json.loads(json.dumps(book.state("s"))))
-    assert (again.jobs, again.attempts, again.job_of(1)) == (book.jobs, book.attempts, "9")
+    assert (again.jobs, again.excluded, again.refused, again.given) == (book.jobs, ["n2"], {1: 2}, {0, 1, 2})
+    assert [again.attempts(place) for place in range(3)] == [1, 1, 1]
+    assert again.job_of(1) == "10"
 
 
-def test_units_are_lost_only_when_their_last_job_was_gone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+class Shown:
+    """A queue that a test fills, and that notes what is submitted."""
+
+    name, refusal = "lethe-test", "no room"
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, str] = {}
+        self.submitted: list[tuple[int, ...]] = []
+        self.full = False
+
+    def alive(self) -> dict[str, str]:
+        return self.jobs
+
+    def submit(self, job: Job, book: Book, parts: list, after: object = ()) -> tuple[list[str], list]:
+        if self.full:
+            return [], [*parts]
+        for part in parts:
+            self.submitted.append(part)
+            book.give(name := f"{len(book.jobs)}_0", part)
+            self.jobs[name] = "RUNNING"
+        return [], []
+
+
+@pytest.fixture
+def begun(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[_Watched, Shown, list]:
+    """A run of seven units, a job each, all of them running; and its clock."""
     monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
-    engine, book, gone, clock = Slurm(Settings()), Book({}), dict[str, float](), [100.0]
+    clock = [100.0]
     monkeypatch.setattr(slurm.time, "monotonic", lambda: clock[0])
-    book.give("7_0", (0, 1))
-    book.give("7_1", (2,))
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", metrics=("ua",), out=tmp_path))
+    queue = Shown()
+    watched = _Watched(Slurm(Settings(retries=1)), Executor(plan), RunFolder(plan.run), queue)  # type: ignore[arg-type]
+    assert [*watched._begin()] == []
+    assert sorted(queue.submitted) == [(place,) for place in range(len(watched.pieces))]
+    queue.submitted.clear()
+    return watched, queue, clock
 
-    def lost(*alive: str, done: set[int] = frozenset()) -> list[int]:  # type: ignore[assignment]
-        return engine._lost(book, dict.fromkeys(alive, "RUNNING"), gone, {*done})
 
-    assert lost("7_0", "7_1") == lost("7_1") == []
+def test_units_are_lost_only_when_their_last_job_was_gone_for_a_while(begun: tuple) -> None:
+    watched, queue, clock = begun
+    job = watched.book.job_of(0)
+    del queue.jobs[job]
+    assert [*watched._look(queue.jobs)] == []
     clock[0] += 29
-    assert lost("7_0", "7_1") == []  # it was only requeued
-    assert lost("7_1") == []
+    queue.jobs[job] = "PENDING"  # it was only requeued
+    assert [*watched._look(queue.jobs)] == []
+    del queue.jobs[job]
+    assert [*watched._look(queue.jobs)] == []
     clock[0] += 31
-    assert lost("7_1") == [0, 1]
-    assert lost("7_1", done={0}) == [1]
-    book.give("8", (1,))
-    assert lost("7_1", "8", done={0}) == []  # another job has it
+    queue.full = True
+    for _ in range(3):
+        assert [*watched._look(queue.jobs)] == []
+    assert watched.waiting == [(0,)]  # once, however often it is looked for
+    queue.full = False
+    assert [*watched._look(queue.jobs)] == []
+    assert (queue.submitted, watched.waiting) == ([(0,)], [])
+    assert watched.book.attempts(0) == 2
+
+
+def test_a_cell_whose_jobs_are_lost_is_given_up_with_its_log(begun: tuple) -> None:
+    watched, queue, clock = begun
+    place, index = max(watched.cells.items())
+    for _ in range(2):
+        queue.jobs.pop(watched.book.job_of(place))
+        assert [*watched._look(queue.jobs)] == []
+        clock[0] += 31
+        found = [*watched._look(queue.jobs)]
+    ((cell, result),) = found
+    assert (cell, result["status"]) == (index, "failed")
+    assert "ended without a result, and left no log (tried 2 times)" in result["reason"]
+    assert result["traceback"].endswith(f"{watched.book.job_of(place)}_0_log.err")
+
+
+def test_a_node_of_another_kind_costs_no_attempt_and_gets_no_more(begun: tuple) -> None:
+    watched, queue, _ = begun
+    place = max(watched.cells)
+    for node in ("n1", "n2"):
+        watched.folder.put(place, refusal(node, OtherMachine("this worker is on another card")))
+        assert [*watched._look(queue.jobs)] == []
+    assert queue.submitted == [(place,), (place,)]
+    assert (watched.book.attempts(place), watched.book.excluded) == (1, ["n1", "n2"])
+    watched.folder.put(place, refusal("n3", OtherMachine("this worker is on another card")))
+    ((_, result),) = watched._look(queue.jobs)
+    assert result["reason"] == "this worker is on another card"  # nowhere to do it
+
+
+def test_a_node_that_refuses_says_which_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*given: object) -> dict:
+        raise OtherMachine("it is on another card")
+
+    monkeypatch.setattr(labour, "work", work)
+    monkeypatch.setenv("SLURMD_NODENAME", "n2")
+    run = RunConfig(out=tmp_path)
+    folder = RunFolder(run)
+    Job(run, folder, "s")((3,))
+    assert refuser(folder.news(())[3]) == "n2"
 
 
 def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
@@ -121,34 +207,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     slurm_cluster.down(folder)
 
 
-def wait_for(what: object, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.1)
-
-
 @pytest.mark.slurm
 def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {**cluster, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
-    words = ["--methods", "mimmu", "--suite", "smoke", "--metrics", *METRICS, "--set", "mimmu.epochs=40"]
-    far = [*words, "--out", str(tmp_path / "far"), "--executor", "slurm", "--slurm", "time=20,grace=3"]
-    run = RunConfig(("mimmu",), "smoke", metrics=METRICS, overrides={"mimmu": {"epochs": "40"}}, out=tmp_path / "far")
-    plan = resolve(run)
-    executor, folder = Executor(plan), RunFolder(plan.run)
-    victim = next(i for i, unit in enumerate(units(plan)) if unit.cell == 2)
-    delta = executor.stages.store.place("deltas", executor.stages.keys.delta(plan.cells[2]))
-    lease = tmp_path / "far" / ".store" / ".leases" / f"deltas-{delta.name}"
-
+    far = [*WORDS, "--out", str(tmp_path / "far"), "--executor", "slurm", "--slurm", "time=20,grace=3"]
+    run = Afar(tmp_path / "far")
     door = [sys.executable, "-u", "run_bench.py", *far]
     shell = subprocess.Popen(door, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                              stdin=subprocess.DEVNULL,
                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))  # fmt: skip
     try:
-        wait_for(lease.exists)  # it trains
+        wait_for(run.lease.exists, shell)  # it trains
         shell.send_signal(signal.SIGINT)
         told = shell.communicate(timeout=60)[0]
     finally:
@@ -157,23 +229,23 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     assert "the run goes on" in told
     assert "--attach" in told
 
-    (job,) = [job for job, places in (folder.state() or {})["jobs"].items() if victim in places]
-    first = lease.read_text()
+    (job,) = [job for job, places in (run.folder.state() or {})["jobs"].items() if run.victim in places]
+    first = run.lease.read_text()
     subprocess.run(["scontrol", "requeue", job], check=True)  # as where it is preempted
     assert cli.main(far) == 2
     assert "jobs of this run are in the queue" in capsys.readouterr().out
-    wait_for(lambda: lease.exists() and lease.read_text() not in ("", first))  # it trains again
+    wait_for(lambda: run.lease.exists() and run.lease.read_text() not in ("", first))  # it trains again
     subprocess.run(["scancel", job], check=True)
     assert cli.main([*far, "--attach"]) == 0, capsys.readouterr().out
-    jobs = Book(folder.state() or {})
-    assert jobs.attempts == {place: 1 + (place == victim) for place in range(len(units(plan)))}
+    jobs = Book(run.folder.state() or {})
+    places = range(len(run.units))
+    assert [jobs.attempts(place) for place in places] == [1 + (place == run.victim) for place in places]
 
-    files = ["smoke-pocket.csv", "smoke-pocket-cells.csv", "smoke-pocket-concepts.csv", "smoke-pocket.json"]
-    before = {name: (tmp_path / "far" / name).read_bytes() for name in files}
-    assert cli.main([*words, "--out", str(tmp_path / "far"), "--collect"]) == 0
-    assert {name: (tmp_path / "far" / name).read_bytes() for name in files} == before
-    assert cli.main([*words, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
-    for name in files[:3]:
+    before = run.board()
+    assert cli.main([*WORDS, "--out", str(tmp_path / "far"), "--collect"]) == 0
+    assert run.board() == before
+    assert cli.main([*WORDS, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
+    for name in BOARD[:3]:
         one, other = (pd.read_csv(tmp_path / where / name) for where in ("far", "near"))
         pd.testing.assert_frame_equal(*(f.drop(columns=MEASURED, errors="ignore") for f in (one, other)))
     capsys.readouterr()
@@ -183,10 +255,26 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     controls = ["--methods", "pretrained", *far[2 : far.index("--set")], *far[far.index("--out") :]]
     controls += ["--seeds", "2", "--attach"]
     both = resolve(RunConfig(("pretrained",), "smoke", metrics=METRICS, seeds=(0, 1), out=tmp_path / "far"))
-    signed = signature(units(both))  # as if the shell had ended before sbatch was asked
+    signed = signature(units(both), Executor(both).outcomes.code)  # as if the shell had ended before sbatch was asked
     RunFolder(both.run).note({"jobs": {}, "signed": "of other code"})
     assert cli.main(controls) == 2
     assert "changed after this run began" in capsys.readouterr().out
     RunFolder(both.run).note({"jobs": {}, "signed": signed})
     assert cli.main(controls) == 0
     assert capsys.readouterr().out.count("/4] ") == 4  # two of them from the store
+
+
+@pytest.mark.slurm
+def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
+    cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {**cluster, "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    far = [*LITTLE, "--out", str(tmp_path), "--plugin", OTHER_KIND, "--retries", "0"]
+    code = cli.main([*far, "--executor", "slurm", "--slurm", "time=20,grace=3"])
+    assert code == 0, capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
+    (folder,) = (tmp_path / ".store" / "runs").iterdir()
+    book = Book(json.loads((folder / "state.json").read_text()))
+    assert len(book.excluded) == 1  # whichever came second
+    assert all(book.attempts(place) == 1 for place in book.given)

@@ -1,0 +1,194 @@
+"""The actor that hands out a run's units on a Ray cluster, and the tasks that do them."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+from bench import labour
+from bench.config import RunConfig
+from bench.engines.base import again, refusal, refuser
+from bench.runs import OtherMachine, RunFolder
+from bench.units import Unit
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMESPACE = "lethe"
+REFUSALS = 3  # nodes of another kind that a unit meets before it is given up
+Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
+Work = Callable[["Orders", int], dict[str, Any]]  # orders, a unit -> what came of it
+
+
+def find(name: str) -> Any:
+    """The actor of a run that goes on, or None."""
+    import ray
+
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a task is told besides its unit: the run, its folder, its units' signature, where it was begun from.
+
+    `name` is the foreman's, `unit` what a task does.
+    """
+
+    run: RunConfig
+    folder: RunFolder
+    signed: str
+    cwd: str
+    name: str
+    unit: Work
+
+
+class Foreman:
+    """The actor: hands out units as what they come after is done, and remembers what came of them.
+
+    Where its node is lost it begins a new life elsewhere, and finds what is done in the store.
+
+    Args:
+        orders: for every task.
+        known: places of units that are done.
+        retries: how often a unit is tried again.
+        workers: units at a time; None for what the cluster gives.
+        task: options of its tasks.
+    """
+
+    def __init__(
+        self,
+        orders: Orders,
+        pieces: tuple[Unit, ...],
+        known: list[int],
+        retries: int,
+        workers: int | None,
+        task: dict[str, Any],
+    ) -> None:
+        self.orders, self.pieces, self.retries, self.workers = orders, pieces, retries, workers
+        self.done, self.attempts, self.running = {*known}, Counter[int](), set[int]()
+        self.events: list[Event] = []
+        self.refusing, self.refused = set[str](), Counter[int]()  # nodes, by id; how often units were refused
+        self.life, self.broken = uuid.uuid4().hex, ""
+        # attempts are counted here: Ray's own would repeat a cell without limit where memory ends
+        self.task: dict[str, Any] = {**task, "max_retries": 0, "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
+        Thread(target=self.work, daemon=True).start()
+
+    def work(self) -> None:
+        """Have everything done."""
+        try:
+            self._work()
+        except Exception as error:
+            self.broken = f"{type(error).__name__}: {error}"
+
+    def _work(self) -> None:
+        import ray
+
+        unit = ray.remote(self.orders.unit)
+        needed = {p for p, unit in enumerate(self.pieces) if unit.cell is not None} - self.done
+        needed |= {p for one in needed for p in self.pieces[one].after} - self.done
+        waiting, under_way = sorted(needed), dict[Any, int]()
+        while waiting or under_way:
+            room = len(waiting) if self.workers is None else self.workers - len(under_way)
+            free = [p for p in waiting if not any(a in needed and a not in self.done for a in self.pieces[p].after)]
+            for place in free[: max(0, room)]:
+                self.attempts[place] += 1
+                under_way[unit.options(**self.task).remote(self.orders, place)] = place
+                waiting.remove(place)
+            ready, _ = ray.wait([*under_way], timeout=1.0)
+            for task in ready:
+                place = under_way.pop(task)
+                self.running.discard(place)
+                result, how, retry = came_of(task)
+                if result and (node := refuser(result)):
+                    self.elsewhere(node)
+                    self.refused[place] += 1
+                    how, retry = str(result["reason"]), self.refused[place] < REFUSALS
+                    result = None
+                    self.attempts[place] -= 1
+                if retry and self.attempts[place] <= self.retries:
+                    waiting.append(place)
+                    continue
+                self.done.add(place)
+                self.events.append((place, result, how, self.attempts[place]))
+
+    def elsewhere(self, node: str) -> None:
+        """Hand out nothing more to a node, which is of another kind than the run's."""
+        self.refusing |= {node}
+        self.task["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.refusing))})"}
+
+    def begun(self, place: int) -> None:
+        """Told by a task that it runs."""
+        self.running.add(place)
+
+    def news(self, since: int, life: str) -> tuple[list[Event], int, str, str]:
+        """What came of units after the first `since` events of a `life`, how many cells run, the present life.
+
+        And why nothing is handed out any more, if that is so.
+        """
+        cells = sum(self.pieces[place].cell is not None for place in self.running - self.done)
+        return self.events[since if life == self.life else 0 :], cells, self.life, self.broken
+
+
+def came_of(task: Any) -> tuple[dict[str, Any] | None, str, bool]:
+    """A task's result, or how it was lost; and whether another attempt may fare better."""
+    import ray
+
+    try:
+        result = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        return None, f"its task failed: {error.cause!r}", isinstance(error.cause, OSError)
+    except ray.exceptions.RayError as error:
+        return None, f"its worker or node was lost ({type(error).__name__})", True
+    return result, "", again(result)
+
+
+def do(orders: Orders, place: int) -> dict[str, Any]:
+    """A task: one unit, with a log of its own that tells of a crash."""
+    import faulthandler
+
+    with suppress(OSError):
+        os.chdir(orders.cwd)
+    actor = find(orders.name)
+    if actor is not None:
+        actor.begun.remote(place)
+    with opened(orders.folder.logs / f"{place}.txt") as log:
+        say(log, f"process {os.getpid()} on {os.uname().nodename} begins")
+        faulthandler.enable(log)
+        try:
+            result = labour.work(orders.run, orders.folder, place, orders.signed)
+        except OtherMachine as error:
+            result = refusal(here(), error)
+        say(log, "refused" if refuser(result) else "done")
+        faulthandler.enable()
+    return result
+
+
+def here() -> str:
+    """The id of the node that this process is on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def opened(log: Path) -> IO[str]:
+    """A log to write to; where there is no room for one, that is no reason not to compute."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("a")
+    except OSError:
+        return Path(os.devnull).open("a")
+
+
+def say(log: IO[str], what: str) -> None:
+    """A line of a log, with the time."""
+    with suppress(OSError):
+        print(f"{what} {time.strftime('%F %T')}", file=log, flush=True)

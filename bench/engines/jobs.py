@@ -1,0 +1,182 @@
+"""Jobs of a SLURM cluster: what one does, which has what, the queue that takes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import labour
+from bench.config import RunConfig
+from bench.engines.base import refusal
+from bench.runs import OtherMachine, RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
+TIMEOUTS = 100  # how often a job that ran into its time limit goes on in another
+Part = tuple[int, ...]  # units of one job
+
+
+class Book:
+    """Which job has which units, how often each was tried, which nodes refused some.
+
+    Args:
+        state: of an earlier shell, as `state` gave it; empty for a new run.
+    """
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.jobs: dict[str, Part] = {job: tuple(places) for job, places in state.get("jobs", {}).items()}
+        self.refused = Counter({int(place): count for place, count in state.get("refused", {}).items()})
+        self.excluded: list[str] = list(state.get("excluded", ()))  # nodes
+        self._given = Counter(place for places in self.jobs.values() for place in places)
+        self._last = {place: job for job, places in self.jobs.items() for place in places}
+
+    def give(self, job: str, places: Part) -> None:
+        """A job has these units."""
+        self.jobs[job] = places
+        self._given.update(places)
+        self._last |= dict.fromkeys(places, job)
+
+    def refuse(self, place: int, node: str) -> None:
+        """A node would not do the unit, which does not count as an attempt."""
+        self.refused[place] += 1
+        self.excluded += [] if node in self.excluded else [node]
+
+    def attempts(self, place: int) -> int:
+        """How often the unit was tried."""
+        return self._given[place] - self.refused[place]
+
+    @property
+    def given(self) -> set[int]:
+        """Units that some job has or had."""
+        return {*self._given}
+
+    def job_of(self, place: int) -> str:
+        """The last job that had the unit."""
+        return self._last[place]
+
+    def state(self, signed: str) -> dict[str, Any]:
+        """For another shell; `signed` is the signature of the units."""
+        return {"jobs": self.jobs, "refused": self.refused, "excluded": self.excluded, "signed": signed}
+
+
+class Job:
+    """What a job does: some units of a run. After preemption or its time limit it begins anew, where they stopped."""
+
+    def __init__(self, run: RunConfig, folder: RunFolder, signed: str) -> None:
+        self.run, self.folder, self.signed = run, folder, signed
+
+    def __call__(self, places: Sequence[int]) -> None:
+        """Do the units and say so."""
+        for place in places:
+            if not self.folder.has(place):
+                self.folder.put(place, self.work(place))
+
+    def work(self, place: int) -> dict[str, Any]:
+        """One unit; on another kind of machine than the run's, that this one refuses it."""
+        try:
+            return labour.work(self.run, self.folder, place, self.signed)
+        except OtherMachine as error:
+            return refusal(os.environ.get("SLURMD_NODENAME", os.uname().nodename), error)
+
+    def checkpoint(self, places: Sequence[int]) -> Any:
+        """What submitit submits again: a training left its own checkpoint in the store."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, places)
+
+
+class Queue:
+    """SLURM's queue, as far as it is one run's.
+
+    Args:
+        name: of all the run's jobs.
+        minutes: that each may take.
+        workers: jobs of an array at a time; None for what the cluster gives.
+        options: of sbatch.
+    """
+
+    def __init__(self, name: str, minutes: int, workers: int | None, options: Mapping[str, Any]) -> None:
+        self.name, self.minutes, self.workers, self.options = name, minutes, workers, options
+        self.refusal = ""  # why SLURM would not take a job
+
+    def alive(self) -> dict[str, str] | None:
+        """Job -> its state, of those in the queue; None where SLURM does not answer."""
+        words = ["squeue", "--noheader", "--array", "--format", "%i|%T", "--name", self.name]
+        answer = subprocess.run(words, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            return None
+        return dict(line.strip().split("|", 1) for line in answer.stdout.splitlines() if "|" in line)  # type: ignore[misc]
+
+    def cancel(self) -> None:
+        """End the run's jobs."""
+        subprocess.run(["scancel", "--name", self.name], check=False)
+
+    def submit(
+        self, job: Job, book: Book, parts: Sequence[Part], after: Sequence[str] = ()
+    ) -> tuple[list[str], list[Part]]:
+        """Submit a job for each of `parts`; they begin when the arrays `after` have ended, well or not.
+
+        Returns the numbers of the arrays, and the parts that SLURM would not take now, as where a user may queue so
+        many jobs and no more.
+        """
+        import submitit
+
+        folder, arrays = job.folder, list[str]()
+        folder.logs.mkdir(parents=True, exist_ok=True)
+        executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=TIMEOUTS)
+        for start in range(0, len(parts), LONGEST):
+            some = parts[start : start + LONGEST]
+            before = arrays[-1:] if self.workers and arrays else after  # or each array would have so many at a time
+            executor.update_parameters(
+                job_name=self.name,
+                time=self.minutes,
+                array_parallelism=self.workers or LONGEST,
+                setup=[
+                    f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"',
+                    # srun of 22.05 and later takes a job's cores from nowhere else
+                    'if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
+                ],
+                additional_parameters={"requeue": True, **self.options, **self._exclude(book)},
+                dependency=f"afterany:{':'.join(before)}" if before else None,
+            )
+            try:
+                jobs = executor.map_array(job, some) if len(some) > 1 else [executor.submit(job, some[0])]
+            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+                self.refusal = str(error)
+                return arrays, [*parts[start:]]
+            for one, part in zip(jobs, some, strict=True):
+                book.give(one.job_id, part)
+            arrays.append(jobs[0].job_id.partition("_")[0])
+            folder.note(book.state(job.signed))
+        return arrays, []
+
+    def _exclude(self, book: Book) -> dict[str, str]:
+        own = [self.options["exclude"]] if "exclude" in self.options else []
+        return {"exclude": ",".join([*own, *book.excluded])} if book.excluded else {}
+
+
+def last_words(log: Path) -> str:
+    """The end of a job's log, for people: what it died of, if it could say so."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ", and left no log"
+    return f": {lines[-1][:300]}" if lines else ""
+
+
+def minutes(text: str) -> int:
+    """Minutes of a time limit as sbatch takes it, rounded up: M, M:S, H:M:S, D-H, D-H:M, D-H:M:S. Raises ValueError."""
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", text):
+        raise ValueError(f"time={text} is no time limit of sbatch's, e.g. 90, 4:00:00 or 1-12")
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if days:
+        hours, minute, second = (*parts, 0, 0)[:3]
+    else:
+        hours, minute, second = {1: (0, *parts, 0), 2: (0, *parts), 3: (*parts,)}[len(parts)]  # type: ignore[misc]
+    return (int(days or 0) * 24 + hours) * 60 + minute + (second > 0)
