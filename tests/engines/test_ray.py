@@ -100,3 +100,23 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     assert pd.read_csv(tmp_path / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
     said = "".join(file.read_text() for file in tmp_path.glob(".store/runs/*/logs/*.txt"))
     assert 0 < said.count("refused ") < 3
+
+
+@pytest.mark.ray
+def test_where_memory_ends_cells_are_tried_so_often_and_no_more(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}  # as if memory were used up
+    node = cluster.add_node(num_cpus=1, env_vars=full)
+    try:
+        code = cli.main([*LITTLE, "--out", str(tmp_path), "--executor", "ray", "--ray-address", cluster.address])
+    finally:
+        cluster.remove_node(node)
+        ray.shutdown()
+    assert code == 1, capsys.readouterr().out
+    cells = pd.read_csv(tmp_path / "smoke-pocket-cells.csv")
+    assert cells["status"].tolist() == ["failed"] * 3
+    assert cells["reason"].str.contains(r"OutOfMemoryError\) \(tried 2 times\)").all(), cells["reason"].tolist()
