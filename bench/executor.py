@@ -80,7 +80,6 @@ class Executor:
         store.stage("scores", keys[ACCURACY], lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
         for metric in new:
             store.stage("scores", keys[metric.name], functools.partial(scored, metric, cell.task, seen))
-        self.outcomes.put_together(cell, weights)
         if self.plan.curve > 1:
             on_the_way = self.stages.weights.snapshots(cell)
             points = functools.partial(self._points, cell, weights, on_the_way)
@@ -122,6 +121,8 @@ class Executor:
     def drop_forced(self) -> None:
         """Forget what --force computes again. Once, before cells run: they share images."""
         store, keys = self.stages.store, self.stages.keys
+        if self.plan.forced:
+            store.clear("results")  # of any set of metrics; whoever reads them next puts them together again
         for cell in self.plan.cells:
             weights = store.get("deltas", keys.delta(cell))
             if cell.method not in self.plan.forced or weights is None:
@@ -130,7 +131,6 @@ class Executor:
                 store.drop("images", keys.images(weights, wanted))
             for name in self.outcomes.names:
                 store.drop("scores", self.outcomes.score_key(cell, weights, name))
-            store.drop("results", self.outcomes.result_key(cell, weights))
             parts = range(1, self.plan.curve)
             points = [store.get("snapshots", keys.snapshot(cell, part, self.plan.curve)) for part in parts]
             if points and all(points):

@@ -96,11 +96,6 @@ class Keys:
             "code": digest.of_source(*SAMPLING),
         }
 
-    @property
-    def code(self) -> dict[str, str]:
-        """Digests of what makes weights, by method, and of what trains them and draws from them."""
-        return {**self._methods, "training": digest.of_source(*TRAINING), "further": digest.of_source(finetuning, lora)}
-
     def _once(self, what: str, of: Hashable, make: Callable[[], Any]) -> Any:
         if (what, of) not in self._known:
             self._known[what, of] = make()

@@ -41,7 +41,7 @@ def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> dict[str,
     Raises OtherPlan where the unit means something else here than to the shell, whose units are `signed`.
     """
     executor, pieces = ready(run, folder)
-    if signature(pieces, executor.outcomes.code) != signed:
+    if signature(pieces, executor.outcomes.signature) != signed:
         raise OtherPlan("the code, its plug-ins or oracles changed after the run began: end it, and begin it anew")
     piece, stages = pieces[unit], executor.stages
     if piece.cell is not None:

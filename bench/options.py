@@ -100,7 +100,11 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
-    look.add_argument("--plan", action="store_true", help="show the cells, what is stored of them, and minutes to go")
+    look.add_argument(
+        "--plan",
+        action="store_true",
+        help="show the cells, what is stored of them, and minutes to go; judges are not looked for",
+    )
     look.add_argument(
         "--list", choices=("methods", "suites", "worlds", "metrics", "executors"), help="show what there is"
     )

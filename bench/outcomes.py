@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -78,9 +79,9 @@ class Outcomes:
         return {**self._about(cell), "status": "not run"} if whole is None else whole
 
     def there(self, cell: Cell, weights: Entry) -> bool:
-        """Whether the store has all that a run wants of the cell under its `weights`: nothing is read."""
+        """Whether the store has all that a run wants of the cell under its `weights`: no figure is read for it."""
         if not self.store.has("results", self.result_key(cell, weights)):
-            return self.finished(self.stored(cell))  # there may be figures that were not put together
+            return self.finished(self.stored(cell))  # figures may be there that nobody put together yet
         return self.plan.curve < 2 or self._stored_curve(cell, weights) is not None
 
     def finished(self, result: Mapping[str, Any]) -> bool:
@@ -91,19 +92,21 @@ class Outcomes:
         """Whether a finished result lacks the curve that the run asks for."""
         return self.plan.curve > 1 and result["curve"] is None
 
-    def put_together(self, cell: Cell, weights: Entry) -> None:
-        """Store a cell's figures as one entry besides: who reads a thousand cells opens one file for each."""
-        key = self.result_key(cell, weights)
-        if self.store.get("results", key) is None and (parts := self._parts(cell, weights)):
-            self.store.put("results", key, facts=parts)
-
     def _parts(self, cell: Cell, weights: Entry) -> dict[str, dict[str, Any]] | None:
-        """What is stored of each figure, by name; None where one is missing."""
-        if whole := self.store.get("results", self.result_key(cell, weights)):
+        """What is stored of each figure, by name; None where one is missing.
+
+        They are put together as one entry besides: who reads thousands of cells opens one file for each, not twenty.
+        """
+        key = self.result_key(cell, weights)
+        if whole := self.store.get("results", key):
             return whole.facts
         found = {name: self.store.get("scores", self.score_key(cell, weights, name)) for name in self.names}
         parts = {name: entry.facts for name, entry in found.items() if entry}
-        return parts if len(parts) == len(found) else None
+        if len(parts) < len(found):
+            return None
+        with suppress(OSError):  # a full disk, or a store that may only be read
+            self.store.put("results", key, facts=parts)
+        return parts
 
     def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         each = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}
@@ -158,10 +161,12 @@ class Outcomes:
         every = self.keys.score(cell.task, weights, self._measured, "result", ())
         return {**every, "code": self._codes}
 
-    @property
-    def code(self) -> dict[str, str]:
-        """Digests of all code that a result depends on, by what it computes."""
-        return {**self._codes, **self.keys.code}
+    @cached_property
+    def signature(self) -> str:
+        """Digest of all that the run's results depend on besides machines: what is asked, judges, prompts, code."""
+        keys = Keys(self.plan, self.keys.content, {}, lambda: self.keys.panel)
+        measured = fingerprint.describe(self.plan, keys.panel, keys.content, {})
+        return digest.of_json([measured, self._codes, [keys.delta(cell) for cell in self.plan.cells]])
 
     @cached_property
     def _codes(self) -> dict[str, str]:

@@ -64,7 +64,8 @@ class Stages:
         return panel.Panel(self.plan.world, self.plan.concepts, self.device)
 
     def _make_room(self) -> None:
-        self.panel.rest()
+        if "panel" in self.__dict__:  # they have been loaded
+            self.panel.rest()
 
     @property
     def backbone(self) -> backbone.Backbone:

@@ -151,6 +151,10 @@ class Store:
         """Forget a stage."""
         shutil.rmtree(self.place(kind, key), ignore_errors=True)
 
+    def clear(self, kind: str) -> None:
+        """Forget all stages of a kind."""
+        shutil.rmtree(self.root / kind, ignore_errors=True)
+
     @contextmanager
     def alone(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
         """Within the block no other process computes the stage, and what others had finished is seen."""

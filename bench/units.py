@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench import digest
@@ -66,12 +66,12 @@ def units(plan: Plan) -> tuple[Unit, ...]:
     return tuple(made)
 
 
-def signature(pieces: Sequence[Unit], code: Mapping[str, str]) -> str:
-    """Digest of the pieces and of the code that does them.
+def signature(pieces: Sequence[Unit], results: str) -> str:
+    """Digest of the pieces and of what their `results` depend on, `bench.outcomes.Outcomes.signature`.
 
     Another where a place no longer means the same cell, as with another method among "all", or means it differently.
     """
-    return digest.of_json([pieces, code])
+    return digest.of_json([pieces, results])
 
 
 def waves(pieces: Sequence[Unit]) -> list[list[int]]:

@@ -54,6 +54,7 @@ class Rates:
 
 def measure(stages: Stages) -> Rates:
     """Time a little of everything that the run does much of."""
+    _ = stages.panel  # judges that can't be had are said at once
     plan, passes = stages.plan, count(stages, 1.0)
     pace = {cell.method: seconds_a_pass(stages, cell) for cell in first_cells(plan)}
     batch, protocol = plan.sample_batch, plan.protocol

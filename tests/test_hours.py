@@ -60,15 +60,16 @@ def test_a_model_is_unlearnt_once_and_trained_further_each_time(world: World, tm
     assert hours.unlearning(twice, rates, cell) == 2 * 36 + 2 * twice.steps(cell)
 
 
-def test_what_is_measured_takes_time(stages: Stages, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_measured_takes_time(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stages = Stages(resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path)))
     rates = hours.measure(stages)
-    assert all(0 < rates.step[name] < 60 for name in METHODS)
+    assert 0 < rates.step["mimmu"] < 60
     assert rates.drawing > 0
     assert rates.judging is not None
     assert rates.judging > 0
     table = hours.report(stages.plan, stages, rates, "here")
     assert "with one worker" in str(table.caption)
-    assert table.row_count == 5
+    assert table.row_count == 3
     assert not (stages.store.root / "deltas").exists()
     assert hours.main(["--world", "natural"]) == 2
     assert "--data" in capsys.readouterr().err

@@ -77,16 +77,20 @@ def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
         record = run.stages.store.place("results", run.outcomes.result_key(cell, weights)) / "record.json"
         record.write_text("damaged")
         assert run.outcomes.there(cell, weights)
+        assert record.read_text() == "damaged"  # or it would have been removed
         assert run.outcomes.stored(cell)["status"] == "ok"  # the damage is found when it is read, and the parts serve
+        assert record.read_text() != "damaged"
 
 
 def test_forced_results_are_gone(out: Path) -> None:
-    run = Executor(plan(out))
-    weights = run.stages.weights.of(run.plan.cells[-1])
-    key = run.outcomes.result_key(run.plan.cells[-1], weights)
-    assert run.stages.store.has("results", key)
-    Executor(plan(out, force=True)).drop_forced()
-    assert not run.stages.store.has("results", key)
+    run, fewer = Executor(plan(out)), Executor(plan(out, "ua"))
+    cell, store = run.plan.cells[-1], run.stages.store
+    weights = run.stages.weights.of(cell)
+    keys = [one.outcomes.result_key(cell, weights) for one in (run, fewer)]
+    assert fewer.outcomes.stored(cell)["status"] == "ok"
+    assert all(store.has("results", key) for key in keys)
+    Executor(plan(out, "ua", force=True)).drop_forced()
+    assert not any(store.has("results", key) for key in keys)  # of whatever metrics: they share their parts
 
 
 def test_planning_a_new_run_loads_no_judges(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +99,7 @@ def test_planning_a_new_run_loads_no_judges(world: World, tmp_path: Path, monkey
 
 
 def test_boards_can_wait_where_nothing_is_drawn_up() -> None:
-    """--help, --list and --plan answer sooner without what boards are made of."""
+    """--help and --list answer sooner without what boards are made of."""
     code = "import sys, bench.cli; print([name for name in ('pandas', 'scipy', 'torchvision') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"

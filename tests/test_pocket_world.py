@@ -80,9 +80,9 @@ def test_judges_know_every_concept(pocket: World) -> None:
 
 
 def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
-    assert cli.main(["--methods", "mimmu", "salun", "--suite", "smoke", "--out", str(tmp_path)]) == 0
-    board = pd.read_csv(tmp_path / "smoke-pocket.csv").set_index("method")
-    assert board.index.tolist() == ["pretrained", "wrecked", "mimmu", "salun"]
+    assert cli.main(["--methods", "mimmu", "--suite", "smoke", "--quick", "--out", str(tmp_path)]) == 0
+    board = pd.read_csv(tmp_path / "smoke-pocket-quick.csv").set_index("method")
+    assert board.index.tolist() == ["pretrained", "wrecked", "mimmu"]
     assert (board["status"] == "ok").all()
     assert board.loc["pretrained", ["nra", "ora"]].min() > 60  # the model draws what it is asked for
     assert board.loc["wrecked", ["nra", "ora"]].max() < 40

@@ -54,7 +54,8 @@ class Orders:
 class Foreman:
     """The actor: hands out units as what they come after is done, and remembers what came of them.
 
-    Where its node is lost it begins a new life elsewhere, and finds what is done in the store.
+    Where its node is lost it begins a new life elsewhere, finds what is done in the store, and in the run's folder how
+    often what failed was tried.
 
     Args:
         orders: for every task.
@@ -74,12 +75,17 @@ class Foreman:
         task: dict[str, Any],
     ) -> None:
         self.orders, self.pieces, self.retries, self.workers = orders, pieces, retries, workers
-        self.done, self.attempts, self.running = {*known}, Counter[int](), set[int]()
+        before = orders.folder.state() or {}
+        self.attempts = Counter({int(place): count for place, count in before.get("attempts", {}).items()})
+        self.refused = Counter({int(place): count for place, count in before.get("refused", {}).items()})
+        self.refusing: set[str] = {*before.get("refusing", ())}  # nodes, by id
+        self.done, self.running = {*known}, set[int]()
         self.events: list[Event] = []
-        self.refusing, self.refused = set[str](), Counter[int]()  # nodes, by id; how often units were refused
+        self.reason = ""  # of the last refusal
         self.life, self.broken = uuid.uuid4().hex, ""
         # attempts are counted here: Ray's own would repeat a cell without limit where memory ends
         self.task: dict[str, Any] = {**task, "max_retries": 0, "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
+        self.avoid()
         Thread(target=self.work, daemon=True).start()
 
     def work(self) -> None:
@@ -109,21 +115,55 @@ class Foreman:
                 self.running.discard(place)
                 result, how, retry = came_of(task)
                 if result and (node := refuser(result)):
-                    self.elsewhere(node)
-                    self.refused[place] += 1
-                    how, retry = str(result["reason"]), self.refused[place] < REFUSALS
-                    result = None
-                    self.attempts[place] -= 1
+                    how = self.reason = str(result["reason"])
+                    result, retry = None, self.refuse(place, node)
                 if retry and self.attempts[place] <= self.retries:
                     waiting.append(place)
-                    continue
-                self.done.add(place)
-                self.events.append((place, result, how, self.attempts[place]))
+                    self.note()
+                else:
+                    self.came(place, result, how)
+            if self.refusing and not self.somewhere():
+                for place in waiting:
+                    self.came(place, None, self.reason)
+                waiting.clear()
 
-    def elsewhere(self, node: str) -> None:
-        """Hand out nothing more to a node, which is of another kind than the run's."""
+    def came(self, place: int, result: dict[str, Any] | None, how: str) -> None:
+        """Remember what came of a unit: its result, or how it was lost."""
+        self.done.add(place)
+        self.events.append((place, result, how, self.attempts[place]))
+
+    def refuse(self, place: int, node: str) -> bool:
+        """A node of another kind would not do a unit, which was no attempt. Returns whether another node may do it."""
         self.refusing |= {node}
-        self.task["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.refusing))})"}
+        self.refused[place] += 1
+        self.attempts[place] -= 1
+        self.note()
+        self.avoid()
+        return self.refused[place] < REFUSALS and self.somewhere()
+
+    def avoid(self) -> None:
+        """Hand out nothing more to nodes that refuse."""
+        if self.refusing:
+            self.task["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.refusing))})"}
+
+    def somewhere(self) -> bool:
+        """Whether a node could do a unit that has not refused any: Ray would wait for one for ever."""
+        import ray
+
+        wanted = {"CPU": self.task.get("num_cpus", 0), "GPU": self.task.get("num_gpus", 0)}
+        wanted |= {"memory": self.task.get("memory", 0), **self.task.get("resources", {})}
+        others = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in self.refusing]
+        return any(all(has.get(name, 0) >= amount for name, amount in wanted.items()) for has in others)
+
+    def note(self) -> None:
+        """Leave for another life what the store does not tell."""
+        with suppress(OSError):
+            told = {"attempts": self.attempts, "refused": self.refused, "refusing": sorted(self.refusing)}
+            self.orders.folder.note({**told, "signed": self.orders.signed})
+
+    def signed(self) -> str:
+        """The signature of the units that are handed out."""
+        return self.orders.signed
 
     def begun(self, place: int) -> None:
         """Told by a task that it runs."""

@@ -18,6 +18,7 @@ from bench.runs import OtherMachine, RunFolder
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
 TIMEOUTS = 100  # how often a job that ran into its time limit goes on in another
+NO_NODE = "node configuration is not available"  # what sbatch says
 Part = tuple[int, ...]  # units of one job
 
 
@@ -112,6 +113,11 @@ class Queue:
             return None
         return dict(line.strip().split("|", 1) for line in answer.stdout.splitlines() if "|" in line)  # type: ignore[misc]
 
+    @property
+    def nowhere(self) -> bool:
+        """Whether SLURM would not take a job because no node is left that could run it."""
+        return NO_NODE in self.refusal
+
     def cancel(self) -> None:
         """End the run's jobs."""
         subprocess.run(["scancel", "--name", self.name], check=False)
@@ -141,7 +147,7 @@ class Queue:
                     # srun of 22.05 and later takes a job's cores from nowhere else
                     'if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
                 ],
-                additional_parameters={"requeue": True, **self.options, **self._exclude(book)},
+                additional_parameters={"requeue": True, **self.options, **self._excluded(book)},
                 dependency=f"afterany:{':'.join(before)}" if before else None,
             )
             try:
@@ -155,7 +161,14 @@ class Queue:
             folder.note(book.state(job.signed))
         return arrays, []
 
-    def _exclude(self, book: Book) -> dict[str, str]:
+    def exclude(self, book: Book) -> None:
+        """Have jobs that are queued already not begin on nodes that refuse, either."""
+        queued = {job.partition("_")[0] for job, state in (self.alive() or {}).items() if state == "PENDING"}
+        for job in sorted(queued):
+            words = ["scontrol", "update", f"JobId={job}", f"ExcNodeList={self._excluded(book)['exclude']}"]
+            subprocess.run(words, check=False, capture_output=True)  # those that have begun meanwhile do as they do
+
+    def _excluded(self, book: Book) -> dict[str, str]:
         own = [self.options["exclude"]] if "exclude" in self.options else []
         return {"exclude": ",".join([*own, *book.excluded])} if book.excluded else {}
 

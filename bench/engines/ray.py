@@ -47,7 +47,7 @@ class Ray:
         cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
         place_of, done = {index: place for place, index in cells.items()}, set[int]()
         with folder.watched():
-            self._find(folder)
+            self._find(folder, signature(pieces, executor.outcomes.signature))
             if not self.settings.attach:
                 executor.drop_forced()
             for index, result in stored(executor):
@@ -62,13 +62,18 @@ class Ray:
                 yield index, lost(executor, index, how, attempts, log) if found is None else found
             self.cancel()
 
-    def _find(self, folder: RunFolder) -> None:
+    def _find(self, folder: RunFolder, signed: str) -> None:
         """Find the run's actor where there has to be one. Raises CannotStart where it should not be, or is not."""
+        import ray
+
         self._actor = find(f"lethe-{folder.id}")
         if self.settings.attach and self._actor is None:
             raise CannotStart("--attach: no run of this command goes on on this cluster; give it without --attach")
         if self._actor is not None and not self.settings.attach:
             raise CannotStart("this run goes on on the cluster: --attach watches it")
+        if self._actor is not None and ray.get(self._actor.signed.remote()) != signed:
+            said = "the code, its plug-ins or oracles changed after this run began"
+            raise CannotStart(f"{said}: let it end, or end it with Ctrl-C where it was begun, and begin it anew")
 
     def _begin(self, executor: Executor, folder: RunFolder, pieces: tuple[Unit, ...], done: set[int]) -> None:
         """Start the actor, and with it the run."""
@@ -82,7 +87,7 @@ class Ray:
         options = {"lifetime": "detached", "name": f"lethe-{folder.id}", "namespace": NAMESPACE, "num_cpus": 0}
         options["scheduling_strategy"] = near  # workers' nodes come and go
         made = ray.remote(Foreman).options(**options, max_restarts=-1, max_concurrency=8)
-        signed = signature(pieces, executor.outcomes.code)
+        signed = signature(pieces, executor.outcomes.signature)
         run, name = apart(executor.plan.run), f"lethe-{folder.id}"
         orders = Orders(run, folder, signed, str(Path.cwd()), name, type(self).unit)
         self._actor = made.remote(

@@ -73,11 +73,12 @@ class _Watched:
         self.executor, self.folder, self.queue = executor, folder, queue
         self.settings, self.grace, self.each = engine.settings, engine.grace, engine.cells
         self.pieces = units(executor.plan)
-        self.signed = signature(self.pieces, executor.outcomes.code)
+        self.signed = signature(self.pieces, executor.outcomes.signature)
         self.cells = {place: unit.cell for place, unit in enumerate(self.pieces) if unit.cell is not None}
         self.job = engine.job(apart(executor.plan.run), folder, self.signed)
         self.book, self.done = Book({}), set[int]()
         self.waiting: list[Part] = []  # what sbatch did not take yet
+        self._refusal = ""  # why a node of another kind would not do a unit
         self._gone: dict[str, float] = {}  # job -> when it was first missed in the queue
 
     def cells_found(self, watch: Watch) -> Iterator[Found]:
@@ -94,7 +95,8 @@ class _Watched:
 
     def _begin(self) -> Iterator[Found]:
         """Take up a run that was left, or begin one: what is stored needs no job, all else is submitted."""
-        attach, state = self.settings.attach, self._state()
+        attach = self.settings.attach
+        queued, state = self._state()
         adopt(self.executor, self.folder.machine())
         if not attach:
             self.executor.drop_forced()
@@ -111,15 +113,15 @@ class _Watched:
         wanted = self.cells.keys() - self.done
         wanted |= {earlier for place in wanted for earlier in self.pieces[place].after}
         wanted -= self.done | self.book.given
-        before: list[str] = []
+        before = sorted({job.partition("_")[0] for job in queued}) if self.settings.workers else []
         for wave in waves(self.pieces):
             if places := [place for place in wave if place in wanted]:
                 parts = [tuple(places[i : i + self.each]) for i in range(0, len(places), self.each)]
                 arrays, left = self.queue.submit(self.job, self.book, parts, before)
                 before, self.waiting = arrays or before, self.waiting + left
 
-    def _state(self) -> dict[str, object]:
-        """What is known of the run that is taken up; {} of one that begins. Raises CannotStart."""
+    def _state(self) -> tuple[dict[str, str], dict[str, object]]:
+        """The run's jobs in the queue, and what is known of it; of one that begins nothing. Raises CannotStart."""
         attach, state, queued = self.settings.attach, self.folder.state(), self.queue.alive()
         ends = f"scancel --name {self.queue.name}"
         if queued is None:
@@ -128,25 +130,28 @@ class _Watched:
             if queued:
                 said = f"{len(queued)} jobs of this run are in the queue"
                 raise CannotStart(f"{said}: --attach watches them, {ends} ends them")
-            return {}
+            return {}, {}
         if state is None:
             raise CannotStart("--attach: no run of this command was begun here; give it without --attach")
         if state["signed"] != self.signed:
             said = "the code, its plug-ins or oracles changed after this run began"
             raise CannotStart(f"{said}: end its jobs with {ends}, and give the command without --attach")
-        return state
+        return queued, state
 
     def _look(self, alive: dict[str, str] | None) -> Iterator[Found]:
         """What has come of units, and submit again what nothing came of."""
         retry: list[int] = []
         for place, result in self.folder.news(self.done).items():
             if node := refuser(result):
-                self.folder.take(place)
+                self._refusal = str(result["reason"])
                 self.book.refuse(place, node)
+                self.folder.note(self.book.state(self.signed))
+                self.folder.take(place)
+                self.queue.exclude(self.book)
                 if self.book.refused[place] < REFUSALS:
                     retry.append(place)
                 else:
-                    yield from self._given_up(place, str(result["reason"]))
+                    yield from self._given_up(place, self._refusal)
             elif again(result) and self.book.attempts(place) <= self.settings.retries:
                 self.folder.take(place)
                 retry.append(place)
@@ -163,11 +168,28 @@ class _Watched:
                 job = self.book.job_of(place)
                 log = self.folder.logs / f"{job}_0_log.err"
                 yield from self._given_up(place, f"SLURM job {job} ended without a result{last_words(log)}", str(log))
-        if retry or self.waiting:  # each alone, so that none suffers from another again
-            parts = [*self.waiting, *((place,) for place in retry)]
-            _, self.waiting = self.queue.submit(self.job, self.book, parts)
-            if self.waiting and alive == {} and not self.queue.alive():
-                raise CannotStart(f"sbatch refused: {self.queue.refusal}; {HINT}")
+        held = {place for part in self.waiting for place in part}
+        alone = [(place,) for place in retry if place not in held]  # so that none suffers from another again
+        self.waiting += alone
+        yield from self._submit_rest(alive)
+
+    def _submit_rest(self, alive: dict[str, str] | None) -> Iterator[Found]:
+        """Submit what waits, as far as there is room; what SLURM takes nowhere is given up."""
+        self.waiting = [part for part in self.waiting if not self.done.issuperset(part)]
+        room = len(self.waiting)
+        if self.settings.workers:
+            room = 0 if alive is None else max(0, self.settings.workers - len(alive))
+        now, later = self.waiting[:room], self.waiting[room:]
+        if not now:
+            return
+        _, left = self.queue.submit(self.job, self.book, now)
+        self.waiting = left + later
+        if left and self._refusal and self.queue.nowhere:  # every node has refused; what is queued would wait for ever
+            self.queue.cancel()
+            for place in self.cells.keys() - self.done:
+                yield from self._given_up(place, self._refusal)
+        elif left and alive == {} and self.queue.alive() == {}:  # else there may be room when others have ended
+            raise CannotStart(f"sbatch refused: {self.queue.refusal}; {HINT}")
 
     def _given_up(self, place: int, how: str, log: str = "") -> Iterator[Found]:
         self.done.add(place)

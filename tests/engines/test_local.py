@@ -113,7 +113,7 @@ def test_what_the_machine_failed_at_is_tried_again_and_no_more(
     def stored(cell: Cell) -> dict[str, str]:
         return {"status": "ok" if cell.method != "mimmu" and tries[cell.method] == 2 else "not run"}
 
-    monkeypatch.setattr(executor, "stored", stored)
+    monkeypatch.setattr(executor.outcomes, "stored", stored)
     found = dict(Local(Settings(1, retries=2)).run(executor, lambda status: None))
     assert tries == {"pretrained": 2, "wrecked": 2, "mimmu": 2 + 1}
     assert [result["status"] for result in found.values()] == ["ok", "ok", "failed"]

@@ -88,18 +88,25 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     import ray
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    nodes = [cluster.add_node(num_cpus=1, env_vars={"LETHE_TEST_NODE": f"n{i}"}) for i in (1, 2)]
-    far = [*LITTLE, "--out", str(tmp_path), "--plugin", OTHER_KIND, "--retries", "0"]
+    words = [*LITTLE, "--plugin", OTHER_KIND]
+    afar = ["--executor", "ray", "--ray-address", cluster.address, "--retries", "0"]
+    one, other = (cluster.add_node(num_cpus=1, env_vars={"LETHE_TEST_NODE": name}) for name in ("n1", "n2"))
     try:
-        code = cli.main([*far, "--executor", "ray", "--ray-address", cluster.address])
+        code = cli.main([*words, "--out", str(tmp_path / "one"), *afar])
+        assert code == 0, capsys.readouterr().out
+        cluster.remove_node(one)  # what is left is of another kind than this host
+        assert cli.main([*words, "--out", str(tmp_path / "none")]) == 0
+        code = cli.main([*words, "--out", str(tmp_path / "none"), "--seeds", "2", *afar])
+        assert code == 1, capsys.readouterr().out
     finally:
-        for node in nodes:
-            cluster.remove_node(node)
+        cluster.remove_node(other)
         ray.shutdown()
-    assert code == 0, capsys.readouterr().out
-    assert pd.read_csv(tmp_path / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
-    said = "".join(file.read_text() for file in tmp_path.glob(".store/runs/*/logs/*.txt"))
-    assert 0 < said.count("refused ") < 3
+    assert pd.read_csv(tmp_path / "one" / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
+    said = "".join(file.read_text() for file in tmp_path.glob("one/.store/runs/*/logs/*.txt"))
+    assert 0 < said.count("refused ") < 3  # by whichever came second
+    cells = pd.read_csv(tmp_path / "none" / "smoke-pocket-cells.csv").set_index("seed")
+    assert cells.loc[0, "status"].tolist() == ["ok"] * 3
+    assert cells.loc[1, "reason"].str.contains("this worker is on another card").all(), cells["reason"].tolist()
 
 
 @pytest.mark.ray

@@ -14,9 +14,9 @@ from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench import cli, labour
 from bench.config import RunConfig
-from bench.engines import Settings, slurm
+from bench.engines import Settings, jobs, slurm
 from bench.engines.base import refusal, refuser
-from bench.engines.jobs import Book, Job, last_words, minutes
+from bench.engines.jobs import Book, Job, Queue, last_words, minutes
 from bench.engines.slurm import Slurm, _Watched
 from bench.executor import Executor
 from bench.plan import resolve
@@ -75,7 +75,7 @@ def test_the_book_knows_who_has_what_and_how_often_it_was_tried() -> None:
 class Shown:
     """A queue that a test fills, and that notes what is submitted."""
 
-    name, refusal = "lethe-test", "no room"
+    name, refusal, nowhere, ended = "lethe-test", "no room", False, False
 
     def __init__(self) -> None:
         self.jobs: dict[str, str] = {}
@@ -85,6 +85,12 @@ class Shown:
     def alive(self) -> dict[str, str]:
         return self.jobs
 
+    def cancel(self) -> None:
+        self.ended = True
+
+    def exclude(self, book: Book) -> None:
+        self.excluded = [*book.excluded]
+
     def submit(self, job: Job, book: Book, parts: list, after: object = ()) -> tuple[list[str], list]:
         if self.full:
             return [], [*parts]
@@ -92,6 +98,7 @@ class Shown:
             self.submitted.append(part)
             book.give(name := f"{len(book.jobs)}_0", part)
             self.jobs[name] = "RUNNING"
+        job.folder.note(book.state(job.signed))
         return [], []
 
 
@@ -152,10 +159,78 @@ def test_a_node_of_another_kind_costs_no_attempt_and_gets_no_more(begun: tuple) 
         watched.folder.put(place, refusal(node, OtherMachine("this worker is on another card")))
         assert [*watched._look(queue.jobs)] == []
     assert queue.submitted == [(place,), (place,)]
+    assert queue.excluded == ["n1", "n2"]  # of jobs that were queued already
+    noted = Book(watched.folder.state())
+    assert (noted.attempts(place), noted.excluded) == (1, ["n1", "n2"])  # for a shell that attaches
     assert (watched.book.attempts(place), watched.book.excluded) == (1, ["n1", "n2"])
     watched.folder.put(place, refusal("n3", OtherMachine("this worker is on another card")))
     ((_, result),) = watched._look(queue.jobs)
     assert result["reason"] == "this worker is on another card"  # nowhere to do it
+
+
+def test_where_every_node_has_refused_what_is_left_fails_with_the_reason(begun: tuple) -> None:
+    watched, queue, _ = begun
+    watched.folder.put(0, refusal("n1", OtherMachine("this worker is on another card")))
+    queue.full = queue.nowhere = True  # sbatch: no node is left
+    found = dict(watched._look(queue.jobs))
+    assert queue.ended  # jobs that were queued would wait for ever
+    assert sorted(found) == sorted(watched.cells.values())
+    assert {result["reason"] for result in found.values()} == {"this worker is on another card"}
+
+
+def test_what_is_tried_again_keeps_to_the_number_of_workers(begun: tuple) -> None:
+    watched, queue, clock = begun
+    watched.settings = Settings(workers=len(queue.jobs), retries=1)
+    lost = [watched.book.job_of(place) for place in (0, 1)]
+    for job in lost:
+        del queue.jobs[job]
+    watched._look(queue.jobs)
+    list(watched._look(queue.jobs))
+    clock[0] += 31
+    queue.jobs["other"] = "PENDING"
+    assert [*watched._look(queue.jobs)] == []
+    assert (queue.submitted, watched.waiting) == ([(0,)], [(1,)])
+    watched.folder.put(1, {})  # it came late
+    queue.jobs.pop("other")
+    assert [*watched._look(queue.jobs)] == []
+    assert (queue.submitted, watched.waiting) == ([(0,)], [])
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder where a command of that name leaves the scripts that it is given, and answers as SLURM's does."""
+    pytest.importorskip("submitit")
+    (folder := tmp_path / "bin").mkdir()
+    told = f'n=$(ls {folder} | wc -l); cp "$1" "{folder}/$n.sh"; echo "Submitted batch job $n"'
+    for name in ("sbatch", "srun"):
+        (folder / name).write_text(f"#!/bin/bash\n{told}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def directives(folder: Path) -> list[dict[str, str]]:
+    files = sorted(folder.glob("*.sh"), key=lambda file: int(file.stem))
+    lines = [[line[10:] for line in f.read_text().splitlines() if line.startswith("#SBATCH --")] for f in files]
+    return [dict(line.partition("=")[::2] for line in each) for each in lines]
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_arrays_begin_behind_each_other_where_workers_are_counted(
+    sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
+) -> None:
+    monkeypatch.setattr(jobs, "LONGEST", 2)
+    queue = Queue("lethe-x", 20, workers, {"partition": "gpu", "exclude": "n9"})
+    book, job = Book({"excluded": ["n1"]}), Job(RunConfig(out=tmp_path), RunFolder(RunConfig(out=tmp_path)), "s")
+    arrays, left = queue.submit(job, book, [(0,), (1,), (2,), (3,), (4,)], ["77"])
+    assert left == []
+    asked = directives(sbatch)
+    assert [one["dependency"] for one in asked] == [
+        "afterany:77", *(f"afterany:{n}" for n in (arrays[:2] if workers else ["77", "77"]))
+    ]  # fmt: skip
+    assert {(one["exclude"], one["partition"], one["job-name"]) for one in asked} == {("n9,n1", "gpu", "lethe-x")}
+    assert [one.get("array") for one in asked] == [f"0-1%{workers or 2}", f"0-1%{workers or 2}", None]
+    assert [book.job_of(place).partition("_")[0] for place in range(5)] == [arrays[i] for i in (0, 0, 1, 1, 2)]
 
 
 def test_a_node_that_refuses_says_which_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,9 +312,9 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     wait_for(lambda: run.lease.exists() and run.lease.read_text() not in ("", first))  # it trains again
     subprocess.run(["scancel", job], check=True)
     assert cli.main([*far, "--attach"]) == 0, capsys.readouterr().out
-    jobs = Book(run.folder.state() or {})
+    book = Book(run.folder.state() or {})
     places = range(len(run.units))
-    assert [jobs.attempts(place) for place in places] == [1 + (place == run.victim) for place in places]
+    assert [book.attempts(place) for place in places] == [1 + (place == run.victim) for place in places]
 
     before = run.board()
     assert cli.main([*WORDS, "--out", str(tmp_path / "far"), "--collect"]) == 0
@@ -255,7 +330,9 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     controls = ["--methods", "pretrained", *far[2 : far.index("--set")], *far[far.index("--out") :]]
     controls += ["--seeds", "2", "--attach"]
     both = resolve(RunConfig(("pretrained",), "smoke", metrics=METRICS, seeds=(0, 1), out=tmp_path / "far"))
-    signed = signature(units(both), Executor(both).outcomes.code)  # as if the shell had ended before sbatch was asked
+    signed = signature(
+        units(both), Executor(both).outcomes.signature
+    )  # as if the shell had ended before sbatch was asked
     RunFolder(both.run).note({"jobs": {}, "signed": "of other code"})
     assert cli.main(controls) == 2
     assert "changed after this run began" in capsys.readouterr().out
@@ -278,3 +355,14 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     book = Book(json.loads((folder / "state.json").read_text()))
     assert len(book.excluded) == 1  # whichever came second
     assert all(book.attempts(place) == 1 for place in book.given)
+
+    monkeypatch.setenv("LETHE_TEST_OTHERS", "12")  # and now both are other than the store's, which is that of this host
+    capsys.readouterr()
+    assert cli.main([*LITTLE, "--out", str(tmp_path / "both"), "--plugin", OTHER_KIND]) == 0
+    both = [*LITTLE, "--out", str(tmp_path / "both"), "--plugin", OTHER_KIND, "--seeds", "2"]
+    code = cli.main([*both, "--executor", "slurm", "--slurm", "time=20,grace=3"])
+    assert code == 1, capsys.readouterr().out
+    cells = pd.read_csv(tmp_path / "both" / "smoke-pocket-cells.csv").set_index("seed")
+    assert cells.loc[0, "status"].tolist() == ["ok"] * 3
+    assert cells.loc[1, "status"].tolist() == ["failed"] * 3
+    assert cells.loc[1, "reason"].str.contains("this worker is on another card").all(), cells["reason"].tolist()
