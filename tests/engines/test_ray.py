@@ -81,6 +81,7 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     ray.shutdown()
 
 
+@pytest.mark.huge
 @pytest.mark.ray
 def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -109,6 +110,7 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     assert cells.loc[1, "reason"].str.contains("this worker is on another card").all(), cells["reason"].tolist()
 
 
+@pytest.mark.huge
 @pytest.mark.ray
 def test_where_memory_ends_cells_are_tried_so_often_and_no_more(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

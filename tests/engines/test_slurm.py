@@ -341,6 +341,7 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     assert capsys.readouterr().out.count("/4] ") == 4  # two of them from the store
 
 
+@pytest.mark.huge
 @pytest.mark.slurm
 def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     cluster: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
