@@ -44,5 +44,9 @@ class Pace:
         left = self.left(done)
         parts = [f"{done} done", f"{self.status.running} running", f"{self.status.waiting} waiting"]
         parts += [f"[red]{failed} failed[/red]"] if failed else []
-        parts.append("hours left: not known yet" if left is None else f"about {left / 3600:.1f} h left")
+        parts.append("time left: not known yet" if left is None else f"about {_long(left)} left")
         return ", ".join(parts)
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import estimate, leaderboard, terminal
 from bench.engines import Engine, Status
@@ -27,9 +27,9 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
 
     `arguments` are those of the command, which is said again to whoever breaks it off.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     results: dict[int, leaderboard.Result] = {}
-    began = time.perf_counter()
+    began, said = time.perf_counter(), False
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         cells = progress.add_task("cells", total=len(plan.cells))
         stage = progress.add_task("starting", total=None)
@@ -38,6 +38,10 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
             progress.update(stage, description=what, completed=done, total=total)
 
         def watch(status: Status) -> None:
+            nonlocal said
+            if engine.begun and not said:
+                said = True
+                console.print(f"handed out; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
             pace.told(status, len(results))
             if engine.detachable or status.running > 1:  # nothing is reported from within a cell elsewhere
                 failed = sum(result["status"] != "ok" for result in results.values())
@@ -53,20 +57,21 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
             for index, result in engine.run(executor, watch):
                 results[index] = result
                 progress.advance(cells)
-                said = line(len(results), plan, plan.cells[index].name, result)
-                progress.console.print(said, highlight=False, soft_wrap=True)
+                done = line(len(results), plan, plan.cells[index].name, result)
+                progress.console.print(done, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             progress.stop()
-            if engine.detachable and leave(engine, console):
+            attached = "--attach" in arguments
+            if leave(engine, console) if engine.begun else attached:
                 words = [word for word in arguments if word not in ("--force", "--attach")] + ["--attach"]
-                left = f"the run goes on; {engine.attaching()}. Watch it again:"
+                left = f"the run goes on; {escape(engine.attaching() or 'nothing was ended')}. Watch it again:"
                 again = f"  python run_bench.py {escape(shlex.join(words))}"
                 console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
                 return None
-            said = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
+            stopped = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
             rest = [word for word in arguments if word not in ("--force", "--attach")]  # what was computed again stays
             again = f"  python run_bench.py {escape(shlex.join(rest))}"
-            progress.console.print(f"{said}\n{again}", soft_wrap=True, highlight=False)
+            progress.console.print(f"{stopped}\n{again}", soft_wrap=True, highlight=False)
             return None
     minutes = (time.perf_counter() - began) / 60
     ordered = [executor.outcomes.restated(plan.cells[i], results[i]) for i in sorted(results)]

@@ -45,10 +45,12 @@ class Engine(Protocol):
     Attributes:
         about: one line for `--list executors`.
         detachable: whether what was begun goes on without the command that began it; an instance may know better.
+        begun: whether something goes on by now that would: handed out by this command, or by one that it attached to.
     """
 
     about: ClassVar[str]
     detachable: bool
+    begun: bool
 
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for settings that make no sense, or where what the engine needs is not there."""

@@ -32,6 +32,7 @@ class Local:
 
     about: ClassVar[str] = "this machine, one process a core; one on CUDA"
     detachable: bool = False
+    begun: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ class Ray:
     unit: ClassVar[Work] = staticmethod(do)  # what a task does
     about: ClassVar[str] = "a Ray cluster, in tasks; --ray-address auto, --ray num_gpus=1"
     detachable: bool = True
+    begun: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings, options = settings, dict(settings.options)
@@ -55,6 +57,7 @@ class Ray:
                 yield index, result
             if not self.settings.attach and cells.keys() - done:
                 self._begin(executor, folder, pieces, done)
+            self.begun, self._logs = self._actor is not None, folder.logs
             for place, found, how, attempts in self._events(cells, done, watch):
                 adopt(executor, folder.machine())
                 log = str(folder.logs / f"{place}.txt")
@@ -130,23 +133,32 @@ class Ray:
 
     def attaching(self) -> str:
         """How its tasks are seen without this command."""
-        return "`ray summary tasks` shows its tasks"
+        return f"`ray summary tasks` shows its tasks; logs: {self._logs}"
 
     def _connect(self) -> None:
         import ray
 
         if ray.is_initialized():
             return
+        host, _, port = self.address.rpartition(":")
+        if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            except OSError as error:
+                raise CannotStart(self._no_cluster(error)) from error
         quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
         logging.getLogger("ray").setLevel(logging.ERROR)  # it would write across the progress
         own = {"include_dashboard": False} if self.address == "local" else {}
         try:
             ray.init(self.address, **own, **quiet)
         except ConnectionError as error:
-            raise CannotStart(
-                f"no Ray cluster at {self.address!r} ({error}): start one with `ray start --head`, name one with "
-                "--ray-address HOST:PORT, or give --ray-address local for one on this machine"
-            ) from error
+            raise CannotStart(self._no_cluster(error)) from error
+
+    def _no_cluster(self, error: Exception) -> str:
+        return (
+            f"no Ray cluster at {self.address!r} ({error}): start one with `ray start --head`, name one with "
+            "--ray-address HOST:PORT, or give --ray-address local for one on this machine"
+        )
 
     def _task(self) -> dict[str, Any]:
         """What a task asks the cluster for: a GPU where there are some, else a core."""

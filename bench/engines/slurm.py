@@ -27,6 +27,7 @@ class Slurm:
     job: ClassVar[type[Job]] = Job
     about: ClassVar[str] = "a SLURM cluster, in job arrays; --slurm partition=gpu,time=4:00:00,gpus=1"
     detachable: bool = True
+    begun: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -51,6 +52,7 @@ class Slurm:
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
         folder = RunFolder(executor.plan.run)
+        self._logs = folder.logs
         self._queue = Queue(f"lethe-{folder.id}", self.minutes, self.settings.workers, self.options)
         with folder.watched():
             yield from _Watched(self, executor, folder, self._queue).cells_found(watch)
@@ -62,8 +64,10 @@ class Slurm:
 
     def attaching(self) -> str:
         """How its jobs are seen without this command."""
-        name = self._queue.name if self._queue else ""
-        return f"squeue --name {name} shows the jobs, scancel --name {name} ends them"
+        if self._queue is None:
+            return ""
+        name = self._queue.name
+        return f"squeue --name {name} shows the jobs, scancel --name {name} ends them; logs: {self._logs}"
 
 
 class _Watched:
@@ -71,7 +75,7 @@ class _Watched:
 
     def __init__(self, engine: Slurm, executor: Executor, folder: RunFolder, queue: Queue) -> None:
         self.executor, self.folder, self.queue = executor, folder, queue
-        self.settings, self.grace, self.each = engine.settings, engine.grace, engine.cells
+        self.engine, self.settings, self.grace, self.each = engine, engine.settings, engine.grace, engine.cells
         self.pieces = units(executor.plan)
         self.signed = signature(self.pieces, executor.outcomes.signature)
         self.cells = {place: unit.cell for place, unit in enumerate(self.pieces) if unit.cell is not None}
@@ -108,6 +112,7 @@ class _Watched:
             self.folder.clear(machine=not self.done)
             if self.done:
                 self.folder.claim(self.executor.stages.machine)  # results of another would not compare
+        self.engine.begun = True
         self.book = Book(state)
         self.folder.note(self.book.state(self.signed))
         wanted = self.cells.keys() - self.done
