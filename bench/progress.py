@@ -39,7 +39,7 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
 
         def watch(status: Status) -> None:
             nonlocal said
-            if engine.begun and not said:
+            if engine.begun and engine.detachable and not said:
                 said = True
                 console.print(f"handed out; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
             pace.told(status, len(results))
@@ -62,7 +62,7 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
         except KeyboardInterrupt:
             progress.stop()
             attached = "--attach" in arguments
-            if leave(engine, console) if engine.begun else attached:
+            if leave(engine, console) if engine.begun and engine.detachable else attached:
                 words = [word for word in arguments if word not in ("--force", "--attach")] + ["--attach"]
                 left = f"the run goes on; {escape(engine.attaching() or 'nothing was ended')}. Watch it again:"
                 again = f"  python run_bench.py {escape(shlex.join(words))}"
