@@ -62,14 +62,13 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
         except KeyboardInterrupt:
             progress.stop()
             attached = "--attach" in arguments
+            rest = [word for word in arguments if word not in ("--force", "--attach")]  # what was computed again stays
             if leave(engine, console) if engine.begun and engine.detachable else attached:
-                words = [word for word in arguments if word not in ("--force", "--attach")] + ["--attach"]
                 left = f"the run goes on; {escape(engine.attaching() or 'nothing was ended')}. Watch it again:"
-                again = f"  python run_bench.py {escape(shlex.join(words))}"
+                again = f"  python run_bench.py {escape(shlex.join([*rest, '--attach']))}"
                 console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
                 return None
             stopped = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
-            rest = [word for word in arguments if word not in ("--force", "--attach")]  # what was computed again stays
             again = f"  python run_bench.py {escape(shlex.join(rest))}"
             progress.console.print(f"{stopped}\n{again}", soft_wrap=True, highlight=False)
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from bench import digest
@@ -35,6 +36,8 @@ class Status:
     waiting: int
 
 
+REFUSALS = 3  # nodes of another kind that a unit meets before it is given up
+ROOT = Path(__file__).resolve().parents[2]  # of the code, for processes that start elsewhere
 Watch = Callable[[Status], None]
 Found = tuple[int, dict[str, Any]]  # index of a cell in the plan, its result
 

@@ -15,13 +15,11 @@ from typing import IO, Any
 
 from bench import labour
 from bench.config import RunConfig
-from bench.engines.base import again, refusal, refuser
+from bench.engines.base import REFUSALS, ROOT, again, refusal, refuser
 from bench.runs import OtherMachine, RunFolder
 from bench.units import Unit
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "lethe"
-REFUSALS = 3  # nodes of another kind that a unit meets before it is given up
 Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
 Work = Callable[["Orders", int], dict[str, Any]]  # orders, a unit -> what came of it
 

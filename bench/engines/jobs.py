@@ -12,10 +12,9 @@ from typing import Any
 
 from bench import labour
 from bench.config import RunConfig
-from bench.engines.base import refusal
+from bench.engines.base import ROOT, refusal
 from bench.runs import OtherMachine, RunFolder
 
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
 TIMEOUTS = 100  # how often a job that ran into its time limit goes on in another
 NO_NODE = "node configuration is not available"  # what sbatch says

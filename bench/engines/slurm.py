@@ -7,14 +7,25 @@ import time
 from collections.abc import Iterator
 from typing import ClassVar
 
-from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, again, lost, refuser, stored
+from bench.engines.base import (
+    REFUSALS,
+    CannotStart,
+    Found,
+    Settings,
+    Status,
+    Watch,
+    adopt,
+    again,
+    lost,
+    refuser,
+    stored,
+)  # fmt: skip
 from bench.engines.jobs import Book, Job, Part, Queue, last_words, minutes
 from bench.executor import Executor
 from bench.runs import RunFolder, apart
 from bench.units import signature, units, waves
 
 POLL = 5.0  # seconds between two looks at the queue
-REFUSALS = 3  # nodes of another kind that a unit meets before it is given up
 HINT = (
     "--slurm takes options of sbatch, e.g. partition=gpu,time=4:00:00,gpus=1, and cells=N: cells of a job (1), and "
     "grace=S: seconds that what a finished job wrote may take to be seen from here (30)"
