@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench import export, options, plugins, show
+from bench import bundle, export, options, plugins, show
 from bench.engines import ENGINES
 from bench.engines.base import CannotStart
 from bench.engines.local import usual_count
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.methods, args.seeds = [*args.methods, name], args.seeds if seed is None else (seed,)
         engine = ENGINES.get(args.executor)(options.settings(args))
         plan = resolve(options.run_config(args))
+        for file in args.results:
+            console.print(escape(bundle.unpack(plan, file)), highlight=False, soft_wrap=True)
         if args.export:
             export.export(plan, args.export, args.to)
             console.print(f"written: {args.to}", highlight=False, soft_wrap=True)

@@ -98,6 +98,10 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--attach", action="store_true", help="watch this run on a cluster, which went on without its command"
     )
+    how.add_argument(
+        "--results", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
+        help="take over results that others computed, from files that `python -m bench.bundle` wrote",
+    )  # fmt: skip
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
     look.add_argument(

@@ -92,6 +92,19 @@ class Outcomes:
         """Whether a finished result lacks the curve that the run asks for."""
         return self.plan.curve > 1 and result["curve"] is None
 
+    def stages(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
+        """Kind and key of each stage that a finished cell's result is read from; none where it is not finished."""
+        weights = self.store.get("deltas", self.keys.delta(cell), look=False)
+        if weights is None or not self.finished(self.stored(cell)):
+            return []
+        found = [("deltas", self.keys.delta(cell))]
+        found += [("scores", self.score_key(cell, weights, name)) for name in self.names]
+        if self.plan.curve > 1:
+            between = [("snapshots", self.keys.snapshot(cell, i, self.plan.curve)) for i in range(1, self.plan.curve)]
+            known = [entry for kind, key in between if (entry := self.store.get(kind, key, look=False))]
+            found += [*between, ("scores", self.curve_key(cell, weights, known))]
+        return found
+
     def _parts(self, cell: Cell, weights: Entry) -> dict[str, dict[str, Any]] | None:
         """What is stored of each figure, by name; None where one is missing.
 

@@ -108,10 +108,8 @@ class Store:
 
         `texts` are files for people, by name, that lie beside the record and are in no digest.
         """
-        path = self.place(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
-        try:
+
+        def fill(work: Path) -> None:
             content = ""
             if tensors:
                 save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, work / TENSORS)
@@ -120,18 +118,32 @@ class Store:
                 (work / name).write_text(text)
             record = {"key": digest.plain(key), "facts": digest.plain(dict(facts or {})), "content": content}
             (work / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
-            try:
-                os.rename(work, path)
-            except OSError:
-                _see_anew(path.parent)
-                if not path.exists():
-                    raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+
+        path = self.place(kind, key)
+        _place(path, fill)
         entry = self.get(kind, key)
         if entry is None:
             raise OSError(f"stage {path} could not be read back after it was written")
         return entry
+
+    def record(self, kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A stage's record, as another store can `receive` it; None where there is no such stage."""
+        file = self.place(kind, key) / RECORD
+        found = json.loads(file.read_text()) if file.exists() else None
+        return found and {name: found[name] for name in ("key", "facts", "content")}
+
+    def receive(self, kind: str, record: Mapping[str, Any]) -> bool:
+        """Take over a stage of another store by its `record`, without its tensors: as if they had been given up.
+
+        Returns False where the stage is there already, which then stays as it is.
+        """
+        path = self.place(kind, record["key"])
+        if path.exists():
+            return False
+        whole = {name: record[name] for name in ("key", "facts", "content")}
+        thin = {"thin": True} if record["content"] else {}
+        _place(path, lambda work: (work / RECORD).write_text(json.dumps({**whole, **thin}, indent=1, allow_nan=False)))
+        return True
 
     def thin(self, kind: str, key: Mapping[str, Any]) -> None:
         """Give up a stage's tensors, and keep what they were: its facts, and the digest that others are stored under.
@@ -146,6 +158,14 @@ class Store:
         work.write_text(json.dumps({**record, "thin": True}, indent=1, allow_nan=False))
         work.replace(path / RECORD)
         (path / TENSORS).unlink(missing_ok=True)
+
+    def thinned(self, kind: str, key: Mapping[str, Any]) -> bool:
+        """Whether the stage is there without the tensors that it once had."""
+        path = self.place(kind, key)
+        try:
+            return bool(json.loads((path / RECORD).read_text())["content"]) and not (path / TENSORS).exists()
+        except (FileNotFoundError, ValueError, KeyError):
+            return False
 
     def drop(self, kind: str, key: Mapping[str, Any]) -> None:
         """Forget a stage."""
@@ -182,6 +202,22 @@ class Store:
                 tensors, facts = compute()
                 entry = self.put(kind, key, tensors, facts)
         return entry
+
+
+def _place(path: Path, fill: Callable[[Path], object]) -> None:
+    """Have an entry filled beside its place and moved there in one step; whoever is first wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    try:
+        fill(work)
+        try:
+            os.rename(work, path)
+        except OSError:
+            _see_anew(path.parent)
+            if not path.exists():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _read(path: Path, look: bool) -> tuple[dict[str, Any], str]:

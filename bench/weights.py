@@ -107,9 +107,18 @@ class Weights:
             self.store.thin(kind, key)
 
     def remake(self, cell: Cell) -> None:
-        """Forget what `thin` left, so that it is made again whole."""
-        for kind, key in self._passing(cell):
-            self.store.drop(kind, key)
+        """Forget what stands without its tensors, of the cell and of those before it, so that it is made again whole.
+
+        `thin` left it so, or it was taken over from another store without them.
+        """
+        for kind, key in [*self._passing(cell), *self._along(cell)]:
+            if self.store.thinned(kind, key):
+                self.store.drop(kind, key)
+
+    def _along(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
+        """The weights that a cell ends with, and those that it starts from, and so on."""
+        before = self._along(dataclasses.replace(cell, task=cell.task.after)) if cell.task.after else []
+        return [("deltas", self.keys.delta(cell)), *before]
 
     def _passing(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
         own = [("deltas", self.keys.delta(cell))] if cell.task.finetune else []
@@ -121,7 +130,8 @@ class Weights:
         if cell.task.after:
             self.drop(dataclasses.replace(cell, task=cell.task.after))
         self.store.drop("deltas", self.keys.delta(cell))
-        self.remake(cell)
+        for kind, key in self._passing(cell):
+            self.store.drop(kind, key)
         self.checkpoint(cell).remove()
 
     def _make(self, cell: Cell) -> Made:

@@ -107,6 +107,23 @@ def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor)
     assert second["cost"]["steps"] == first["cost"]["steps"]  # its own request's alone
 
 
+def test_whatever_a_sequence_lacks_is_made_again(chained: Executor) -> None:
+    first, second = cells(chained, "mimmu")
+    run, store, keys = chained.stages.weights, chained.stages.store, chained.stages.keys
+    before = [run.of(cell).content for cell in (first, second)]
+    for cell in (first, second):
+        store.thin("deltas", keys.delta(cell))  # as what is taken over from another store
+    with pytest.raises(Thinned):
+        run.of(second).tensors()
+    run.remake(second)
+    assert run.of(second).tensors()
+    assert run.of(first).tensors()
+    assert [run.of(cell).content for cell in (first, second)] == before
+    run.remake(second)  # nothing is lacking: nothing is forgotten
+    assert store.has("deltas", keys.delta(first))
+    assert store.has("deltas", keys.delta(second))
+
+
 @pytest.fixture(scope="module")
 def probed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Executor:
     return executor(tmp_path_factory.mktemp("probe"), "resurgence", curve=2)

@@ -1,0 +1,162 @@
+"""A run's finished results as one file, to hand on: figures and what they cost, without weights and pictures.
+
+python -m bench.bundle --methods all --suite multi --seeds 2 --to multi-pocket.results.tar.xz
+
+`run_bench.py --results FILE` takes them over: cells in them count as finished, so that a method of your own is compared
+with all of them at the price of that method. They fit the version of Lethe, the settings and the kind of machine that
+they were made with, and no other: what does not fit is computed as if they were not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import lzma
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import digest, options, plugins
+from bench.config import RunConfig
+from bench.plan import Plan, resolve
+from bench.stages import Stages
+from bench.store import RECORD
+from bench.worlds import WorldUnavailable
+
+KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from
+ABOUT = "about.json"
+
+
+def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
+    """Write what the store has of the plan's finished cells to `file`, and return how many they are, and `about` them.
+
+    The same results make the same file, byte for byte. Raises ValueError where no cell is finished.
+    """
+    from bench.publish import collect  # with what boards are made of: nothing that reading takes
+
+    executor, _ = collect(plan)
+    outcomes, store, cells = executor.outcomes, executor.stages.store, 0
+    files: dict[str, dict[str, Any]] = {}
+    for cell in plan.cells:
+        stages = outcomes.stages(cell)
+        records = [record for kind, key in stages if (record := store.record(kind, key))]
+        if stages and len(records) == len(stages):
+            cells += 1
+            names = [f"{kind}/{store.place(kind, key).name}/{RECORD}" for kind, key in stages]
+            files |= dict(zip(names, records, strict=True))
+    if not cells:
+        raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
+    about = {"command": _command(plan), "cells": cells, "of": len(plan.cells)}
+    about |= {"machine": executor.stages.machine, "fingerprint": outcomes.fingerprint}
+    _write(file, {ABOUT: digest.plain(about), **dict(sorted(files.items()))})
+    return cells, about
+
+
+def unpack(plan: Plan, file: Path) -> str:
+    """Take the results in `file` over into the plan's store. Returns what they are, and how many of its cells they fit.
+
+    Raises FileNotFoundError, and ValueError for a file that `pack` did not write.
+    """
+    about, records = _read(file)
+    stages = Stages(plan)
+    made = {Path(name).parent.name for name in records if name.startswith("deltas/")}
+    fit = sum(stages.store.place("deltas", stages.keys.delta(cell)).name in made for cell in plan.cells)
+    if not fit:
+        return f"{file}: none of its {about['cells']} cells fits this run: {_unlike(about, plan, stages.machine)}"
+    for name, record in records.items():
+        stages.store.receive(name.partition("/")[0], record)
+    return f"{file}: has {fit} of the {len(plan.cells)} cells of this run"
+
+
+def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) -> str:
+    """Why results that are `about` something else don't fit."""
+    theirs, ours = _flat(about["machine"]), _flat(digest.plain(dict(machine)))
+    other = [f"{n} {theirs.get(n)}, here {ours.get(n)}" for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
+    if other:
+        return f"they were made with {'; '.join(other)}"
+    return f"they are of `{about['command']}`, or of another version of Lethe; this is `{_command(plan)}`"
+
+
+def _command(plan: Plan) -> str:
+    """What was run, wherever on this machine it was."""
+    return options.command(dataclasses.replace(plan.run, out=RunConfig().out, data=None, force=False))
+
+
+def _flat(machine: Mapping[str, Any]) -> dict[str, str]:
+    return {k: v for k, v in machine.items() if k != "versions"} | dict(machine["versions"])
+
+
+def _write(file: Path, files: Mapping[str, Any]) -> None:
+    """A tar file, compressed, that holds nothing but `files`, by name, as JSON. It appears whole."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, work = tempfile.mkstemp(prefix=".new-", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream, tarfile.open(fileobj=stream, mode="w:xz", preset=9) as tar:
+            for name, content in files.items():
+                data = json.dumps(content, allow_nan=False).encode()
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        Path(work).chmod(0o644)
+        Path(work).replace(file)
+    finally:
+        Path(work).unlink(missing_ok=True)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What `_write` wrote: what it is about, and records by name."""
+    if not file.is_file():
+        raise FileNotFoundError(f"--results {file}: no such file")
+    try:
+        found = dict(_members(file))
+        about = found.pop(ABOUT)
+        for name, record in found.items():
+            kind, key, _ = name.split("/")
+            if kind not in KINDS or key != digest.of_json(record["key"])[:16] or {"facts", "content"} - set(record):
+                raise ValueError(f"{name} is not what its name says")
+        if not {"command", "cells", "machine"} <= set(about):
+            raise ValueError(f"{ABOUT} lacks something")
+    except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--results {file}: not a whole file of results ({error}); bench.bundle writes them") from None
+    return about, found
+
+
+def _members(file: Path) -> Iterator[tuple[str, Any]]:
+    with tarfile.open(file, mode="r:xz") as tar:
+        for member in tar:
+            if (stream := tar.extractfile(member)) is None:
+                raise ValueError(f"{member.name} is no file")
+            yield member.name, json.loads(stream.read())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of `python -m bench.bundle`: the flags that describe a run, and the file to write."""
+    p = argparse.ArgumentParser(
+        prog="python -m bench.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_run(p)
+    p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write: NAME.results.tar.xz")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: 0 with all of the run's cells, 1 with some of them, 2 with none."""
+    p = parser()
+    args = p.parse_args(argv)
+    try:
+        plugins.load(args.plugin)
+        cells, about = pack(resolve(options.run_config(args)), args.to)
+    except (ValueError, FileNotFoundError, WorldUnavailable) as error:
+        p.error(str(error))
+    print(f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB")
+    return 0 if cells == about["of"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Results in one file: what one store has, another takes over, and nothing that does not fit."""
+
+import dataclasses
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from bench import bundle, cli
+from bench.bundle import ABOUT
+from bench.config import RunConfig
+from bench.plan import Plan, resolve
+from bench.store import TENSORS
+from bench.worlds import World
+
+TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "--curve", "2")
+RUN = RunConfig(("mimmu",), "smoke", "tiny", metrics=("ua", "nra"), curve=2)
+TABLES = ("smoke-tiny.csv", "smoke-tiny-cells.csv", "smoke-tiny-concepts.csv", "smoke-tiny-curve.csv", "smoke-tiny.md")
+
+
+@pytest.fixture(scope="module")
+def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished")
+    assert cli.main([*TINY, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def packed(finished: Path) -> Path:
+    assert bundle.main([*TINY, "--out", str(finished), "--to", str(finished / "r.tar.xz")]) == 0
+    return finished / "r.tar.xz"
+
+
+def plan(out: Path, **changes: object) -> Plan:
+    return resolve(dataclasses.replace(RUN, out=out, **changes))  # type: ignore[arg-type]
+
+
+def held(out: Path, kind: str) -> list[Path]:
+    return sorted((out / ".store").glob(f"{kind}/*/{TENSORS}"))
+
+
+def test_a_board_from_handed_on_results_is_the_same_and_computes_nothing(
+    finished: Path, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
+    assert "has 3 of the 3 cells of this run" in capsys.readouterr().out
+    for name in TABLES:
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
+    assert not held(tmp_path, "*")
+    assert held(finished, "images")
+
+
+def test_a_method_more_costs_that_method(packed: Path, tmp_path: Path) -> None:
+    more = [word if word != "mimmu" else "esd-x" for word in TINY]
+    assert cli.main([*more, "--out", str(tmp_path), "--results", str(packed)]) == 0
+    weights = held(tmp_path, "deltas")
+    assert [json.loads((file.parent / "record.json").read_text())["key"]["method"] for file in weights] == ["esd-x"]
+
+
+def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path) -> None:
+    more = [*TINY, "drift", "--out", str(tmp_path), "--results", str(packed)]
+    more.insert(more.index("nra") + 1, more.pop(more.index("drift")))
+    assert cli.main(more) == 0
+    assert held(tmp_path, "deltas")
+
+
+def test_the_same_results_make_the_same_file(finished: Path, packed: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.tar.xz"
+    bundle.pack(plan(finished), again)
+    assert again.read_bytes() == packed.read_bytes()
+    bundle.unpack(plan(tmp_path / "other"), packed)
+    bundle.pack(plan(tmp_path / "other"), tmp_path / "handed-on.tar.xz")
+    assert (tmp_path / "handed-on.tar.xz").read_bytes() == packed.read_bytes()
+    assert str(finished) not in json.dumps([*bundle._members(packed)])
+
+
+def test_what_is_missing_is_counted(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = [*TINY, "--seeds", "2", "--out", str(finished), "--to", str(tmp_path / "some.tar.xz")]
+    assert bundle.main(more) == 1
+    assert "3 of 6 cells" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        bundle.main([*TINY, "--out", str(tmp_path / "empty"), "--to", str(tmp_path / "none.tar.xz")])
+    assert left.value.code == 2
+    assert "no cell of this run is finished" in capsys.readouterr().err
+    assert not (tmp_path / "none.tar.xz").exists()
+
+
+def test_what_does_not_fit_is_said_and_left(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = plan(tmp_path, overrides={"mimmu": {"lr": "1e-4"}}, methods=("mimmu",))
+    said = bundle.unpack(other, packed)
+    assert "has 2 of the 3 cells" in said  # the controls
+    only = dict(bundle._members(packed))
+    only[ABOUT]["machine"]["versions"]["torch"] = "1.0"
+    for name in [n for n in only if n != ABOUT]:
+        del only[name]
+    old = tmp_path / "old.tar.xz"
+    bundle._write(old, only)
+    assert "none of its 3 cells fits this run: they were made with torch 1.0, here" in bundle.unpack(other, old)
+    only[ABOUT]["machine"] = dict(bundle._members(packed))[ABOUT]["machine"]
+    bundle._write(old, only)
+    assert "or of another version of Lethe" in bundle.unpack(other, old)
+
+
+def damaged(packed: Path, to: Path, how: str) -> Path:
+    if how == "cut off":
+        to.write_bytes(packed.read_bytes()[:2000])
+    elif how == "text":
+        to.write_text("method,ua\n")
+    elif how == "a folder":
+        with tarfile.open(to, "w:xz") as tar:
+            member = tarfile.TarInfo("deltas")
+            member.type = tarfile.DIRTYPE
+            tar.addfile(member)
+    elif how == "about nothing":
+        with tarfile.open(to, "w:xz") as tar:
+            tar.addfile(tarfile.TarInfo("deltas/x/record.json"), io.BytesIO())
+    else:
+        found = dict(bundle._members(packed))
+        name = next(n for n in found if n.startswith("scores/"))
+        if how == "elsewhere":
+            found[f"../{name}"] = found.pop(name)
+        elif how == "another kind":
+            found[name.replace("scores", "images")] = found.pop(name)
+        elif how == "another key":
+            found[name]["key"]["what"] = "better"
+        bundle._write(to, found)
+    return to
+
+
+@pytest.mark.parametrize(
+    "how", ["cut off", "text", "a folder", "about nothing", "elsewhere", "another kind", "another key"]
+)
+def test_a_damaged_file_is_refused(packed: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = damaged(packed, tmp_path / "bad.tar.xz", how)
+    assert cli.main([*TINY, "--out", str(tmp_path / "out"), "--results", str(file), "--plan"]) == 2
+    assert "not a whole file of results" in capsys.readouterr().out
+    assert not (tmp_path / "out" / ".store" / "scores").exists()
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(tmp_path / "none.tar.xz"), "--plan"]) == 2
+    assert "no such file" in capsys.readouterr().out
+
+
+def test_what_is_there_already_stays(finished: Path, packed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    before = {file: file.read_bytes() for file in (out / ".store").rglob("*") if file.is_file()}
+    bundle.unpack(plan(out), packed)
+    assert {file: file.read_bytes() for file in (out / ".store").rglob("*") if file.is_file()} == before
