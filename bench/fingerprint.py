@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from bench import digest
@@ -24,5 +25,11 @@ def describe(plan: Plan, panel: str, backbone: str, machine: dict[str, Any]) -> 
 
 
 def short(description: dict[str, Any]) -> str:
-    """Twelve hex digits that stand for a description on a board."""
-    return digest.of_json(description)[:12]
+    """Twelve hex digits that stand for a description on a board: more where a table's reader took them for a number."""
+    return worded(digest.of_json(description))
+
+
+def worded(digits: str) -> str:
+    """The first twelve of some hex digits, or as many more as are no decimal number, with an exponent or without."""
+    ends = range(12, len(digits) + 1)
+    return next((digits[:n] for n in ends if not re.fullmatch(r"\d+(e\d+)?", digits[:n])), digits)
