@@ -52,7 +52,13 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
             files |= dict(zip(names, records, strict=True))
     if not cells:
         raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
-    about = {"command": _command(plan), "cells": cells, "of": len(plan.cells)}
+    about = {
+        "command": _command(plan),
+        "cells": cells,
+        "of": len(plan.cells),
+        "metrics": plan.metrics,
+        "curve": plan.curve,
+    }
     about |= {"machine": executor.stages.machine, "fingerprint": outcomes.fingerprint}
     _write(file, {ABOUT: digest.plain(about), **dict(sorted(files.items()))})
     return cells, about
@@ -67,11 +73,14 @@ def unpack(plan: Plan, file: Path) -> str:
     stages = Stages(plan)
     made = {Path(name).parent.name for name in records if name.startswith("deltas/")}
     fit = sum(stages.store.place("deltas", stages.keys.delta(cell)).name in made for cell in plan.cells)
-    if not fit:
-        return f"{file}: none of its {about['cells']} cells fits this run: {_unlike(about, plan, stages.machine)}"
     for name, record in records.items():
-        stages.store.receive(name.partition("/")[0], record)
-    return f"{file}: has {fit} of the {len(plan.cells)} cells of this run"
+        stages.store.receive(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
+    if not fit:
+        return f"{file}: none of its {about['cells']} cells fits this run here: {_unlike(about, plan, stages.machine)}"
+    lacking = [name for name in plan.metrics if name not in about["metrics"]]
+    lacking += [f"a curve of {plan.curve}"] if plan.curve > 1 and plan.curve != about["curve"] else []
+    rest = f", without {', '.join(lacking)}: for that they are computed again" if lacking else ""
+    return f"{file}: has {fit} of the {len(plan.cells)} cells of this run{rest}"
 
 
 def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) -> str:
@@ -120,7 +129,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
             kind, key, _ = name.split("/")
             if kind not in KINDS or key != digest.of_json(record["key"])[:16] or {"facts", "content"} - set(record):
                 raise ValueError(f"{name} is not what its name says")
-        if not {"command", "cells", "machine"} <= set(about):
+        if not {"command", "cells", "machine", "metrics", "curve"} <= set(about):
             raise ValueError(f"{ABOUT} lacks something")
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--results {file}: not a whole file of results ({error}); bench.bundle writes them") from None

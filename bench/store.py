@@ -128,9 +128,8 @@ class Store:
 
     def record(self, kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """A stage's record, as another store can `receive` it; None where there is no such stage."""
-        file = self.place(kind, key) / RECORD
-        found = json.loads(file.read_text()) if file.exists() else None
-        return found and {name: found[name] for name in ("key", "facts", "content")}
+        entry = self.get(kind, key, look=False)
+        return None if entry is None else {"key": digest.plain(key), "facts": entry.facts, "content": entry.content}
 
     def receive(self, kind: str, record: Mapping[str, Any]) -> bool:
         """Take over a stage of another store by its `record`, without its tensors: as if they had been given up.

@@ -60,10 +60,13 @@ def test_a_method_more_costs_that_method(packed: Path, tmp_path: Path) -> None:
     assert [json.loads((file.parent / "record.json").read_text())["key"]["method"] for file in weights] == ["esd-x"]
 
 
-def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path) -> None:
+def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = [*TINY, "drift", "--out", str(tmp_path), "--results", str(packed)]
     more.insert(more.index("nra") + 1, more.pop(more.index("drift")))
     assert cli.main(more) == 0
+    assert (
+        "has 3 of the 3 cells of this run, without drift: for that they are computed again" in capsys.readouterr().out
+    )
     assert held(tmp_path, "deltas")
 
 
@@ -98,7 +101,7 @@ def test_what_does_not_fit_is_said_and_left(packed: Path, tmp_path: Path, monkey
         del only[name]
     old = tmp_path / "old.tar.xz"
     bundle._write(old, only)
-    assert "none of its 3 cells fits this run: they were made with torch 1.0, here" in bundle.unpack(other, old)
+    assert "none of its 3 cells fits this run here: they were made with torch 1.0, here" in bundle.unpack(other, old)
     only[ABOUT]["machine"] = dict(bundle._members(packed))[ABOUT]["machine"]
     bundle._write(old, only)
     assert "or of another version of Lethe" in bundle.unpack(other, old)
