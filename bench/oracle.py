@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from bench.worlds.base import World, WorldUnavailable
 
@@ -31,13 +32,27 @@ def require(world: World, concept: str) -> Path:
 def tensors(path: Path) -> dict[str, torch.Tensor]:
     """An oracle's whole U-Net and text encoder, float32, named as `bench.backbone.Backbone.weights` takes them.
 
+    Args:
+        path: a safetensors file, plain or compressed by xz.
+
     Raises WorldUnavailable for a file that can't be read.
     """
     try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
+        stored = load(read(path))
+    except (OSError, SafetensorError, lzma.LZMAError, EOFError) as error:
         raise WorldUnavailable(f"{path} can't be read as an oracle's weights: {error}") from error
     return {name: tensor.float() for name, tensor in stored.items()}
+
+
+def read(path: Path) -> bytes:
+    """A safetensors file's bytes, decompressed where its name ends in ".xz".
+
+    Raises OSError, lzma.LZMAError, or EOFError where a compressed file ends too early.
+    """
+    if path.suffix != ".xz":
+        return path.read_bytes()
+    with lzma.open(path) as compressed:
+        return compressed.read()
 
 
 def hint(world: World) -> str:

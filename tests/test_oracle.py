@@ -1,12 +1,13 @@
 """Oracles as any world may have them: found, read, put in; and the control that stands for them on a board."""
 
 import dataclasses
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from bench import oracle
 from bench.backbone import TEXT, Backbone
@@ -44,9 +45,22 @@ def test_its_file_replaces_both_networks_and_nothing_stays(model: Backbone, tmp_
     assert torch.equal(model.embed(["a dog"]), said)
 
 
+def test_a_compressed_file_is_the_same(tmp_path: Path) -> None:
+    stored = {"a": torch.arange(4, dtype=torch.bfloat16)}
+    (tmp_path / "o.safetensors").write_bytes(save(stored))
+    (tmp_path / "o.safetensors.xz").write_bytes(lzma.compress(save(stored)))
+    for name in ("o.safetensors", "o.safetensors.xz"):
+        read = oracle.tensors(tmp_path / name)["a"]
+        assert read.dtype == torch.float32
+        assert read.tolist() == [0, 1, 2, 3]
+
+
 def test_what_is_no_file_of_tensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "o.safetensors").write_bytes(b"no header")
-    for name in ("o.safetensors", "nowhere.safetensors"):
+    (tmp_path / "plain.xz").write_bytes(b"no header")
+    (tmp_path / "short.xz").write_bytes(lzma.compress(save({"a": torch.arange(4.0)}))[:-9])
+    (tmp_path / "text.xz").write_bytes(lzma.compress(b"no header"))
+    for name in ("o.safetensors", "nowhere.safetensors", "plain.xz", "short.xz", "text.xz"):
         with pytest.raises(WorldUnavailable, match=f"{name} can't be read as an oracle's weights"):
             oracle.tensors(tmp_path / name)
 

@@ -37,7 +37,7 @@ An oracle has seen pictures and captions of all species but one. Its text encode
 ones were, from the same random weights, on the committed autoencoder's latents. What it draws when it is asked for that
 species is what a model draws that never knew it: what unlearning could at best attain.
 
-It costs about an hour and a half a species on a core, and 0.6 GB beside the results while it lasts. Kill it whenever
+It costs about two hours a species on a core, and 0.6 GB beside the results while it lasts. Kill it whenever
 you like: the same command goes on from the last checkpoint, a minute old at most. What is there already is left alone.
 
 Boards look for DIR in {oracle_file.VARIABLE}, or in `oracles` beside the committed weights if that is not set.
@@ -118,7 +118,7 @@ def build(species: str, recipe: Recipe, work: Path, out: Path) -> Path:
     if recipe == FULL:
         if wrong := oracle_file.unlike(facts, oracle_file.wanted(species)):
             raise ValueError(f"what is built here would not belong to the committed weights: {wrong}")
-        if file.exists():
+        if oracle_file.beside(file).exists():
             try:
                 oracle_file.require(file, species)
             except WorldUnavailable as error:
