@@ -154,7 +154,7 @@ def _board_frame(
             row |= _columns(metric, [] if bad else own, base)
         row["fid_extractor"] = None if bad else own[0]["extractor"]
         row |= real
-        row |= {cost.name: None if bad else sum(map(cost.of, own)) / len(own) for cost in COSTS}
+        row |= {cost.name: None if bad else _mean([cost.of(result) for result in own]) for cost in COSTS}
         row["compensation"] = None if bad else "; ".join(dict.fromkeys(r["compensation"] for r in own))
         row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
@@ -193,6 +193,11 @@ def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], 
         known = drops if all(len(drops.get(cluster, ())) == len(each) for cluster, each in values.items()) else {}
         row |= ends(f"{metric.name}_drop", statistics.of_cells(_means(known), low - high, high - low))
     return row
+
+
+def _mean(counts: Sequence[float | None]) -> float | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) / len(known) if len(known) == len(counts) else None
 
 
 def _means(cells: dict[statistics.Cell, list[float]]) -> dict[statistics.Cell, tuple[float]]:

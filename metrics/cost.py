@@ -23,9 +23,13 @@ class Cost:
     unit: str
     section: str
 
-    def of(self, result: Mapping[str, Any]) -> float | int:
-        """The count of a finished cell. Raises KeyError if its result lacks it."""
-        return result[self.section][self.name]
+    def of(self, result: Mapping[str, Any]) -> float | int | None:
+        """The count of a finished cell; None where its weights were given, and nobody counted what making them took.
+
+        Raises KeyError if its result lacks it.
+        """
+        given = not result["data"]  # an oracle's: of what it cost, only its weights are here
+        return None if given and self.name != "delta_bytes" else result[self.section][self.name]
 
 
 COSTS = (

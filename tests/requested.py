@@ -17,6 +17,7 @@ def result(method: str, task: str, forget: Sequence[str], seed: int = 0, **more:
     scores |= {name: more.pop(name) for name in NAMES if name in more}
     counts = {section: {c.name: 1 for c in COSTS if c.section == section} for section in ("cost", "data")}
     counts["cost"]["seconds"] = more.pop("seconds", 1.0)
+    counts |= {"data": {}} if method == "oracle" else {}
     made = {
         "method": method, "fidelity": "published", "task": task, "band": "", "seed": seed, "config": {},
         "fingerprint": "f00d", "status": "ok", "extractor": "x", "compensation": "none", "forget": list(forget),

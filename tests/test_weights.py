@@ -3,11 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench import export, making
+from bench import export, leaderboard, making
 from bench.config import RunConfig
 from bench.executor import Executor
 from bench.plan import Cell, Plan, resolve
@@ -184,6 +185,10 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     assert before is not None
     assert not differing(before.tensors(), made)
     assert result["compensation"] == "trained anew without it"
+    (row,) = leaderboard.write([result], run.plan.metrics, tmp_path, "board", "full", "").board.to_dict("records")
+    assert row["delta_bytes"] > 0
+    assert pd.isna(row["seconds"])  # nobody counted what training it took
+    assert pd.isna(row["retain_images"])
     alone = executor(tmp_path, "finegrained")
     assert [cell.task.name for cell in cells(alone, "oracle")] == [name]
     with pytest.raises(ValueError, match="no oracle for what this run forgets"):
