@@ -24,9 +24,10 @@ from typing import Any
 
 from bench import digest, options, plugins
 from bench.config import RunConfig
+from bench.outcomes import ACCURACY, Outcomes
 from bench.plan import Plan, resolve
 from bench.stages import Stages
-from bench.store import RECORD
+from bench.store import RECORD, Store
 from bench.worlds import WorldUnavailable
 
 KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from
@@ -48,7 +49,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
         records = [record for kind, key in stages if (record := store.record(kind, key))]
         if stages and len(records) == len(stages):
             cells += 1
-            names = [f"{kind}/{store.place(kind, key).name}/{RECORD}" for kind, key in stages]
+            names = [_name(store, kind, key) for kind, key in stages]
             files |= dict(zip(names, records, strict=True))
     if not cells:
         raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
@@ -71,12 +72,20 @@ def unpack(plan: Plan, file: Path) -> str:
     """
     about, records = _read(file)
     stages = Stages(plan)
-    made = {Path(name).parent.name for name in records if name.startswith("deltas/")}
-    fit = sum(stages.store.place("deltas", stages.keys.delta(cell)).name in made for cell in plan.cells)
     for name, record in records.items():
         stages.store.receive(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
-    if not fit:
+    outcomes = Outcomes(plan, stages.keys, stages.store)
+    made = [cell for cell in plan.cells if _name(stages.store, "deltas", stages.keys.delta(cell)) in records]
+    if not made:
         return f"{file}: none of its {about['cells']} cells fits this run here: {_unlike(about, plan, stages.machine)}"
+    trained = [(cell, stages.store.get("deltas", stages.keys.delta(cell), look=False)) for cell in made]
+    wanted = [outcomes.score_key(cell, weights, ACCURACY) for cell, weights in trained if weights]
+    fit = sum(_name(stages.store, "scores", key) in records for key in wanted)
+    if not fit:
+        return (
+            f"{file}: {len(made)} of its cells are of this run, but were measured otherwise (fingerprint "
+            f"{about['fingerprint']}, here {outcomes.fingerprint}): they are computed again"
+        )
     lacking = [name for name in plan.metrics if name not in about["metrics"]]
     lacking += [f"a curve of {plan.curve}"] if plan.curve > 1 and plan.curve != about["curve"] else []
     rest = f", without {', '.join(lacking)}: for that they are computed again" if lacking else ""
@@ -92,9 +101,28 @@ def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) ->
     return f"they are of `{about['command']}`, or of another version of Lethe; this is `{_command(plan)}`"
 
 
+def _name(store: Store, kind: str, key: Mapping[str, Any]) -> str:
+    """A stage's name in the file."""
+    return f"{kind}/{store.place(kind, key).name}/{RECORD}"
+
+
 def _command(plan: Plan) -> str:
-    """What was run, wherever on this machine it was."""
-    return options.command(dataclasses.replace(plan.run, out=RunConfig().out, data=None, force=False))
+    """What was run, wherever on this machine it and what it reads lay."""
+    run = dataclasses.replace(plan.run, out=RunConfig().out, data=None, force=False)
+    run = dataclasses.replace(
+        run,
+        plugins=tuple(Path(file.name) for file in run.plugins),
+        judges=tuple(_bare(judge) for judge in run.judges),
+        backbone=run.backbone and _bare(run.backbone),
+        backbone_config=run.backbone_config and _bare(run.backbone_config),
+    )
+    return options.command(run)
+
+
+def _bare(text: str) -> str:
+    """A path without the folders it lies in; anything else as it is."""
+    head, sign, path = text.rpartition("=")
+    return head + sign + Path(path).name if Path(path).is_absolute() else text
 
 
 def _flat(machine: Mapping[str, Any]) -> dict[str, str]:
@@ -121,7 +149,8 @@ def _write(file: Path, files: Mapping[str, Any]) -> None:
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What `_write` wrote: what it is about, and records by name."""
     if not file.is_file():
-        raise FileNotFoundError(f"--results {file}: no such file")
+        there = "a folder, not a file that bench.bundle wrote" if file.is_dir() else "no such file"
+        raise FileNotFoundError(f"--results {file}: {there}")
     try:
         found = dict(_members(file))
         about = found.pop(ABOUT)
@@ -129,15 +158,18 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
             kind, key, _ = name.split("/")
             if kind not in KINDS or key != digest.of_json(record["key"])[:16] or {"facts", "content"} - set(record):
                 raise ValueError(f"{name} is not what its name says")
-        if not {"command", "cells", "machine", "metrics", "curve"} <= set(about):
+        if not {"command", "cells", "machine", "metrics", "curve", "fingerprint"} <= set(about):
             raise ValueError(f"{ABOUT} lacks something")
+    except OSError as error:
+        raise ValueError(f"--results {file}: can't be read ({error})") from None
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"--results {file}: not a whole file of results ({error}); bench.bundle writes them") from None
     return about, found
 
 
 def _members(file: Path) -> Iterator[tuple[str, Any]]:
-    with tarfile.open(file, mode="r:xz") as tar:
+    whole = lzma.decompress(file.read_bytes())  # with its checksums: a tar file that is read on the way may end early
+    with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as tar:
         for member in tar:
             if (stream := tar.extractfile(member)) is None:
                 raise ValueError(f"{member.name} is no file")
@@ -159,9 +191,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     args = p.parse_args(argv)
     try:
+        if args.to.is_dir():
+            raise ValueError(f"--to {args.to}: a folder is there; name a file, as multi-pocket.results.tar.xz")
         plugins.load(args.plugin)
         cells, about = pack(resolve(options.run_config(args)), args.to)
-    except (ValueError, FileNotFoundError, WorldUnavailable) as error:
+    except (ValueError, OSError, WorldUnavailable) as error:
         p.error(str(error))
     print(f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB")
     return 0 if cells == about["of"] else 1

@@ -94,8 +94,13 @@ def last(cells: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
 
 
 def seconds(cells: pd.DataFrame) -> Interval:
-    """What the requests of a sequence took together, a mean over chains and their seeds; of one method's cells."""
-    return statistics.of_cells(clusters.keyed(cells.groupby(PLACE)[["seconds"]].sum(min_count=1)), low=0)
+    """What the requests of a sequence took together, a mean over chains and their seeds; of one method's cells.
+
+    Nothing is known where it was not counted for one of them, as for an oracle's.
+    """
+    if cells["seconds"].isna().any():
+        return statistics.NONE
+    return statistics.of_cells(clusters.keyed(cells.groupby(PLACE)[["seconds"]].sum()), low=0)
 
 
 def returns(matrix: pd.DataFrame) -> dict[statistics.Cell, list[float]]:

@@ -67,16 +67,18 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
     stages = Stages(plan)
     weights = stages.store.get("deltas", stages.keys.delta(found))
     if weights is None:
-        name, run = plan.plain(found.method), plan.run
-        kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
-        swept = {section: fields for section, fields in run.sweep.items() if section == name}
-        run = dataclasses.replace(run, methods=(name,), seeds=(found.seed,), overrides=kept, sweep=swept)
-        raise ValueError(f"{found.name} is not in {stages.store.root}; this runs it:\n  {options.command(run)}")
+        raise ValueError(f"{found.name} is not in {stages.store.root}; this runs it:\n  {_command(plan, found)}")
     try:
         tensors = weights.tensors()
     except Thinned:
+        if found.task.finetune is not None:
+            raise ValueError(
+                f"{found.name} is measured, but the weights of models that were trained further are not kept"
+            ) from None
+        anew = _command(plan, found, force=True)
         raise ValueError(
-            f"{found.name} is measured, but the weights of models that were trained further are not kept"
+            f"{found.name} is measured, but its results were taken over without its weights; this makes them, and runs "
+            f"it anew:\n  {anew}"
         ) from None
     about = {
         "method": found.method,
@@ -88,6 +90,15 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
     }
     write(plan.folder, tensors, about, to)
     return to
+
+
+def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
+    """What runs the cell, and others of its method and seed."""
+    name, run = plan.plain(cell.method), plan.run
+    kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
+    swept = {section: fields for section, fields in run.sweep.items() if section == name}
+    run = dataclasses.replace(run, methods=(name,), seeds=(cell.seed,), overrides=kept, sweep=swept, force=force)
+    return options.command(run)
 
 
 def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:

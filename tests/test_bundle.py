@@ -3,15 +3,17 @@
 import dataclasses
 import io
 import json
+import shlex
 import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli
+from bench import bundle, cli, estimate
 from bench.bundle import ABOUT
 from bench.config import RunConfig
+from bench.executor import Executor
 from bench.plan import Plan, resolve
 from bench.store import TENSORS
 from bench.worlds import World
@@ -36,6 +38,11 @@ def packed(finished: Path) -> Path:
 
 def plan(out: Path, **changes: object) -> Plan:
     return resolve(dataclasses.replace(RUN, out=out, **changes))  # type: ignore[arg-type]
+
+
+def estimate_of(plan: Plan) -> list[estimate.Ahead]:
+    outcomes = Executor(plan).outcomes
+    return estimate.ahead(outcomes, estimate.Past(outcomes, plan.run.out))
 
 
 def held(out: Path, kind: str) -> list[Path]:
@@ -143,9 +150,71 @@ def test_a_damaged_file_is_refused(packed: Path, tmp_path: Path, how: str, capsy
     assert not (tmp_path / "out" / ".store" / "scores").exists()
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(tmp_path / "none.tar.xz"), "--plan"]) == 2
-    assert "no such file" in capsys.readouterr().out
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_no_flipped_bit_loses_records(packed: Path, tmp_path: Path, share: float) -> None:
+    whole = bytearray(packed.read_bytes())
+    whole[int(share * len(whole))] ^= 16
+    (tmp_path / "bad.tar.xz").write_bytes(whole)
+    with pytest.raises(ValueError, match="not a whole file of results"):
+        bundle.unpack(plan(tmp_path), tmp_path / "bad.tar.xz")
+    (tmp_path / "short.tar.xz").write_bytes(packed.read_bytes()[:-4])
+    with pytest.raises(ValueError, match="not a whole file of results"):
+        bundle.unpack(plan(tmp_path), tmp_path / "short.tar.xz")
+
+
+@pytest.mark.parametrize(("name", "why"), [("none.tar.xz", "no such file"), (".", "a folder, not a file")])
+def test_a_file_that_is_not_there_is_refused(
+    tmp_path: Path, name: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(tmp_path / name), "--plan"]) == 2
+    assert why in capsys.readouterr().out
+
+
+def test_a_folder_is_no_file_to_write(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        bundle.main([*TINY, "--out", str(finished), "--to", str(tmp_path)])
+    assert left.value.code == 2
+    assert "a folder is there; name a file" in capsys.readouterr().err
+
+
+def test_figures_that_were_measured_otherwise_are_not_counted_as_had(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = [*TINY, "--out", str(tmp_path), "--results", str(packed), "--set", "protocol.images_per_concept=2"]
+    assert cli.main([*other, "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert "3 of its cells are of this run, but were measured otherwise (fingerprint " in said
+    assert "0 stored, 3 to do" in said
+    few = {"protocol": {"images_per_concept": "2"}}
+    (_, _, there), (_, _, new) = (estimate_of(plan(out, overrides=few)) for out in (tmp_path, tmp_path / "new"))
+    assert (there.weights, there.draws) == (new.weights, new.draws)  # its weights did not come along
+    assert there.seconds is not None
+
+
+def test_a_command_says_nothing_of_where_files_lay() -> None:
+    run = dataclasses.replace(
+        RUN, plugins=(Path("/home/someone/mine.py"),), judges=("dogs=/home/someone/judge.pt", "open_clip:A/b"),
+        backbone="/models/sd15",
+    )  # fmt: skip
+    said = bundle._command(dataclasses.replace(resolve(RUN), run=run))
+    assert "someone" not in said
+    assert "/models" not in said
+    for name in ("mine.py", "dogs=judge.pt", "open_clip:A/b", "sd15"):
+        assert name in said
+
+
+def test_to_export_weights_that_did_not_come_along_they_are_made_anew(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = plan(tmp_path).tasks[0].name
+    wanted = ["--export", f"mimmu/{task}", "--to", str(tmp_path / "to")]
+    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(packed), *wanted]) == 2
+    said = capsys.readouterr().out
+    assert "taken over without its weights" in said
+    again = shlex.split(said[said.index("run_bench.py") + len("run_bench.py") :])
+    assert "--force" in again
+    assert cli.main(again) == 0
+    assert cli.main([*TINY, "--out", str(tmp_path), *wanted]) == 0
 
 
 def test_what_is_there_already_stays(finished: Path, packed: Path, tmp_path: Path) -> None:

@@ -110,6 +110,15 @@ def test_what_lacks_a_request_is_not_ranked_and_has_no_figure_of_whole_sequences
     assert found.loc["mimmu", "rank"] == 1
 
 
+def test_an_oracle_is_a_point_without_seconds_where_one_concept_is_forgotten(results: list[Result]) -> None:
+    known = sequence("oracle", A)[:1]
+    found = chain.along(leaderboard.cells_frame([*results, *known], NAMES)).set_index(["method", "step"])
+    assert found.loc[("oracle", 1), "ua"] == pytest.approx(90)
+    assert pd.isna(found.loc[("oracle", 1), "seconds"])
+    assert found.loc[("mimmu", 2), "seconds"] == pytest.approx(12)
+    assert pd.isna(board([*results, *known]).loc["oracle", "seconds_all"])
+
+
 def test_a_failed_request_ends_the_line_and_empties_the_row(results: list[Result]) -> None:
     broken = [failed(r) if (r["method"], r["task"]) == ("mimmu", "2 e of def") else r for r in results]
     assert chain.along(leaderboard.cells_frame(broken, NAMES)).groupby("method").size()["mimmu"] == 1
