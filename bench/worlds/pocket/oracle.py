@@ -40,7 +40,8 @@ species is what a model draws that never knew it: what unlearning could at best 
 It costs about two hours a species on a core, and 0.6 GB beside the results while it lasts. Kill it whenever
 you like: the same command goes on from the last checkpoint, a minute old at most. What is there already is left alone.
 
-Boards look for DIR in {oracle_file.VARIABLE}, or in `oracles` beside the committed weights if that is not set.
+Boards look in the folder that {oracle_file.VARIABLE} names, then among the committed ones; nowhere where it says
+"{oracle_file.NONE}".
 
 examples:
   all three, one after the other:
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = grammar.parse_args(arguments)
     if args.work and len(args.species) > 1:
         grammar.error("--work is one species' folder: name that with --species")
-    if args.quick and args.out is None:
+    kept = [folder.resolve() for folder in (oracle_file.folder(), oracle_file.COMMITTED)]
+    if args.quick and (args.out is None or args.out.resolve() in kept):
         grammar.error("--quick trains next to nothing: name a folder for it with --out, away from what boards use")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.threads:
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     if args.quick:
         log.info("made with --quick: boards refuse it")
-    elif out.resolve() != oracle_file.folder().resolve():
+    elif out.resolve() not in kept:
         log.info("for boards to find it: export %s=%s", oracle_file.VARIABLE, shlex.quote(str(out.resolve())))
     return 0
 

@@ -27,6 +27,8 @@ from .recipe import Recipe
 
 SPECIES = ("pembroke corgi", "tea rose", "toucan")  # one of a pair of near twins in each domain
 VARIABLE = "LETHE_ORACLES"
+NONE = "none"  # its value for boards without oracles
+COMMITTED = weights.WEIGHTS / "oracles"
 COMMAND = "python -m bench.worlds.pocket.oracle"
 HINT = f"`{COMMAND}` builds them, in about two hours each on a core"
 
@@ -44,9 +46,14 @@ XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}]
 
 
 def folder() -> Path:
-    """Where boards look: the folder that the environment variable names, or `oracles` beside the committed weights."""
+    """Where oracles are built: the folder that the environment variable names, or else that of the committed ones."""
     named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else weights.WEIGHTS / "oracles"
+    return Path(named).expanduser() if named and named != NONE else COMMITTED
+
+
+def folders() -> tuple[Path, ...]:
+    """Where boards look for a species, in this order: nowhere with "none" for the environment variable."""
+    return () if os.environ.get(VARIABLE) == NONE else tuple(dict.fromkeys((folder(), COMMITTED)))
 
 
 def slug(species: str) -> str:
@@ -90,7 +97,7 @@ def wanted(species: str) -> dict[str, str]:
 def unlike(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
     """In what the facts of `found` are not those expected, for people; "" where they are."""
     told = [
-        f"{noun} {found.get(key, 'missing')[:16]!r}, not {expected[key][:16]!r}"
+        f"{noun} {str(found.get(key, 'missing'))[:16]!r}, not {expected[key][:16]!r}"
         for key, noun in FACTS.items()
         if found.get(key) != expected[key]
     ]
@@ -127,17 +134,20 @@ def require(file: Path, species: str) -> None:
 
 def find(species: str) -> Path | None:
     """The oracle of `species` where boards look, or None if it was not built. Raises what `require` raises."""
-    file = place(species, folder())
-    if not beside(file).is_file():
-        return None
-    require(file, species)
-    return file
+    for file in (place(species, within) for within in folders()):
+        if file.is_file() or beside(file).is_file():
+            require(file, species)
+            return file
+    return None
 
 
 def _put(content: bytes, file: Path) -> None:
     draft = file.with_name(f".{file.name}.{os.getpid()}.part")
-    draft.write_bytes(content)
-    os.replace(draft, file)
+    try:
+        draft.write_bytes(content)
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _base() -> str:

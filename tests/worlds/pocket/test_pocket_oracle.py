@@ -42,8 +42,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder where boards look."""
+    """An empty folder where boards look, and nowhere else."""
     monkeypatch.setenv(oracle_file.VARIABLE, str(tmp_path / "shelf"))
+    monkeypatch.setattr(oracle_file, "COMMITTED", tmp_path / "committed")
     return tmp_path / "shelf"
 
 
@@ -163,6 +164,25 @@ def test_only_the_oracle_of_these_weights_and_this_species_is_found(shelf: Path)
         any_oracle.find(POCKET, "tea rose")
     facts_file.unlink()
     assert any_oracle.find(POCKET, "tea rose") is None
+    file.write_bytes(whole)
+    with pytest.raises(WorldUnavailable, match=rf"is damaged: .*No such file.*tea-rose.json.*{again}"):
+        any_oracle.find(POCKET, "tea rose")
+
+
+def test_committed_ones_are_found_besides_those_of_another_folder(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = oracle_file.place("tea rose", tmp_path / "committed")
+    for file, content in ((kept, 4.0), (oracle_file.place("toucan", shelf), 5.0)):
+        species = "toucan" if file.parent == shelf else "tea rose"
+        oracle_file.save({"conv_in.bias": torch.arange(content)}, oracle_file.facts(species, FULL), file)
+    assert any_oracle.find(POCKET, "tea rose") == kept
+    assert any_oracle.find(POCKET, "toucan") == oracle_file.place("toucan", shelf)
+    own = oracle_file.place("tea rose", shelf)
+    oracle_file.save({"conv_in.bias": torch.arange(6.0)}, oracle_file.facts("tea rose", FULL), own)
+    assert any_oracle.find(POCKET, "tea rose") == own  # before the committed one
+    monkeypatch.setenv(oracle_file.VARIABLE, oracle_file.NONE)
+    assert any_oracle.find(POCKET, "tea rose") is None
 
 
 def test_the_committed_ones_belong_to_the_committed_model_and_draw_without_the_species(
@@ -171,7 +191,9 @@ def test_the_committed_ones_belong_to_the_committed_model_and_draw_without_the_s
     monkeypatch.delenv(oracle_file.VARIABLE)
     found = {species: file for species in oracle_file.SPECIES if (file := any_oracle.find(POCKET, species))}
     assert {"pembroke corgi", "toucan"} <= found.keys()
-    assert sum(file.stat().st_size for file in weights.WEIGHTS.rglob("*") if "work" not in file.parts) < 60e6
+    whole = [file for file in weights.WEIGHTS.rglob("*") if file.is_file()]
+    kept = [file for file in whole if "work" not in file.relative_to(weights.WEIGHTS).parts]  # of a training here
+    assert 20e6 < sum(file.stat().st_size for file in kept) < 60e6
     model, judge = backbone.load(weights.pipeline_folder(), torch.device("cpu")), load_judge("species")
     with model.weights(any_oracle.tensors(found["toucan"])):
         batch = quality.generated(model, 1, ("photo",))
@@ -193,6 +215,7 @@ def test_bad_requests_are_refused_before_any_work(tmp_path: Path, capsys: pytest
     for arguments, message in (
         (["--species", "poodle"], "invalid choice: 'poodle'"),
         (["--quick"], "--quick trains next to nothing"),
+        (["--quick", "--out", str(oracle_file.COMMITTED)], "--quick trains next to nothing"),
         (["--work", str(tmp_path)], "--work is one species' folder"),
     ):
         with pytest.raises(SystemExit):
