@@ -37,7 +37,7 @@ class Afar:
         return {name: (self.out / name).read_bytes() for name in BOARD}
 
 
-def wait_for(what: Callable[[], bool], shell: subprocess.Popen[str] | None = None, seconds: float = 240) -> None:
+def wait_for(what: Callable[[], bool], shell: subprocess.Popen[str] | None = None, seconds: float = 480) -> None:
     """Wait until something is so, while a command goes on."""
     end = time.monotonic() + seconds
     while not what():
