@@ -62,7 +62,7 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
         above = {parent.pid for parent in psutil.Process(int(log.read_text().split()[1])).parents()}
         (lost,) = [n for n in nodes if {p.process.pid for ps in n.all_processes.values() for p in ps} & above]
         cluster.remove_node(lost, allow_graceful=False)
-        told = shell.communicate(timeout=240)[0]
+        told = shell.communicate(timeout=480)[0]
     finally:
         shell.kill()
     assert shell.returncode == 0, told
