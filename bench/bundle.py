@@ -78,9 +78,10 @@ def unpack(plan: Plan, file: Path) -> str:
     made = [cell for cell in plan.cells if _name(stages.store, "deltas", stages.keys.delta(cell)) in records]
     if not made:
         return f"{file}: none of its {about['cells']} cells fits this run here: {_unlike(about, plan, stages.machine)}"
-    trained = [(cell, stages.store.get("deltas", stages.keys.delta(cell), look=False)) for cell in made]
-    wanted = [outcomes.score_key(cell, weights, ACCURACY) for cell, weights in trained if weights]
-    fit = sum(_name(stages.store, "scores", key) in records for key in wanted)
+    fit = 0
+    for cell in made:
+        if weights := stages.store.get("deltas", stages.keys.delta(cell), look=False):
+            fit += _name(stages.store, "scores", outcomes.score_key(cell, weights, ACCURACY)) in records
     if not fit:
         return (
             f"{file}: {len(made)} of its cells are of this run, but were measured otherwise (fingerprint "
@@ -108,9 +109,12 @@ def _name(store: Store, kind: str, key: Mapping[str, Any]) -> str:
 
 def _command(plan: Plan) -> str:
     """What was run, wherever on this machine it and what it reads lay."""
-    run = dataclasses.replace(plan.run, out=RunConfig().out, data=None, force=False)
+    run = plan.run
     run = dataclasses.replace(
         run,
+        out=RunConfig().out,
+        data=None,
+        force=False,
         plugins=tuple(Path(file.name) for file in run.plugins),
         judges=tuple(_bare(judge) for judge in run.judges),
         backbone=run.backbone and _bare(run.backbone),
