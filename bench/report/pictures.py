@@ -15,6 +15,7 @@ from bench.evidence import nearest
 from bench.plan import Cell
 from bench.report.protocol import without_paths
 from bench.stages import Stages
+from bench.store import Entry
 from bench.task import Task
 from bench.worlds import World
 
@@ -44,9 +45,10 @@ class Row:
 
 @dataclass
 class Strips:
-    """All that is shown: task -> its rows, and every different picture once, as a data URI."""
+    """All that is shown: task -> its rows, and every different picture once, as a data URI; of which training seed."""
 
     methods: tuple[str, ...] = ()
+    seed: int = 0
     tasks: dict[str, list[Row]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     note: str = ""
@@ -79,12 +81,13 @@ def shown(task: Task, world: World) -> dict[str, str]:
 
 
 def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
-    """Strips of the first training seed, as many pictures and as fine as `BUDGET` allows.
+    """Strips of one training seed, as many pictures and as fine as `BUDGET` allows.
 
-    A picture that the store lacks is a frame with the reason.
+    It is the first seed of which the store has all cells' pictures, or else the most; frames without one say why.
     """
     reasons = {(r["method"], r["task"], r["seed"]): why(r) for r in results}
-    seed, methods = stages.plan.run.seeds[0], tuple(name for name in stages.plan.methods if name != "wrecked")
+    methods = tuple(name for name in stages.plan.methods if name != "wrecked")
+    seed = _fullest(stages, methods)
     cells = {(c.task.name, c.method): c for c in stages.plan.cells if c.seed == seed}
     taken, most = {}, LADDER[0]
     for task in stages.plan.tasks:
@@ -93,7 +96,7 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
             cell = cells.get((task.name, method))
             taken[task.name, method] = _taken(stages, cell, places, most[1]) if cell else {}
     for count, edge, quality in LADDER:
-        strips = Strips(methods)
+        strips = Strips(methods, seed)
         for task in stages.plan.tasks:
             for concept, role in shown(task, stages.plan.world).items():
                 for index in _indices(stages, concept)[:count]:
@@ -111,7 +114,7 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
                     strips.tasks.setdefault(task.name, []).append(row)
         if strips.size <= BUDGET:
             return strips
-    return Strips(methods, note="The pictures of this run are too many for one page.")
+    return Strips(methods, seed, note="The pictures of this run are too many for one page.")
 
 
 def why(result: Mapping[str, Any]) -> str:
@@ -119,6 +122,23 @@ def why(result: Mapping[str, Any]) -> str:
     if result["status"] == "ok":
         return ""
     return without_paths(str(result.get("reason") or result["status"]))
+
+
+def _fullest(stages: Stages, methods: Sequence[str]) -> int:
+    best, most = stages.plan.run.seeds[0], -1
+    for seed in stages.plan.run.seeds:
+        cells = [cell for cell in stages.plan.cells if cell.seed == seed and cell.method in methods]
+        stored = sum(_images(stages, cell) is not None for cell in cells)
+        if stored > most:
+            best, most = seed, stored
+        if stored == len(cells):
+            break
+    return best
+
+
+def _images(stages: Stages, cell: Cell) -> Entry | None:
+    weights = stages.store.get("deltas", stages.keys.delta(cell))
+    return stages.store.get("images", stages.keys.images(weights)) if weights else None
 
 
 def _indices(stages: Stages, concept: str) -> list[int]:
@@ -132,9 +152,8 @@ def _taken(
 
     {} if none is stored.
     """
-    weights = stages.store.get("deltas", stages.keys.delta(cell))
-    entry = weights and stages.store.get("images", stages.keys.images(weights))
-    if not entry:
+    entry = _images(stages, cell)
+    if entry is None:
         return {}
     judged = stages.store.get("judgements", stages.keys.judgements(entry, [shot.prompt for shot in stages.shots]))
     kept, seen = entry.tensors("images", "shown"), judged.tensors() if judged else {}
