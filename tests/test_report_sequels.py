@@ -13,8 +13,9 @@ import sequels
 from requested import NAMES, finetuned, result, sequence, variant
 
 from bench import chain, leaderboard, many, recovery, swept
-from bench.report import colours, figures, labels, lines, page, resurgence, sequences, sets, summary, sweeps
+from bench.report import board, colours, figures, labels, lines, page, resurgence, sequences, sets, summary, sweeps
 from bench.worlds import World
+from metrics import METRICS
 
 PARTS = {"sets": ["many"], "chain": ["matrix", "along"], "recovery": ["back"], "sweep": ["swept"]}
 
@@ -251,3 +252,37 @@ def test_every_figure_is_explained() -> None:
     heads = re.findall(r"<h2 id=\"\w+\">(.+?)</h2>", page.part("added.html.j2"))
     assert len(heads) == len(page.ADDED)
     assert [head for head in heads if f"**{head}**" not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("figures", "headlines", "said"),
+    [
+        (
+            {"back_auc": (5.0, 40.0), "relearn_half": (20.0, 10.0), "relearn_half_5": (9.0, 8.0)},
+            ["back_auc", "relearn_half"],
+            ["BACK AUC: best a (5.0 %), clear of b.", "RELEARN HALF: best a (20.0), clear of b."],
+        ),
+        ({"back_auc": (5.0, 40.0), "relearn_half": (None, 10.0)}, ["back_auc", "relearn_half"], ["BACK AUC"]),
+        (
+            {"final_h": (90.0, 20.0), "worst_return": (0.0, 8.0)},
+            ["final_h", "worst_return"],
+            ["leads on FINAL H", "WORST RETURN: best a (0.0), clear of b."],
+        ),
+        ({}, ["h", "ua", "nra"], ["leads on H;", "UA", "NRA: best a (80.0 %), clear of b."]),
+    ],
+)
+def test_means_of_unlike_states_are_no_headlines_and_not_summed_up(
+    figures: dict[str, tuple[float | None, float]], headlines: list[str], said: list[str]
+) -> None:
+    rows = []
+    for i, name in enumerate("ab"):
+        row = {"method": name, "status": "ok", "rank": i + 1, "h": 90.0 - i, "ua": 50.0, "nra": 80.0 - 40 * i}
+        row |= {key: pair[i] for key, pair in figures.items()}
+        ends = {f"{key}{end}": row[key] for key in ("h", "ua", "nra", *figures) for end in ("_lo", "_hi")}
+        rows.append(row | ends | ({"rank": None} if "back_auc" in figures else {}))
+    frame, metrics = pd.DataFrame(rows), METRICS.names()
+    assert [column.name for column in board.columns(frame, metrics) if column.headline] == headlines
+    told = summary.sentences(frame, metrics, 3, 2)
+    assert [words for words in said if not any(words in one for one in told)] == []
+    assert any("UA" in one or "NRA" in one for one in told) == (not figures)
+    assert any("RELEARN HALF" in one for one in told) == (None not in figures.get("relearn_half", (None,)))

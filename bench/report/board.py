@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -52,9 +52,17 @@ class Cell:
 
 
 def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
-    """The board's columns of figures that hold any, headlines first."""
+    """The board's columns of figures that hold any, headlines first.
+
+    Where general columns mix states that nobody would weigh against each other, headlines are the suite's `own` and
+    metrics that were chosen by name.
+    """
     made = [_column(one, one.about) for one in derived.described(list(map(str, board)))]
     measured = [_column(metric, f"{metric.about} ({metric.source})") for metric in map(METRICS.get, metrics)]
+    if names := own(board):
+        made = [replace(c, headline=c.headline and c.name in names) for c in made]
+        if set(METRICS.names()) <= set(metrics):
+            measured = [replace(c, headline=False) for c in measured]
     everything = [
         *(c for c in made if c.name == derived.H),
         *measured,
@@ -63,6 +71,13 @@ def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
     ]
     there = [c for c in everything if c.name in board and board[c.name].notna().any()]
     return sorted(there, key=lambda column: not column.headline)
+
+
+def own(board: pd.DataFrame) -> list[str]:
+    """What a suite has in the place of general columns, where those are means of unlike states; [] elsewhere."""
+    names = list(map(str, board))
+    room = derived.room_of(names)
+    return [] if room is None or room.STAY else [one.name for one in room.described(names)]
 
 
 def _costs() -> list[Column]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.report.board import Column, columns
+from bench.report.board import Column, columns, own
+from bench.terminal import ranked
 from methods import REFERENCES
 
 
@@ -25,9 +26,11 @@ def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: in
         out.append(_ranks(good))
     elif len(good) > 1:
         out.append("This board has no ranks; what follows compares intervals, which is stricter than a paired test.")
-    out += [_range(good, shown["ua"])] if "ua" in shown else []
+    names = own(board)
+    out += [_range(good, shown["ua"])] if "ua" in shown and not names else []
     if len(good) > 1:
-        out += [_apart(good, shown[name]) for name in ("nra", "twin", "ora", "drift") if name in shown]
+        told = [name for name in names if name in shown and shown[name].headline] or ["nra", "twin", "ora", "drift"]
+        out += [_apart(good, shown[name]) for name in told if name in shown and good[name].notna().all()]
     out.append(_limits(tasks, seeds))
     return out
 
@@ -48,7 +51,7 @@ def _size(methods: int, tasks: int, seeds: int) -> str:
 
 def _ranks(good: pd.DataFrame) -> str:
     first = good.loc[good["rank"] == 1, "method"].tolist()
-    said = f"{listed(first)} {'leads' if len(first) == 1 else 'share the first rank'} on H"
+    said = f"{listed(first)} {'leads' if len(first) == 1 else 'share the first rank'} on {ranked(good)}"
     if len(first) > 1:
         said += ": a paired bootstrap can't tell them apart"
     behind = [
