@@ -37,6 +37,7 @@ def test_a_page_has_the_charts_that_its_results_are_for_and_no_others(world: Wor
     assert [part for part in page.ADDED if f'<a href="#{part}">' in head] == PARTS[kind]
     assert {part for part in page.ADDED if f'data-chart="{part}' in head} == {*PARTS[kind]}
     assert "neighbour</option>" not in head  # bands of these suites are no distances
+    assert head.count("Here a mean is over") == (3 if kind in ("chain", "recovery") else 0)
     if kind == "recovery":
         assert ">not run</span>" in head  # the oracle, which is there for some tasks alone
 

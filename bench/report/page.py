@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench import chain, leaderboard, many, nearness, published, recovery, swept
+from bench import chain, derived, leaderboard, many, nearness, published, recovery, swept
 from bench.executor import Executor
 from bench.plan import Plan
 from bench.report import board as table
@@ -19,6 +19,10 @@ from bench.report import colours, figures, pictures, protocol, reported, resurge
 from bench.store import Store
 from methods import REFERENCES
 
+UNLIKE: dict[Any, str] = {
+    chain: "states after all requests, the last as much as those on the way",
+    recovery: "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike",
+}
 ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Request after request",
          "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
 
@@ -47,6 +51,7 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "reconstructed": (board["fidelity"] == "reconstruction").any(),
         "reported": block,
         "figures": drawn,
+        "unlike": UNLIKE.get(derived.room_of(list(map(str, board))), ""),
         "added": {name: words for name, words in ADDED.items() if name in drawn},
         "strips": strips,
         "failures": protocol.failures(tables.cells),
