@@ -128,12 +128,18 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
     best, most = stages.plan.run.seeds[0], -1
     for seed in stages.plan.run.seeds:
         cells = [cell for cell in stages.plan.cells if cell.seed == seed and cell.method in methods]
-        stored = sum(_images(stages, cell) is not None for cell in cells)
+        stored = sum(_has_images(stages, cell) for cell in cells)
         if stored > most:
             best, most = seed, stored
         if stored == len(cells):
             break
     return best
+
+
+def _has_images(stages: Stages, cell: Cell) -> bool:
+    """As `_images`, without a look at tensors: of a large board these are many gigabytes."""
+    weights = stages.store.get("deltas", stages.keys.delta(cell), look=False)
+    return weights is not None and stages.store.has("images", stages.keys.images(weights))
 
 
 def _images(stages: Stages, cell: Cell) -> Entry | None:

@@ -29,7 +29,7 @@ def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: in
     names = own(board)
     out += [_range(good, shown["ua"])] if "ua" in shown and not names else []
     if len(good) > 1:
-        told = [name for name in names if name in shown and shown[name].headline] or ["nra", "twin", "ora", "drift"]
+        told = [n for n in names if n in shown and shown[n].headline] if names else ["nra", "twin", "ora", "drift"]
         out += [_apart(good, shown[name]) for name in told if name in shown and good[name].notna().all()]
     out.append(_limits(tasks, seeds))
     return out
