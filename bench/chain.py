@@ -16,6 +16,7 @@ ALONG = ("ua", "nra", "ora", "twin", "drift")
 PLACE = ["chain", "seed"]
 RANKED_BY = "final_h"
 STAY: tuple[str, ...] = ()  # of the general columns, beside COLUMNS in a narrow table: these are means on the way
+UNLIKE = "states after all requests, the last as much as those on the way"  # what general columns are means of
 CLUSTERS = "sequences"
 
 COLUMNS = (

@@ -11,6 +11,7 @@ from bench.columns import ENDS, Derived, Measured, column
 
 FIGURES = (*clusters.PARTS, clusters.H)  # those with a column of the board for each number of concepts
 STAY = (clusters.H, *clusters.PARTS)  # of the general columns, beside them in a narrow table
+UNLIKE = ""  # what general columns are means of, where nobody would weigh that against each other
 CLUSTERS = "tasks"
 
 

@@ -19,6 +19,7 @@ RELEARNS = "concept"  # the `data` that shows what was forgotten; all others are
 CELL = ["task", "of", "seed"]
 UNTOUCHED = "pretrained"  # the method whose accuracy a half is of
 STAY: tuple[str, ...] = ()  # of the general columns, in a narrow table: these mix all that models were trained on
+UNLIKE = "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike"  # that is
 CLUSTERS = "unlearned models"
 
 

@@ -12,7 +12,7 @@ import pytest
 import sequels
 from requested import NAMES, finetuned, result, sequence, variant
 
-from bench import chain, leaderboard, many, recovery, swept
+from bench import chain, leaderboard, many, recovery, swept, terminal
 from bench.report import board, colours, figures, labels, lines, page, resurgence, sequences, sets, summary, sweeps
 from bench.worlds import World
 from metrics import METRICS
@@ -37,6 +37,8 @@ def test_a_page_has_the_charts_that_its_results_are_for_and_no_others(world: Wor
     assert [part for part in page.ADDED if f'<a href="#{part}">' in head] == PARTS[kind]
     assert {part for part in page.ADDED if f'data-chart="{part}' in head} == {*PARTS[kind]}
     assert "neighbour</option>" not in head  # bands of these suites are no distances
+    by = re.findall(r"told apart by ([A-Z ]+) on these tasks", head)
+    assert by == ([] if kind == "recovery" else ["FINAL H"] if kind == "chain" else ["H"])
     assert head.count("Here a mean is over") == (3 if kind in ("chain", "recovery") else 0)
     if kind == "recovery":
         assert ">not run</span>" in head  # the oracle, which is there for some tasks alone
@@ -246,6 +248,15 @@ def test_intervals_of_methods_at_one_place_are_drawn_beside_each_other() -> None
     assert not lines.logarithmic([0, 1000])
     assert not lines.logarithmic([1, 2, 4, 8])
     assert lines.number(pd.NA) is None
+
+
+@pytest.mark.parametrize("metrics", [METRICS.names(), ("ua", "headnoun")], ids=["all", "chosen"])
+@pytest.mark.parametrize("names", [["final_h", "worst_return"], ["back_auc", "relearn_half", "relearn_half_5"]])
+def test_a_page_about_unlike_states_begins_with_what_a_terminal_shows(names: list[str], metrics: list[str]) -> None:
+    frame = pd.DataFrame([dict.fromkeys(["h", "ua", "nra", "headnoun", "drift", "ripple", *names], 1.0)])
+    first = {column.name for column in board.columns(frame, metrics) if column.headline}
+    assert first == {one.name for one in terminal.columns_of(frame, metrics) if one.name in frame}
+    assert first == {names[0], names[1], *(["ua", "headnoun"] if len(metrics) == 2 else [])}
 
 
 def test_every_figure_is_explained() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench import derived
+from bench.terminal import columns_of
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
@@ -54,22 +55,16 @@ class Cell:
 def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
     """The board's columns of figures that hold any, headlines first.
 
-    Where general columns mix states that nobody would weigh against each other, headlines are the suite's `own` and
-    metrics that were chosen by name.
+    Where general columns mix states that nobody would weigh against each other, headlines are those of the terminal:
+    the suite's `own` and metrics that were chosen by name.
     """
     made = [_column(one, one.about) for one in derived.described(list(map(str, board)))]
     measured = [_column(metric, f"{metric.about} ({metric.source})") for metric in map(METRICS.get, metrics)]
-    if names := own(board):
-        made = [replace(c, headline=c.headline and c.name in names) for c in made]
-        if set(METRICS.names()) <= set(metrics):
-            measured = [replace(c, headline=False) for c in measured]
-    everything = [
-        *(c for c in made if c.name == derived.H),
-        *measured,
-        *(c for c in made if c.name != derived.H),
-        *_costs(),
-    ]
-    there = [c for c in everything if c.name in board and board[c.name].notna().any()]
+    figures = [*(c for c in made if c.name == derived.H), *measured, *(c for c in made if c.name != derived.H)]
+    if own(board):
+        first = {one.name for one in columns_of(board, metrics)}
+        figures = [replace(c, headline=c.name in first) for c in figures]
+    there = [c for c in (*figures, *_costs()) if c.name in board and board[c.name].notna().any()]
     return sorted(there, key=lambda column: not column.headline)
 
 
@@ -77,7 +72,7 @@ def own(board: pd.DataFrame) -> list[str]:
     """What a suite has in the place of general columns, where those are means of unlike states; [] elsewhere."""
     names = list(map(str, board))
     room = derived.room_of(names)
-    return [] if room is None or room.STAY else [one.name for one in room.described(names)]
+    return [] if room is None or not room.UNLIKE else [one.name for one in room.described(names)]
 
 
 def _costs() -> list[Column]:

@@ -17,12 +17,9 @@ from bench.plan import Plan
 from bench.report import board as table
 from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps
 from bench.store import Store
+from bench.terminal import ranked
 from methods import REFERENCES
 
-UNLIKE: dict[Any, str] = {
-    chain: "states after all requests, the last as much as those on the way",
-    recovery: "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike",
-}
 ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Request after request",
          "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
 
@@ -47,11 +44,11 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "columns": columns,
         "ends": {column.name: table.ends(board, column) for column in columns},
         "rows": table.rows(board, columns),
-        "ranked": "rank" in board and board["rank"].notna().any(),
+        "ranked": ranked(board) if "rank" in board and board["rank"].notna().any() else "",
         "reconstructed": (board["fidelity"] == "reconstruction").any(),
         "reported": block,
         "figures": drawn,
-        "unlike": UNLIKE.get(derived.room_of(list(map(str, board))), ""),
+        "unlike": room.UNLIKE if (room := derived.room_of(list(map(str, board)))) else "",
         "added": {name: words for name, words in ADDED.items() if name in drawn},
         "strips": strips,
         "failures": protocol.failures(tables.cells),

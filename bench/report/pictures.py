@@ -128,7 +128,7 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
     best, most = stages.plan.run.seeds[0], -1
     for seed in stages.plan.run.seeds:
         cells = [cell for cell in stages.plan.cells if cell.seed == seed and cell.method in methods]
-        stored = sum(_has_images(stages, cell) for cell in cells)
+        stored = sum(_images(stages, cell, look=False) is not None for cell in cells)
         if stored > most:
             best, most = seed, stored
         if stored == len(cells):
@@ -136,15 +136,10 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
     return best
 
 
-def _has_images(stages: Stages, cell: Cell) -> bool:
-    """As `_images`, without a look at tensors: of a large board these are many gigabytes."""
-    weights = stages.store.get("deltas", stages.keys.delta(cell), look=False)
-    return weights is not None and stages.store.has("images", stages.keys.images(weights))
-
-
-def _images(stages: Stages, cell: Cell) -> Entry | None:
-    weights = stages.store.get("deltas", stages.keys.delta(cell))
-    return stages.store.get("images", stages.keys.images(weights)) if weights else None
+def _images(stages: Stages, cell: Cell, look: bool = True) -> Entry | None:
+    """A cell's images if they are stored. No `look` at tensors: of a large board these are many gigabytes."""
+    weights = stages.store.get("deltas", stages.keys.delta(cell), look)
+    return stages.store.get("images", stages.keys.images(weights), look) if weights else None
 
 
 def _indices(stages: Stages, concept: str) -> list[int]:
