@@ -4,7 +4,8 @@ python -m bench.bundle --methods all --suite multi --seeds 2 --to multi-pocket.r
 
 `run_bench.py --results FILE` takes them over: cells in them count as finished, so that a method of your own is compared
 with all of them at the price of that method. They fit the version of Lethe, the settings and the kind of machine that
-they were made with, and no other: what does not fit is computed as if they were not there.
+they were made with, and no other: what does not fit is computed as if they were not there. Of a run that is not
+finished the file has what is; the exit code is then 1.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from bench.anatomy import LARGEST, MOST
 from bench.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
 from bench.locate import NAMES
-from bench.plan import PROTOCOL, method_names
+from bench.plan import method_names, sections
 
 DESCRIPTION = """\
 Which method removes a concept from a text-to-image diffusion model, and only
@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--results", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
-        help="take over results that others computed, from files that `python -m bench.bundle` wrote",
+        help="take results that others computed into the store, from files that `python -m bench.bundle` wrote",
     )  # fmt: skip
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
@@ -127,7 +127,10 @@ def add_run(p: argparse.ArgumentParser) -> None:
     """The flags that describe a run, for any command that needs one."""
     defaults = RunConfig()
     what = p.add_argument_group("what to run")
-    what.add_argument("--methods", nargs="+", metavar="NAME", default=list(defaults.methods), help='names, or "all"')
+    what.add_argument(
+        "--methods", nargs="+", metavar="NAME", default=list(defaults.methods),
+        help=f'names, or "all" (default: {" ".join(defaults.methods)})',
+    )  # fmt: skip
     what.add_argument("--suite", default=defaults.suite, help="what to forget (default: %(default)s)")
     what.add_argument("--world", default=defaults.world, help="what can be drawn and judged (default: %(default)s)")
     what.add_argument(
@@ -139,8 +142,9 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="name, hub id or folder whose configuration and tokenizer a single .safetensors file takes",
     )  # fmt: skip
     what.add_argument(
-        "--seeds", type=seeds, metavar="N", default=defaults.seeds, help="how many training seeds; or which: 4,5"
-    )
+        "--seeds", type=seeds, metavar="N", default=defaults.seeds,
+        help="how many training seeds (default: 1); or which: 4,5",
+    )  # fmt: skip
     what.add_argument(
         "--set", nargs="+", action="extend", metavar="SECTION.FIELD=VALUE", default=[],
         help="change a method's setting (mimmu.lr=1e-5) or the protocol's (protocol.guidance_scale=3)",
@@ -151,8 +155,8 @@ def add_run(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     what.add_argument(
         "--forget", nargs="+", action="extend", metavar="CONCEPT", default=[],
-        help="forget these in place of the suite's own choice: each alone (finegrained, resurgence), all at once "
-        "(multi), one after another (sequential)",
+        help="forget these in place of the suite's own choice: each alone (finegrained, resurgence, "
+        "noise-ablation), all at once (multi), one after another (sequential)",
     )  # fmt: skip
     what.add_argument(
         "--k", nargs="+", type=int, metavar="N", default=[], help="how many at once, for the suite multi (2 4 8)"
@@ -218,8 +222,9 @@ def add_run(p: argparse.ArgumentParser) -> None:
     )
     where = p.add_argument_group("where")
     where.add_argument(
-        "--out", type=Path, default=defaults.out, metavar="DIR", help="tables, and the store: DIR/.store"
-    )
+        "--out", type=Path, default=defaults.out, metavar="DIR",
+        help="tables, and the store: DIR/.store (default: %(default)s); a board of the same name there is replaced",
+    )  # fmt: skip
 
 
 def pairs(text: str) -> dict[str, str]:
@@ -253,11 +258,17 @@ def settings(args: argparse.Namespace) -> Settings:
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Training seeds: "3" asks for the first three, "4,5" for these two, "7," for that one. Raises ValueError."""
+    """Training seeds: "3" asks for the first three, "4,5" for these two, "7," for that one.
+
+    Raises ArgumentTypeError for anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts if part) or not any(parts):
+        raise argparse.ArgumentTypeError(f"{text} is neither a number of seeds, as 3, nor a list of them, as 4,5 or 7,")
     if "," in text:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        return tuple(int(part) for part in parts if part)
     if int(text) < 1:
-        raise ValueError(f"{text} seeds are none")
+        raise argparse.ArgumentTypeError(f"{text} seeds are none: a board takes one at least")
     return tuple(range(int(text)))
 
 
@@ -276,7 +287,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         clip=args.clip,
         seeds=args.seeds,
         metrics=tuple(args.metrics),
-        overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
+        overrides=overrides.parse(args.set, sections(methods)),
         sweep=overrides.parse_sweep(args.sweep, method_names(methods)),
         forget=tuple(args.forget),
         several=tuple(args.k),

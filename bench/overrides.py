@@ -17,8 +17,13 @@ Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> texts
 Overrides = dict[str, dict[str, str]]  # section -> field -> text as typed
 
 
-def parse(items: Iterable[str], sections: Iterable[str], flag: str = "--set") -> Overrides:
-    """Split "section.field=value" items of `flag`.
+def parse(
+    items: Iterable[str],
+    sections: Iterable[str],
+    flag: str = "--set",
+    form: str = "SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5",
+) -> Overrides:
+    """Split "section.field=value" items of `flag`, which takes them in this `form`.
 
     Raises ValueError for an item without that form, a section not in `sections`, or a field set twice.
     """
@@ -27,7 +32,7 @@ def parse(items: Iterable[str], sections: Iterable[str], flag: str = "--set") ->
         target, equals, text = item.partition("=")
         section, dot, name = target.partition(".")
         if not (equals and dot and name):
-            raise ValueError(f"{flag} takes SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5, not {item!r}")
+            raise ValueError(f"{flag} takes {form}, not {item!r}")
         if section not in known:
             raise ValueError(f"{flag} {item}: nothing called {section!r} in this run; {nearest(section, known)}")
         if name in parsed.setdefault(section, {}):
@@ -37,12 +42,20 @@ def parse(items: Iterable[str], sections: Iterable[str], flag: str = "--set") ->
 
 
 def parse_sweep(items: Iterable[str], sections: Iterable[str]) -> Sweep:
-    """Split "section.field=v1,v2" items; commas within brackets are part of a value. Raises ValueError as `parse`."""
-    parsed = parse(items, sections, "--sweep")
-    return {
+    """Split "section.field=v1,v2" items; commas within brackets are part of a value.
+
+    Raises ValueError as `parse`, and for a value that is given twice.
+    """
+    parsed = parse(items, sections, "--sweep", "METHOD.FIELD=V1,V2, e.g. mimmu.t_max=300,600,950")
+    found = {
         section: {name: tuple(v.strip() for v in re.split(r",(?![^(\[]*[)\]])", text)) for name, text in texts.items()}
         for section, texts in parsed.items()
     }
+    for section, fields in found.items():
+        for name, values in fields.items():
+            if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+                raise ValueError(f"--sweep {section}.{name} names {twice[0]} twice; each value is a row of its own")
+    return found
 
 
 def grid(fields: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], ...]:

@@ -138,9 +138,9 @@ def resolve(run: RunConfig) -> Plan:
         require_asked(run.suite, asked)
     if run.suite not in world.tasks:
         suite.view(world)  # refuses what can't be asked for, before anything is downloaded
-    unknown = [section for section in run.overrides if section not in (*names, PROTOCOL)]
-    if unknown:
-        raise ValueError(f"--set {unknown[0]}...: not in this run; {nearest(unknown[0], (*names, PROTOCOL))}")
+    known = sections(run.methods)
+    if unknown := [section for section in run.overrides if section not in known]:
+        raise ValueError(f"--set {unknown[0]}...: not in this run; {nearest(unknown[0], known)}")
     if len(set(run.seeds)) != len(run.seeds) or not run.seeds:
         raise ValueError(f"seeds must be different and at least one, not {run.seeds}")
 
@@ -209,10 +209,13 @@ def known_without(world: World, task: Task, asked: bool) -> bool:
 def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:
     """Every variant of the methods called `names` that the run or its suite asks for, by its name.
 
-    Raises ValueError for a sweep of a method that is not in the run.
+    Raises ValueError for a sweep of a method that is not in the run, or of a setting that is set besides.
     """
     if unknown := [name for name in run.sweep if name not in names]:
         raise ValueError(f"--sweep {unknown[0]}...: not in this run; {nearest(unknown[0], names)}")
+    for name, fields in run.sweep.items():
+        if both := [field for field in fields if field in run.overrides.get(name, {})]:
+            raise ValueError(f"{name}.{both[0]} is both set and swept: leave out --set {name}.{both[0]}=...")
     grids = {name: overrides.grid(fields) for name, fields in run.sweep.items()}
     chosen = {**{n: v for n, v in suite.variants.items() if n in names and not run.sweep}, **grids}
     made = [Variant(n, {k: str(v) for k, v in values.items()}) for n, each in chosen.items() for values in each]
@@ -239,6 +242,11 @@ def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
             raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
     wanted = METHODS.names() if "all" in asked else asked
     return (*REFERENCES, *dict.fromkeys(name for name in wanted if name not in REFERENCES))
+
+
+def sections(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """What --set may change something of: the methods asked for, and the protocol. Controls have nothing to set."""
+    return (*(name for name in method_names(asked) if name not in REFERENCES), PROTOCOL)
 
 
 def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:

@@ -90,6 +90,12 @@ def touched(targets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[st
     return in_turn(first), tuple(targets[-1]) if len(targets) > 1 else ()
 
 
+def _most(world: World, targets: Sequence[str]) -> int:
+    """How many of `targets`, the first ones, may be forgotten at once, so that something of each domain stays."""
+    groups = [set(members) for members in world.domains.values()]
+    return max((k for k in range(len(targets) + 1) if not any(g <= set(targets[:k]) for g in groups)), default=0)
+
+
 def multi(world: World, asked: Asked, targets: Sequence[Sequence[str]], single: Sequence[Task]) -> tuple[Task, ...]:
     """K concepts at once: of two domains by turns, the first K of one list; for the smallest K also within a third.
 
@@ -98,13 +104,13 @@ def multi(world: World, asked: Asked, targets: Sequence[Sequence[str]], single: 
     if asked.forget:
         return (several(world, " + ".join(asked.forget), asked.forget, single, f"k={len(asked.forget)}"),)
     across, within = touched(targets)
-    numbers = sorted(asked.several or SEVERAL)
+    numbers, most = sorted(asked.several or SEVERAL), _most(world, across)
     tasks = []
     for k in numbers:
-        if k > len(across):
+        if k > most:
             raise ValueError(
-                f"{k} concepts can't be forgotten at once in the world {world.name!r}: there are {len(across)} targets "
-                "in the domains that are touched; name the concepts with --forget"
+                f"{k} concepts can't be forgotten at once in the world {world.name!r}: of the domains that are touched "
+                f"a concept each must stay, so that --k goes up to {most}; for others name them with --forget"
             )
         if k == numbers[0] and 1 < k < len(within):
             tasks.append(several(world, f"{k} within", within[:k], single, f"k={k}"))

@@ -59,6 +59,13 @@ def test_a_malformed_item_is_refused(item: str, message: str) -> None:
         parse([item], ("mimmu",))
 
 
+def test_a_sweep_says_its_own_form_and_takes_no_value_twice() -> None:
+    with pytest.raises(ValueError, match=r"--sweep takes METHOD\.FIELD=V1,V2, .* not 'mimmu\.t_max'"):
+        parse_sweep(["mimmu.t_max"], ("mimmu",))
+    with pytest.raises(ValueError, match=r"--sweep mimmu\.t_max names 300 twice"):
+        parse_sweep(["mimmu.t_max=300,600,300"], ("mimmu",))
+
+
 def test_a_field_set_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="given twice"):
         parse(["mimmu.lr=1", "mimmu.lr=2"], ("mimmu",))

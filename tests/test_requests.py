@@ -86,6 +86,7 @@ def test_a_user_names_what_is_forgotten(pocket: World) -> None:
         ("sequential", ("tulip", "rose"), (), "has no concept 'rose': did you mean"),
         ("multi", (), (24,), "24 concepts can't be forgotten at once: the world 'pocket' has 24 concepts"),
         ("multi", (), (17,), "17 concepts can't be forgotten at once in the world 'pocket'"),
+        ("multi", (), (15,), "of the domains that are touched a concept each must stay, so that --k goes up to 14"),
         ("multi", (), (2, 2), "--k takes different numbers from 1 on"),
         ("sequential", ("tulip",), (), "a sequence takes at least two concepts"),
         ("finegrained", (), (2,), "--k is for the suite multi"),
@@ -97,6 +98,11 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         resolve(RunConfig(suite=suite, forget=forget, several=several))
+
+
+def test_as_many_at_once_as_leave_a_concept_of_each_domain(pocket: World) -> None:
+    (task,) = (t for t in tasks_of("multi", pocket, Asked(several=(14,)))[1] if t.name == "14 across")
+    assert sorted(sum(c in members for c in task.forget) for members in pocket.domains.values()) == [0, 7, 7]
 
 
 def test_a_domain_may_not_be_emptied(pocket: World) -> None:

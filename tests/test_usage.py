@@ -49,6 +49,11 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
         (["--ray-address", "auto"], "--ray-address goes with --executor ray"),
         (["--executor", "ray", "--ray", "num_gpus=all"], "--ray num_gpus=all: no numbers"),
         (["--attach"], "--attach is for --executor slurm and ray"),
+        (["--set", "pretrained.lr=3"], "nothing called 'pretrained' in this run; known: mimmu, protocol, salun"),
+        (
+            ["--set", "mimmu.t_max=900", "--sweep", "mimmu.t_max=300,600"],
+            "mimmu.t_max is both set and swept: leave out --set mimmu.t_max=...",
+        ),
         (["--retries", "-1"], "--retries must be at least 0, not -1"),
     ],
 )
@@ -63,6 +68,33 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     monkeypatch.setattr(stages.panel, "Panel", refuse)
     assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("more", [[], ["--plan", "--results", "none.results.tar.xz"]])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
+    world: World, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    assert cli.main([*SMOKE, *more, "--out", str(tmp_path / "taken")]) == 2
+    told = capsys.readouterr().out.replace("\n", " ")
+    assert "taken: not a folder that can be written to (File exists)" in told.replace("  ", " ")
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0", "0 seeds are none: a board takes one at least"),
+        ("x", "x is neither a number of seeds, as 3, nor a list of them, as 4,5 or 7,"),
+        (",", ", is neither"),
+        ("1,-2", "1,-2 is neither"),
+    ],
+)
+def test_seeds_that_are_none_say_how_to_give_them(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--seeds", text])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["a=1,a=2", "=3", "a=1,,b=2", "alone"])
