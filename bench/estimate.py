@@ -16,7 +16,7 @@ from bench.config import Protocol
 from bench.outcomes import Outcomes
 from bench.plan import Cell
 from bench.task import Task
-from methods import REFERENCES
+from methods import ORACLE, REFERENCES
 from methods.base import MethodConfig
 
 TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
@@ -194,6 +194,8 @@ class Past:
 def _to_make(outcomes: Outcomes, cell: Cell, past: Past, seen: set[str]) -> float | None:
     """Seconds until a cell has its weights, those that it starts from counted for one cell only; None: not known."""
     images, task = outcomes.plan.protocol.forget_images, cell.task
+    if outcomes.plan.plain(cell.method) == ORACLE and task.finetune is None:
+        return 0.0  # it was trained beforehand
     if task.finetune is None or task.after is None:
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)
