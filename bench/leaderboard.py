@@ -230,8 +230,8 @@ def write(
 ) -> Tables:
     """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
 
-    And STEM-curve.csv where checkpoints were measured, STEM-recovery.csv where unlearned models were trained further.
-    Returns the tables.
+    And STEM-curve.csv where checkpoints were measured, STEM-recovery.csv where unlearned models were trained further;
+    elsewhere one that an earlier board of this name left is removed. Returns the tables.
     """
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     tables = Tables(
@@ -242,12 +242,13 @@ def write(
         recovery.frame(results),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}
-    files |= {
-        name: frame for name, frame in {"-curve": tables.curve, "-recovery": tables.recovered}.items() if len(frame)
-    }
-    for suffix, frame in files.items():
-        replace(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.6f"))
+    always = {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}
+    for suffix, frame in {**always, "-curve": tables.curve, "-recovery": tables.recovered}.items():
+        file = folder / f"{stem}{suffix}.csv"
+        if suffix in always or len(frame):
+            replace(file, frame.to_csv(index=False, float_format="%.6f"))
+        else:
+            file.unlink(missing_ok=True)  # of the board that this one replaces
     replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
     return tables
 
