@@ -45,9 +45,11 @@ class Row:
 
 @dataclass
 class Strips:
-    """All that is shown: task -> its rows, and every different picture once, as a data URI; of which training seed."""
+    """All that is shown: task -> its rows, of the same methods each, and every different picture once, as a data URI.
 
-    methods: tuple[str, ...] = ()
+    And of which training seed they are.
+    """
+
     seed: int = 0
     tasks: dict[str, list[Row]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -92,19 +94,18 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
     taken, most = {}, LADDER[0]
     for task in stages.plan.tasks:
         places = {c: _indices(stages, c)[: most[0]] for c in shown(task, stages.plan.world)}
-        for method in methods:  # an oracle is there for some tasks alone
-            cell = cells.get((task.name, method))
-            taken[task.name, method] = _taken(stages, cell, places, most[1]) if cell else {}
+        for method in methods:
+            if cell := cells.get((task.name, method)):  # an oracle is there for some tasks alone
+                taken[task.name, method] = _taken(stages, cell, places, most[1])
     for count, edge, quality in LADDER:
-        strips = Strips(methods, seed)
+        strips = Strips(seed)
         for task in stages.plan.tasks:
             for concept, role in shown(task, stages.plan.world).items():
                 for index in _indices(stages, concept)[:count]:
                     pictures = []
-                    for method in methods:
+                    for method in (name for name in methods if (task.name, name) in taken):
                         found = taken[task.name, method].get((concept, index))
-                        asked = (task.name, method) in cells
-                        reason = reasons.get((method, task.name, seed)) or ("not in the store" if asked else "not run")
+                        reason = reasons.get((method, task.name, seed)) or "not in the store"
                         if found is None:
                             pictures.append(Picture(method, missing=reason))
                         else:
@@ -114,7 +115,7 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
                     strips.tasks.setdefault(task.name, []).append(row)
         if strips.size <= BUDGET:
             return strips
-    return Strips(methods, seed, note="The pictures of this run are too many for one page.")
+    return Strips(seed, note="The pictures of this run are too many for one page.")
 
 
 def why(result: Mapping[str, Any]) -> str:
