@@ -19,9 +19,9 @@ def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
     lines = [
         f"**{title}**",
         "",
-        _line(["method", *ranks, *heads, "s/cell", *last]),
-        _line(["---", *["---:"] * (len(ranks) + len(shown) + 1), *["---"] * len(last)]),
-        *(_line(_row(row, ranks, shown, last)) for row in board.to_dict("records")),
+        line(["method", *ranks, *heads, "s/cell", *last]),
+        line(["---", *["---:"] * (len(ranks) + len(shown) + 1), *["---"] * len(last)]),
+        *(line(_row(row, ranks, shown, last)) for row in board.to_dict("records")),
         "",
         caption(board, shown).replace("*", "\\*"),
         "",
@@ -45,5 +45,6 @@ def _figure(row: Mapping[Any, Any], metric: Shown) -> str:
     return f"{mean} ({low}..{high})" if low else mean
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"

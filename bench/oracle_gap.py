@@ -2,9 +2,11 @@
 
 python -m bench.oracle_gap leaderboards/finegrained-pocket-cells.csv
 
-Methods are compared with the oracle on the tasks that it has and with the same training seeds, pair by pair. Its own
-row has its figures; every other one has how much a method exceeds it, and the 95 % interval of that over tasks. Where
-that holds 0 the two don't separate, which with few tasks says little.
+Methods are compared with the oracle on the tasks that it has, and with the same training seeds. Its own row has its
+figures, means with their 95 % intervals over tasks. Every other row has how much it exceeds them, pair by pair, what is
+a share of images in points; bold is what differs beyond chance, where the interval leaves out 0. With few tasks all
+else may differ too. A row is blank where a cell of it is not finished. Boards of models that are trained further
+(resurgence) mix all that they were trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import clusters, statistics
+from bench import clusters, plugins, statistics
+from bench.markdown import line
 from bench.registry import nearest
 from bench.statistics import Interval
 from methods import ORACLE
@@ -26,34 +29,37 @@ from metrics import METRICS
 USUAL = ("ua", "nra", "ora", "twin", "fid", "drift", "mi")  # those of them that were measured
 
 
-def paired(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the tasks and seeds that the oracle has, of methods all of whose cells there are finished.
+def paired(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Row of the board -> its cells of the tasks that the oracle has in all its seeds, as many as it has itself.
 
-    Raises ValueError where no oracle's cell is finished.
+    None of a row of which one of these is not finished. Raises ValueError where there is no such task.
     """
-    own = cells[(cells["method"] == ORACLE) & (cells["status"] == "ok")]
-    if own.empty:
-        raise ValueError("no finished cell of an oracle: there is nothing to compare with")
-    places = own[["task", "seed"]]
-    there = cells[cells["status"] == "ok"].merge(places, on=["task", "seed"])
-    return there[there.groupby("method")["task"].transform("size") == len(places)]
+    own = cells[cells["method"] == ORACLE]
+    done = own[own["status"] == "ok"].groupby("task")["seed"].nunique()
+    tasks = done.index[done == own["seed"].nunique()]
+    if not len(tasks):
+        raise ValueError("an oracle has no task with all its cells finished: there is nothing to compare with")
+    there = cells[cells["task"].isin(tasks) & cells["seed"].isin(own["seed"])]
+    count = len(there[there["method"] == ORACLE])
+    found = {str(name): rows for name, rows in there.groupby("method", sort=False)}
+    return {
+        name: rows if len(rows) == count and clusters.whole(rows) else rows.iloc[:0] for name, rows in found.items()
+    }
 
 
-def gap(cells: pd.DataFrame, method: str, name: str) -> Interval:
-    """How much a metric of `method` exceeds the oracle's: mean and interval, in the unit of boards (% in points).
+def gap(method: pd.DataFrame, oracle: pd.DataFrame, name: str) -> Interval:
+    """How much a metric of a method exceeds the oracle's: mean and interval, in the unit of boards, % in points.
 
     Args:
-        cells: as `paired` returns them.
+        method, oracle: cells of either, as `paired` has them.
 
-    No value where a cell of either has none.
+    No value where a cell has none.
     """
-    rows = {of: cells[cells["method"] == of] for of in (method, ORACLE)}
-    if any(own[name].isna().any() for own in rows.values()):
+    if not len(method) or method[name].isna().any() or oracle[name].isna().any():
         return statistics.NONE
-    theirs, its = (statistics.clusters(clusters.pooled(rows[of], [name])) for of in (method, ORACLE))
-    found = statistics.difference(theirs, its)
+    theirs, its = (statistics.clusters(clusters.pooled(rows, [name])) for rows in (method, oracle))
     low, high = clusters.limits(METRICS.get(name))
-    return Interval(found.mean, max(found.low, low - high), min(found.high, high - low))
+    return statistics.interval(theirs - its, low=low - high, high=high - low)
 
 
 def table(cells: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
@@ -65,15 +71,20 @@ def table(cells: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
 
     Raises ValueError as `paired`.
     """
-    found = paired(cells)
-    metrics = [METRICS.get(name) for name in names]
-    rows = [["method", *(f"{m.name.upper()} {m.unit}{m.arrow}" for m in metrics)]]
-    own = found[found["method"] == ORACLE]
-    rows.append([ORACLE, *(_text(clusters.figure(own, m.name), m.digits, "") for m in metrics)])
-    for method in dict.fromkeys(found["method"]):
-        if method != ORACLE:
-            rows.append([method, *(_text(gap(found, method, m.name), m.digits, "+") for m in metrics)])
+    found, metrics = paired(cells), [METRICS.get(name) for name in names]
+    own = found.pop(ORACLE)
+    figures = [statistics.NONE if own[n].isna().any() else clusters.figure(own, n) for n in names]
+    rows = [["method", *(f"{m.name.upper()} {m.unit}".strip() for m in metrics)]]
+    rows.append([ORACLE, *(_text(one, m.digits, "") for one, m in zip(figures, metrics, strict=True))])
+    for method, theirs in found.items():
+        away = [gap(theirs, own, name) for name in names]
+        rows.append([method, *(_bold(one, m.digits) for one, m in zip(away, metrics, strict=True))])
     return rows
+
+
+def _bold(of: Interval, digits: int) -> str:
+    said = _text(of, digits, "+")
+    return f"**{said}**" if of.low > 0 or of.high < 0 else said
 
 
 def _text(of: Interval, digits: int, sign: str) -> str:
@@ -89,13 +100,16 @@ def read(file: Path, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     Raises FileNotFoundError, and ValueError for a file that is no table of cells, or that lacks what is asked for.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; a run writes it beside its board, as BOARD-cells.csv")
+        there = "a folder" if file.is_dir() else "no such file"
+        raise FileNotFoundError(f"{file}: {there}; a run writes BOARD-cells.csv beside its board")
     try:
         cells = pd.read_csv(file)
     except ValueError as error:  # pandas' own are among them
         raise ValueError(f"{file}: not a table ({error})") from None
     if lacking := [name for name in ("method", "task", "seed", "status") if name not in cells]:
         raise ValueError(f"{file}: has no column {lacking[0]!r}, so it is no board's -cells.csv")
+    if ORACLE not in set(cells["method"]):
+        raise ValueError(f"{file}: has no row of an oracle; docs/pocket.md says which concepts have one")
     has = [name for name in METRICS.names() if name in cells]
     if unknown := [name for name in asked if name not in has]:
         raise ValueError(f"{file}: has no metric {unknown[0]!r}: {nearest(unknown[0], has)}")
@@ -109,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("cells", type=Path, metavar="FILE", help="a board's BOARD-cells.csv")
     p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help=f"default: {' '.join(USUAL)}")
+    p.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE", help="files that register metrics")
     return p
 
 
@@ -117,11 +132,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     p = parser()
     args = p.parse_args(argv)
     try:
+        plugins.load(args.plugin)
         heads, *rows = table(*read(args.cells, args.metrics))
     except (ValueError, OSError) as error:
         p.error(str(error))
     for row in (heads, ["---", *["---:"] * (len(heads) - 1)], *rows):
-        sys.stdout.write(f"| {' | '.join(row)} |\n")
+        sys.stdout.write(f"{line(row)}\n")
 
 
 if __name__ == "__main__":
