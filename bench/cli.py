@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
             args.methods, args.seeds = [*args.methods, name], args.seeds if seed is None else (seed,)
         engine = ENGINES.get(args.executor)(options.settings(args))
+        if args.results or not (args.plan or args.export):
+            options.require_writable(args.out)
         plan = resolve(options.run_config(args))
-        if args.results or not (args.plan or args.collect or args.export):
-            require_writable(args.out)
         for file in args.results:
             console.print(escape(bundle.unpack(plan, file)), highlight=False, soft_wrap=True)
         if args.export:
@@ -88,16 +87,6 @@ def prepare(name: str, data: Path | None, console: Console) -> int:
     if data is None:
         raise ValueError(f"--prepare {name} takes --data DIR, the folder for its data sets")
     return OK if world.prepare(data.expanduser().resolve(), console) else FAILED
-
-
-def require_writable(out: Path) -> None:
-    """Make the folder for tables and store. Raises ValueError where that, or writing into it, fails."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ValueError(f"--out {out}: not a folder that can be written to ({error.strerror})") from None
 
 
 def refuse(error: Exception, console: Console) -> int:

@@ -16,7 +16,7 @@ from bench.config import Protocol
 from bench.outcomes import Outcomes
 from bench.plan import Cell
 from bench.task import Task
-from methods import ORACLE, REFERENCES
+from methods import REFERENCES
 from methods.base import MethodConfig
 
 TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
@@ -94,7 +94,7 @@ def summary(cells: Sequence[Ahead], past: Past, workers: int) -> str:
     drawing = past.drawing(draws)
     missing = [f"unlearning by {', '.join(unknown)}"] if unknown else []
     missing += [f"drawing {draws} images"] if drawing is None else []
-    if not known and not drawing:
+    if not any(known) and not drawing:
         return f"{counts}; how long that takes is not known: nothing like it is stored, or in a table"
     minutes = max((sum(known) + (drawing or 0)) / workers, _longest(new)) / 60
     said = f"{counts}; {'more than' if missing else 'about'} {minutes:.1f} min with {workers} worker(s)"
@@ -194,8 +194,8 @@ class Past:
 def _to_make(outcomes: Outcomes, cell: Cell, past: Past, seen: set[str]) -> float | None:
     """Seconds until a cell has its weights, those that it starts from counted for one cell only; None: not known."""
     images, task = outcomes.plan.protocol.forget_images, cell.task
-    if outcomes.plan.plain(cell.method) == ORACLE and task.finetune is None:
-        return 0.0  # it was trained beforehand
+    if outcomes.plan.plain(cell.method) in REFERENCES and task.finetune is None:
+        return 0.0  # nothing is trained: an oracle was beforehand
     if task.finetune is None or task.after is None:
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)

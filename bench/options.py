@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bench.anatomy import LARGEST, MOST
 from bench.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
 from bench.locate import NAMES
-from bench.plan import method_names, sections
+from bench.plan import PROTOCOL, method_names
 
 DESCRIPTION = """\
 Which method removes a concept from a text-to-image diffusion model, and only
@@ -100,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--results", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
-        help="take results that others computed into the store, from files that `python -m bench.bundle` wrote",
+        help="put into the store results that others computed, from files that `python -m bench.bundle` wrote",
     )  # fmt: skip
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")
@@ -143,7 +144,7 @@ def add_run(p: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     what.add_argument(
         "--seeds", type=seeds, metavar="N", default=defaults.seeds,
-        help="how many training seeds (default: 1); or which: 4,5",
+        help=f"how many training seeds (default: {len(defaults.seeds)}); or which: 4,5",
     )  # fmt: skip
     what.add_argument(
         "--set", nargs="+", action="extend", metavar="SECTION.FIELD=VALUE", default=[],
@@ -264,12 +265,23 @@ def seeds(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts if part) or not any(parts):
-        raise argparse.ArgumentTypeError(f"{text} is neither a number of seeds, as 3, nor a list of them, as 4,5 or 7,")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a number of seeds ('3') nor a list of them ('4,5', or '7,')"
+        )
     if "," in text:
         return tuple(int(part) for part in parts if part)
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} seeds are none: a board takes one at least")
     return tuple(range(int(text)))
+
+
+def require_writable(out: Path) -> None:
+    """Raise ValueError where `out`, or what it would be made in, can't be written to. Makes nothing."""
+    place = next(one for one in (out, *out.absolute().parents) if one.exists())
+    if not place.is_dir():
+        raise ValueError(f"--out {out}: {place} is a file, and a folder is needed")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: nothing can be written in {place}")
 
 
 def run_config(args: argparse.Namespace) -> RunConfig:
@@ -287,7 +299,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         clip=args.clip,
         seeds=args.seeds,
         metrics=tuple(args.metrics),
-        overrides=overrides.parse(args.set, sections(methods)),
+        overrides=overrides.parse(args.set, (*method_names(methods), PROTOCOL)),
         sweep=overrides.parse_sweep(args.sweep, method_names(methods)),
         forget=tuple(args.forget),
         several=tuple(args.k),

@@ -54,7 +54,7 @@ def parse_sweep(items: Iterable[str], sections: Iterable[str]) -> Sweep:
     for section, fields in found.items():
         for name, values in fields.items():
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
-                raise ValueError(f"--sweep {section}.{name} names {twice[0]} twice; each value is a row of its own")
+                raise ValueError(f"--sweep {section}.{name} names {twice[0]!r} twice; each value is a row of its own")
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -138,9 +138,8 @@ def resolve(run: RunConfig) -> Plan:
         require_asked(run.suite, asked)
     if run.suite not in world.tasks:
         suite.view(world)  # refuses what can't be asked for, before anything is downloaded
-    known = sections(run.methods)
-    if unknown := [section for section in run.overrides if section not in known]:
-        raise ValueError(f"--set {unknown[0]}...: not in this run; {nearest(unknown[0], known)}")
+    require_settable("--set", run.overrides, (*names, PROTOCOL))
+    require_settable("--sweep", run.sweep, names)
     if len(set(run.seeds)) != len(run.seeds) or not run.seeds:
         raise ValueError(f"seeds must be different and at least one, not {run.seeds}")
 
@@ -162,6 +161,11 @@ def resolve(run: RunConfig) -> Plan:
     variants = swept(names, run, suite)
     for label, variant in variants.items():
         configs[label] = overrides.apply(configs[variant.of], variant.values, variant.of)
+        for other in variants:
+            if other == label:
+                break
+            if variants[other].of == variant.of and configs[other] == configs[label]:
+                raise ValueError(f"two rows would be the same: {other!r} and {label!r} have the same settings")
     replaced = {variant.of for variant in variants.values()}
     names = tuple(n for n in names if n not in replaced) + tuple(variants)
     methods = {name: methods[variants[name].of if name in variants else name] for name in names}
@@ -209,13 +213,17 @@ def known_without(world: World, task: Task, asked: bool) -> bool:
 def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:
     """Every variant of the methods called `names` that the run or its suite asks for, by its name.
 
-    Raises ValueError for a sweep of a method that is not in the run, or of a setting that is set besides.
+    Raises ValueError for a sweep of a setting that is set besides, or of which another stands in its place.
     """
-    if unknown := [name for name in run.sweep if name not in names]:
-        raise ValueError(f"--sweep {unknown[0]}...: not in this run; {nearest(unknown[0], names)}")
     for name, fields in run.sweep.items():
-        if both := [field for field in fields if field in run.overrides.get(name, {})]:
-            raise ValueError(f"{name}.{both[0]} is both set and swept: leave out --set {name}.{both[0]}=...")
+        groups = getattr(METHODS.get(name).Config, "ALTERNATIVES", ())
+        taken = {one: field for field in fields for group in groups if field in group for one in group}
+        for one in run.overrides.get(name, {}):
+            if one in fields:
+                raise ValueError(f"{name}.{one} is both set and swept: leave out --set {name}.{one}=...")
+            if one in taken:
+                said = f"--set {name}.{one} comes to nothing beside --sweep {name}.{taken[one]}"
+                raise ValueError(f"{said}, which stands in its place: leave one of them out")
     grids = {name: overrides.grid(fields) for name, fields in run.sweep.items()}
     chosen = {**{n: v for n, v in suite.variants.items() if n in names and not run.sweep}, **grids}
     made = [Variant(n, {k: str(v) for k, v in values.items()}) for n, each in chosen.items() for values in each]
@@ -244,9 +252,13 @@ def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
     return (*REFERENCES, *dict.fromkeys(name for name in wanted if name not in REFERENCES))
 
 
-def sections(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """What --set may change something of: the methods asked for, and the protocol. Controls have nothing to set."""
-    return (*(name for name in method_names(asked) if name not in REFERENCES), PROTOCOL)
+def require_settable(flag: str, sections: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ValueError for one of `sections` that is not among those `known` to the run, or that is a control."""
+    for section in sections:
+        if section not in known:
+            raise ValueError(f"{flag} {section}...: not in this run; {nearest(section, known)}")
+        if section in REFERENCES:
+            raise ValueError(f"{flag} {section}...: {section} is a control and has nothing to set")
 
 
 def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:

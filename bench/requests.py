@@ -53,13 +53,17 @@ class Asked:
 
 def require_kept(world: World, forget: Sequence[str]) -> None:
     """Raise ValueError where `forget` leaves nothing of a domain, or of all styles but the plain one."""
+    for domain, members in emptied(world, forget).items():
+        raise ValueError(
+            f"nothing would be left of {domain!r}: all its {len(members)} concepts are to be forgotten, and what "
+            f"a method keeps of a domain could not be measured; leave out one of {', '.join(members)}"
+        )
+
+
+def emptied(world: World, forget: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The domains of which `forget` leaves nothing, and their concepts; "style" is all styles but the plain one."""
     groups = {**world.domains, "style": world.styles[1:]}
-    for domain, members in groups.items():
-        if members and set(members) <= set(forget):
-            raise ValueError(
-                f"nothing would be left of {domain!r}: all its {len(members)} concepts are to be forgotten, and what "
-                f"a method keeps of a domain could not be measured; leave out one of {', '.join(members)}"
-            )
+    return {name: tuple(members) for name, members in groups.items() if members and set(members) <= set(forget)}
 
 
 def several(world: World, name: str, forget: Sequence[str], singles: Sequence[Task], band: str = "") -> Task:
@@ -92,8 +96,7 @@ def touched(targets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[st
 
 def _most(world: World, targets: Sequence[str]) -> int:
     """How many of `targets`, the first ones, may be forgotten at once, so that something of each domain stays."""
-    groups = [set(members) for members in world.domains.values()]
-    return max((k for k in range(len(targets) + 1) if not any(g <= set(targets[:k]) for g in groups)), default=0)
+    return max(k for k in range(len(targets) + 1) if not emptied(world, targets[:k]))
 
 
 def multi(world: World, asked: Asked, targets: Sequence[Sequence[str]], single: Sequence[Task]) -> tuple[Task, ...]:
@@ -109,8 +112,8 @@ def multi(world: World, asked: Asked, targets: Sequence[Sequence[str]], single: 
     for k in numbers:
         if k > most:
             raise ValueError(
-                f"{k} concepts can't be forgotten at once in the world {world.name!r}: of the domains that are touched "
-                f"a concept each must stay, so that --k goes up to {most}; for others name them with --forget"
+                f"{k} concepts can't be forgotten at once in the world {world.name!r}: each domain that they are taken "
+                f"from must keep one, so --k can be at most {most}; to forget others, name them with --forget"
             )
         if k == numbers[0] and 1 < k < len(within):
             tasks.append(several(world, f"{k} within", within[:k], single, f"k={k}"))

@@ -28,6 +28,7 @@ from bench.engines import Engine, Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
 from bench.executor import Executor
+from bench.options import require_writable
 from bench.plan import method_names, resolve
 from bench.worlds import WorldUnavailable
 from methods import REFERENCES
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = tuple(file.resolve() for file in args.plugin)
     base = RunConfig(world=args.world, suite="search", metrics=METRICS, plugins=files, out=args.out)
     try:
+        require_writable(args.out)
         plugins.load(files)
         methods = [name for name in method_names(tuple(args.methods)) if name not in REFERENCES]
         found = search(methods, args.lr, base, Local(Settings(args.workers)), console.print)

@@ -62,7 +62,7 @@ def test_a_malformed_item_is_refused(item: str, message: str) -> None:
 def test_a_sweep_says_its_own_form_and_takes_no_value_twice() -> None:
     with pytest.raises(ValueError, match=r"--sweep takes METHOD\.FIELD=V1,V2, .* not 'mimmu\.t_max'"):
         parse_sweep(["mimmu.t_max"], ("mimmu",))
-    with pytest.raises(ValueError, match=r"--sweep mimmu\.t_max names 300 twice"):
+    with pytest.raises(ValueError, match=r"--sweep mimmu\.t_max names '300' twice"):
         parse_sweep(["mimmu.t_max=300,600,300"], ("mimmu",))
 
 

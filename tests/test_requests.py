@@ -86,7 +86,7 @@ def test_a_user_names_what_is_forgotten(pocket: World) -> None:
         ("sequential", ("tulip", "rose"), (), "has no concept 'rose': did you mean"),
         ("multi", (), (24,), "24 concepts can't be forgotten at once: the world 'pocket' has 24 concepts"),
         ("multi", (), (17,), "17 concepts can't be forgotten at once in the world 'pocket'"),
-        ("multi", (), (15,), "of the domains that are touched a concept each must stay, so that --k goes up to 14"),
+        ("multi", (), (15,), "each domain that they are taken from must keep one, so --k can be at most 14"),
         ("multi", (), (2, 2), "--k takes different numbers from 1 on"),
         ("sequential", ("tulip",), (), "a sequence takes at least two concepts"),
         ("finegrained", (), (2,), "--k is for the suite multi"),
