@@ -45,6 +45,7 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
         report.write(executor, results, tables, plan.run.out / f"{stem}.html")
         more.insert(0, ".html")
     except Exception as error:  # the tables stand without it
+        (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # of the board that this one replaces
         log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
     written = ", ".join([f"written: {plan.run.out / stem}.csv", *(f"{stem}{end}" for end in more)])
     console.print(written, highlight=False, soft_wrap=True)

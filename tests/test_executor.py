@@ -63,9 +63,11 @@ def test_a_finished_curve_is_not_computed_again(curved: Path, monkeypatch: pytes
 
 
 def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World, tmp_path: Path) -> None:
-    (tmp_path / "smoke-tiny-curve.csv").write_text("of a board that was here before")
+    former = [tmp_path / f"smoke-tiny-{name}.csv" for name in ("curve", "recovery")]
+    for file in former:
+        file.write_text("of a board that was here before")
     assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
-    assert not (tmp_path / "smoke-tiny-curve.csv").exists()
+    assert not any(file.exists() for file in former)
     plain, run = executor(tmp_path, 0), executor(tmp_path, 2)
     before = plain.outcomes.stored(plain.plan.cells[-1])
     assert before["status"] == "ok"

@@ -100,10 +100,11 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
     for count, edge, quality in LADDER:
         strips = Strips(seed)
         for task in stages.plan.tasks:
+            columns = [name for name in methods if (task.name, name) in taken]
             for concept, role in shown(task, stages.plan.world).items():
                 for index in _indices(stages, concept)[:count]:
                     pictures = []
-                    for method in (name for name in methods if (task.name, name) in taken):
+                    for method in columns:
                         found = taken[task.name, method].get((concept, index))
                         reason = reasons.get((method, task.name, seed)) or "not in the store"
                         if found is None:
