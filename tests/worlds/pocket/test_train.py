@@ -16,6 +16,8 @@ from bench.worlds.pocket.species import NAMES
 from bench.worlds.pocket.styles import STYLES
 from bench.worlds.pocket.world import POCKET
 
+pytestmark = pytest.mark.slow  # nearly all take what is built once
+
 
 class Pictures(torch.utils.data.Dataset):
     """uint8 pictures as the data set that torch-fidelity takes."""
@@ -145,7 +147,6 @@ def test_bad_requests_are_refused_before_any_work(tmp_path, capsys):
         judges.load_judge("breed")
 
 
-@pytest.mark.slow
 def test_check_measures_and_says_what_is_missed(folder, capsys, monkeypatch):
     """An untrained model misses its bars, and the exit says so; two sampling steps are enough for that."""
     short = dataclasses.replace(POCKET.protocol, num_inference_steps=2)
