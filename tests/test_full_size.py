@@ -22,6 +22,7 @@ WHOLE = ("salun", "esd-u")  # train most of the U-Net
 PICTURE = "a picture"
 FIRST = next(iter(ARCHITECTURES))  # of the others one method, and a picture, will do where minutes count
 REST = {*one_step.trained_methods()} - {"mimmu"}
+TWICE = ("salun", "mimmu-retain")  # WHOLE and "mimmu" have others that go the same way
 LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 
 
@@ -82,7 +83,7 @@ def draws_a_picture(model: Backbone) -> None:
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        pytest.param(a, name, marks=pytest.mark.huge if name == "salun" or (a != FIRST and name in REST) else ())
+        pytest.param(a, name, marks=pytest.mark.huge if name in TWICE or (a != FIRST and name in REST) else ())
         for a in ARCHITECTURES
         for name in (*LIGHT, PICTURE, *WHOLE)
     ],

@@ -30,6 +30,14 @@ class Built(NamedTuple):
     captions: list[str]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hasty() -> Iterator[None]:
+    """Files are compressed as they are, but with no effort: that takes eight of nine seconds otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oracle_file, "XZ", [{**one, "preset": 0} for one in oracle_file.XZ])
+        yield
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     out, captions = tmp_path_factory.mktemp("oracles"), []
@@ -52,7 +60,6 @@ def content(file: Path) -> str:
     return digest.of_tensors(any_oracle.tensors(file))
 
 
-@pytest.mark.slow
 def test_it_never_saw_its_species(built: Built) -> None:
     steps, batch = oracle.SMALL.unet.steps, oracle.SMALL.unet.batch
     assert len(built.captions) == steps * batch
@@ -73,7 +80,6 @@ def test_there_is_one_in_each_domain_and_it_lacks_a_near_twin() -> None:
     assert oracle_file.COMMAND in any_oracle.hint(POCKET)
 
 
-@pytest.mark.slow
 def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) -> None:
     model = backbone.load(weights.pipeline_folder(), torch.device("cpu"), precision="fp32")
     networks = {"": model.unet, backbone.TEXT: model.pipeline.text_encoder}
@@ -95,7 +101,6 @@ def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) 
     assert oracle.same(trained.vae, model.vae)
 
 
-@pytest.mark.slow
 def test_a_folder_is_taken_up_where_it_was_left(built: Built, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     checkpoint = (built.work / "checkpoints" / "unet.pt").stat().st_mtime_ns
     assert oracle.main([*SMALLEST, "--work", str(built.work), "--out", str(tmp_path / "whole")]) == 0
@@ -121,7 +126,6 @@ def test_a_folder_is_taken_up_where_it_was_left(built: Built, tmp_path: Path, ca
     assert not list((tmp_path / "none").iterdir())
 
 
-@pytest.mark.slow
 def test_what_was_made_with_quick_is_refused(built: Built, shelf: Path) -> None:
     assert POCKET.oracles["toucan"]() is None
     oracle_file.place("toucan", shelf).parent.mkdir()
