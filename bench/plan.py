@@ -159,13 +159,11 @@ def resolve(run: RunConfig) -> Plan:
         config = overrides.apply(config, suite.training, name)
         configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
     variants = swept(names, run, suite)
+    alike: dict[tuple[str, MethodConfig], str] = {}  # what a row is -> the first that is it
     for label, variant in variants.items():
         configs[label] = overrides.apply(configs[variant.of], variant.values, variant.of)
-        for other in variants:
-            if other == label:
-                break
-            if variants[other].of == variant.of and configs[other] == configs[label]:
-                raise ValueError(f"two rows would be the same: {other!r} and {label!r} have the same settings")
+        if (other := alike.setdefault((variant.of, configs[label]), label)) != label:
+            raise ValueError(f"two rows would be the same: {other!r} and {label!r} have the same settings")
     replaced = {variant.of for variant in variants.values()}
     names = tuple(n for n in names if n not in replaced) + tuple(variants)
     methods = {name: methods[variants[name].of if name in variants else name] for name in names}
