@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import digest, options, plugins
+from bench import digest, legacy, options, plugins
 from bench.config import RunConfig
 from bench.outcomes import ACCURACY, Outcomes
 from bench.plan import Plan, resolve
@@ -50,7 +50,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
         records = [record for kind, key in stages if (record := store.record(kind, key))]
         if stages and len(records) == len(stages):
             cells += 1
-            names = [_name(store, kind, key) for kind, key in stages]
+            names = [f"{_place(store, kind, key)}/{RECORD}" for kind, key in stages]
             files |= dict(zip(names, records, strict=True))
     if not cells:
         raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
@@ -75,14 +75,16 @@ def unpack(plan: Plan, file: Path) -> str:
     stages = Stages(plan)
     for name, record in records.items():
         stages.store.receive(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
+    renamed = legacy.adopt(plan)
+    names = {renamed.get(name.rpartition("/")[0], name.rpartition("/")[0]) for name in records}
     outcomes = Outcomes(plan, stages.keys, stages.store)
-    made = [cell for cell in plan.cells if _name(stages.store, "deltas", stages.keys.delta(cell)) in records]
+    made = [cell for cell in plan.cells if _place(stages.store, "deltas", stages.keys.delta(cell)) in names]
     if not made:
         return f"{file}: none of its {about['cells']} cells fits this run here: {_unlike(about, plan, stages.machine)}"
     fit = 0
     for cell in made:
         if weights := stages.store.get("deltas", stages.keys.delta(cell), look=False):
-            fit += _name(stages.store, "scores", outcomes.score_key(cell, weights, ACCURACY)) in records
+            fit += _place(stages.store, "scores", outcomes.score_key(cell, weights, ACCURACY)) in names
     if not fit:
         return (
             f"{file}: {len(made)} of its cells are of this run, but were measured otherwise (fingerprint "
@@ -103,9 +105,9 @@ def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) ->
     return f"they are of `{about['command']}`, or of another version of Lethe; this is `{_command(plan)}`"
 
 
-def _name(store: Store, kind: str, key: Mapping[str, Any]) -> str:
-    """A stage's name in the file."""
-    return f"{kind}/{store.place(kind, key).name}/{RECORD}"
+def _place(store: Store, kind: str, key: Mapping[str, Any]) -> str:
+    """A stage's folder, in the store and in the file."""
+    return f"{kind}/{store.place(kind, key).name}"
 
 
 def _command(plan: Plan) -> str:

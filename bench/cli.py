@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench import bundle, export, options, plugins, show
+from bench import bundle, export, legacy, options, plugins, show
 from bench.engines import ENGINES
 from bench.engines.base import CannotStart
 from bench.engines.local import usual_count
@@ -50,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = resolve(options.run_config(args))
         for file in args.results:
             console.print(escape(bundle.unpack(plan, file)), highlight=False, soft_wrap=True)
+        if renamed := legacy.adopt(plan):
+            said = f"{len(renamed)} stages that release 0.1 left in {args.out} were given today's keys"
+            console.print(escape(said), highlight=False, soft_wrap=True)
         if args.export:
             export.export(plan, args.export, args.to)
             console.print(f"written: {args.to}", highlight=False, soft_wrap=True)

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+ADDED = "added"  # in the metadata of a field that joined a class later
+
+
+def added(default: Any, **options: Any) -> Any:
+    """A dataclass field that joins a class whose values are in keys already, such as a method's config or `Protocol`.
+
+    At its `default` the field is left out of keys and of what a board says of itself, so that earlier results stay
+    valid; with any other value it is in them.
+    """
+    return dataclasses.field(default=default, metadata={ADDED: True}, **options)
+
+
+def _entries(value: Any) -> dict[str, Any]:
+    """A dataclass's fields and values, without those of `added` fields at their default."""
+    fields = [f for f in dataclasses.fields(value) if not (ADDED in f.metadata and getattr(value, f.name) == f.default)]
+    return {f.name: getattr(value, f.name) for f in fields}
+
 
 def plain(value: Any) -> Any:
     """`value` in JSON's own types; dataclasses become objects, tuples lists. Raises TypeError for anything else."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: plain(entry) for name, entry in _entries(value).items()}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -40,7 +58,7 @@ def of_json(value: Any) -> str:
 def _natural(value: Any) -> Any:
     """One step towards JSON's own types, of what json does not know: all else it walks through itself, and fast."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return _entries(value)
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{value!r} has no canonical form")
@@ -77,5 +95,37 @@ def of_files(folder: Path, files: Iterable[Path]) -> str:
 
 @functools.cache
 def of_source(*modules: ModuleType) -> str:
-    """Digest of the modules' source code: a stage computed by other code is another stage."""
+    """Digest of the source code of modules that declare no version, such as plug-ins and libraries."""
     return of_json([Path(inspect.getfile(module)).read_text() for module in modules])
+
+
+def of_module(module: ModuleType) -> str:
+    """The version that one of Lethe's modules declares as VERSION; of any other module its source code."""
+    declared = vars(module).get("VERSION") if module.__name__.startswith("bench.") else None
+    return of_source(module) if declared is None else str(declared)
+
+
+def of_code(text: str) -> str:
+    """Digest of what Python source does: another comment, docstring, import line or layout gives the same digest."""
+    return hashlib.sha256("\n".join(_words(ast.parse(text))).encode()).hexdigest()
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    yield type(node).__name__
+    body = getattr(node, "body", None)
+    documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+    if documented and isinstance(body, list) and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
+        body = body[1:]
+    for name, value in ast.iter_fields(node):
+        parts = body if name == "body" else value
+        if parts is None or parts == []:  # versions of Python differ in what they leave out
+            continue
+        yield f".{name}"
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, (ast.Import, ast.ImportFrom)):
+                continue
+            if isinstance(part, ast.AST):
+                yield from _words(part)
+            else:
+                yield repr(part)
+    yield "/"

@@ -235,9 +235,11 @@ def _records(outcomes: Outcomes, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _in_store(outcomes: Outcomes) -> Iterator[Took]:
+    here = outcomes.keys.machine
     for record in _records(outcomes, "deltas"):
         key = record["key"]
-        if "method" in key and (key["backbone"], key["machine"]) == (outcomes.keys.content, outcomes.keys.machine):
+        alike = key["backbone"] == outcomes.keys.content and "method" in key
+        if alike and all(key["machine"][name] == here[name] for name in ("device", "dtype")):
             cost = record["facts"]["cost"]
             yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
 

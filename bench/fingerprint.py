@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from bench import digest
 from bench.plan import Plan
 
 
-def describe(plan: Plan, panel: str, backbone: str, machine: dict[str, Any]) -> dict[str, Any]:
-    """The measurement of a plan, in full; `panel` and `backbone` are digests, `machine` as `bench.machine` has it."""
+def describe(
+    plan: Plan, panel: str, backbone: str, machine: dict[str, Any], raised: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The measurement of a plan, in full.
+
+    Args:
+        panel, backbone: digests of the judges and of the pipeline.
+        machine: as `bench.machine.describe` has it.
+        raised: versions of stages and metrics other than the first, by name (`bench.versions.Stamps.raised`).
+    """
     return {
         "world": plan.world.name,
         "backbone": backbone,
@@ -20,6 +29,7 @@ def describe(plan: Plan, panel: str, backbone: str, machine: dict[str, Any]) -> 
         "protocol": digest.plain(plan.protocol),
         "panel": panel,
         **({"chosen": dict(plan.world.chosen)} if plan.world.chosen else {}),
+        **({"raised": dict(raised)} if raised else {}),
         **machine,
     }
 

@@ -1,57 +1,26 @@
-"""What determines each stage of a cell: the keys under which the store has them.
+"""The keys under which the store has each stage of a cell.
 
-A key holds all that decides its stage: settings, what it was computed from, the machine, the source of the rooms that
-compute it. Whatever is left out could change and nobody would notice.
+A key contains everything that decides its stage: settings, inputs, the machine with the libraries that the stage uses,
+and the version of the code, which `bench.versions` declares. A key must be complete: what is missing from it leads to
+stale results.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
-from bench import (
-    backbone,
-    checkpoint,
-    digest,
-    encoder,
-    finetuning,
-    forget_set,
-    harness,
-    ledger,
-    lora,
-    machine,
-    making,
-    networks,
-    optimizers,
-    oracle,
-    panel,
-    paths,
-    patterns,
-    probe,
-    regularisers,
-    sampler,
-    snapshots,
-    training,
-    unlearning,
-    unrelated,
-)
+from bench import digest, finetuning, optimizers, oracle
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, shots
 from bench.store import Entry
 from bench.task import Task
-from methods import ORACLE, Method
-
-SAMPLING = (backbone, machine, sampler)
-TRAINING = (
-    *SAMPLING, checkpoint, forget_set, harness, ledger, making, networks, optimizers, paths, regularisers, snapshots,
-    training, unlearning,
-)  # fmt: skip
+from bench.versions import Stamps
+from methods import ORACLE
 
 
 class Keys:
@@ -62,10 +31,19 @@ class Keys:
         content: digest of the backbone's folder.
         machine: where, as `bench.machine.describe` has it.
         panel: () -> digest of the judges, which have to be loaded for it.
+        stamps: what stands in a key for code and machine; None: the declared versions, on `machine`.
     """
 
-    def __init__(self, plan: Plan, content: str, machine: dict[str, Any], panel: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        content: str,
+        machine: dict[str, Any],
+        panel: Callable[[], str],
+        stamps: Stamps | None = None,
+    ) -> None:
         self.plan, self.content, self.machine, self._panel = plan, content, machine, panel
+        self.stamps = stamps or Stamps(machine)
         wanted = [(concept, shot) for concept in plan.concepts for shot in evaluation_shots(plan, concept)]
         places = {shot: i for i, shot in enumerate(dict.fromkeys(shot for _, shot in wanted))}
         self.shots: tuple[Shot, ...] = tuple(places)  # each image once, though several concepts ask for it
@@ -77,24 +55,20 @@ class Keys:
         self.shows = tuple(frozenset(asking[shot.prompt]) for shot in self.shots)  # all that each image is asked for
         self._first: dict[str, dict[str, Any]] = {}
         self._known: dict[tuple[Any, ...], Any] = {}  # what cells share is put in words once
-        self._methods = {name: digest.of_source(*modules_of(method)) for name, method in plan.methods.items()}
 
     @cached_property
     def panel(self) -> str:
         """Digest of the judges."""
         return self._panel()
 
-    @cached_property
-    def sampler(self) -> dict[str, Any]:
-        """How an image comes out of a model."""
+    def _sampled(self, stage: str) -> dict[str, Any]:
+        """How a stage draws images with a model."""
         protocol = self.plan.protocol
         names = ("scheduler", "num_inference_steps", "guidance_scale")
-        return {
-            "backbone": self.content,
-            "sampler": {name: getattr(protocol, name) for name in names},
-            "machine": self.machine,
-            "code": digest.of_source(*SAMPLING),
-        }
+        settings = {name: getattr(protocol, name) for name in names}
+        # release 0.1 took scales below 1 for 1: what it drew with them must not be found
+        below = {"guidance": "formula"} if protocol.guidance_scale < 1 else {}
+        return {"backbone": self.content, "sampler": settings, **below, **self.stamps.of(stage)}
 
     def _once(self, what: str, of: Hashable, make: Callable[[], Any]) -> Any:
         if (what, of) not in self._known:
@@ -104,13 +78,12 @@ class Keys:
     def latents(self, concept: str, count: int) -> dict[str, Any]:
         """`count` latents of a concept that methods may learn from."""
         asked = {"prompts": self.plan.world.prompts("forget", concept), "count": count}
-        return {**self.sampler, **asked, "seed": self.plan.protocol.forget_seed}
+        return {**self._sampled("latents"), **asked, "seed": self.plan.protocol.forget_seed}
 
     def unrelated(self, side: int) -> dict[str, Any]:
         """Latents of pictures that show no concept of any world."""
         drawn = {"unrelated": side, "count": self.plan.protocol.finetune_pictures}
-        code = digest.of_source(patterns, unrelated, encoder, machine)
-        return {"backbone": self.content, **drawn, "machine": self.machine, "code": code}
+        return {"backbone": self.content, **drawn, **self.stamps.of("unrelated")}
 
     def delta(self, cell: Cell) -> dict[str, Any]:
         """A cell's weights."""
@@ -125,7 +98,7 @@ class Keys:
         before = {"after": digest.of_json(self.delta(replace(cell, task=task.after)))} if task.after else {}
         made = self._further(task) if task.finetune else self._unlearning(cell)
         asked = {"name": task.name, "task": self._once("task", task, lambda: digest.of_json(task))}
-        return {**before, "backbone": self.content, **asked, "seed": cell.seed, "machine": self.machine, **made}
+        return {**before, "backbone": self.content, **asked, "seed": cell.seed, **made}
 
     def _unlearning(self, cell: Cell) -> dict[str, Any]:
         return {
@@ -133,7 +106,7 @@ class Keys:
             "config": self._once("config", cell.config, lambda: digest.plain(cell.config)),
             "learns": self._once("learns", cell.task, lambda: self._learns(cell.task)),
             **self._once("optimizer", cell.config.optimizer, lambda: optimizers.libraries(cell.config.optimizer)),
-            "code": [self._methods[cell.method], digest.of_source(*TRAINING)],
+            **self._once("method", cell.method, lambda: self.stamps.of_training(self.plan.methods[cell.method])),
         }
 
     def _learns(self, task: Task) -> str:
@@ -170,8 +143,8 @@ class Keys:
         return {
             "settings": finetuning.settings(protocol, task.finetune),
             **({"peft": version("peft")} if task.finetune.how == "lora" else {}),
-            "sets": sets or digest.of_source(patterns, unrelated, encoder),
-            "code": digest.of_source(finetuning, lora, *TRAINING),
+            "sets": sets or self.stamps.of_pictures(),
+            **self.stamps.of("finetuning"),
         }
 
     def snapshot(self, cell: Cell, part: int, parts: int) -> dict[str, Any]:
@@ -181,7 +154,7 @@ class Keys:
     def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
         """Images under changed weights, whoever made them; None stands for untouched ones."""
         return {
-            **self.sampler,
+            **self._sampled("images"),
             "weights": weights.content if weights else "",
             "shots": self._taken(wanted),
             "kept": ["images", "shown", "latents"],
@@ -196,9 +169,9 @@ class Keys:
 
     def judgements(self, images: Entry, prompts: Sequence[str]) -> dict[str, Any]:
         """What the panel saw."""
-        decoding = {"backbone": self.content, "decoder": digest.of_source(*SAMPLING)}  # latents may be all that is kept
-        asked = digest.of_json(prompts)
-        return {"images": images.content, "prompts": asked, **decoding, **self._looking}
+        asked = digest.of_json(prompts)  # latents may be all that is kept of images: the backbone decodes them
+        looking = {"panel": self.panel, **self.stamps.of("judgements")}
+        return {"images": images.content, "prompts": asked, "backbone": self.content, **looking}
 
     def probe(self, weights: Entry, images: Entry, wanted: Sequence[Shot]) -> dict[str, Any]:
         """The model's own predictions for some of its images."""
@@ -209,30 +182,33 @@ class Keys:
             "shots": self._taken(wanted),
             "seed": self.plan.protocol.evaluation_seed,
             "timesteps": self.plan.protocol.probe_timesteps,
-            "machine": self.machine,
-            "code": digest.of_source(probe, *SAMPLING),
+            **self.stamps.of("probes"),
         }
 
     def words(
         self, weights: Entry, images: Entry, wanted: Sequence[Shot], others: Mapping[str, Sequence[str]]
     ) -> dict[str, Any]:
         """The same with `others` in place of their prompts."""
-        return {**self.probe(weights, images, wanted), "others": digest.of_json(others)}
+        return {**self.probe(weights, images, wanted), "others": digest.of_json(others), **self.stamps.of("words")}
 
     def reference(self, concept: str) -> dict[str, Any]:
         """What the panel saw in real pictures of a concept."""
-        return {**self._real(concept), "count": self.plan.references(concept), **self._looking}
+        judged = {"count": self.plan.references(concept), "panel": self.panel}
+        return {**self._real(concept), **judged, **self.stamps.of("reference")}
 
     def score(
-        self, task: Task, weights: Entry, fingerprint: str, what: str, code: Sequence[ModuleType]
+        self, task: Task, weights: Entry, fingerprint: str, what: str, stamp: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """A figure of a task under some weights; `code` computes it, `fingerprint` says how all was measured."""
+        """A figure of a task under some weights.
+
+        `fingerprint` says how all is measured, `stamp` which versions compute the figure.
+        """
         return {
             "what": what,
             "fingerprint": fingerprint,
             "weights": [self.content, weights.content],
             "about": self._once("about", task, lambda: digest.of_json(self._about(task))),
-            "code": digest.of_source(*code),
+            **stamp,
         }
 
     def _about(self, task: Task) -> dict[str, Any]:
@@ -248,10 +224,6 @@ class Keys:
             "words": {target: [world.word(target), world.rest(target, "evaluate")] for target in task.forget},
             "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
         }
-
-    @cached_property
-    def _looking(self) -> dict[str, Any]:
-        return {"panel": self.panel, "machine": self.machine, "code": digest.of_source(panel, machine)}
 
     def _real(self, concept: str) -> dict[str, Any]:
         """A concept's real pictures, or the first of them, and how it is asked for: another data set shows there."""
@@ -269,18 +241,3 @@ class Keys:
 def evaluation_shots(plan: Plan, concept: str) -> tuple[Shot, ...]:
     """The evaluation images of a concept."""
     return shots(plan.world.prompts("evaluate", concept), plan.images(concept), plan.protocol.noise_seeds)
-
-
-def modules_of(method: type[Method]) -> list[ModuleType]:
-    """The method's module and those of its own package and of `methods` that it takes names from, or they do.
-
-    What its weights depend on, that is, besides the machine.
-    """
-    packages = {method.__module__.partition(".")[0], "methods"}
-    found, new = set[str](), {method.__module__}
-    while new:
-        found |= new
-        values = [value for name in new for value in vars(sys.modules[name]).values()]
-        sources = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "" for v in values}
-        new = {name for name in sources if name.partition(".")[0] in packages} - found
-    return [sys.modules[name] for name in sorted(found)]

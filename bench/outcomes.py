@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from types import ModuleType
 from typing import Any
 
-from bench import digest, evidence, fingerprint, panel, probe, sampler
+from bench import digest, fingerprint
 from bench.config import Protocol
 from bench.keys import Keys
 from bench.plan import Cell, Plan
 from bench.store import Entry, Store
 from bench.task import Task
 from metrics import METRICS
-from metrics import base as metrics_base
 
 CURVE = "curve"  # what is stored of a cell for --curve
 ACCURACY = "accuracy"  # what is stored of a cell besides its metrics: the accuracy of every concept
@@ -33,7 +30,8 @@ class Outcomes:
     def description(self) -> dict[str, Any]:
         """What the figures depend on besides the method, in full."""
         keys = self.keys
-        return fingerprint.describe(self.plan, keys.panel, keys.content, keys.machine)
+        raised = keys.stamps.raised(self.plan.metrics)
+        return fingerprint.describe(self.plan, keys.panel, keys.content, keys.machine, raised)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -167,31 +165,28 @@ class Outcomes:
 
     def score_key(self, cell: Cell, weights: Entry, name: str) -> dict[str, Any]:
         """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
-        return self.keys.score(cell.task, weights, self._measured, name, code_of(name))
+        return self.keys.score(cell.task, weights, self._measured, name, self.keys.stamps.of_figure(name))
 
     def result_key(self, cell: Cell, weights: Entry) -> dict[str, Any]:
         """What determines all figures of a cell: what determines each of them."""
-        every = self.keys.score(cell.task, weights, self._measured, "result", ())
-        return {**every, "code": self._codes}
+        return self.keys.score(cell.task, weights, self._measured, "result", {"version": self._versions})
 
     @cached_property
     def signature(self) -> str:
         """Digest of all that the run's results depend on besides machines: what is asked, judges, prompts, code."""
-        keys = Keys(self.plan, self.keys.content, {}, lambda: self.keys.panel)
+        keys = Keys(self.plan, self.keys.content, {"versions": {}}, lambda: self.keys.panel)
         measured = fingerprint.describe(self.plan, keys.panel, keys.content, {})
-        return digest.of_json([measured, self._codes, [keys.delta(cell) for cell in self.plan.cells]])
+        return digest.of_json([measured, self._versions, [keys.delta(cell) for cell in self.plan.cells]])
 
     @cached_property
-    def _codes(self) -> dict[str, str]:
-        return {name: digest.of_source(*code_of(name)) for name in self.names}
+    def _versions(self) -> dict[str, Any]:
+        return {name: self.keys.stamps.of_figure(name) for name in self.names}
 
     def curve_key(self, cell: Cell, weights: Entry, between: list[Entry]) -> dict[str, Any]:
         """What determines the points of a cell's curve."""
         metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
-        own = [sys.modules[metric.compute.__module__] for metric in metrics]
         what = f"{CURVE} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
-        code = (sampler, panel, evidence, metrics_base, *own)
-        key = self.keys.score(cell.task, weights, self._measured, what, code)
+        key = self.keys.score(cell.task, weights, self._measured, what, self.keys.stamps.of_curve(metrics))
         return {**key, "between": [entry.content for entry in between]}
 
     def failure_key(self, cell: Cell) -> dict[str, Any]:
@@ -202,12 +197,6 @@ class Outcomes:
             "metrics": self.plan.metrics,
             "curve": self.plan.curve,
         }
-
-
-def code_of(name: str) -> tuple[ModuleType, ...]:
-    """What computes a metric, or for `ACCURACY` the accuracies of concepts."""
-    own = [] if name == ACCURACY else [sys.modules[METRICS.get(name).compute.__module__]]
-    return (sampler, panel, probe, evidence, metrics_base, *own)
 
 
 def step_of(task: Task, tasks: Sequence[Task]) -> dict[str, Any] | None:

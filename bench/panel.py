@@ -138,5 +138,5 @@ class Panel:
 def identity(what: Any) -> list[str]:
     """What decides what a network says: its weights, its layers, and the code of the class that puts them together."""
     if not isinstance(what, torch.nn.Module):
-        return [digest.of_source(sys.modules[what.__module__])]
-    return [digest.of_tensors(what.state_dict()), repr(what), digest.of_source(sys.modules[type(what).__module__])]
+        return [digest.of_module(sys.modules[what.__module__])]
+    return [digest.of_tensors(what.state_dict()), repr(what), digest.of_module(sys.modules[type(what).__module__])]

@@ -22,6 +22,7 @@ from bench.weights import Weights
 SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
 SHOWN, EDGE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
 
+STORE = ".store"  # within a run's --out
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
 
@@ -48,7 +49,7 @@ class Stages:
         machine: Mapping[str, Any] | None = None,
     ) -> None:
         self.plan, self.report = plan, report
-        self.store = Store(plan.run.out / ".store")
+        self.store = Store(plan.run.out / STORE)
         self.device = default_device()
         self.machine = dict(machine) if machine else _describe(plan, self.device)
         self.content = anatomy.content(plan.folder)

@@ -29,6 +29,7 @@ from bench.lease import held
 log = logging.getLogger(__name__)
 
 RECORD, TENSORS = "record.json", "tensors.safetensors"
+FORMAT = ".format"  # in a store that no release 0.1 wrote to, whose keys were others
 
 
 class Thinned(LookupError):
@@ -62,6 +63,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._begun = False  # whether it is known to have its FORMAT, or to be older
 
     def place(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Where the stage lies or would lie."""
@@ -120,6 +122,7 @@ class Store:
             (work / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
 
         path = self.place(kind, key)
+        self._begin()
         _place(path, fill)
         entry = self.get(kind, key)
         if entry is None:
@@ -141,8 +144,39 @@ class Store:
             return False
         whole = {name: record[name] for name in ("key", "facts", "content")}
         thin = {"thin": True} if record["content"] else {}
+        if "code" in record["key"]:  # of release 0.1
+            (self.root / FORMAT).unlink(missing_ok=True)
+        else:
+            self._begin()
         _place(path, lambda work: (work / RECORD).write_text(json.dumps({**whole, **thin}, indent=1, allow_nan=False)))
         return True
+
+    def rename(self, kind: str, key: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Give the stage under `key` the key `other`. Returns False where there is none, or one under `other`."""
+        path, to = self.place(kind, key), self.place(kind, other)
+        if to.exists() or self.get(kind, key, look=False) is None:
+            return False
+
+        def fill(work: Path) -> None:
+            shutil.copytree(path, work, dirs_exist_ok=True, copy_function=_link)
+            record = json.loads((path / RECORD).read_text())
+            (work / RECORD).unlink()  # not the old record's file, which other names may share
+            (work / RECORD).write_text(json.dumps({**record, "key": digest.plain(other)}, indent=1, allow_nan=False))
+
+        _place(to, fill)
+        shutil.rmtree(path, ignore_errors=True)
+        return True
+
+    def may_hold_old_keys(self) -> bool:
+        """Whether release 0.1 may have written to this store."""
+        return self.root.exists() and not (self.root / FORMAT).exists()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if all(path.name.startswith(".") for path in self.root.iterdir()):  # no stage of any release
+                (self.root / FORMAT).touch()
+            self._begun = True
 
     def thin(self, kind: str, key: Mapping[str, Any]) -> None:
         """Give up a stage's tensors, and keep what they were: its facts, and the digest that others are stored under.
@@ -217,6 +251,14 @@ def _place(path: Path, fill: Callable[[Path], object]) -> None:
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """The same file under another name, or a copy where the file system has no such links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _read(path: Path, look: bool) -> tuple[dict[str, Any], str]:

@@ -55,6 +55,8 @@ class Method:
             "alternate", a batch of each in its turn; "closed_form", one formula over all. Boards show it.
         resumable: False for a method that changes attributes of its own between two steps: after an interruption the
             harness runs `prepare` again and restores weights, optimiser and the like, but not these.
+        version: of the algorithm, for Lethe's own methods: raised when the weights that it makes change, and then they
+            are made again. A plug-in needs none: it is known by its source code.
     """
 
     about: ClassVar[str]
@@ -63,6 +65,7 @@ class Method:
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     multi: ClassVar[Literal["joint", "alternate", "closed_form"]] = "joint"
     resumable: ClassVar[bool] = True
+    version: ClassVar[int] = 1
 
     def __init__(self, config: MethodConfig) -> None:
         if not isinstance(config, self.Config):

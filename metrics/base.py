@@ -223,6 +223,8 @@ class Metric:
             at nothing but what the classifier saw in them.
         headline: whether the table in the terminal shows it; files have every metric.
         digits: decimals in that table.
+        version: of the formula, for Lethe's own metrics: raised when figures change, and then they are computed again.
+            A plug-in needs none: it is known by its source code.
     """
 
     name: str
@@ -240,6 +242,7 @@ class Metric:
     along: bool = False
     headline: bool = False
     digits: int = 1
+    version: int = 1
 
     @property
     def arrow(self) -> str:

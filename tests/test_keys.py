@@ -30,7 +30,7 @@ def every(plan: Plan, machine: dict = MACHINE, weights: str = "w", panel: str = 
         "probe": keys.probe(entry, entry, keys.shots),
         "words": keys.words(entry, entry, keys.shots, {"rest": ("a dog",)}),
         "reference": keys.reference(cell.task.name),
-        "score": keys.score(cell.task, entry, "f", "ua", ()),
+        "score": keys.score(cell.task, entry, "f", "ua", {"version": 1}),
     }
 
 

@@ -10,10 +10,8 @@ from workplace import small
 
 from bench.backbone import Backbone
 from bench.harness import Harness
-from bench.keys import modules_of
 from bench.unlearning import unlearn
 from bench.worlds import World
-from methods import METHODS
 from methods.base import PARAMETERS, MethodConfig
 from methods.salun import saliency_mask
 
@@ -113,11 +111,6 @@ def test_the_variants_of_esd_share_no_weight(model: Backbone) -> None:
     assert not x & u
     left = {n.partition(".")[0] for n, _ in model.unet.named_parameters() if n not in x | u}
     assert left == {"time_embedding", "conv_norm_out", "conv_out"}
-
-
-def test_a_method_depends_on_all_that_its_modules_use() -> None:
-    names = {module.__name__ for module in modules_of(METHODS.get("mimmu-retain"))}
-    assert names == {f"methods.{n}" for n in ("base", "family", "mimmu", "mimmu_retain", "noise_levels")}
 
 
 class TestSalUn:

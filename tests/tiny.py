@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import open_clip
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -21,6 +19,7 @@ from bench.worlds.base import Clip, HeadNoun, Judge, Split, World
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.renderer import render
 from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
+from bench.worlds.pocket.weights import WEIGHTS
 
 CONCEPTS = {domain: tuple(row.name for row in (*rows[:4], rows[6])) for domain, rows in DOMAINS.items()}
 LABELS = tuple(name for names in CONCEPTS.values() for name in names)
@@ -28,29 +27,10 @@ STYLES = ("photo", "sketch", "neon")
 EXTRACTOR = "tiny-8"
 
 
-def tokenizer(folder: Path) -> CLIPTokenizer:
-    """A small vocabulary in CLIP's own files, written to and read from `folder`."""
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    bpe = Tokenizer(models.BPE(unk_token=end, end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, end_of_word_suffix="</w>", initial_alphabet=alphabet, special_tokens=[start, end]
-    )
-    bpe.train_from_iterator(captions.every_word(), trainer)
-    saved = json.loads(bpe.to_str())["model"]
-    folder.mkdir(parents=True)
-    (folder / "vocab.json").write_text(json.dumps(saved["vocab"]))
-    merges = [m if isinstance(m, str) else " ".join(m) for m in saved["merges"]]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=20)
-
-
 def build_pipeline(folder: Path) -> Path:
     """Save a Stable-Diffusion-format pipeline of random weights, 64 x 64 pixels, in `folder`/pipeline."""
     torch.manual_seed(0)
-    words = tokenizer(folder / "tokenizer")
+    words = CLIPTokenizer.from_pretrained(WEIGHTS / "pipeline" / "tokenizer", model_max_length=20)
     text = CLIPTextConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=20, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,

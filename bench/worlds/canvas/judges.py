@@ -23,6 +23,9 @@ from torch import Tensor, nn
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 
+# Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
+VERSION = "73485fa43cac48da1441ff1e21fbadfbc011ed540d69fa00a01f2eefbd4788fa"
+
 Kind = Literal["style", "object"]
 LABELS: dict[str, tuple[str, ...]] = {"style": STYLE_LABELS, "object": OBJECTS}
 FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # as released, in the folder `cls_model`

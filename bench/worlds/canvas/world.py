@@ -109,7 +109,7 @@ def configure(options: Options) -> World:
     def key(concept: str) -> list[tuple[str, int] | str]:
         """Name and size of each file, and how they are read."""
         found = [(name, (data / name).stat().st_size) for name in names(concept)]
-        return [*found, f"{SIDE} pixels", digest.of_source(pictures)]
+        return [*found, f"{SIDE} pixels", digest.of_module(pictures)]
 
     @cache
     def judge(name: str, device: torch.device) -> Judge:

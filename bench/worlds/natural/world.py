@@ -62,7 +62,7 @@ class Photos:
         photos: Photographs = self.read(captions.DOMAIN_OF[concept])
         label = photos.labels.index(concept)
         found = [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
-        return [*found, f"{SIDE} pixels", digest.of_source(pictures)]
+        return [*found, f"{SIDE} pixels", digest.of_module(pictures)]
 
     def nearest(self, concept: str) -> tuple[str, ...]:
         """The others of its domain, those first that look most alike to its judge."""

@@ -12,6 +12,9 @@ from bench.worlds.base import Judge
 from bench.worlds.open_clip_models import create
 from bench.worlds.preprocessing import Preprocessing
 
+# Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
+VERSION = "db304140d62b8ed2fc472efab621e6ae33430653a0bf36893ba88ce3fe853612"
+
 TEMPLATES = (
     "a photo of a {name}, a type of {kind}.",
     "a close-up photo of a {name}, a type of {kind}.",

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from .canvas import SIZE
 from .weights import WEIGHTS, verify
 
+# Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
+VERSION = "317f0b61ea4537b288a8ebd5683f1e3bbfa65fd3436bd628d5929c4a75f13b47"
+
 CONFIG: dict[str, Any] = {
     "embed_dim": 64,
     "vision_cfg": {"image_size": SIZE, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},

@@ -1,0 +1,189 @@
+"""The keys of release 0.1, which contained digests of source code, and the way from them to today's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench import anatomy, probe
+from bench.keys import Keys
+from bench.outcomes import Outcomes
+from bench.plan import Cell, Plan
+from bench.sampler import Shot
+from bench.stages import STORE, Stages
+from bench.store import Entry, Store
+from bench.task import Task
+from bench.versions import Stamps
+from methods import Method
+from metrics import Metric
+
+Key = dict[str, Any]
+
+DRAWING = "dc251742aef1c0b5b9289f712b9e04b1222b02aad7fb57119a8f9088e6c531cf"
+LOOKING = "286792e410f0a3754a450e7a33fa9bd7bcae53afe112224eee5d8a9ea0cebaf3"
+PROBING = "d793a12b285e1d4b9182344c7ceb41da76a39a550cbb40e88e77ce518f216cd7"
+TRAINING = "55dd10a4072852549481c5c3fb6e9ff58f6f6a7889765608731f5c8096cbc260"
+PICTURES = "9af1d17f186b4482d7020f1c333c647ebd8735e8f2226fa402c1d06f1972a20a"
+CURVE = ("ua", "nra", "twin"), "f93ba4d70091529a590ff101c674c02f56b7f6ae3ece05d0e58721fcfa435c59"
+STAGES = {
+    "latents": DRAWING,
+    "images": DRAWING,
+    "unrelated": "35b30dabc9ae6f7f5180b179c556ccc0c5a52ecf414dfdf7cd1b04026731a656",
+    "finetuning": "5e0d61f3cac24542df4a60578c1d385ef3c63300b52ff8e998dbd5acff57926a",
+    "judgements": LOOKING,
+    "reference": LOOKING,
+    "probes": PROBING,
+    "words": PROBING,
+}
+ESD = "5c632e95c71fefaa52ecb61f58d9c0f5c7a7621f76c97437e22f6f876a020098"
+METHODS = {
+    "MimMu": "eef96d5521783ad963f4d228997d3791e02618752f7ce16540e0b16a203cedcd",
+    "MimMuRetain": "2d5960a847030d260aaff26be48def7ab8b182d4f32f97bc87d330d87984df96",
+    "SalUn": "80b1f3acfcf7704e1d253d4d310b9fc4844a3687f9cb39eea0e87a41a849e780",
+    "Esd": ESD,
+    "EsdU": ESD,
+    "Sdd": "32794142e92145eca5445a3f408d7ce8e7d283478a7677c5c55072297b76ace6",
+    "Pretrained": "6edfc63c63bfa624e5e6636ddc90bd72fd23dafdcbd7538c0859d4c9e65c672a",
+    "Wrecked": "96a511dba74f30937220feec9e56b41fb62da64ec6316b863e1eb18891e958cc",
+}
+UNLEARNCANVAS = "c35ba7a9074a1ea062e100eefc4af2e18f795b76145ab919eb72b3deeb76fd19"
+DRIFT = "d03695bdb8e98ef2daccf6e591d1abbbcc80459c620823f6641cd243a658dee9"
+PLAUSIBLE = "f50e6784c6a56153fbb6dfe7151d9545f1bfa9918dca565e7281ced17c38f035"
+PID = "065b576ce9eac528ba05385fa47d220c938689868615af398afd3318d29e17b3"
+FIGURES = {
+    "accuracy": "36469be03e1c758b1caf6bcb0a1ec8f6008cc8faccba41beda1a33be394df6b9",
+    "ua": "be18405ee37fa14ae342d4345e8ea0e51f6133d2d10b13c44e3665c47499b8c8",
+    "nra": "6bcfa3cd92ba2fe9210ac0dd42aaf8eecd1e428e2c0c7d529e56fb411e2bef84",
+    "ora": "d9fa94f54ea0ab9b3be9e2bcae1e82dfbd53c7e69d33fa89f25b2cea2490724a",
+    "twin": "149fdfa51bf21a55238505a5f98f877090631bbbeb35e5c366b6b9417246de11",
+    "headnoun": "391c58761d356c7d29dd30e9bcfa737221640d2082d118561ede8eaf951b134a",
+    "uc_ua": UNLEARNCANVAS,
+    "uc_ira": UNLEARNCANVAS,
+    "uc_cra": UNLEARNCANVAS,
+    "fid": "d4da3588e812ac436fc96c7c71cf60394762aad624b9162898227402e4fa9309",
+    "kid": "6e7edaa5646d85b05725dcc8962e5870a86ea717ddf974eeceb99d3c1e57e3a3",
+    "clip": "714927512b75e06bf76296f38eec0c4d1f2eab9aa08c127d290b637f935379da",
+    "drift": DRIFT,
+    "drift_latent": DRIFT,
+    "plausible": PLAUSIBLE,
+    "plausible_domain": PLAUSIBLE,
+    "mi": "79795a317bdf30e32ecf516116fb4e4aa8419c53257fd96019cbf27ba9ec6362",
+    "pid_unique": PID,
+    "pid_redundant": PID,
+    "pid_synergy": PID,
+    "pid_shared": PID,
+}
+UNKNOWN = ""  # stands in the key of what release 0.1 did not have, so that nothing is found under it
+
+
+class LegacyStamps(Stamps):
+    """What stood in a key of release 0.1 for code and machine: digests of source text, and every library's version."""
+
+    def of(self, stage: str) -> dict[str, Any]:
+        """The whole machine, and the code of a stage."""
+        more = {"decoder": DRAWING} if stage == "judgements" else {}
+        return {"machine": self.machine, "code": STAGES.get(stage, UNKNOWN), **more}
+
+    def of_pictures(self) -> Any:
+        """Pictures that show no concept."""
+        return PICTURES
+
+    def of_training(self, method: type[Method]) -> dict[str, Any]:
+        """Weights that `method` makes; plug-ins are not known."""
+        known = METHODS.get(method.__qualname__, UNKNOWN) if method.__module__.startswith("methods.") else UNKNOWN
+        return {"machine": self.machine, "code": [known, TRAINING]}
+
+    def of_figure(self, name: str) -> dict[str, Any]:
+        """A metric, or the accuracies of concepts."""
+        return {"code": FIGURES.get(name, UNKNOWN)}
+
+    def of_curve(self, metrics: Iterable[Metric]) -> dict[str, Any]:
+        """The points of a curve."""
+        names, code = CURVE
+        return {"code": code if tuple(metric.name for metric in metrics) == names else UNKNOWN}
+
+
+def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Give every stage of `plan` that the store has under a key of release 0.1 its key of today.
+
+    What is stored stays as it is, tensors and figures alike, and nothing is computed. A stage that is there under
+    today's key already is left alone. Nothing is loaded or looked for where no weights of the plan are under an old
+    key, or where the store was begun by a later release.
+
+    Args:
+        machine: that computed what the store has, as `bench.machine.describe` says it; None for this one.
+
+    Returns old name -> new name of each, "KIND/PLACE". Raises WorldUnavailable where a judge can't be had.
+    """
+    store = Store(plan.run.out / STORE)
+    if not store.may_hold_old_keys():
+        return {}
+    stages = Stages(plan, machine=machine)
+    old = Keys(plan, stages.keys.content, stages.machine, lambda: stages.keys.panel, LegacyStamps(stages.machine))
+    if not any(store.has("deltas", old.delta(one)) for cell in plan.cells for one in _chain(cell)):
+        return {}
+    before, after = Outcomes(plan, old, store), Outcomes(plan, stages.keys, store)
+    # in the order of computing: a key of what follows contains the digest of what comes before
+    found = (pair for pair in _pairs(stages, before, after) if store.rename(*pair))
+    return {_name(store, kind, first): _name(store, kind, second) for kind, first, second in found}
+
+
+def _name(store: Store, kind: str, key: Key) -> str:
+    return f"{kind}/{store.place(kind, key).name}"
+
+
+def _pairs(stages: Stages, before: Outcomes, after: Outcomes) -> Iterator[tuple[str, Key, Key]]:
+    """Kind, old key and new key of each stage of the plan; what has no entry under the old key may be among them."""
+    plan, store, old, new = stages.plan, stages.store, before.keys, after.keys
+    protocol = plan.protocol
+    further = [cell.task.finetune.pictures for cell in plan.cells if cell.task.finetune]
+    for count in dict.fromkeys((protocol.forget_images, protocol.retain_images, *filter(None, further))):
+        for concept in plan.world.concepts + plan.world.styles:
+            yield "latents", old.latents(concept, count), new.latents(concept, count)
+    side = max(anatomy.picture_size(plan.folder))
+    yield "latents", old.unrelated(side), new.unrelated(side)
+    for concept in plan.concepts:
+        yield "reference", old.reference(concept), new.reference(concept)
+    yield from _seen(store, old, new, None, new.shots)
+    for cell in plan.cells:
+        yield from (("deltas", old.delta(one), new.delta(one)) for one in _chain(cell))
+        if (weights := store.get("deltas", new.delta(cell), look=False)) is None:
+            continue
+        parts, points = plan.curve, []
+        for part in range(1, parts):
+            yield "snapshots", old.snapshot(cell, part, parts), new.snapshot(cell, part, parts)
+            points += [store.get("snapshots", new.snapshot(cell, part, parts), look=False)]
+        for name in after.names:
+            yield "scores", before.score_key(cell, weights, name), after.score_key(cell, weights, name)
+        if points and None not in points:
+            known = [entry for entry in points if entry]
+            yield "scores", before.curve_key(cell, weights, known), after.curve_key(cell, weights, known)
+        yield from _seen(store, old, new, weights, new.shots)
+        yield from _seen(store, old, new, weights, stages.headnoun_shots(cell.task)[1])
+        yield from _probed(stages, old, new, cell.task, weights)
+
+
+def _chain(cell: Cell) -> list[Cell]:
+    """The cells that lead to a cell's weights, itself the last."""
+    return [*(_chain(replace(cell, task=cell.task.after)) if cell.task.after else []), cell]
+
+
+def _seen(
+    store: Store, old: Keys, new: Keys, weights: Entry | None, wanted: Sequence[Shot]
+) -> Iterator[tuple[str, Key, Key]]:
+    """Images under some weights, and judgements of them."""
+    yield "images", old.images(weights, wanted), new.images(weights, wanted)
+    if images := store.get("images", new.images(weights, wanted), look=False):
+        prompts = [shot.prompt for shot in wanted]
+        yield "judgements", old.judgements(images, prompts), new.judgements(images, prompts)
+
+
+def _probed(stages: Stages, old: Keys, new: Keys, task: Task, weights: Entry) -> Iterator[tuple[str, Key, Key]]:
+    """The model's own predictions for its images of what a task forgets."""
+    if images := stages.store.get("images", new.images(weights), look=False):
+        asked = [concept for concept, _ in new.asked if concept in task.forget]
+        wanted = tuple(new.shots[i] for concept, i in new.asked if concept in task.forget)
+        yield "probes", old.probe(weights, images, wanted), new.probe(weights, images, wanted)
+        others = probe.contexts(stages.plan.world, task, asked, wanted)
+        yield "words", old.words(weights, images, wanted, others), new.words(weights, images, wanted, others)
