@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from bench.guidance import require_scale
 from bench.overrides import Overrides, Sweep
 
 SCHEDULERS = ("dpmsolver++", "ddim")
@@ -30,7 +31,7 @@ class Protocol:
     retain_images: int = 8  # images of each retained concept, for methods that ask for any
     scheduler: str = "dpmsolver++"  # one of SCHEDULERS
     num_inference_steps: int = 20
-    guidance_scale: float = 7.5
+    guidance_scale: float = 7.5  # of classifier-free guidance, at least 0, as `bench.guidance` says
     precision: str = "auto"  # of forward passes, one of PRECISIONS; auto is bf16 where the hardware has it
     evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
     forget_seed: int = 2
@@ -65,6 +66,7 @@ class Protocol:
         for name in (*whole, "finetune_steps", "finetune_batch", "finetune_pictures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        require_scale("guidance_scale", self.guidance_scale)
         if self.reference_per_concept == 1:
             raise ValueError("reference_per_concept must be at least 2 for a covariance")
         if self.probe_timesteps < 2:

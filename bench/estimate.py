@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import digest
+from bench import digest, guidance
 from bench.config import Protocol
 from bench.outcomes import Outcomes
 from bench.plan import Cell
@@ -162,7 +162,7 @@ class Past:
         protocol = self._plan.protocol
         passes = 3 * protocol.finetune_steps * protocol.finetune_batch
         drawing = self.drawing(1)
-        each = protocol.num_inference_steps * (2 if protocol.guidance_scale > 1 else 1)
+        each = protocol.num_inference_steps * guidance.passes(protocol.guidance_scale)
         return None if drawing is None else drawing * passes / each
 
     def drawing(self, count: int) -> float | None:
@@ -269,8 +269,8 @@ def _as_in_training(table: Path, protocol: Protocol) -> float | None:
         back = row["steps"] * config["grad_accumulation"]
         passes = config["batch_size"] * (row["student_forwards"] + row["teacher_forwards"] + 2 * back)
         rates.append(row["seconds"] / passes)
-    guided = 2 if protocol.guidance_scale > 1 else 1
-    return median(rates) * guided * protocol.num_inference_steps if rates else None
+    passes = guidance.passes(protocol.guidance_scale) * protocol.num_inference_steps
+    return median(rates) * passes if rates else None
 
 
 def _table(outcomes: Outcomes, folder: Path) -> Path | None:

@@ -150,11 +150,13 @@ class Harness(Networks):
         Args:
             prompt_embeds: (B, tokens, width).
             network: "student", "teacher" or "average".
-            guidance_scale: 1 is the bare conditional prediction, at half the cost.
+            guidance_scale: of classifier-free guidance, at least 0. 1 is the conditional prediction alone and 0 the
+                null prompt's alone; each costs half of what others do.
             low, high: t stays within, both included (default: all); steps whose bin lies outside are never drawn.
 
         Returns z_t, float32 (B, C, h, w), and the timesteps, int64 (B,). The meter counts each step as one forward,
-        though of twice the batch where it is guided. Raises ValueError for an unknown network, or if no step fits.
+        though of twice the batch where it is guided. Raises ValueError for an unknown network, for a negative or
+        non-finite guidance scale, or if no step fits.
         """
         predict, scheduler = self.network(network), paths.ddim(self.noise_scheduler.config, steps)
         where = paths.stops(scheduler, *self._range(low, high))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.guidance import Predict, conditions, guided
+
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
-
-Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # z_t, timesteps, embeddings -> noise
 
 
 def ddim(scheduler_config: Mapping[str, Any], steps: int) -> DDIMScheduler:
@@ -53,18 +53,17 @@ def follow(
     """Latents after `steps` deterministic steps (eta = 0) from `noise`; 0 steps give `noise` back.
 
     Args:
+        predict: (z_t, timesteps, embeddings) -> predicted noise, with one timestep for each example, int64 (B,).
         noise: standard normal, float32 (B, C, h, w), the shape of what is returned.
         prompt_embeds, null_embeds: (B, tokens, width).
-        guidance_scale: s in eps(null) + s * (eps(c) - eps(null)); both in one call of `predict`, unless s is 1.
+        guidance_scale: as in `bench.guidance`, which raises ValueError for a negative or non-finite one.
     """
-    guided = guidance_scale != 1
-    embeds = torch.cat([null_embeds, prompt_embeds]) if guided else prompt_embeds
-    latents = noise
-    for t in scheduler.timesteps[:steps].tolist():
-        inputs = torch.cat([latents] * 2) if guided else latents
-        noise_pred = predict(inputs, torch.full((len(inputs),), t, device=inputs.device), embeds)
-        if guided:
-            noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
-            noise_pred = noise_pred_uncond + guidance_scale * (noise_pred_text - noise_pred_uncond)
-        latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
+
+    def predict_all(latents: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        return predict(latents, t.to(latents.device).repeat(len(latents)), embeds)
+
+    embeds = torch.cat(conditions(guidance_scale, null_embeds, prompt_embeds))
+    predict_guided, latents = guided(predict_all, embeds, guidance_scale), noise
+    for t in scheduler.timesteps[:steps]:
+        latents = scheduler.step(predict_guided(latents, t), int(t), latents, return_dict=False)[0]
     return latents

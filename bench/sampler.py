@@ -17,6 +17,7 @@ import torch
 
 from bench.backbone import Backbone
 from bench.config import Protocol
+from bench.guidance import conditions, guided
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
@@ -83,20 +84,20 @@ def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DP
 def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, protocol: Protocol) -> torch.Tensor:
     """Latents of `prompts` from their initial noise: float32, same shape as `latents`, (B, C, h, w).
 
-    Classifier-free guidance as in Ho & Salimans (2022), both halves in one forward pass, as
-    `StableDiffusionPipeline` does it. Raises NonFiniteImage.
+    Classifier-free guidance as in `bench.guidance`. Raises NonFiniteImage.
     """
-    scheduler = make_scheduler(backbone, protocol)
-    guided = protocol.guidance_scale > 1
-    embeds = backbone.embed([""] * len(prompts) + list(prompts) if guided else prompts)
+
+    def predict(model_input: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+        with backbone.autocast():
+            noise_pred: torch.Tensor = backbone.unet(model_input, t, encoder_hidden_states=embeds, return_dict=False)[0]
+        return noise_pred.float()
+
+    scheduler, scale = make_scheduler(backbone, protocol), protocol.guidance_scale
+    asked = conditions(scale, [""] * len(prompts), [*prompts])
+    predict_guided = guided(predict, backbone.embed([prompt for each in asked for prompt in each]), scale)
     latents = latents.to(backbone.device) * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
-        model_input = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        with backbone.autocast():
-            noise_pred = backbone.unet(model_input, t, encoder_hidden_states=embeds, return_dict=False)[0].float()
-        if guided:
-            noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
-            noise_pred = noise_pred_uncond + protocol.guidance_scale * (noise_pred_text - noise_pred_uncond)
+        noise_pred = predict_guided(scheduler.scale_model_input(latents, t), t)
         latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
     if not torch.isfinite(latents).all():
         raise NonFiniteImage("sampling produced NaN or infinite latents")

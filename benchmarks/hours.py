@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import options, plugins
+from bench import guidance, options, plugins
 from bench.plan import Cell, Plan, resolve
 from bench.sampler import decode, sample, shots
 from bench.stages import Stages
@@ -110,8 +110,8 @@ def count(stages: Stages, passes_per_second: float) -> Rates:
         for cell in first_cells(plan):
             before, each = training(stages, cell, COUNTED, clock=lambda: seen[-1])
             preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
-    guided = 2 if protocol.guidance_scale > 1 else 1
-    return Rates(preparing, step, guided * protocol.num_inference_steps / passes_per_second, None)
+    passes = guidance.passes(protocol.guidance_scale)
+    return Rates(preparing, step, passes * protocol.num_inference_steps / passes_per_second, None)
 
 
 def passes_of(latents: torch.Tensor) -> int:
@@ -184,7 +184,7 @@ def unlearning(plan: Plan, rates: Rates, cell: Cell) -> float:
 def further(plan: Plan, rates: Rates) -> float:
     """Seconds that training an unlearned model further takes: a step of an image is three passes through the U-Net."""
     protocol = plan.protocol
-    passes = (2 if protocol.guidance_scale > 1 else 1) * protocol.num_inference_steps
+    passes = guidance.passes(protocol.guidance_scale) * protocol.num_inference_steps
     return rates.drawing / passes * 3 * protocol.finetune_steps * protocol.finetune_batch
 
 

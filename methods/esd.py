@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.harness import Batch, Harness
-from methods.base import Method, MethodConfig
+from methods.base import Method, MethodConfig, require_scale
 from methods.family import erasure_target
 
 
@@ -24,6 +24,10 @@ class EsdConfig(MethodConfig):
     eta: float = 1.0  # the paper's negative guidance
     path_guidance: float = 3.0
     path_steps: int = 50  # DDIM steps of a whole sampling path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_scale("path_guidance", self.path_guidance)
 
 
 @dataclass(frozen=True)

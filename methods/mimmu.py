@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.harness import Batch, Harness
-from methods.base import Method, MethodConfig, require_known
+from methods.base import Method, MethodConfig, require_known, require_scale
 from methods.family import erasure_target
 from methods.noise_levels import WEIGHTINGS, noised, predicted_clean, weights_at
 
@@ -35,6 +35,7 @@ class MimMuConfig(MethodConfig):
         require_known("x_source", self.x_source, ("forget", "student", "teacher"))
         require_known("objective", self.objective, ("align", "sds"))
         require_known("target", self.target, ("null", "rest"))
+        require_scale("path_guidance", self.path_guidance)
         if not 0 <= self.t_min <= self.t_max:
             raise ValueError(f"t_min..t_max is {self.t_min}..{self.t_max}: no range of timesteps")
         if self.weighting == "logistic" and self.x_source != "forget":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.harness import Batch, Harness
-from methods.base import Method, MethodConfig
+from methods.base import Method, MethodConfig, require_scale
 from methods.family import erasure_target
 
 
@@ -26,6 +26,7 @@ class SalUnConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_scale("mask_guidance", self.mask_guidance)
         if self.weight_decay:
             raise ValueError("weight_decay would move the weights outside of the mask as well: it must be 0")
 

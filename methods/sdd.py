@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.harness import Batch, Harness
-from methods.base import Method, MethodConfig
+from methods.base import Method, MethodConfig, require_scale
 from methods.family import erasure_target
 
 
@@ -27,6 +27,10 @@ class SddConfig(MethodConfig):
     parameters: str = "attn2"
     path_guidance: float = 3.0
     path_steps: int = 50  # DDIM steps of a whole sampling path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_scale("path_guidance", self.path_guidance)
 
 
 class Sdd(Method):

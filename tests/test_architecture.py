@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = [p for room in ("bench", "methods", "metrics") for p in sorted((ROOT / room).rglob("*.py"))]
-INTERFACE = {"bench.harness", "bench.registry", "bench.training"}  # what a method sees of the machine
+INTERFACE = {"bench.guidance", "bench.harness", "bench.registry", "bench.training"}  # what a method sees of the machine
 
 
 def module_name(path: Path) -> str:

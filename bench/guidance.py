@@ -1,0 +1,68 @@
+"""Classifier-free guidance (Ho & Salimans, 2022): the one place that says what a guidance scale means.
+
+The guided prediction is eps_u + s (eps_c - eps_u), where eps_c is the network's prediction for the prompt, eps_u its
+prediction for the null prompt, and s the scale. Two scales need only one of them: s = 0 is eps_u, and s = 1 is eps_c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+PredictGuided = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # z_t, timestep -> noise
+Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # z_t, timestep(s), embeddings -> noise
+
+
+def require_scale(name: str, scale: float) -> None:
+    """Raises ValueError unless `scale`, the value of the setting `name`, is a finite number of at least 0."""
+    if not (math.isfinite(scale) and scale >= 0):
+        raise ValueError(
+            f"{name} must be a finite number of at least 0, not {scale}: 0 samples from the null prompt, "
+            "1 from the prompt without guidance, and more than 1 amplifies the prompt"
+        )
+
+
+def conditions(scale: float, null: T, prompt: T) -> list[T]:
+    """Those of the two conditions that the guided prediction needs, in the order that `guided` expects.
+
+    Raises ValueError for a negative or non-finite scale.
+
+    >>> conditions(7.5, "null", "prompt"), conditions(1, "null", "prompt"), conditions(0, "null", "prompt")
+    (['null', 'prompt'], ['prompt'], ['null'])
+    """
+    require_scale("guidance_scale", scale)
+    if scale == 0:
+        return [null]
+    return [prompt] if scale == 1 else [null, prompt]
+
+
+def passes(scale: float) -> int:
+    """How often one image goes through the network in each sampling step: 1 or 2. Raises ValueError as `conditions`."""
+    return len(conditions(scale, None, None))
+
+
+def guided(predict: Predict, embeds: torch.Tensor, scale: float) -> PredictGuided:
+    """A function (z_t, t) -> guided prediction; it calls `predict` once, with both conditions in one batch.
+
+    Args:
+        predict: (z_t, t, embeddings) -> predicted noise, the shape of z_t.
+        embeds: (P * B, tokens, width), what `conditions` selected, one after the other; P is `passes(scale)`.
+        scale: the guidance scale s.
+
+    The function takes z_t as float (B, C, h, w) and t as an int64 scalar, and returns the prediction in the same shape.
+    Raises ValueError for a negative or non-finite scale.
+    """
+    both = passes(scale) == 2
+
+    def predict_guided(latents: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        noise_pred = predict(torch.cat([latents] * 2) if both else latents, t, embeds)
+        if not both:
+            return noise_pred
+        noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+        return noise_pred_uncond + scale * (noise_pred_text - noise_pred_uncond)
+
+    return predict_guided
