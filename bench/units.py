@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,6 +81,19 @@ def waves(pieces: Sequence[Unit]) -> list[list[int]]:
     for unit in pieces:
         depth.append(1 + max((depth[place] for place in unit.after), default=-1))
     return [[i for i, d in enumerate(depth) if d == level] for level in range(max(depth, default=-1) + 1)]
+
+
+def side_by_side(plan: Plan) -> int:
+    """How many cells that train can run at the same time, given enough workers.
+
+    A cell waits for the cell that it starts from, and runs beside those that wait for equally many. Cells that train
+    nothing are not counted: they only draw images, some of which they share.
+    """
+    before, depth = predecessors(plan), dict[int, int]()
+    for index in range(len(plan.cells)):
+        depth[index] = depth[before[index]] + 1 if index in before else 0
+    trains = [plan.plain(cell.method) not in REFERENCES or cell.task.finetune is not None for cell in plan.cells]
+    return max(Counter(depth[index] for index, one in enumerate(trains) if one).values(), default=0)
 
 
 def predecessors(plan: Plan) -> dict[int, int]:

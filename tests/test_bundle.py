@@ -63,12 +63,12 @@ def test_a_board_from_handed_on_results_is_the_same_and_computes_nothing(
 def test_the_report_shows_pictures_of_the_seed_that_has_them(finished: Path, packed: Path, tmp_path: Path) -> None:
     assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
     assert "not in the store" in (tmp_path / "smoke-tiny.html").read_text()
-    assert cli.main([*TINY, "--seeds", "2", "--out", str(tmp_path), "--results", str(packed)]) == 0
+    assert cli.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(tmp_path), "--results", str(packed)]) == 0
     text = (tmp_path / "smoke-tiny.html").read_text()
     assert "not in the store" not in text
     assert "those of training seed 1." in text
     out = shutil.copytree(finished, tmp_path / "copy")
-    assert cli.main([*TINY, "--seeds", "2", "--out", str(out)]) == 0
+    assert cli.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(out)]) == 0
     assert "those of training seed 0." in (out / "smoke-tiny.html").read_text()
 
 

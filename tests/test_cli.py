@@ -18,7 +18,7 @@ from bench.worlds import World
 from methods import METHODS, Method
 from metrics import METRICS, Evidence, Metric, Score
 
-SMOKE = ("--world", "tiny", "--suite", "smoke")
+SMOKE = ("--world", "tiny", "--suite", "smoke", "--workers", "1")
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
     assert cli.main(arguments) == 130
     told = capsys.readouterr().out
     assert "stopped after 2 of 3 cells" in told
-    assert f"python run_bench.py --world tiny --suite smoke --methods stops --out {tmp_path}" in told
+    assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --out {tmp_path}" in told
     monkeypatch.setattr(Stops, "edit", lambda self, harness: None)
     sampled = []
     original = stages.sample

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.config import RunConfig
 from bench.plan import Plan, resolve
-from bench.units import predecessors, signature, units, waves
+from bench.units import predecessors, side_by_side, signature, units, waves
 from bench.worlds import World
 
 
@@ -54,6 +54,18 @@ def test_a_request_waits_for_the_one_before_it(world: World) -> None:
         one, two = plan.cells[earlier], plan.cells[index]
         assert (one.method, one.seed, one.task) == (two.method, two.seed, two.task.after)
     assert not predecessors(resolve(RunConfig(world="tiny", methods=("mimmu",))))
+
+
+def test_cells_that_train_run_side_by_side_unless_one_starts_from_another(world: World) -> None:
+    forget = (world.concepts[0], world.concepts[6], world.concepts[1])
+    assert side_by_side(planned("pretrained", suite="smoke")) == 0
+    assert side_by_side(planned("mimmu", suite="smoke")) == 1
+    assert side_by_side(planned("mimmu", "salun", "esd-x", suite="smoke", seeds=range(8))) == 24  # of one task
+    assert side_by_side(planned("mimmu", suite="smoke", sweep={"mimmu": {"lr": ("1e-5", "1e-6", "1e-7")}})) == 3
+    assert side_by_side(planned("mimmu", suite="sequential", forget=forget)) == 1  # three cells, one after another
+    assert side_by_side(planned("mimmu", "salun", suite="sequential", forget=forget, seeds=(0, 1))) == 4
+    plan = planned("mimmu")
+    assert side_by_side(plan) == len(plan.tasks)
 
 
 def test_an_unlearned_model_that_several_cells_train_further_is_made_first(world: World) -> None:

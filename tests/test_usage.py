@@ -13,7 +13,7 @@ from bench.worlds import World
 from methods import METHODS
 from metrics import METRICS
 
-SMOKE = ("--world", "tiny", "--suite", "smoke")
+SMOKE = ("--world", "tiny", "--suite", "smoke", "--workers", "1")
 
 
 def refuse(*args: object, **kwargs: object) -> None:

@@ -19,7 +19,7 @@ from bench.config import RunConfig
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
 from bench.executor import Executor
 from bench.plan import Plan, resolve
-from bench.units import predecessors
+from bench.units import predecessors, side_by_side
 from methods import CONTROLS
 
 MOST = 4  # a worker holds about a gigabyte
@@ -113,9 +113,9 @@ class Worker:
 
 
 def usual_count(plan: Plan) -> int:
-    """One worker a core, as many as there are tasks, at most MOST; on CUDA one."""
+    """One worker for each core, no more than cells that can train at the same time, at most MOST; on CUDA one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if torch.cuda.is_available() else max(1, min(cores, len(plan.tasks), MOST))
+    return 1 if torch.cuda.is_available() else max(1, min(cores, side_by_side(plan), MOST))
 
 
 def in_processes(

@@ -39,14 +39,19 @@ def test_neighbouring_cells_forget_different_concepts(world: World) -> None:
     assert {method for _, method in names[-16:]} == {"pretrained", "wrecked"}  # all their images are there by now
 
 
-def test_there_are_no_more_workers_than_tasks_cores_or_room_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def count(cores: int, suite: str) -> int:
+def test_the_usual_count_of_workers_follows_from_cores_and_from_cells_that_can_train_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(cores: int, suite: str, seeds: int = 1) -> int:
         monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
-        return local.usual_count(resolve(RunConfig(world="tiny", suite=suite)))
+        run = RunConfig(world="tiny", suite=suite, methods=("mimmu",), seeds=tuple(range(seeds)))
+        return local.usual_count(resolve(run))
 
     monkeypatch.setattr(local.torch.cuda, "is_available", lambda: False)
     assert [count(n, "finegrained") for n in (1, 2, 64)] == [1, 2, local.MOST]
-    assert count(2, "smoke") == 1
+    assert count(2, "smoke") == 1  # one cell trains
+    assert [count(n, "smoke", seeds=24) for n in (1, 2, 3, 64)] == [1, 2, 3, local.MOST]  # of one task
+    assert count(64, "smoke", seeds=2) == 2
     monkeypatch.setattr(local.torch.cuda, "is_available", lambda: True)
     assert count(64, "finegrained") == 1
 
