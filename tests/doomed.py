@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 KILLED, LEAVES = 0, 5  # cells
@@ -32,6 +33,11 @@ def die(index: int) -> None:
 def echo(index: int) -> dict[str, int]:
     time.sleep(0.02)
     return {"index": index}
+
+
+def starts_another(index: int) -> dict[str, int]:
+    """Starts a process that outlives the cell."""
+    return {"pid": os.getpid(), "other": subprocess.Popen(["sleep", "300"]).pid}
 
 
 def once(index: int) -> dict[str, int]:

@@ -8,11 +8,13 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context, parent_process
-from multiprocessing.process import BaseProcess
+from contextlib import suppress
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread
 from typing import Any, ClassVar
 
+import psutil
 import torch
 
 from bench.config import RunConfig
@@ -66,6 +68,19 @@ def in_this_process(executor: Executor, retries: int, watch: Watch) -> Iterator[
         yield index, result
 
 
+class Recorder(SpawnContext):
+    """The usual way to start processes, which remembers what it started: other children of this process stay apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process: SpawnProcess | None = None  # the last one
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
+        """As `multiprocessing.Process`."""
+        self.process = SpawnProcess(*args, **options)
+        return self.process
+
+
 class Worker:
     """One process with one cell in hand, replaced by a new one when it dies.
 
@@ -76,25 +91,22 @@ class Worker:
 
     def __init__(self, run: RunConfig, threads: int) -> None:
         self._arguments = run, threads
-        self._process: BaseProcess | None = None
         self._pool = self._new()
 
     def submit(self, index: int) -> Future[dict[str, Any]]:
         """Have it run the cell at `index`."""
-        before = set(active_children())
         try:
-            future = self._pool.submit(_work, index)  # starts the process, if there is none
+            return self._pool.submit(_work, index)  # starts the process, if there is none
         except BrokenProcessPool:  # it died between two cells
             self.bury()
-            future = self._pool.submit(_work, index)
-        self._process = next(iter(set(active_children()) - before), self._process)
-        return future
+            return self._pool.submit(_work, index)
 
     def bury(self) -> str:
         """What a dead process died of, for people; the next cell starts a new one."""
         self._pool.shutdown()
-        code = self._process.exitcode if self._process is not None else None
-        self._process, self._pool = None, self._new()
+        process = self._context.process
+        code = process.exitcode if process is not None else None
+        self._pool = self._new()
         if code is None:
             return "how is not known"
         if code >= 0:
@@ -105,11 +117,42 @@ class Worker:
             return f"signal {-code}"
 
     def dismiss(self) -> None:
-        """End the process, which has no cell in hand or was killed, and wait until it is gone."""
+        """End the process, which has no cell in hand or was killed, and wait until it is gone.
+
+        What it started and left running is ended as well.
+        """
+        left = self._descendants()
         self._pool.shutdown(cancel_futures=True)
+        _kill(left)
+
+    def kill(self) -> None:
+        """End the process and all that it started at once, whatever they are doing."""
+        left = self._descendants()
+        if self._context.process is not None:
+            self._context.process.kill()
+        _kill(left)
+
+    def _descendants(self) -> list[psutil.Process]:
+        process = self._context.process
+        return descendants(process.pid) if process is not None and process.is_alive() and process.pid else []
 
     def _new(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, get_context("spawn"), _start, self._arguments)
+        self._context = Recorder()
+        return ProcessPoolExecutor(1, self._context, _start, self._arguments)
+
+
+def descendants(pid: int | None = None) -> list[psutil.Process]:
+    """The processes that process `pid`, or this one, started, those that these started, and so on."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:  # it is gone
+        return []
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.Error):  # it ended by itself; psutil tells it from a later process with the same number
+            process.kill()
 
 
 def usual_count(plan: Plan) -> int:
@@ -169,8 +212,8 @@ def in_processes(
                 if result is not None:
                     yield index, result
     except BaseException:
-        for process in active_children():
-            process.kill()
+        for worker in workers:
+            worker.kill()
         raise
     finally:
         for worker in workers:
@@ -211,6 +254,7 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     parent.join()  # returns only when the parent is gone, however it went
+    _kill(descendants())
     os._exit(1)
 
 

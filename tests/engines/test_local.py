@@ -1,7 +1,10 @@
+import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -150,6 +153,55 @@ def test_a_workers_own_exception_ends_the_run_and_the_workers(world: World, tmp_
     with pytest.raises(LookupError, match="on purpose"):
         run(plan, 2)
     assert active_children() == []
+
+
+@pytest.fixture
+def children_of_the_caller() -> Iterator[list[psutil.Process]]:
+    """A program and a Python process that the caller of a run has started."""
+    program = subprocess.Popen(["sleep", "300"])
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(300,))
+    process.start()
+    assert process.pid is not None
+    yield [psutil.Process(program.pid), psutil.Process(process.pid)]
+    program.kill()
+    process.kill()
+    program.wait()
+    process.join()
+
+
+@pytest.mark.parametrize("end", ["normal", "early", "interrupt"])
+def test_a_run_ends_what_its_workers_started_and_nothing_else(
+    world: World,
+    tmp_path: Path,
+    doom: None,
+    monkeypatch: pytest.MonkeyPatch,
+    children_of_the_caller: list[psutil.Process],
+    end: str,
+) -> None:
+    monkeypatch.setattr(local, "_work", doomed.starts_another)
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), seeds=tuple(range(3)), suite="smoke", out=tmp_path))
+    found = local.in_processes(Executor(plan), 2, 0)
+    _, result = next(found)
+    ours = [psutil.Process(result["pid"]), psutil.Process(result["other"])]
+    if end == "normal":
+        ours += [psutil.Process(result["other"]) for _, result in found]
+        assert len(ours) == 2 + len(plan.cells) - 1
+    elif end == "early":
+        found.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            found.throw(KeyboardInterrupt())
+    assert psutil.wait_procs(ours, timeout=10)[1] == []
+    assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children_of_the_caller)
+
+
+def test_a_run_whose_worker_raises_leaves_the_callers_children_alone(
+    world: World, tmp_path: Path, doom: None, children_of_the_caller: list[psutil.Process]
+) -> None:
+    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), seeds=(doomed.RAISES,), out=tmp_path))
+    with pytest.raises(LookupError, match="on purpose"):
+        run(plan, 2)
+    assert all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children_of_the_caller)
 
 
 def test_a_method_that_kills_its_workers_is_a_failed_row(
