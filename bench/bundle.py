@@ -11,7 +11,6 @@ finished the file has what is; the exit code is then 1.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import json
 import lzma
@@ -23,8 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import digest, legacy, options, plugins
-from bench.config import RunConfig
+from bench import digest, legacy, options, plugins, sharing
 from bench.outcomes import ACCURACY, Outcomes
 from bench.plan import Plan, resolve
 from bench.stages import Stages
@@ -55,7 +53,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
     if not cells:
         raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
     about = {
-        "command": _command(plan),
+        "command": sharing.command(plan.run),
         "cells": cells,
         "of": len(plan.cells),
         "metrics": plan.metrics,
@@ -102,34 +100,12 @@ def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) ->
     other = [f"{n} {theirs.get(n)}, here {ours.get(n)}" for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
     if other:
         return f"they were made with {'; '.join(other)}"
-    return f"they are of `{about['command']}`, or of another version of Lethe; this is `{_command(plan)}`"
+    return f"they are of `{about['command']}`, or of another version of Lethe; this is `{sharing.command(plan.run)}`"
 
 
 def _place(store: Store, kind: str, key: Mapping[str, Any]) -> str:
     """A stage's folder, in the store and in the file."""
     return f"{kind}/{store.place(kind, key).name}"
-
-
-def _command(plan: Plan) -> str:
-    """What was run, wherever on this machine it and what it reads lay."""
-    run = plan.run
-    run = dataclasses.replace(
-        run,
-        out=RunConfig().out,
-        data=None,
-        force=False,
-        plugins=tuple(Path(file.name) for file in run.plugins),
-        judges=tuple(_bare(judge) for judge in run.judges),
-        backbone=run.backbone and _bare(run.backbone),
-        backbone_config=run.backbone_config and _bare(run.backbone_config),
-    )
-    return options.command(run)
-
-
-def _bare(text: str) -> str:
-    """A path without the folders it lies in; anything else as it is."""
-    head, sign, path = text.rpartition("=")
-    return head + sign + Path(path).name if Path(path).is_absolute() else text
 
 
 def _flat(machine: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench import clusters, curve, derived, facets, judges, nearness, recovery, statistics
 from bench.columns import column, ends
+from bench.filenames import within, without_folders, without_paths
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
@@ -68,8 +69,10 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
             row[f"{metric.name}_n"] = score["n"] if score else None
         row |= {cost.name: cost.of(result) if result["status"] == "ok" else None for cost in COSTS}
         row["compensation"] = result.get("compensation")
-        row["reason"], row["traceback"] = result.get("reason"), result.get("traceback")
-        row["config"] = json.dumps(result["config"], sort_keys=True)
+        row["reason"] = without_paths(result["reason"]) if result.get("reason") else result.get("reason")
+        row["traceback"] = result.get("traceback")
+        config = {k: without_folders(v) if isinstance(v, str) else v for k, v in result["config"].items()}
+        row["config"] = json.dumps(config, sort_keys=True)
         row["fingerprint"] = result["fingerprint"]
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -232,8 +235,11 @@ def write(
 
     And STEM-curve.csv where checkpoints were measured, STEM-recovery.csv where unlearned models were trained further;
     elsewhere one that an earlier board of this name left is removed. Returns the tables.
+    What they say of files is relative to `folder`, or the names of the files alone.
     """
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
+    files = cells["traceback"]
+    cells["traceback"] = [within(folder, file) if isinstance(file, str) and file else file for file in files]
     tables = Tables(
         _board_frame(results, metrics, note, cells, concepts),
         cells,

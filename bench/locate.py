@@ -36,7 +36,7 @@ def locate(source: str, settings: str | None = None) -> Path:
         raise ValueError(f"--backbone-config is for a single {single_file.SUFFIX} file; {source!r} has its own")
     if source in NAMES:
         return hub.pipeline(NAMES[source])
-    if _is_path(source):
+    if is_path(source):
         if not (path / anatomy.INDEX).is_file():
             raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline ({anatomy.INDEX}) there")
         anatomy.require_usable(path)
@@ -62,7 +62,7 @@ def _from_file(file: Path, settings: str | None) -> Path:
 
 def _settings(source: str, file: Path) -> Path:
     path = Path(source).expanduser()
-    if source not in NAMES and _is_path(source):
+    if source not in NAMES and is_path(source):
         if not (path / anatomy.INDEX).is_file():
             raise FileNotFoundError(f"--backbone-config {source!r}: no {anatomy.INDEX} there")
         return path
@@ -75,5 +75,6 @@ def _settings(source: str, file: Path) -> Path:
         ) from error
 
 
-def _is_path(source: str) -> bool:
+def is_path(source: str) -> bool:
+    """Whether `source` names something on this machine, by how it begins or since it is there."""
     return source.startswith((".", "/", "~")) or Path(source).expanduser().exists()

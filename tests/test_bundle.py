@@ -203,18 +203,6 @@ def test_figures_that_were_measured_otherwise_are_not_counted_as_had(
     assert there.seconds is not None
 
 
-def test_a_command_says_nothing_of_where_files_lay() -> None:
-    run = dataclasses.replace(
-        RUN, plugins=(Path("/home/someone/mine.py"),), judges=("dogs=/home/someone/judge.pt", "open_clip:A/b"),
-        backbone="/models/sd15",
-    )  # fmt: skip
-    said = bundle._command(dataclasses.replace(resolve(RUN), run=run))
-    assert "someone" not in said
-    assert "/models" not in said
-    for name in ("mine.py", "dogs=judge.pt", "open_clip:A/b", "sd15"):
-        assert name in said
-
-
 def test_to_export_weights_that_did_not_come_along_they_are_made_anew(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

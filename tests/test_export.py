@@ -150,7 +150,8 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_a_row_of_a_sweep_is_a_model_too(world: World, tmp_path: Path) -> None:
-    words = [*TINY, "--workers", "1", "--methods", "mimmu", "--sweep", "mimmu.t_max=400,950", "--out", str(tmp_path / "board")]
+    swept = ["--methods", "mimmu", "--sweep", "mimmu.t_max=400,950"]
+    words = [*TINY, *swept, "--workers", "1", "--out", str(tmp_path / "board")]
     assert cli.main(words) == 0
     name = f"mimmu t_max=400/{world.concepts[0]}"
     assert cli.main([*words, "--export", name, "--to", str(tmp_path / "to")]) == 0

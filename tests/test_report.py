@@ -8,9 +8,9 @@ import pytest
 from exhibition import hold
 from papers import publish
 
-from bench import cli, nearness, published
+from bench import cli, nearness, published, sharing
 from bench.config import RunConfig
-from bench.report import board, charts, colours, figures, labels, pareto, pictures, protocol, reported, summary
+from bench.report import board, charts, colours, figures, labels, pareto, pictures, reported, summary
 from bench.worlds import World
 from methods import METHODS
 
@@ -224,9 +224,8 @@ def test_the_summary_claims_what_intervals_support_and_no_more() -> None:
 
 
 def test_no_path_of_this_machine_is_on_the_page() -> None:
-    assert protocol.without_paths("see /home/me/x/traceback.txt (a/b)") == "see traceback.txt (a/b)"
     run = RunConfig(backbone="/models/sd15", plugins=(Path("/home/me/mine.py"),), out=Path("/tmp/out"), force=True)
-    assert protocol.command(run) == ("python run_bench.py --methods mimmu salun --backbone sd15 --plugin mine.py")
+    assert sharing.command(run) == ("python run_bench.py --methods mimmu salun --backbone sd15 --plugin mine.py")
 
 
 def test_the_drops_of_the_page_are_those_of_the_tables(page: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench import chain, derived, leaderboard, many, nearness, published, recovery, swept
+from bench import chain, derived, leaderboard, many, nearness, published, recovery, sharing, swept
 from bench.executor import Executor
 from bench.plan import Plan
 from bench.report import board as table
@@ -55,7 +55,7 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "facts": protocol.facts(executor.outcomes.description, board, tables.concepts),
         "prompts": executor.outcomes.description["prompts"],
         "tasks": [(task.name, task.band) for task in plan.tasks],
-        "command": protocol.command(plan.run),
+        "command": sharing.command(plan.run),
         "seeds": plan.run.seeds,
         "data": {"specs": specs(drawn), "pictures": strips.sources},
         "vega": vega(executor.stages.store),

@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from bench.evidence import nearest
+from bench.filenames import without_paths
 from bench.plan import Cell
-from bench.report.protocol import without_paths
 from bench.stages import Stages
 from bench.store import Entry
 from bench.task import Task

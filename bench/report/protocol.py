@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench import options
-from bench.config import RunConfig
+from bench.filenames import without_paths
 from bench.terminal import each_judge
-from bench.worlds.base import without_folders
-
-# a path from the root, but neither the middle of a relative one nor of an address
-ABSOLUTE = re.compile(r"(?<![\w.:/~-])(?:/[\w.@+~-]+){2,}/?")
-
-
-def command(run: RunConfig) -> str:
-    """The command that makes the board; files are named without the folders they are in on this machine."""
-    backbone = run.backbone and (Path(run.backbone).name if Path(run.backbone).is_absolute() else run.backbone)
-    plugins = tuple(Path(plugin.name) for plugin in run.plugins)
-    usual = RunConfig()
-    data = run.data and Path(run.data.name)
-    judges = tuple(without_folders(judge) for judge in run.judges)
-    named: dict[str, Any] = {"backbone": backbone, "plugins": plugins, "data": data, "judges": judges}
-    named["clip"] = run.clip and without_folders(run.clip)
-    return options.command(dataclasses.replace(run, **named, out=usual.out, force=False))
-
-
-def without_paths(text: str) -> str:
-    """Text with absolute paths cut down to their last part."""
-    return ABSOLUTE.sub(lambda found: Path(found.group()).name, text)
 
 
 def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.DataFrame) -> list[tuple[str, str]]:

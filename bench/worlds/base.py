@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,15 +32,6 @@ class Rest(Interface):
 def nothing_left(concept: str, split: Split = "forget") -> tuple[str, ...]:
     """The `Rest` of a world that has no broader words."""
     return ()
-
-
-def without_folders(text: str) -> str:
-    """A file's name in place of its path, in a judge's name too: what a report may show, wherever the file lies.
-
-    "birds=/data/judges/j.safetensors" becomes "birds=j.safetensors", "open_clip:ViT-B-32//data/x.bin"
-    "open_clip:ViT-B-32/x.bin"; a hub's "OWNER/NAME" stays.
-    """
-    return re.sub(r"(^|[=:])/", r"\1", re.sub(r"/(?:[^/=:\s]*/)+", "/", text))
 
 
 class WorldUnavailable(RuntimeError):

@@ -11,9 +11,10 @@ import torch
 
 from bench import digest
 from bench.config import Protocol
+from bench.filenames import without_folders
 from bench.task import Task
 from bench.worlds import contrastive, inception, pictures
-from bench.worlds.base import Judge, Options, Split, World, WorldUnavailable, without_folders
+from bench.worlds.base import Judge, Options, Split, World, WorldUnavailable
 from bench.worlds.canvas import dataset, judges
 from bench.worlds.canvas.classes import OBJECTS, SEED_IMAGES, SEEDS, STYLES, prompt
 from bench.worlds.text_closeness import TextCloseness
@@ -125,7 +126,7 @@ def configure(options: Options) -> World:
         closeness=TextCloseness(options.backbone, words),
         feature_weights=lambda: inception.weights(data),
         clip=contrastive.loader(options.clip),
-        chosen={"CLIP": without_folders(options.clip or contrastive.USUAL)},
+        chosen={"CLIP": without_folders(options.clip or contrastive.USUAL, model=True)},
     )
 
 

@@ -12,9 +12,10 @@ import torch
 
 from bench import digest, machine
 from bench.config import Protocol
+from bench.filenames import without_folders
 from bench.task import Task
 from bench.worlds import contrastive, inception, models, pictures
-from bench.worlds.base import Judge, Options, World, WorldUnavailable, without_folders
+from bench.worlds.base import Judge, Options, World, WorldUnavailable
 from bench.worlds.natural import captions, judges, photographs, tasks
 from bench.worlds.natural.likeness import PER_CLASS, Likeness
 from bench.worlds.natural.photographs import LABELS, Photographs
@@ -86,7 +87,7 @@ class Photos:
         which = "all of the domain"
         if self.count is not None:
             which = f"the {self.count} most alike to the judge, over {PER_CLASS} training pictures of each"
-        clip = {"CLIP": without_folders(self.options.clip or contrastive.USUAL)}
+        clip = {"CLIP": without_folders(self.options.clip or contrastive.USUAL, model=True)}
         named = {f"judge of {d}": without_folders(spec) for d, spec in self.specs.items()}
         return {**named, "neighbours": which, **clip}
 
