@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -74,8 +75,32 @@ def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+FRESH = 0.05  # seconds within which a file system may give two writes to a file the same time
+_known: dict[tuple[int, ...], str] = {}  # of this process: state of a file -> its digest
+
+
 def of_file(path: Path) -> str:
-    """Digest of one file's bytes."""
+    """Digest of one file's bytes.
+
+    A process reads a file once, and again where its size, its times or its inode have changed. Models have gigabytes.
+    """
+    state = _state(path)
+    if state in _known:
+        return _known[state]
+    found = _of_bytes(path)
+    *_, modified, changed = state
+    if _state(path) == state and time.time() - max(modified, changed) / 1e9 > FRESH:
+        _known[state] = found
+    return found
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes with a file's bytes and not with its name: device, inode, size, times of change in nanoseconds."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _of_bytes(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

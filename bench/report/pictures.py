@@ -140,7 +140,7 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
 
 def _images(stages: Stages, cell: Cell, look: bool = True) -> Entry | None:
     """A cell's images if they are stored. No `look` at tensors: of a large board these are many gigabytes."""
-    weights = stages.store.get("deltas", stages.keys.delta(cell), look)
+    weights = stages.store.get("deltas", stages.keys.delta(cell), look=False)  # only their digest is of use
     return stages.store.get("images", stages.keys.images(weights), look) if weights else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from bench.digest import of_file
 
 WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
@@ -22,7 +23,7 @@ class WeightsError(RuntimeError):
 
 def sha256(file: Path) -> str:
     """Hex digest of a file's bytes."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return of_file(file)
 
 
 def manifest(folder: Path = WEIGHTS) -> dict[str, Any]:
