@@ -1,4 +1,6 @@
+import ast
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -252,6 +254,35 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
     if how == signal.SIGINT:
         assert "every finished stage is kept" in told
         assert "Traceback" not in told
+
+
+ALONE = """
+import time, doomed
+from bench.config import RunConfig
+from bench.engines.local import Worker
+
+if __name__ == "__main__":
+    worker = Worker(RunConfig(world="none"), 1)
+    print(worker._pool.submit(doomed.starts_another, 0).result(), flush=True)
+    time.sleep(300)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_worker_started_ends_with_a_run_that_was_killed(tmp_path: Path) -> None:
+    root, script = Path(__file__).parents[2], tmp_path / "alone.py"
+    script.write_text(ALONE)
+    paths = os.pathsep.join([str(root), str(root / "tests")])
+    command = [sys.executable, str(script)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths})
+    try:
+        assert run.stdout is not None
+        started = [psutil.Process(pid) for pid in ast.literal_eval(run.stdout.readline()).values()]
+    finally:
+        run.kill()
+    run.wait(20)
+    assert len(started) == 2
+    assert psutil.wait_procs(started, timeout=20)[1] == []
 
 
 @pytest.mark.slow
