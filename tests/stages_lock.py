@@ -113,9 +113,13 @@ def versions() -> dict[str, tuple[Any, tuple[str, ...], str]]:
     }
     for name in (*METHODS.names(), "oracle"):
         method = METHODS.get(name)
+        if method.__module__ not in paths():  # a plug-in
+            continue
         found[f"method {name}"] = method.version, (method.__module__,), "methods"
     for name in METRICS.names():
         metric = METRICS.get(name)
+        if metric.compute.__module__ not in paths():
+            continue
         found[f"metric {name}"] = metric.version, (metric.compute.__module__,), "metrics"
     for name, file in paths().items():
         if name.startswith(JUDGING) and "\nVERSION = " in file.read_text():
