@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
-from importlib.metadata import entry_points
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class UnknownName(ValueError):
@@ -21,6 +24,10 @@ class UnknownName(ValueError):
 
 class DuplicateName(ValueError):
     """A name registered twice for different things."""
+
+
+class BrokenEntry(ValueError):
+    """An entry point of another package that can't be used; the message names the package and the reason."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -52,6 +59,8 @@ class Registry(Generic[T]):
         self._unlisted = unlisted
         self._group = group
         self._entries: dict[str, T | str] = dict(builtin or {})
+        self._points: dict[str, EntryPoint] = {}  # name -> the entry point that announced it
+        self._broken: dict[str, str] = {}  # name -> why its entry point can't be used
         self._discovered = group is None
 
     def add(self, name: str, target: T | str) -> None:
@@ -60,7 +69,9 @@ class Registry(Generic[T]):
         Raises DuplicateName if `name` already stands for something else.
         """
         self._discover()
-        self._add(name, target)
+        if name in self._entries and self._entries[name] != target:
+            raise DuplicateName(f"{self.noun} {name!r} is registered twice: {self._entries[name]!r} and {target!r}")
+        self._entries[name] = target
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorator form of `add`."""
@@ -72,34 +83,95 @@ class Registry(Generic[T]):
         return decorate
 
     def get(self, name: str) -> T:
-        """The value called `name`. Raises UnknownName, or what its import raises."""
+        """The value called `name`.
+
+        Raises UnknownName for a name that is not registered, BrokenEntry for an entry point that can't be used, and
+        what the import raises for any other lazy entry.
+        """
         self._discover()
+        if name in self._broken:
+            raise BrokenEntry(f"{self.origin(name)} can't be used: {self._broken[name]}")
         if name not in self._entries:
             raise UnknownName(f"unknown {self.noun} {name!r}: {nearest(name, self._entries)}")
         target = self._entries[name]
         if isinstance(target, str):
-            module, _, attribute = target.partition(":")
-            target = getattr(importlib.import_module(module), attribute)
+            target = self._import(name, target)
             self._entries[name] = target
-        return target  # type: ignore[return-value]
+        return target
 
     def names(self) -> tuple[str, ...]:
-        """All names but unlisted ones, built-in ones first, in order of registration."""
+        """All names but unlisted and broken ones, built-in ones first, in order of registration."""
         self._discover()
-        return tuple(name for name in self._entries if name not in self._unlisted)
+        return tuple(name for name in self._entries if name not in self._unlisted and name not in self._broken)
+
+    def usable(self, check: Callable[[str, T], None] = lambda name, value: None) -> tuple[str, ...]:
+        """The `names`, without the entry points of other packages that can't be used.
+
+        Imports each entry point and calls `check` with its name and value. An entry point whose import or check fails
+        is broken from then on: a warning names its package, and all other names stay usable.
+        """
+        for name in self.names():
+            if name in self._points:
+                try:
+                    check(name, self.get(name))
+                except Exception as error:
+                    self._break(name, error)
+        return self.names()
+
+    def origin(self, name: str) -> str:
+        """Where an entry comes from, for messages: with its package where an entry point announced it."""
+        if name not in self._points:
+            return f"{self.noun} {name!r}"
+        return f"{self.noun} {name!r} of {_package(self._points[name])}"
+
+    @contextmanager
+    def temporarily(self) -> Iterator[None]:
+        """Undo, at the end of a `with` block, every change that the block made to the registry."""
+        saved = dict(self._entries), dict(self._points), dict(self._broken), self._discovered
+        try:
+            yield
+        finally:
+            self._entries, self._points, self._broken, self._discovered = saved
 
     def __contains__(self, name: object) -> bool:
         self._discover()
         return name in self._entries
 
-    def _add(self, name: str, target: T | str) -> None:
-        if name in self._entries and self._entries[name] != target:
-            raise DuplicateName(f"{self.noun} {name!r} is registered twice: {self._entries[name]!r} and {target!r}")
-        self._entries[name] = target
+    def _import(self, name: str, target: str) -> T:
+        module, _, attributes = target.partition(":")
+        try:
+            found = importlib.import_module(module)
+            for attribute in attributes.split("."):
+                found = getattr(found, attribute)
+        except Exception as error:
+            if name not in self._points:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            raise BrokenEntry(f"{self.origin(name)} can't be used: {reason}") from error
+        return found  # type: ignore[return-value]
+
+    def _break(self, name: str, error: Exception) -> None:
+        cause = error.__cause__ if isinstance(error, BrokenEntry) and error.__cause__ else error
+        self._broken[name] = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
+        log.warning("%s is left out: %s", self.origin(name), self._broken[name])
 
     def _discover(self) -> None:
         if self._discovered or self._group is None:
             return
         self._discovered = True
         for point in entry_points(group=self._group):
-            self._add(point.name, point.value)
+            known = self._entries.get(point.name)
+            if known is None:
+                self._entries[point.name], self._points[point.name] = point.value, point
+            elif known != point.value:
+                said = "%s %r of %s is left out: the name is taken by %s"
+                log.warning(said, self.noun, point.name, _package(point), self._taken(point.name, known))
+
+    def _taken(self, name: str, known: T | str) -> str:
+        return _package(self._points[name]) if name in self._points else f"{known!r} of Lethe itself"
+
+
+def _package(point: EntryPoint) -> str:
+    """An entry point with the package that announces it, for messages."""
+    package = f"the package {point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
+    return f"{package} (entry point {point.name} = {point.value})"

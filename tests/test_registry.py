@@ -3,7 +3,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from bench import registry
-from bench.registry import DuplicateName, Registry, UnknownName
+from bench.registry import BrokenEntry, DuplicateName, Registry, UnknownName
 
 
 def test_a_lazy_entry_is_imported_on_first_use() -> None:
@@ -57,8 +57,77 @@ def test_entry_points_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatc
     assert asked == ["lethe.methods"]
 
 
-def test_an_entry_point_may_not_shadow_a_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("ours", "pathlib:PurePath", group)])
-    names: Registry[object] = Registry("method", {"ours": "pathlib:Path"}, group="lethe.methods")
-    with pytest.raises(DuplicateName):
-        names.names()
+class Package:
+    """A distribution as `importlib.metadata` has it."""
+
+    name, version = "their-methods", "1.2"
+
+
+def announced(monkeypatch: pytest.MonkeyPatch, **values: str) -> Registry[object]:
+    """A registry with one own entry, "ours", and the entry points `values` of another package."""
+    points = [EntryPoint(name.replace("_again", ""), value, "lethe.methods") for name, value in values.items()]
+    for point in points:
+        vars(point)["dist"] = Package()
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    return Registry("method", {"ours": "pathlib:Path"}, group="lethe.methods")
+
+
+def test_an_entry_point_whose_name_is_taken_is_left_out_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = announced(monkeypatch, ours="pathlib:PurePath", a="pathlib:PurePath", a_again="pathlib:Path", b="json:dumps")
+    assert names.names() == ("ours", "a", "b")
+    assert names.get("ours").__name__ == "Path"  # type: ignore[attr-defined]
+    assert names.get("a").__name__ == "PurePath"  # type: ignore[attr-defined]
+    package = "the package their-methods 1.2 (entry point"
+    assert caplog.messages == [
+        f"method 'ours' of {package} ours = pathlib:PurePath) is left out: the name is taken by 'pathlib:Path' of Lethe "
+        "itself",
+        f"method 'a' of {package} a = pathlib:Path) is left out: the name is taken by {package} a = pathlib:PurePath)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("no_such_module:x", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("pathlib:Nothing", "AttributeError: module 'pathlib' has no attribute 'Nothing'"),
+        ("json:loads", "json.loads is refused"),
+    ],
+)
+def test_an_entry_point_that_cannot_be_used_is_left_out_and_the_others_work(
+    value: str, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(name: str, found: object) -> None:
+        if found.__name__ == "loads":  # type: ignore[attr-defined]
+            raise ValueError("json.loads is refused")
+
+    names = announced(monkeypatch, first="json:dumps", bad=value, last="pathlib:PurePath")
+    assert names.names() == ("ours", "first", "bad", "last")  # listing imports nothing
+    assert names.usable(check) == names.names() == ("ours", "first", "last")
+    assert caplog.messages == [
+        f"method 'bad' of the package their-methods 1.2 (entry point bad = {value}) is left out: {reason}"
+    ]
+    assert names.get("last").__name__ == "PurePath"  # type: ignore[attr-defined]
+    assert "bad" in names
+    with pytest.raises(BrokenEntry, match="their-methods 1.2.*can't be used: "):  # asked for by name
+        names.get("bad")
+
+
+def test_a_broken_entry_point_names_its_package_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = announced(monkeypatch, bad="no_such_module:x")
+    with pytest.raises(BrokenEntry, match="of the package their-methods 1.2 .* ModuleNotFoundError: No module named"):
+        names.get("bad")
+
+
+def test_changes_within_a_block_are_undone() -> None:
+    names: Registry[object] = Registry("thing", {"path": "pathlib:Path"})
+    with pytest.raises(RuntimeError), names.temporarily():
+        names.add("mine", 1)
+        assert names.get("mine") == 1
+        raise RuntimeError
+    assert names.names() == ("path",)
+    names.add("mine", 2)  # no duplicate
+    with names.temporarily():
+        pass
+    assert names.get("mine") == 2
