@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.guidance import require_scale
-from bench.overrides import Overrides, Sweep
+from bench.overrides import Overrides, Sweep, require_finite
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -52,6 +52,7 @@ class Protocol:
     )
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for names in self.ALTERNATIVES:
             given = [getattr(self, name) for name in names if getattr(self, name) is not None]
             if len(given) != 1 or given[0] < 1:

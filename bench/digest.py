@@ -35,7 +35,10 @@ def _entries(value: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON's own types; dataclasses become objects, tuples lists. Raises TypeError for anything else."""
+    """`value` in JSON's own types; dataclasses become objects, tuples lists, paths text.
+
+    Raises TypeError for anything else.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: plain(entry) for name, entry in _entries(value).items()}
     if isinstance(value, Mapping):
@@ -44,6 +47,8 @@ def plain(value: Any) -> Any:
         return [plain(v) for v in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"{value!r} has no canonical form")
 
 
@@ -62,6 +67,8 @@ def _natural(value: Any) -> Any:
         return _entries(value)
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"{value!r} has no canonical form")
 
 

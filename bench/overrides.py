@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import itertools
+import math
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bench.registry import nearest
 
@@ -87,19 +89,27 @@ def apply(config: C, values: Mapping[str, Any], section: str) -> C:
 
 
 def convert(value: Any, kind: Any, label: str) -> Any:
-    """`value` as an instance of the annotation `kind`: bool, int, float, str, tuple[...] or an optional of these."""
+    """`value`, a text as typed or a value of the right type, as an instance of the annotation `kind`.
+
+    `kind` is one that `is_settable` accepts. Raises ValueError, which begins with `label`, for a value of another type
+    and for a number that is infinite or NaN.
+    """
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         if value in (None, "None", "none"):
             return None
         (kind,) = (k for k in get_args(kind) if k is not type(None))
         return convert(value, kind, label)
+    if origin is Literal:
+        return _choice(value, get_args(kind), label)
     if kind is str:
         return str(value)
+    if kind is Path and isinstance(value, str | Path) and str(value):
+        return Path(value).expanduser()
     if isinstance(value, str):
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that literal_eval raises
             raise ValueError(f"{label} takes {_name(kind)}, not {value!r}") from None
     if origin is tuple and isinstance(value, (tuple, list)):
         kinds = get_args(kind)
@@ -107,10 +117,60 @@ def convert(value: Any, kind: Any, label: str) -> Any:
         if len(kinds) == len(value):
             return tuple(convert(v, k, label) for v, k in zip(value, kinds, strict=True))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
     if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{label} must be a finite number, not {value}")
         return value
     raise ValueError(f"{label} takes {_name(kind)}, not {value!r}")
+
+
+def _choice(value: Any, choices: Sequence[Any], label: str) -> Any:
+    for choice in choices:
+        if value == choice and type(value) is type(choice):
+            return choice
+    if isinstance(value, str):  # as typed
+        for choice in choices:
+            if value == str(choice) or (isinstance(choice, bool | None) and value == str(choice).lower()):
+                return choice
+    raise ValueError(f"{label} takes one of {', '.join(map(str, choices))}, not {value!r}")
+
+
+def is_settable(kind: Any) -> bool:
+    """Whether `convert` can turn a text into `kind`.
+
+    It can for bool, int, float, str, Path, a Literal, a tuple of these, and each of these or None.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        rest = [part for part in parts if part is not type(None)]
+        return len(rest) == 1 and is_settable(rest[0])
+    if origin is tuple:
+        return bool(parts) and all(part is Ellipsis or is_settable(part) for part in parts)
+    return origin is Literal or kind in (bool, int, float, str, Path)
+
+
+def require_finite(config: object) -> None:
+    """Raise ValueError, which names the field, if a field of the dataclass `config` is infinite or NaN.
+
+    It looks into tuples, lists and mappings too.
+    """
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        for value in _numbers(getattr(config, field.name)):
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name} must be a finite number, not {value}")
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_numbers, value.values()))
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        yield from itertools.chain.from_iterable(map(_numbers, value))
 
 
 def _name(kind: Any) -> str:

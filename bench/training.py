@@ -12,6 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from bench import optimizers, regularisers
 from bench.harness import Batch, Harness
 from bench.networks import require_teacher
+from bench.overrides import require_finite
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class TrainConfig:
     ALTERNATIVES: ClassVar = (("epochs", "steps"),)
 
     def __post_init__(self) -> None:
+        require_finite(self)
         optimizers.require(self.optimizer)
         regularisers.require(self.regulariser)
         require_teacher(self.teacher)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_value_has_the_digest_of_its_plain_form(a: object, b: object) -> None:
 def test_different_values_differ_and_what_has_no_form_is_refused() -> None:
     task = Task("a", ("a",), ("b",), ())
     assert digest.of_json(task) != digest.of_json(dataclasses.replace(task, in_domain=("c",)))
+    assert digest.of_json({"file": Path("a/b")}) == digest.of_json({"file": "a/b"})
+    assert digest.plain(Held(Path("a/b"), ())) == {"one": "a/b", "other": []}
     assert digest.of_json((1, 2)) == digest.of_json([1, 2]) != digest.of_json([2, 1])
     for wrong in ({1, 2}, object(), Task):
         with pytest.raises(TypeError, match="has no canonical form"):

@@ -1,11 +1,19 @@
-from dataclasses import dataclass
-from typing import ClassVar
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.overrides import apply, grid, parse, parse_sweep
+from bench.config import Protocol, RunConfig
+from bench.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite
+from bench.plan import resolve
+from bench.suites import SUITES
+from bench.training import TrainConfig
+from bench.worlds import WORLDS, World
+from methods.mimmu import MimMu
 
 
 @dataclass(frozen=True)
@@ -117,3 +125,96 @@ def test_a_sweep_lists_values_and_keeps_tuples_whole() -> None:
     assert every[1] == {"x": "1", "y": "(3,4)"}
     with pytest.raises(ValueError, match="nothing called 'b'"):
         parse_sweep(["b.x=1"], ("a",))
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999", "1" + "0" * 400])
+@pytest.mark.parametrize("kind", [float, float | None, tuple[float, ...]])
+def test_a_number_that_is_not_finite_is_refused(text: str, kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"^mimmu\.lr must be a finite number, not -?inf$"):
+        convert(f"({text},)" if kind == tuple[float, ...] else text, kind, "mimmu.lr")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_config_of_infinite_or_missing_numbers_cannot_be_built(value: float) -> None:
+    @dataclass(frozen=True)
+    class Own(TrainConfig):
+        pairs: tuple[tuple[float, float], ...] = ()
+
+    for make in (
+        lambda: TrainConfig(lr=value),
+        lambda: TrainConfig(ema_decay=value),
+        lambda: MimMu.Config(path_guidance=value),  # type: ignore[call-arg]
+        lambda: Own(pairs=((0.5, 1.0), (0.5, value))),
+        lambda: Protocol(guidance_scale=value),
+        lambda: Protocol(finetune_lr=value),
+        lambda: replace(Protocol(), lora_lr=value),
+    ):
+        with pytest.raises(ValueError, match=r"^\w+ must be a finite number, not (-?inf|nan)$"):
+            make()
+    require_finite(Own(pairs=((0.5, 1.0),)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"overrides": {"mimmu": {"lr": "1e999"}}},
+        {"overrides": {"protocol": {"guidance_scale": "1e999"}}},
+        {"sweep": {"mimmu": {"lr": ("1e-4", "-1e999")}}},
+        {"world": "hasty"},  # its presets
+        {"suite": "hasty"},
+    ],
+)
+@pytest.mark.usefixtures("plugged")
+def test_a_run_with_a_setting_that_is_not_finite_is_refused_by_name(
+    changes: dict[str, Any], world: World, tmp_path: Path
+) -> None:
+    presets = {"mimmu": {"lr": math.inf}}
+    WORLDS.add("hasty", replace(world, name="hasty", presets=presets))
+    SUITES.add("hasty", replace(SUITES.get("smoke"), training={"lr": math.nan}))
+    given = {"methods": ("mimmu",), "suite": "smoke", "world": "tiny", "out": tmp_path}
+    message = r"^(mimmu\.lr|pretrained\.lr|protocol\.guidance_scale) must be a finite number, not (-?inf|nan)$"
+    with pytest.raises(ValueError, match=message):
+        resolve(RunConfig(**{**given, **changes}))
+
+
+@dataclass(frozen=True)
+class Choices:
+    form: Literal["soft", "hard"] = "soft"
+    order: Literal[1, 2, None] = 1
+    file: Path | None = None
+    folders: tuple[Path, ...] = ()
+
+
+def test_choices_and_paths_are_set_by_text() -> None:
+    changed = apply(Choices(), {"form": "hard", "order": "2", "file": "a/b.txt"}, "mine")
+    assert changed == Choices("hard", 2, Path("a/b.txt"))
+    assert apply(changed, {"order": "none", "file": "none"}, "mine") == Choices("hard", None, None)
+    assert apply(changed, {"folders": "('a', 'b')"}, "mine").folders == (Path("a"), Path("b"))
+    assert apply(changed, {"file": Path("c"), "form": "soft"}, "mine") == Choices("soft", 2, Path("c"))
+    with pytest.raises(ValueError, match=r"^mine\.form takes one of soft, hard, not 'sharp'$"):
+        apply(Choices(), {"form": "sharp"}, "mine")
+    with pytest.raises(ValueError, match=r"^mine\.order takes one of 1, 2, None, not '3'$"):
+        apply(Choices(), {"order": "3"}, "mine")
+    with pytest.raises(ValueError, match=r"^mine\.file takes Path, not ''$"):
+        apply(Choices(), {"file": ""}, "mine")
+
+
+@pytest.mark.parametrize("text", ["(" * 1000, "{[]: 1}", "9" * 5000, "1 +", "\0"])
+def test_whatever_is_typed_is_refused_by_name_or_read(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^mimmu\.epochs takes int, not "):
+        convert(text, int, "mimmu.epochs")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [bool, int, float, str, Path, float | None, Literal["a", 1], tuple[int, int], tuple[Path | None, ...]],
+)
+def test_settable_annotations(kind: Any) -> None:
+    assert is_settable(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", [list[int], dict[str, int], int | str, Any, object, complex, bytes, tuple, tuple[list[int], ...], set[int]]
+)
+def test_other_annotations_are_not_settable(kind: Any) -> None:
+    assert not is_settable(kind)
