@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def load(files: Sequence[Path]) -> None:
         if file not in _loaded:
             _load(file)
             _loaded.add(file)
+
+
+@contextmanager
+def temporarily() -> Iterator[None]:
+    """Undo, at the end of a `with` block, whatever the block loaded or registered."""
+    loaded = set(_loaded)
+    with ExitStack() as stack:
+        for registry, _ in REGISTRIES:
+            stack.enter_context(registry.temporarily())
+        try:
+            yield
+        finally:
+            _loaded.clear()
+            _loaded.update(loaded)
 
 
 def _load(file: Path) -> None:

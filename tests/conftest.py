@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -91,8 +91,7 @@ def harness(world: World, model: backbone.Backbone) -> Callable[[int], Harness]:
 
 
 @pytest.fixture
-def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What plugins register within the test is forgotten after it."""
-    for registry, _ in plugins.REGISTRIES:
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr(plugins, "_loaded", set(plugins._loaded))
+def plugged() -> Iterator[None]:
+    """What is registered within the test, by plugins or by hand, is forgotten after it."""
+    with plugins.temporarily():
+        yield

@@ -18,6 +18,8 @@ from bench.worlds import World
 from methods import METHODS, Method
 from metrics import METRICS, Evidence, Metric, Score
 
+pytestmark = pytest.mark.usefixtures("plugged")
+
 SMOKE = ("--world", "tiny", "--suite", "smoke", "--workers", "1")
 
 
@@ -93,24 +95,23 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         return given.mean([0.25] * len(given.asked), given.forget)
 
     new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "words"))
-    monkeypatch.setitem(METRICS._entries, "new", new)
     monkeypatch.setattr(stages.backbone, "load", refuse)
     monkeypatch.setattr(stages.panel.Panel, "look", refuse)  # nor is any image looked at again
     out = ("--out", str(finished))
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--metrics", "new", "ua", *out]) == 0
-    board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
-    assert board.columns[2:7].tolist() == ["rank", "ua", "ua_lo", "ua_hi", "ua_n"]
-    assert board.columns[7:11].tolist() == ["new", "new_lo", "new_hi", "new_n"]
-    assert board["new"].tolist() == [0.25] * 4
-    assert not {"nra", "fid", "drift"} & set(board)
-    assert {"seconds", "peak_bytes"} <= set(board)
-    nan = dataclasses.replace(new, name="nan", compute=lambda given: Score(math.nan, 1))
-    monkeypatch.setitem(METRICS._entries, "nan", nan)
-    assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "nan", *out]) == 1
-    cells = pd.read_csv(finished / "smoke-tiny-cells.csv")
-    assert cells["reason"].tolist() == ["ArithmeticError: nan is nan"] * 3
-    monkeypatch.delitem(METRICS._entries, "new")
-    monkeypatch.delitem(METRICS._entries, "nan")
+    with METRICS.temporarily():
+        METRICS.add("new", new)
+        assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--metrics", "new", "ua", *out]) == 0
+        board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
+        assert board.columns[2:7].tolist() == ["rank", "ua", "ua_lo", "ua_hi", "ua_n"]
+        assert board.columns[7:11].tolist() == ["new", "new_lo", "new_hi", "new_n"]
+        assert board["new"].tolist() == [0.25] * 4
+        assert not {"nra", "fid", "drift"} & set(board)
+        assert {"seconds", "peak_bytes"} <= set(board)
+        nan = dataclasses.replace(new, name="nan", compute=lambda given: Score(math.nan, 1))
+        METRICS.add("nan", nan)
+        assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "nan", *out]) == 1
+        cells = pd.read_csv(finished / "smoke-tiny-cells.csv")
+        assert cells["reason"].tolist() == ["ArithmeticError: nan is nan"] * 3
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", *out]) == 0  # the whole board again, from the store
     assert "new" not in pd.read_csv(finished / "smoke-tiny.csv")
 
@@ -186,7 +187,7 @@ def test_adding_a_method_computes_that_method_only(
                 for parameter in harness.trained.values():  # type: ignore[attr-defined]
                     parameter.mul_(1.5)
 
-    monkeypatch.setitem(METHODS._entries, "nudge", Nudge)
+    METHODS.add("nudge", Nudge)
     sampled = []
     original = stages.sample
     monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
@@ -208,7 +209,7 @@ class Fails(Method):
 def test_a_failed_cell_is_a_row_and_the_run_goes_on(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(METHODS._entries, "fails", Fails)
+    METHODS.add("fails", Fails)
     arguments = [*SMOKE, "--methods", "fails", "mimmu", "--out", str(tmp_path)]
     assert cli.main(arguments) == 1
     board = pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
@@ -237,7 +238,7 @@ def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
             big.circle = big  # type: ignore[attr-defined]  # what only the garbage collector finds
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setitem(METHODS._entries, "fills", Fills)
+    METHODS.add("fills", Fills)
     run = RunConfig(("fills",), "smoke", "tiny", out=tmp_path)
     executor = Executor(resolve(run))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(held[0]() is None))
@@ -255,7 +256,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
         def edit(self, harness: object) -> None:
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(METHODS._entries, "stops", Stops)
+    METHODS.add("stops", Stops)
     arguments = [*SMOKE, "--methods", "stops", "--out", str(tmp_path)]
     assert cli.main(arguments) == 130
     told = capsys.readouterr().out

@@ -29,13 +29,12 @@ def save(folder: Path, text: str, name: str = "mine.py") -> Path:
     return folder / name
 
 
-def test_another_text_is_another_method(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_text_is_another_method(world: World, tmp_path: Path) -> None:
     def key(file: Path) -> dict[str, object]:
-        for registry, _ in plugins.REGISTRIES:
-            monkeypatch.setattr(registry, "_entries", {k: v for k, v in registry._entries.items() if k != "mine"})
         run = RunConfig(("mine",), "smoke", "tiny", plugins=(file,), out=tmp_path)
-        plan = resolve(run)
-        return Stages(plan).keys.delta(plan.cells[-1])
+        with plugins.temporarily():
+            plan = resolve(run)
+            return Stages(plan).keys.delta(plan.cells[-1])
 
     first = key(save(tmp_path / "a", METHOD))
     assert key(save(tmp_path / "b", METHOD)) == first  # where the file lies does not matter
@@ -51,6 +50,16 @@ def test_a_file_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     plugins.load([file])
     assert METHODS.get("mine") is found
     assert sys.modules[found.__module__].__file__ == str(file)
+
+
+def test_a_block_forgets_what_it_loaded(tmp_path: Path) -> None:
+    file = save(tmp_path, METHOD)
+    with plugins.temporarily():
+        plugins.load([file])
+        first = METHODS.get("mine")
+    assert "mine" not in METHODS
+    plugins.load([file])  # loaded again, and no duplicate
+    assert METHODS.get("mine") is not first
 
 
 @pytest.mark.parametrize(

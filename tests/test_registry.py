@@ -1,3 +1,4 @@
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -75,14 +76,16 @@ def announced(monkeypatch: pytest.MonkeyPatch, **values: str) -> Registry[object
 def test_an_entry_point_whose_name_is_taken_is_left_out_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = announced(monkeypatch, ours="pathlib:PurePath", a="pathlib:PurePath", a_again="pathlib:Path", b="json:dumps")
+    names = announced(
+        monkeypatch, ours="pathlib:PurePath", a="pathlib:PurePath", a_again="pathlib:Path", b="json:dumps"
+    )
     assert names.names() == ("ours", "a", "b")
     assert names.get("ours").__name__ == "Path"  # type: ignore[attr-defined]
     assert names.get("a").__name__ == "PurePath"  # type: ignore[attr-defined]
     package = "the package their-methods 1.2 (entry point"
     assert caplog.messages == [
-        f"method 'ours' of {package} ours = pathlib:PurePath) is left out: the name is taken by 'pathlib:Path' of Lethe "
-        "itself",
+        f"method 'ours' of {package} ours = pathlib:PurePath) is left out: "
+        "the name is taken by 'pathlib:Path' of Lethe itself",
         f"method 'a' of {package} a = pathlib:Path) is left out: the name is taken by {package} a = pathlib:PurePath)",
     ]
 
@@ -110,19 +113,19 @@ def test_an_entry_point_that_cannot_be_used_is_left_out_and_the_others_work(
     ]
     assert names.get("last").__name__ == "PurePath"  # type: ignore[attr-defined]
     assert "bad" in names
-    with pytest.raises(BrokenEntry, match="their-methods 1.2.*can't be used: "):  # asked for by name
+    with pytest.raises(BrokenEntry, match=r"their-methods 1\.2 .*can't be used: "):  # asked for by name
         names.get("bad")
 
 
 def test_a_broken_entry_point_names_its_package_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     names = announced(monkeypatch, bad="no_such_module:x")
-    with pytest.raises(BrokenEntry, match="of the package their-methods 1.2 .* ModuleNotFoundError: No module named"):
+    with pytest.raises(BrokenEntry, match=r"of the package their-methods 1\.2 .* ModuleNotFoundError: No module named"):
         names.get("bad")
 
 
 def test_changes_within_a_block_are_undone() -> None:
     names: Registry[object] = Registry("thing", {"path": "pathlib:Path"})
-    with pytest.raises(RuntimeError), names.temporarily():
+    with suppress(RuntimeError), names.temporarily():
         names.add("mine", 1)
         assert names.get("mine") == 1
         raise RuntimeError
