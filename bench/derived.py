@@ -77,8 +77,8 @@ def columns(own: Measured, every: Measured) -> dict[str, Any]:
         count = int(own.dropped["n"].sum()) if slopes else None
         found = statistics.of_cells(clusters.of_tasks(slopes, own.cells))
         row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, count)
-    for metric in map(METRICS.get, METRICS.names()):
-        if metric.retention and metric.name in own.points and "ua" in own.points:
+    for metric in map(METRICS.get, (name for name in METRICS.names() if name in own.points)):
+        if metric.retention and "ua" in own.points:
             found, count = curve.at_matched(own.points, metric.name)
             row |= column(metric.name + AT, found, count or None)
     return row

@@ -130,8 +130,7 @@ def resolve(run: RunConfig) -> Plan:
     """
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
-    suite = SUITES.get(run.suite)
-    world = WORLDS.get(run.world)
+    suite, world = plugins.checked(SUITES, run.suite), plugins.checked(WORLDS, run.world)
     asked = Asked(run.forget, run.several)
     asked.require(world, suite.together)
     if asked != NOTHING:
@@ -151,7 +150,7 @@ def resolve(run: RunConfig) -> Plan:
         protocol = overrides.apply(protocol, fewer, PROTOCOL)
     protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
 
-    methods = {name: METHODS.get(name) for name in names}
+    methods = {name: plugins.checked(METHODS, name) for name in names}
     presets = world.presets if run.backbone is None else {}  # another backbone takes the papers' own settings
     configs = {}
     for name, method in methods.items():
@@ -246,7 +245,7 @@ def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
     for name in asked:
         if name != "all" and name not in METHODS:
             raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
-    wanted = METHODS.names() if "all" in asked else asked
+    wanted = plugins.usable(METHODS) if "all" in asked else asked
     return (*REFERENCES, *dict.fromkeys(name for name in wanted if name not in REFERENCES))
 
 
@@ -267,4 +266,8 @@ def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:
     for name in asked:
         if name not in ("all", COST) and name not in METRICS:
             raise UnknownName(f"unknown metric {name!r}: {nearest(name, (*METRICS.names(), 'all', COST))}")
-    return tuple(name for name in METRICS.names() if name in asked or "all" in asked)
+    everything = "all" in asked
+    known = plugins.usable(METRICS) if everything else METRICS.names()
+    for name in (name for name in (*asked, *(known if everything else ())) if name not in ("all", COST)):
+        plugins.checked(METRICS, name)
+    return tuple(name for name in known if everything or name in asked)

@@ -5,24 +5,26 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from bench import digest
-from bench.registry import DuplicateName, Registry
-from bench.suites import SUITES, Suite
-from bench.worlds import WORLDS, World
-from methods import METHODS, Method
-from metrics import METRICS, Metric
+from bench import digest, plugin_checks
+from bench.plugin_checks import InvalidEntry
+from bench.registry import BrokenEntry, DuplicateName, Registry
+from bench.suites import SUITES
+from bench.worlds import WORLDS
+from methods import METHODS
+from metrics import METRICS
 
-REGISTRIES: tuple[tuple[Registry[Any], type], ...] = (
-    (METHODS, Method),
-    (METRICS, Metric),
-    (WORLDS, World),
-    (SUITES, Suite),
-)
+T = TypeVar("T")
+CHECKS: dict[Registry[Any], Callable[[str, Any], None]] = {
+    METHODS: plugin_checks.check_method,
+    METRICS: plugin_checks.check_metric,
+    WORLDS: plugin_checks.check_world,
+    SUITES: plugin_checks.check_suite,
+}
 _loaded: set[Path] = set()  # of this process; a worker loads its own
 
 
@@ -35,8 +37,8 @@ def load(files: Sequence[Path]) -> None:
 
     A file becomes a module of its own, named after the file and the folder it lies in: its source is digested like a
     built-in method's, and two files of one name don't meet. Raises PluginError for a file that is not there, breaks,
-    registers nothing, takes a name that is taken, or registers what is no method, metric, world or suite. After an
-    error the registries may hold part of what the file had to say.
+    registers nothing, takes a name that is taken, or registers what `bench.plugin_checks` refuses. After an error the
+    registries may hold part of what the file had to say.
     """
     for file in map(Path.resolve, files):
         if file not in _loaded:
@@ -44,12 +46,33 @@ def load(files: Sequence[Path]) -> None:
             _loaded.add(file)
 
 
+def checked(registry: Registry[T], name: str) -> T:
+    """What `registry` has as `name`, checked by `bench.plugin_checks`.
+
+    Raises UnknownName, or PluginError for an entry that can't be used, naming the package that it comes from.
+    """
+    try:
+        found = registry.get(name)
+        CHECKS[registry](name, found)
+    except BrokenEntry as error:
+        raise PluginError(str(error)) from error
+    except InvalidEntry as error:
+        package = registry.package(name)
+        raise PluginError(f"{error} (in {package})" if package else str(error)) from error
+    return found
+
+
+def usable(registry: Registry[Any]) -> tuple[str, ...]:
+    """The names in `registry`, without the entry points of other packages that can't be used: those log a warning."""
+    return registry.usable(CHECKS[registry])
+
+
 @contextmanager
 def temporarily() -> Iterator[None]:
     """Undo, at the end of a `with` block, whatever the block loaded or registered."""
     loaded = set(_loaded)
     with ExitStack() as stack:
-        for registry, _ in REGISTRIES:
+        for registry in CHECKS:
             stack.enter_context(registry.temporarily())
         try:
             yield
@@ -61,7 +84,7 @@ def temporarily() -> Iterator[None]:
 def _load(file: Path) -> None:
     if file.suffix != ".py" or not file.is_file():
         raise PluginError(f"plugin {file}: " + ("no such file" if file.suffix == ".py" else "not a python file (.py)"))
-    before = {registry.noun: registry.names() for registry, _ in REGISTRIES}
+    before = {registry.noun: registry.names() for registry in CHECKS}
     name = f"lethe_plugin_{file.stem.replace('.', '_')}_{digest.of_json(str(file))[:8]}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -69,24 +92,19 @@ def _load(file: Path) -> None:
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
-        new = [(r, kind, n) for r, kind in REGISTRIES for n in r.names() if n not in before[r.noun]]
-        for registry, kind, entry in new:
-            _check(registry.noun, kind, entry, registry.get(entry))
+        new = [
+            (registry, name) for registry in CHECKS for name in registry.names() if name not in before[registry.noun]
+        ]
+        for registry, entry in new:
+            CHECKS[registry](entry, registry.get(entry))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         hint = "; choose another name" if isinstance(error, DuplicateName) else ""
-        reason = str(error) if isinstance(error, (PluginError, DuplicateName)) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, (InvalidEntry, DuplicateName)) else f"{type(error).__name__}: {error}"
         raise PluginError(f"plugin {file}{_line(error, file)}: {reason}{hint}") from error
     if not new:
         del sys.modules[name]
         raise PluginError(f'plugin {file}: registers nothing; decorate a method with @METHODS.register("name")')
-
-
-def _check(noun: str, kind: type, name: str, found: Any) -> None:
-    if not (isinstance(found, type) and issubclass(found, kind) if kind is Method else isinstance(found, kind)):
-        raise PluginError(f"{noun} {name!r} is no {kind.__name__} but {found!r}")
-    if kind is Method and (missing := [a for a in ("about", "source", "fidelity") if not getattr(found, a, "")]):
-        raise PluginError(f"method {name!r} does not say its {', '.join(missing)}")
 
 
 def _line(error: BaseException, file: Path) -> str:

@@ -90,7 +90,7 @@ class Registry(Generic[T]):
         """
         self._discover()
         if name in self._broken:
-            raise BrokenEntry(f"{self.origin(name)} can't be used: {self._broken[name]}")
+            raise BrokenEntry(f"{self.noun} {name!r} of {self.package(name)} can't be used: {self._broken[name]}")
         if name not in self._entries:
             raise UnknownName(f"unknown {self.noun} {name!r}: {nearest(name, self._entries)}")
         target = self._entries[name]
@@ -118,11 +118,9 @@ class Registry(Generic[T]):
                     self._break(name, error)
         return self.names()
 
-    def origin(self, name: str) -> str:
-        """Where an entry comes from, for messages: with its package where an entry point announced it."""
-        if name not in self._points:
-            return f"{self.noun} {name!r}"
-        return f"{self.noun} {name!r} of {_package(self._points[name])}"
+    def package(self, name: str) -> str:
+        """The package whose entry point announced `name`, for messages; "" for any other entry."""
+        return _package(self._points[name]) if name in self._points else ""
 
     @contextmanager
     def temporarily(self) -> Iterator[None]:
@@ -147,13 +145,13 @@ class Registry(Generic[T]):
             if name not in self._points:
                 raise
             reason = f"{type(error).__name__}: {error}"
-            raise BrokenEntry(f"{self.origin(name)} can't be used: {reason}") from error
+            raise BrokenEntry(f"{self.noun} {name!r} of {self.package(name)} can't be used: {reason}") from error
         return found  # type: ignore[return-value]
 
     def _break(self, name: str, error: Exception) -> None:
         cause = error.__cause__ if isinstance(error, BrokenEntry) and error.__cause__ else error
         self._broken[name] = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
-        log.warning("%s is left out: %s", self.origin(name), self._broken[name])
+        log.warning("%s %r of %s is left out: %s", self.noun, name, self.package(name), self._broken[name])
 
     def _discover(self) -> None:
         if self._discovered or self._group is None:
@@ -168,7 +166,7 @@ class Registry(Generic[T]):
                 log.warning(said, self.noun, point.name, _package(point), self._taken(point.name, known))
 
     def _taken(self, name: str, known: T | str) -> str:
-        return _package(self._points[name]) if name in self._points else f"{known!r} of Lethe itself"
+        return self.package(name) or f"{known!r} of Lethe itself"
 
 
 def _package(point: EntryPoint) -> str:

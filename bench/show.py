@@ -8,7 +8,7 @@ from statistics import median
 from rich import box
 from rich.table import Table
 
-from bench import estimate
+from bench import estimate, plugins
 from bench.engines import ENGINES
 from bench.outcomes import Outcomes
 from bench.plan import Plan
@@ -35,19 +35,19 @@ def listing(what: str, world: World) -> Table:
 
 
 def _methods() -> Rows:
-    found = {name: METHODS.get(name) for name in METHODS.names()}
+    found = {name: METHODS.get(name) for name in plugins.usable(METHODS)}
     return [("name", "about", "source", "fidelity"), *((n, m.about, m.source, m.fidelity) for n, m in found.items())]
 
 
 def _metrics() -> Rows:
-    found = {name: METRICS.get(name) for name in METRICS.names()}
+    found = {name: METRICS.get(name) for name in plugins.usable(METRICS)}
     rows = [(name, m.about, m.source, f"{m.unit} {m.arrow}".strip()) for name, m in found.items()]
     counted = [(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓") for cost in COSTS]
     return [("name", "about", "source", "unit, better"), *rows, *counted]
 
 
 def _executors() -> Rows:
-    return [("name", "about"), *((name, ENGINES.get(name).about) for name in ENGINES.names())]
+    return [("name", "about"), *((name, ENGINES.get(name).about) for name in ENGINES.usable())]
 
 
 def _suites(world: World) -> Rows:
@@ -66,7 +66,7 @@ def _count(name: str, world: World) -> str:
 
 
 def _worlds() -> Rows:
-    found = {name: WORLDS.get(name) for name in WORLDS.names()}
+    found = {name: WORLDS.get(name) for name in plugins.usable(WORLDS)}
     rows = [
         (name, world.about, *(str(len(part)) for part in (world.domains, world.concepts, world.styles)))
         for name, world in found.items()

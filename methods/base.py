@@ -24,6 +24,7 @@ PARAMETERS = {
 
 
 MULTI = ("joint", "alternate", "closed_form")
+FIDELITIES = ("published", "reconstruction", "control")
 
 
 def require_known(setting: str, value: str, known: Iterable[str]) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+NEEDS = ("kin", "pretrained", "headnoun", "words", "probe")  # the optional parts of Evidence, by field name
+
 
 class MissingEvidence(ValueError):
     """Evidence is incomplete, so a figure would have a smaller denominator than it claims."""
@@ -218,7 +220,7 @@ class Metric:
         distribution: whether it compares sets of images: its bias depends on N, so N must be the same in every cell.
         each: evidence -> one value for each image, for metrics that are their mean: concepts then have the figure too.
             None where `compute` gives none.
-        needs: optional parts of Evidence that cost time to get, by field name; others are always there.
+        needs: optional parts of Evidence that cost time to get, some of NEEDS; others are always there.
         along: whether `--curve` measures it along a training: it looks at forgotten concepts and neighbours alone, and
             at nothing but what the classifier saw in them.
         headline: whether the table in the terminal shows it; files have every metric.

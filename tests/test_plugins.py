@@ -71,7 +71,7 @@ def test_a_block_forgets_what_it_loaded(tmp_path: Path) -> None:
         ("raise SystemExit(3)\n", "mine.py, line 1: SystemExit: 3"),
         ("x = 1\n", "mine.py: registers nothing"),
         (METHOD.replace('"mine"', '"salun"'), "line 5: method 'salun' is registered twice"),
-        (METHOD.replace('"a test"', '""'), "method 'mine' does not say its source"),
+        (METHOD.replace('"a test"', '""'), "method 'mine' (class Mine) does not say its source"),
         ("from metrics import METRICS\nMETRICS.add('m', 3)\n", "metric 'm' is no Metric but 3"),
         ("from methods import METHODS\nMETHODS.add('m', 'nowhere:M')\n", "No module named 'nowhere'"),
     ],
