@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench import clusters, facets, statistics
-from bench.columns import Derived, Measured, column, ends
+from bench.columns import Derived, Figures, Measured, column, ends
 from bench.statistics import Interval
 
 MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua", "n")
@@ -124,7 +124,7 @@ def kept(cells: pd.DataFrame, concepts: pd.DataFrame) -> tuple[dict[statistics.C
     return clusters.keyed(share), int(sums["n"].sum()) if len(sums) else None
 
 
-def columns(own: Measured, every: Measured) -> dict[str, Any]:
+def columns(own: Measured, every: Measured) -> Figures:
     """The columns of one method: `COLUMNS` of what was measured; none where there is no sequence.
 
     Clusters are chains, each with its seeds. What is asked of whole sequences has no value if one lacks a request.
@@ -134,7 +134,7 @@ def columns(own: Measured, every: Measured) -> dict[str, Any]:
         return {}
     cells, end = requests(own.cells), last(own.cells, every.cells)
     whole = len(cells) == len(steps) * cells["seed"].nunique()
-    row: dict[str, Any] = {}
+    row: Figures = {}
     if set(clusters.PARTS) <= set(end):
         row |= column(RANKED_BY, clusters.harmonic(end), clusters.images(end, clusters.H))
     for name in (name for name in clusters.PARTS if name in end):

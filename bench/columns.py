@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
 from bench.statistics import Interval
-
-ENDS = ("_lo", "_hi", "_n")  # of a column's name: what stands beside its figure
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,48 @@ class Derived:
         return "↑" if self.higher_is_better else "↓"
 
 
-def column(name: str, found: Interval, count: int | None) -> dict[str, float | int | None]:
-    """The columns of one figure: NAME, NAME_lo, NAME_hi, NAME_n; what is NaN is blank."""
-    return {**ends(name, found), f"{name}_n": count}
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the board.
+
+    Args:
+        interval: its value and the interval around it; NaN where there is none.
+        count: the number of images that it rests on; None where it has no value.
+        counted: whether it rests on a number of images at all.
+    """
+
+    interval: Interval
+    count: int | None = None
+    counted: bool = True
 
 
-def ends(name: str, found: Interval) -> dict[str, float | int | None]:
-    """A value with its interval: NAME, NAME_lo, NAME_hi; what is NaN is blank."""
-    each = {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
-    return {column: None if np.isnan(value) else value for column, value in each.items()}
+Figures = dict[str, Figure]  # by the name of the column that has the value
+
+
+def column(name: str, found: Interval, count: int | None) -> Figures:
+    """One figure that rests on `count` images."""
+    return {name: Figure(found, count)}
+
+
+def ends(name: str, found: Interval) -> Figures:
+    """One figure that rests on no number of images."""
+    return {name: Figure(found, counted=False)}
+
+
+def flat(figures: Mapping[str, Figure]) -> dict[str, float | int | None]:
+    """The columns of a row: NAME, NAME_lo, NAME_hi of each figure, and NAME_n of each counted one; NaN becomes None."""
+    row: dict[str, float | int | None] = {}
+    for name, figure in figures.items():
+        found = figure.interval
+        each = {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+        row |= {column: None if np.isnan(value) else value for column, value in each.items()}
+        row |= {f"{name}_n": figure.count} if figure.counted else {}
+    return row
+
+
+def counts(figures: Mapping[str, Figure]) -> list[str]:
+    """Those of the columns of `flat` that hold numbers of images."""
+    return [f"{name}_n" for name, figure in figures.items() if figure.counted]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def frame(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.Da
 
 def means(points: pd.DataFrame) -> pd.DataFrame:
     """From `frame` to one row for each method and part: the means of its figures, with intervals NAME_lo, NAME_hi."""
-    names = [name for name in map(str, points.columns) if name not in HEAD and not name.endswith("_n")]
+    names = [name for name in map(str, points.columns) if f"{name}_n" in points]
     rows = []
     for (method, part), group in points.groupby(["method", "part"], sort=False):
         row: dict[str, Any] = {"method": method, "part": part}

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench import chain, clusters, curve, many, nearness, recovery, statistics
 from bench.clusters import PARTS, H
-from bench.columns import Derived, Measured, column
+from bench.columns import Derived, Figures, Measured, column
 from metrics import METRICS
 
 RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
@@ -23,7 +23,7 @@ def described(columns: Collection[str]) -> list[Derived]:
     found = [Derived(H, "harmonic mean of UA, NRA and ORA", "%", True)] if H in columns else []
     found += [one for room in ROOMS for one in room.described(list(columns))]
     for name in columns:
-        if name == RIPPLE or (name.startswith(f"{RIPPLE}_") and not name.endswith(("_lo", "_hi", "_n"))):
+        if name == RIPPLE or (name.startswith(f"{RIPPLE}_") and f"{name}_lo" in columns):
             by = name.removeprefix(RIPPLE).removeprefix("_") or MAIN
             about = f"accuracy that a retained concept loses more for each {nearness.STEP} that it is nearer, by {by}"
             found.append(Derived(name, about, "pp", False, headline=name == RIPPLE))
@@ -62,12 +62,12 @@ def measured(
     )
 
 
-def columns(own: Measured, every: Measured) -> dict[str, Any]:
+def columns(own: Measured, every: Measured) -> Figures:
     """The derived columns of one method, from its own tables (empty: blank columns) and those of the whole board.
 
     Which columns there are depends on what was measured of all methods, not on the figures.
     """
-    row: dict[str, Any] = {}
+    row: Figures = {}
     if set(PARTS) <= set(own.cells):
         row |= column(H, clusters.harmonic(own.cells), clusters.images(own.cells, H) if len(own.cells) else None)
     for room in ROOMS:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench import clusters, curve, derived, facets, judges, nearness, recovery, statistics
-from bench.columns import column, ends
+from bench.columns import Figures, column, counts, ends, flat
 from bench.filenames import within, without_folders, without_paths
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
@@ -79,9 +79,8 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
     twice = frame[frame.duplicated(["method", "task", "seed"])]
     if len(twice):
         raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
-    counts = [cost.name for cost in COSTS if cost.unit != "s"]
-    whole = [c for c in map(str, frame) if c in (*counts, *facets.WHOLE) or c.endswith("_n")]
-    return frame.astype(dict.fromkeys(whole, "Int64"))
+    whole = [cost.name for cost in COSTS if cost.unit != "s"] + [f"{name}_n" for name in metrics]
+    return frame.astype({name: "Int64" for name in (*whole, *facets.WHOLE) if name in frame})
 
 
 def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
@@ -145,16 +144,18 @@ def _board_frame(
     require_same_numbers(results, metrics)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
     every, real = derived.measured(results, metrics, cells, concepts), judges.on_real_pictures(results)
-    rows = []
+    rows, whole = [], {derived.RANK: None, "judge_n": None}  # the columns of whole numbers besides those of costs
     for method in dict.fromkeys(result["method"] for result in results):
         own = [result for result in results if result["method"] == method]
         bad = [result for result in own if result["status"] != "ok"]
         row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"]}
         row |= {facets.WAY: own[0][facets.WAY]} if facets.several(results) else {}
         row |= {"status": status_of(own, bad), derived.RANK: None}
-        row |= derived.columns(every.of(method, not bad), every)
+        figures = derived.columns(every.of(method, not bad), every)
         for metric in map(METRICS.get, metrics):
-            row |= _columns(metric, [] if bad else own, base)
+            figures |= _columns(metric, [] if bad else own, base)
+        row |= flat(figures)
+        whole |= dict.fromkeys(counts(figures))
         row["fid_extractor"] = None if bad else own[0]["extractor"]
         row |= real
         row |= {cost.name: None if bad else _mean([cost.of(result) for result in own]) for cost in COSTS}
@@ -164,9 +165,9 @@ def _board_frame(
     frame = pd.DataFrame(rows)
     if not len(every.points):  # nobody asked for curves
         frame = frame.drop(columns=[name for name in map(str, frame) if derived.AT in name])
-    whole = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
-    frame[derived.RANK] = frame["method"].map(derived.ranks(cells, list(whole)))
-    return frame.astype({name: "Int64" for name in map(str, frame) if name.endswith("_n") or name == derived.RANK})
+    compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
+    frame[derived.RANK] = frame["method"].map(derived.ranks(cells, list(compared)))
+    return frame.astype({name: "Int64" for name in whole if name in frame})
 
 
 def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
@@ -177,7 +178,7 @@ def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
     return f"{', '.join(kinds)} of {len(own)}"
 
 
-def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], Result]) -> dict[str, Any]:
+def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], Result]) -> Figures:
     values: dict[statistics.Cell, list[float]] = {}
     drops: dict[statistics.Cell, list[float]] = {}
     for result in own:
@@ -222,9 +223,9 @@ def require_same_numbers(results: Sequence[Result], metrics: Sequence[str]) -> N
         for result in results:
             if result["status"] == "ok" and (score := result["scores"][metric.name]):
                 seen.setdefault(result["task"], set()).add(score["n"])
-        for task, counts in seen.items():
-            if len(counts) > 1:
-                found = ", ".join(map(str, sorted(counts)))
+        for task, numbers in seen.items():
+            if len(numbers) > 1:
+                found = ", ".join(map(str, sorted(numbers)))
                 raise ValueError(f"{metric.name} was measured on different numbers of images in {task!r}: {found}")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from bench import clusters
-from bench.columns import ENDS, Derived, Measured, column
+from bench.columns import Derived, Figures, Measured, column
 
 FIGURES = (*clusters.PARTS, clusters.H)  # those with a column of the board for each number of concepts
 STAY = (clusters.H, *clusters.PARTS)  # of the general columns, beside them in a narrow table
@@ -40,9 +38,9 @@ def at_once(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[pd.concat(alone, axis=1).all(axis=1)] if alone else cells
 
 
-def columns(own: Measured, every: Measured) -> dict[str, Any]:
+def columns(own: Measured, every: Measured) -> Figures:
     """UA_kK, NRA_kK, ORA_kK and H_kK of one method for each number K of concepts that some task forgets at once."""
-    row: dict[str, Any] = {}
+    row: Figures = {}
     cells, names = at_once(own.cells), clusters.shown(every.cells)
     for k in sorted(at_once(every.cells)["k"].unique()):
         here = cells[cells["k"] == k]
@@ -57,7 +55,7 @@ def described(columns: list[str]) -> list[Derived]:
     found = []
     for name in columns:
         figure, _, k = name.partition("_k")
-        if figure in FIGURES and k.isdigit() and not name.endswith(ENDS):
+        if figure in FIGURES and k.isdigit():
             about = f"{figure.upper()} of the tasks that forget {k} at once"
             found.append(Derived(name, about, "%", True, headline=figure == clusters.H))
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from bench import anatomy, oracle, overrides, plugins
+from bench import anatomy, oracle, overrides, plugin_checks, plugins
 from bench.config import QUICK, Protocol, RunConfig
 from bench.locate import locate
 from bench.registry import UnknownName, nearest
@@ -174,6 +174,7 @@ def resolve(run: RunConfig) -> Plan:
     ready = configured(world, run, folder)  # what is wrong with it is said before anything is downloaded
     folder()
     view, tasks = tasks_of(run.suite, ready, asked)
+    plugin_checks.check_judges(view)
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
         tasks = tasks[::apart][: QUICK.tasks]

@@ -78,6 +78,16 @@ def check_suite(name: str, found: Any) -> None:
     _require_name("suite", name)
 
 
+def check_judges(world: World) -> None:
+    """Raise InvalidEntry if a judge of `world` has a name whose column would be another one."""
+    taken = column_names.ENDS
+    if wrong := [n for n in map(world.judge_of, (*world.concepts, *world.styles)) if f"_{n}" in taken]:
+        raise InvalidEntry(
+            f"world {world.name!r} has a judge called {wrong[0]!r}; call it otherwise, since the column "
+            f"'judge_{wrong[0]}' has another meaning"
+        )
+
+
 def _require_name(noun: str, name: str) -> None:
     if not NAME.fullmatch(name):
         raise InvalidEntry(f"{noun} {name!r}: a name begins with a letter or digit and goes on with these, _, + and -")

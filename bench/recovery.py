@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import integrate
 
 from bench import clusters, curve, statistics
-from bench.columns import ENDS, Derived, Measured, column
+from bench.columns import Derived, Figures, Measured, column
 from bench.statistics import Interval
 from methods import ORACLE
 
@@ -134,14 +134,14 @@ def excess(points: pd.DataFrame, oracle: pd.DataFrame) -> dict[statistics.Cell, 
     return {cell: [own[cell][0] - other[cell][0]] for cell in own}
 
 
-def columns(own: Measured, every: Measured) -> dict[str, Any]:
+def columns(own: Measured, every: Measured) -> Figures:
     """The columns of one method, of harmless fine-tunings and of relearning, those that some model went through.
 
     Clusters are the unlearned models (`of`), each with its seeds. No value where a cell has no points, and none that
     needs the untouched model's accuracy where the board lacks it. A concept that the untouched model never shows has
     nothing that could come back half: it counts for no method there.
     """
-    row: dict[str, Any] = {}
+    row: Figures = {}
     found = every.recovered
     whole = len(own.recovered.drop_duplicates(CELL)) == (
         own.cells["probe"].notna().sum() if "probe" in own.cells else 0
@@ -167,7 +167,7 @@ def columns(own: Measured, every: Measured) -> dict[str, Any]:
     return row
 
 
-def _kind(name: str, end: str, points: pd.DataFrame, untouched: dict[statistics.Cell, list[float]]) -> dict[str, Any]:
+def _kind(name: str, end: str, points: pd.DataFrame, untouched: dict[statistics.Cell, list[float]]) -> Figures:
     """NAME_auc, NAME_half and NAME_never of some fine-tunings of one method."""
     cells = list(zip(points["of"], points["seed"], strict=True))
     known = all(cell in untouched for cell in cells)
@@ -187,12 +187,10 @@ def described(columns: list[str]) -> list[Derived]:
     found = []
     for name in columns:
         kind, _, rest = name.partition("_")
-        if kind not in kinds or name.endswith(ENDS):
-            continue
         figure, _, pictures = rest.partition("_")
-        where = f"relearning from {pictures} of its pictures" if pictures else kinds[kind]
-        if figure not in FIGURES:
+        if kind not in kinds or figure not in FIGURES or not (pictures.isdigit() or pictures == ""):
             continue
+        where = f"relearning from {pictures} of its pictures" if pictures else kinds[kind]
         about, unit, more, headline = FIGURES[figure]
         found.append(Derived(name, about.format(where), unit, more, headline=headline and not pictures, digits=1))
     return found
