@@ -114,7 +114,8 @@ class RunConfig:
     attention_slicing: bool = False  # one head of one image at a time: other rounding, as with `compile`
     safety_checker: str = "off"  # nothing else: it would blacken pictures, and black counts as forgotten
     force: bool = False
-    curve: int = 0  # checkpoints along each training that are measured, the last included; 0 and 1: none besides it
+    # checkpoints along each training that are measured, the last included; 0: none; None: as many as the suite says
+    curve: int | None = None
     out: Path = Path("leaderboards")
     sample_batch: int | None = None  # for memory; in fp32 an image does not depend on it. None: by picture size
 
@@ -126,8 +127,11 @@ class RunConfig:
                 f"--safety-checker takes off, not {self.safety_checker!r}: a checker blackens pictures, of the "
                 "untouched model too, and a black picture would count as forgotten"
             )
-        if self.curve < 0:
-            raise ValueError(f"curve must be at least 0, not {self.curve}")
+        if self.curve is not None and (self.curve < 0 or self.curve == 1):
+            raise ValueError(
+                f"--curve must be at least 2, or 0 for no curve, not {self.curve}: a curve has a checkpoint along the "
+                "training besides the one at its end"
+            )
 
     @property
     def board_name(self) -> str:

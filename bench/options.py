@@ -13,6 +13,7 @@ from bench.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
 from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names
+from bench.suites import SUITES
 
 DESCRIPTION = """\
 Which method removes a concept from a text-to-image diffusion model, and only
@@ -127,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
 def add_run(p: argparse.ArgumentParser) -> None:
     """The flags that describe a run, for any command that needs one."""
     defaults = RunConfig()
+    own = [f"{SUITES.get(name).curve} for the suite {name}" for name in SUITES.names() if SUITES.get(name).curve]
     what = p.add_argument_group("what to run")
     what.add_argument(
         "--methods", nargs="+", metavar="NAME", default=list(defaults.methods),
@@ -194,7 +196,8 @@ def add_run(p: argparse.ArgumentParser) -> None:
         type=int,
         default=defaults.curve,
         metavar="K",
-        help="measure K checkpoints along each training too, on fewer images: retention at matched forgetting",
+        help="measure K checkpoints along each training too (at least 2, the last included), on fewer images: "
+        f"retention at matched forgetting; 0 for none (default: {', '.join(own)}, else 0)",
     )
     measure.add_argument(
         "--compile",

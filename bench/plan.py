@@ -97,8 +97,8 @@ class Plan:
 
     @property
     def curve(self) -> int:
-        """Checkpoints along each training that are measured, the last included; 0 and 1: none besides it."""
-        return self.run.curve or SUITES.get(self.run.suite).curve
+        """Checkpoints along each training that are measured, the last included; 0: none."""
+        return SUITES.get(self.run.suite).curve if self.run.curve is None else self.run.curve
 
     def steps(self, cell: Cell) -> int:
         """Optimiser steps that forgetting what the cell's task asks for takes a method that trains."""
@@ -139,6 +139,11 @@ def resolve(run: RunConfig) -> Plan:
         suite.view(world)  # refuses what can't be asked for, before anything is downloaded
     require_settable("--set", run.overrides, (*names, PROTOCOL))
     require_settable("--sweep", run.sweep, names)
+    if run.curve == 0 and suite.curve_needed:
+        raise ValueError(
+            f"--curve 0 makes no sense for the suite {run.suite!r}: {suite.curve_needed}; leave --curve out for "
+            f"{suite.curve} checkpoints, or give at least 2"
+        )
     if len(set(run.seeds)) != len(run.seeds) or not run.seeds:
         raise ValueError(f"seeds must be different and at least one, not {run.seeds}")
 

@@ -27,7 +27,8 @@ class Suite:
         protocol: protocol values that this suite scales down.
         training: config values, of any method that trains, that this suite scales down.
         across: whether concepts are asked for in every style of the world, not in the plain one alone.
-        curve: checkpoints along each training that this suite measures, whoever asks for it or not.
+        curve: checkpoints along each training that this suite measures unless the run says how many; 0: none.
+        curve_needed: why the suite has nothing to measure without a curve; "" for a suite that has.
         several: whether the user may say how many at once.
         together: whether what the user asks to be forgotten all leaves one model, so that some of each kind must stay.
         variants: method -> settings, by field, that the method is run with one after the other; {} for its usual ones.
@@ -39,11 +40,18 @@ class Suite:
     training: Mapping[str, Any] = field(default_factory=dict)
     across: bool = False
     curve: int = 0
+    curve_needed: str = ""
     variants: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     asked: Callable[[World, Asked], tuple[Task, ...]] | None = None
     several: bool = False
     together: bool = False
     source: str = "Lethe"  # where the rule comes from
+
+    def __post_init__(self) -> None:
+        if self.curve < 0 or self.curve == 1:
+            raise ValueError(f"a suite's curve must have at least 2 checkpoints, or 0 for no curve, not {self.curve}")
+        if self.curve_needed and not self.curve:
+            raise ValueError("a suite that needs a curve must say how many checkpoints it has")
 
     def view(self, world: World) -> World:
         """The world as this suite asks for its concepts. Raises ValueError if the world has no such view."""
@@ -278,6 +286,7 @@ SUITES.add(
         resurgence,
         protocol={"images_per_concept": 8, "curve_images": 8},
         curve=5,
+        curve_needed="what comes back is read off checkpoints along the training that follows the unlearning",
         asked=resurgence,
     ),
 )

@@ -1,10 +1,13 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from bench import options
 from bench.config import QUICK, RunConfig
 from bench.plan import method_names, resolve
 from bench.registry import UnknownName
+from bench.suites import SUITES
 from bench.worlds import World
 from methods.mimmu import MimMuConfig
 
@@ -95,6 +98,44 @@ def test_quick_takes_fewer_tasks_from_different_domains_and_bands(world: World) 
 def test_mistakes_are_found_before_anything_is_loaded(world: World, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve(RunConfig(**{"world": "tiny", **changes}))
+
+
+@pytest.mark.parametrize(
+    ("suite", "asked", "measured"),
+    [
+        ("smoke", None, 0),
+        ("smoke", 0, 0),
+        ("smoke", 2, 2),
+        ("resurgence", None, 5),
+        ("resurgence", 3, 3),
+        ("own", 0, 0),
+        ("own", None, 4),
+    ],
+)
+@pytest.mark.usefixtures("plugged")
+def test_a_curve_is_the_suites_own_unless_the_run_says_otherwise(
+    world: World, suite: str, asked: int | None, measured: int
+) -> None:
+    SUITES.add("own", dataclasses.replace(SUITES.get("smoke"), curve=4))
+    run = RunConfig(("mimmu",), suite, "tiny", curve=asked)
+    assert resolve(run).curve == measured
+    given = [] if asked is None else ["--curve", str(asked)]
+    assert options.parser().parse_args(given).curve == asked
+    assert (f"--curve {asked}" in options.command(run)) == (asked is not None)
+
+
+@pytest.mark.parametrize("curve", [1, -1])
+def test_a_curve_of_one_checkpoint_is_refused(curve: int) -> None:
+    with pytest.raises(ValueError, match=rf"--curve must be at least 2, or 0 for no curve, not {curve}:"):
+        RunConfig(curve=curve)
+    with pytest.raises(ValueError, match=rf"at least 2 checkpoints, or 0 for no curve, not {curve}$"):
+        dataclasses.replace(SUITES.get("smoke"), curve=curve)
+
+
+def test_a_suite_that_measures_nothing_without_its_curve_refuses_to_go_without(world: World) -> None:
+    message = "--curve 0 makes no sense for the suite 'resurgence': what comes back is read off checkpoints .*; leave"
+    with pytest.raises(ValueError, match=message):
+        resolve(RunConfig(("mimmu",), "resurgence", "tiny", curve=0))
 
 
 def test_a_backbone_that_is_no_pipeline_is_refused(world: World, tmp_path: Path) -> None:
