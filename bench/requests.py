@@ -141,7 +141,8 @@ def resurgence(
 ) -> tuple[Task, ...]:
     """Each concept forgotten alone, then the model trained further in each way of `probes`.
 
-    Measured are the concept and its nearest neighbour, and the neighbours of the other ones, which stay.
+    Measured are the concept and its nearest neighbour, and the neighbours of the other ones, which stay. A concept that
+    is alone in its domain has no neighbour.
     """
     tasks = []
     for probe in probes:  # those of one concept apart, so that workers need not wait for each other's unlearning
@@ -150,5 +151,6 @@ def resurgence(
             others = dict.fromkeys(n for c, n in nearest_of.items() if c != concept)
             far = tuple(n for n in others if n in task.out_of_domain)
             name = f"{concept}: {probe.name}"
-            tasks.append(Task(name, task.forget, (nearest_of[concept],), far, probe.name, task, probe))
+            near = (nearest_of[concept],) if concept in nearest_of else ()
+            tasks.append(Task(name, task.forget, near, far, probe.name, task, probe))
     return tuple(tasks)

@@ -88,8 +88,13 @@ def require_asked(name: str, asked: Asked) -> Callable[[World, Asked], tuple[Tas
 
 
 def nearest_neighbour(world: World, concept: str, among: Sequence[str] = ()) -> tuple[str, float]:
-    """The concept closest to `concept`, of the same domain or of `among` if given, and how close it is."""
+    """The concept closest to `concept`, of the same domain or of `among` if given, and how close it is.
+
+    Raises ValueError for a concept that is alone in its domain.
+    """
     siblings = [c for c in among or world.domains[world.domain_of(concept)] if c != concept]
+    if not siblings:
+        raise ValueError(f"{concept!r} is the only concept of its domain, so it has no nearest neighbour")
     return max(((c, world.closeness(concept, c)) for c in siblings), key=lambda pair: pair[1])
 
 
@@ -127,17 +132,29 @@ def forget_one(world: World, concept: str, band: str = "") -> Task:
 
 
 def finegrained(world: World) -> tuple[Task, ...]:
-    """Three targets a domain, one in each band of closeness; everything else must stay."""
+    """Three targets a domain, one in each band of closeness; everything else must stay.
+
+    Raises ValueError for a world that has a domain with too few concepts.
+    """
+    return banded(world, tuple(world.domains))
+
+
+def banded(world: World, domains: Sequence[str]) -> tuple[Task, ...]:
+    """The tasks of `finegrained` whose targets are of `domains`."""
     return tuple(
         forget_one(world, concept, band)
-        for domain in world.domains
+        for domain in domains
         for band, concept in banded_targets(world, domain).items()
     )
 
 
 def single(world: World, concepts: Sequence[str] = ()) -> tuple[Task, ...]:
     """A task for each of `concepts`, or for the world's fine-grained targets, with what it would keep alone."""
-    known = {task.forget[0]: task for task in tasks_of("finegrained", world)[1]}
+    if concepts and "finegrained" not in world.tasks:  # then a domain may have too few concepts for three targets
+        usual = banded(world, [d for d, members in world.domains.items() if len({*members} - {*world.search}) >= 3])
+    else:
+        usual = tasks_of("finegrained", world)[1]
+    known = {task.forget[0]: task for task in usual}
     if any(c in world.styles for c in concepts):
         known |= {task.forget[0]: task for task in tasks_of("style", world)[1]}
     alone = world.alone or (lambda concept: forget_one(world, concept))
@@ -153,7 +170,7 @@ def targets_by_domain(world: World) -> list[tuple[str, ...]]:
     order = ("near", "middle", "far")
     chosen = sorted(tasks_of("finegrained", world)[1], key=lambda t: order.index(t.band) if t.band in order else 3)
     out = []
-    for members in world.domains.values():
+    for members in (members for members in world.domains.values() if len(members) > 1):  # something of each must stay
         found = [task.forget[0] for task in chosen if task.forget[0] in members]
         nearest_of = {c: nearest_neighbour(world, c) for c in members}
         others = {c: nearest_of[c] for c in members if c not in found}
@@ -185,7 +202,7 @@ def sequential(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
 def resurgence(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """A near twin of each domain, forgotten, and then the model trained further."""
     chosen = single(world, asked.forget) if asked.forget else near_twins(world)
-    nearest = {t.forget[0]: nearest_neighbour(world, t.forget[0], t.in_domain)[0] for t in chosen}
+    nearest = {t.forget[0]: nearest_neighbour(world, t.forget[0], t.in_domain)[0] for t in chosen if t.in_domain}
     return requests.resurgence(world, asked, chosen, nearest, requests.HARMLESS + requests.RELEARNING)
 
 
@@ -217,7 +234,7 @@ def across_styles(world: World) -> tuple[Task, ...]:
     for concepts in world.domains.values():
         named = {c for c in concepts if any(re.search(rf"\b{re.escape(c)}\b", prompt) for prompt in asked)}
         lone = set(concepts) - named - set(world.search) or set(concepts) - set(world.search)
-        target = max(lone, key=lambda c: (nearest_neighbour(world, c)[1], c))
+        target = max(lone, key=lambda c: (nearest_neighbour(world, c)[1], c)) if len(lone) > 1 else next(iter(lone))
         siblings = tuple(c for c in concepts if c != target)
         tasks.append(Task(target, (target,), siblings, world.styles, "near"))
     return tuple(tasks)

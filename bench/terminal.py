@@ -134,7 +134,7 @@ def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
     counts = ", ".join(
         f"{one.name} {count}{' a cell' if isinstance(one, Metric) and one.distribution else ''}"
         for one, count in rest.items()
-        if measured or not pd.isna(count)
+        if not pd.isna(count)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)

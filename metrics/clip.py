@@ -16,10 +16,11 @@ def compute(evidence: Evidence) -> Score | None:
     """Mean cosine between CLIP's embeddings of an image and of the prompt that asked for it, over retained concepts.
 
     -1 to 1, more is better. The plain cosine: not clipped at 0, not multiplied by 100 or by Hessel's 2.5. It compares
-    within one CLIP model, the world's, which is in the fingerprint. None in a world without a CLIP model.
+    within one CLIP model, the world's, which is in the fingerprint. None in a world without a CLIP model,
+    and for a task that retains no concept.
     """
     values = each(evidence)
-    return None if values is None else evidence.mean(values, evidence.retained)
+    return None if values is None or not evidence.retained else evidence.mean(values, evidence.retained)
 
 
 CLIP = Metric(

@@ -35,21 +35,21 @@ def _pair(evidence: Evidence, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return mine, theirs
 
 
-def compute(evidence: Evidence) -> Score:
+def compute(evidence: Evidence) -> Score | None:
     """Mean of `cosine_distances` over the images of retained concepts: 0 = the same picture, at most 2, less is better.
 
-    The pretrained model's own is exactly 0. Raises MissingEvidence.
+    The pretrained model's own is exactly 0. None for a task that retains no concept. Raises MissingEvidence.
     """
-    return evidence.mean(cosine_distances(evidence), evidence.retained)
+    return evidence.mean(cosine_distances(evidence), evidence.retained) if evidence.retained else None
 
 
-def compute_latent(evidence: Evidence) -> Score:
+def compute_latent(evidence: Evidence) -> Score | None:
     """Mean of `latent_distances` over the images of retained concepts: 0 = the same picture, less is better.
 
     In units of the latents, which the VAE's scaling factor brings to about unit variance: unrelated pictures lie near
-    1.4. The pretrained model's own is exactly 0. Raises MissingEvidence.
+    1.4. The pretrained model's own is exactly 0. None for a task that retains no concept. Raises MissingEvidence.
     """
-    return evidence.mean(latent_distances(evidence), evidence.retained)
+    return evidence.mean(latent_distances(evidence), evidence.retained) if evidence.retained else None
 
 
 DRIFT = Metric(

@@ -11,15 +11,17 @@ from metrics.base import Evidence, Metric, MissingEvidence, Score
 SUBSETS = 100  # torch-fidelity's default
 
 
-def compute(evidence: Evidence) -> Score:
+def compute(evidence: Evidence) -> Score | None:
     """Squared maximum mean discrepancy between images of the retained concepts and real pictures of the same.
 
     mean k(x, x') + mean k(y, y') - 2 mean k(x, y), unbiased, k(x, y) = (x.y / D + 1)^3, over the world's features, by
     torch-fidelity's code: the mean over 100 random subsets, or of one where that is all of both sets. A subset has the
     size of the smaller set, so it holds every drawn image where there are more real ones. 0 is expected for equal
     distributions; a value may fall below it. Same pooled N as FID. Raises MissingEvidence, also for fewer than two
-    pictures.
+    pictures. None for a task that retains no concept.
     """
+    if not evidence.retained:
+        return None
     drawn, real = evidence.features_of(evidence.retained)
     size = min(len(drawn), len(real))
     if size < 2:

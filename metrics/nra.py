@@ -5,9 +5,12 @@ from __future__ import annotations
 from metrics.base import Evidence, Metric, Score
 
 
-def compute(evidence: Evidence) -> Score:
-    """Accuracy of the classifier on images prompted with the other concepts of the domain: 1 = all kept."""
-    return evidence.accuracy(evidence.in_domain)
+def compute(evidence: Evidence) -> Score | None:
+    """Accuracy of the classifier on images prompted with the other concepts of the domain: 1 = all kept.
+
+    None for a task that keeps no other concept of the domains that it forgets from.
+    """
+    return evidence.accuracy(evidence.in_domain) if evidence.in_domain else None
 
 
 NRA = Metric(

@@ -10,13 +10,13 @@ from metrics.base import Evidence, Metric, MissingEvidence, Score
 NEIGHBOURHOOD = 10  # not the paper's 3: that near a real picture even the untouched model's soft ones seldom come
 
 
-def compute(evidence: Evidence) -> Score:
+def compute(evidence: Evidence) -> Score | None:
     """Precision of the images prompted with forgotten concepts, against real pictures of their whole domain.
 
     The share that lies, in the world's features, within some real picture's distance to its tenth nearest real
     neighbour; by torch-fidelity's code. 0 to 1, more is better, and the pretrained model's value is what a good
-    picture gets. A picture of the forgotten concept itself counts as plausible: UA says whether it is one. Raises
-    MissingEvidence, also where the domain has no more than ten real pictures.
+    picture gets. A picture of the forgotten concept itself counts as plausible: UA says whether it is one. None where a
+    domain has no more than ten real pictures, so that none of them has a tenth neighbour. Raises MissingEvidence.
     """
     evidence.require(evidence.forget)
     right, n = 0.0, 0
@@ -28,7 +28,7 @@ def compute(evidence: Evidence) -> Score:
             raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(evidence.features)} images")
         real = torch.cat([kin[c] for c in members]).double()
         if len(real) <= NEIGHBOURHOOD:
-            raise MissingEvidence(f"precision needs more than {NEIGHBOURHOOD} real pictures; there are {len(real)}")
+            return None
         drawn = evidence.features[evidence.rows([concept])].double()
         # repeated rows leave precision alone, and spare its library's recall, unused here, from running out of images
         found = prc_features_to_metric(

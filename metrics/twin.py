@@ -5,13 +5,13 @@ from __future__ import annotations
 from metrics.base import Evidence, Metric, Score
 
 
-def compute(evidence: Evidence) -> Score:
+def compute(evidence: Evidence) -> Score | None:
     """Accuracy of the classifier on images prompted with the nearest neighbour of each forgotten concept alone.
 
-    Nearest to the text encoder, among the concepts of the domain that the task keeps. 0 to 1, 1 = all kept. Raises
-    MissingEvidence.
+    Nearest to the text encoder, among the concepts of the domain that the task keeps. 0 to 1, 1 = all kept. None for a
+    task that keeps no such concept. Raises MissingEvidence.
     """
-    return evidence.accuracy(evidence.nearest)
+    return evidence.accuracy(evidence.nearest) if evidence.in_domain else None
 
 
 TWIN = Metric(

@@ -28,20 +28,22 @@ def unlearned(evidence: Evidence) -> Score | None:
 
 
 def in_domain(evidence: Evidence) -> Score | None:
-    """IRA: NRA with concepts aside that are of the forgotten one's kind. None where that changes nothing."""
-    if not counts_otherwise(evidence):
-        return None
-    return evidence.accuracy(evidence.in_domain + beside(evidence, near=True), whole=True)
+    """IRA: NRA with concepts aside that are of the forgotten one's kind.
+
+    None where that changes nothing, or where there is no such concept.
+    """
+    concepts = evidence.in_domain + beside(evidence, near=True)
+    return evidence.accuracy(concepts, whole=True) if concepts and counts_otherwise(evidence) else None
 
 
 def cross_domain(evidence: Evidence) -> Score | None:
     """CRA: ORA with images that also ask for the forgotten concept, and with concepts aside that are not of its kind.
 
-    A picture of a forgotten style's dog counts here as one of a dog. None where that changes nothing.
+    A picture of a forgotten style's dog counts here as one of a dog. None where that changes nothing, or where there is
+    no such concept.
     """
-    if not counts_otherwise(evidence):
-        return None
-    return evidence.accuracy(evidence.out_of_domain + beside(evidence, near=False), whole=True)
+    concepts = evidence.out_of_domain + beside(evidence, near=False)
+    return evidence.accuracy(concepts, whole=True) if concepts and counts_otherwise(evidence) else None
 
 
 UC_UA = Metric(

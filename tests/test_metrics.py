@@ -32,6 +32,7 @@ CONCERNS = {  # the concepts whose images a metric looks at
 }
 # metrics of something else than the evaluation's images; here it follows the images of "a"
 OTHER_IMAGES = ("headnoun", "mi", "pid_unique", "pid_redundant", "pid_synergy", "pid_shared")
+RETENTION = ("nra", "twin", "ora", "fid", "kid", "clip", "drift", "drift_latent")  # of concepts that must stay
 GOLDEN = {"a": "abda", "b": "bbbb", "c": "cbca", "d": "dddx"}
 
 sights = st.fixed_dictionaries(
@@ -119,9 +120,9 @@ def test_a_missing_image_is_an_error(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_task_without_concepts_to_measure_on_is_an_error(name: str) -> None:
+def test_a_task_without_forgotten_concepts_is_an_error(name: str) -> None:
     empty = dataclasses.replace(whole(GOLDEN), forget=(), in_domain=(), out_of_domain=(), nearest=())
-    if name == "ora":  # two domains may be all that there is, and be forgotten from
+    if name in RETENTION:  # a world may have nothing else to keep
         assert METRICS.get(name).compute(empty) is None
         return
     with pytest.raises(MissingEvidence, match="no concept"):
@@ -133,3 +134,19 @@ def test_a_mean_wants_a_value_for_every_image() -> None:
     assert golden.mean(range(16), ("b",)) == Score((4 + 5 + 6 + 7) / 4, 4)
     with pytest.raises(MissingEvidence, match="16 images were asked for, 15 were measured"):
         golden.mean(range(15), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("kept", "blank"),
+    [
+        (("b", "c"), {"ora"}),
+        (("d",), {"nra", "twin"}),
+        ((), set(RETENTION)),
+    ],
+)
+def test_a_task_that_keeps_nothing_of_a_kind_has_no_value_for_it(kept: tuple[str, ...], blank: set[str]) -> None:
+    given = whole(GOLDEN)
+    near, far = tuple(c for c in kept if c != "d"), tuple(c for c in kept if c == "d")
+    given = dataclasses.replace(given, in_domain=near, out_of_domain=far, nearest=near[-1:])
+    values = {name: METRICS.get(name).compute(given) for name in (*RETENTION, "uc_ira", "uc_cra")}
+    assert {name for name, found in values.items() if found is None} == blank | {"uc_ira", "uc_cra"}

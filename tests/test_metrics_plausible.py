@@ -46,8 +46,10 @@ class TestPrecision:
         without = {c: r for c, r in whole_domain.kin.items() if c != "c"}
         with pytest.raises(MissingEvidence, match=r"no real pictures of \['c'\]"):
             value("plausible", dataclasses.replace(whole_domain, kin=without))
-        with pytest.raises(MissingEvidence, match="more than 10 real pictures; there are 10"):
-            value("plausible", dataclasses.replace(whole_domain, domains={"a": ("a",)}))
+
+    def test_there_is_no_value_without_a_tenth_neighbour(self) -> None:
+        alone = dataclasses.replace(self.given([0.0, 1.0]), domains={"a": ("a",)})  # ten real pictures
+        assert METRICS.get("plausible").compute(alone) is None
 
 
 class TestDomain:

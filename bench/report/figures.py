@@ -57,8 +57,8 @@ def tradeoff(
         reported: metric of retention -> points of `bench.report.reported`; they are on no front.
     """
     good = _good(board)
-    kinds = [name for name in RETENTION if name in good]
-    if "ua" not in good or not kinds or good.empty:
+    kinds = [name for name in RETENTION if name in good and good[name].notna().any()]
+    if "ua" not in good or good["ua"].isna().all() or not kinds:
         return Figure(missing="This needs UA and one of NRA, TWIN and ORA of a method that finished.")
     along = curve.means(points)
     trained = {name: _trails(along, name, looks) for name in kinds}
@@ -68,9 +68,10 @@ def tradeoff(
     figure = Figure({"retention": {name: name.upper() for name in kinds}, "view": views})
     for name in kinds:
         beside = (reported or {}).get(name, [])
-        placed = labels.at_points([*(_point(row, "ua", name, looks) for row in good.to_dict("records")), *beside])
+        known = good.dropna(subset=["ua", name])
+        placed = labels.at_points([*(_point(row, "ua", name, looks) for row in known.to_dict("records")), *beside])
         rows, hollow = ([row for row in placed if ("source" in row) is found] for found in (False, True))
-        best = front(good.dropna(subset=["ua", name]), "ua", name)
+        best = front(known, "ua", name)
         line = [{"x": p["x"], "y": p["y"]} for m in best for p in rows if p["method"] == m]
         for view in views:
             about = f"Unlearning accuracy against {name.upper()} of {len(rows)} methods, with 95 % intervals"
@@ -222,7 +223,8 @@ def cost(board: pd.DataFrame, looks: dict[str, Look]) -> Figure:
     for quality in qualities:
         for name in costs:
             label, scale = COSTS[name]
-            points = [_point(row, name, quality, looks, scale) for row in good.to_dict("records")]
+            known = good.dropna(subset=[name, quality])
+            points = [_point(row, name, quality, looks, scale) for row in known.to_dict("records")]
             points = labels.at_points([{**p, "x_lo": 0.0} for p in points])  # the axis starts at nought
             words = {"$x": label, "$y": title(quality), "$about": f"{quality.upper()} against {COST_NAMES[name]}"}
             figure.specs[f"{quality}/{name}"] = charts.filled(charts.cost(), {"points": points}, words)

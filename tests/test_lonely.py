@@ -1,0 +1,97 @@
+"""Worlds in which a forgotten concept has no neighbours, or nothing outside of its domain: every room goes on."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench import cli
+from bench.requests import Asked
+from bench.suites import SUITES, nearest_neighbour, tasks_of
+from bench.worlds import WORLDS, World
+
+pytestmark = pytest.mark.usefixtures("plugged")
+
+NEAR, FAR = ("nra", "twin", "pid_shared"), ("ora",)  # metrics of the concepts of the domain, and of others
+RETAINED = ("fid", "kid", "clip", "drift", "drift_latent")
+
+
+def small(world: World, name: str, **sizes: int) -> World:
+    """The tiny world with the first few concepts of some of its domains."""
+    domains = {domain: world.domains[domain][:size] for domain, size in sizes.items()}
+    made = dataclasses.replace(world, name=name, domains=domains, across=None)
+    WORLDS.add(name, made)
+    return made
+
+
+def run(name: str, out: Path, *more: str) -> pd.DataFrame:
+    given = ("--world", name, "--methods", "mimmu", "--workers", "1", "--out", str(out))
+    assert cli.main([*given, *more]) == 0
+    suite = more[more.index("--suite") + 1]
+    return pd.read_csv(out / f"{suite}-{name}.csv").set_index("method")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "blank"),
+    [
+        ({"dog": 1, "flower": 3}, NEAR),
+        ({"dog": 4}, FAR),
+        ({"dog": 1}, (*NEAR, *FAR, *RETAINED)),
+    ],
+    ids=["a domain of one concept", "one domain", "one concept"],
+)
+def test_a_whole_run_with_all_metrics(
+    sizes: dict[str, int], blank: tuple[str, ...], world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small(world, "lonely", **sizes)
+    board = run("lonely", tmp_path, "--suite", "smoke", "--curve", "2")
+    assert board["status"].eq("ok").all()
+    measured = {"ua", "mi", "plausible_domain", *NEAR, *FAR, *RETAINED} - {"pid_shared"}
+    for name in measured:
+        assert board[name].isna().all() == (name in blank), name
+        assert board[f"{name}_n"].isna().all() == (name in blank), name
+    assert board["pid_shared"].isna().all() == ("nra" in blank)
+    assert board["h"].isna().all()
+    cells = pd.read_csv(tmp_path / "smoke-lonely-cells.csv")
+    assert cells["status"].eq("ok").all()
+    points = pd.read_csv(tmp_path / "smoke-lonely-curve.csv")
+    assert len(points) == 3
+    assert points["nra"].isna().all() == ("nra" in blank)
+    told = capsys.readouterr().out
+    assert "<NA>" not in told
+    assert "nan" not in told.lower()
+    for end in ("md", "html"):
+        text = (tmp_path / f"smoke-lonely.{end}").read_text()
+        assert "<NA>" not in text
+    assert "mimmu" in (tmp_path / "smoke-lonely.md").read_text()
+
+
+def test_a_board_of_unlike_domains_has_ripples_and_a_blank_h(world: World, tmp_path: Path) -> None:
+    small(world, "lonely", dog=1, flower=3, bird=2)
+    named = ("golden retriever", "red rose")
+    less = ("--metrics", "ua", "nra", "ora", "twin", "--set", "protocol.num_inference_steps=2", "mimmu.epochs=1")
+    given = ("--world", "lonely", "--methods", "mimmu", "--workers", "1", "--out", str(tmp_path))
+    assert cli.main([*given, "--suite", "finegrained", "--forget", *named, *less]) == 0
+    (file,) = tmp_path.glob("finegrained-lonely-*-cells.csv")
+    cells = pd.read_csv(file).set_index(["method", "task"])
+    assert cells["nra"].isna().groupby("task").all().to_dict() == {"golden retriever": True, "red rose": False}
+    board = pd.read_csv(str(file).replace("-cells", "")).set_index("method")
+    assert board["nra"].notna().all()  # over the task that has neighbours
+    assert board["h"].isna().all()
+    assert board["ripple"].notna().all()
+
+
+def test_suites_take_worlds_whose_domains_have_one_concept(world: World) -> None:
+    lonely = small(world, "lonely", dog=1, flower=4, bird=5)
+    (task,) = tasks_of("finegrained", lonely, Asked(("golden retriever",)))[1]
+    assert (task.in_domain, len(task.out_of_domain)) == ((), 9)
+    assert [t.band for t in tasks_of("finegrained", lonely, Asked(("red rose", "golden retriever")))[1]][1] == ""
+    probes = tasks_of("resurgence", lonely, Asked(("golden retriever", "red rose")))[1]
+    assert {t.in_domain for t in probes if t.forget == ("golden retriever",)} == {()}
+    assert all(len(t.in_domain) == 1 for t in probes if t.forget == ("red rose",))
+    assert {t.forget[0] for t in SUITES.get("object").tasks(lonely)} >= {"golden retriever"}
+    with pytest.raises(ValueError, match="fewer than three concepts"):
+        tasks_of("finegrained", lonely)
+    with pytest.raises(ValueError, match="'golden retriever' is the only concept of its domain"):
+        nearest_neighbour(lonely, "golden retriever")
