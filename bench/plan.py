@@ -179,7 +179,7 @@ def resolve(run: RunConfig) -> Plan:
     ready = configured(world, run, folder)  # what is wrong with it is said before anything is downloaded
     folder()
     view, tasks = tasks_of(run.suite, ready, asked)
-    plugin_checks.check_judges(view)
+    plugin_checks.check_judges(view, (concept for task in tasks for concept in task.concepts))
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
         tasks = tasks[::apart][: QUICK.tasks]

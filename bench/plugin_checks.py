@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any, get_type_hints
 
 from bench import column_names
@@ -78,10 +79,10 @@ def check_suite(name: str, found: Any) -> None:
     _require_name("suite", name)
 
 
-def check_judges(world: World) -> None:
-    """Raise InvalidEntry if a judge of `world` has a name whose column would be another one."""
+def check_judges(world: World, concepts: Iterable[str]) -> None:
+    """Raise InvalidEntry if a judge of some `concepts` of `world` has a name whose column would be another one."""
     taken = column_names.ENDS
-    if wrong := [n for n in map(world.judge_of, (*world.concepts, *world.styles)) if f"_{n}" in taken]:
+    if wrong := [n for n in map(world.judge_of, concepts) if f"_{n}" in taken]:
         raise InvalidEntry(
             f"world {world.name!r} has a judge called {wrong[0]!r}; call it otherwise, since the column "
             f"'judge_{wrong[0]}' has another meaning"

@@ -1,6 +1,7 @@
 """Mistakes in plug-ins are found when they are loaded, and each message names what would be right."""
 
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import indent
@@ -160,6 +161,13 @@ def test_an_entry_that_a_program_registers_is_checked_before_anything_is_compute
     for metrics in (("all",), ("m",)):
         with pytest.raises(plugins.PluginError, match="metric 'm' has the name 'ua'"):
             resolve(RunConfig(("mimmu",), "smoke", "tiny", metrics=metrics, out=tmp_path))
+
+
+@pytest.mark.parametrize("judge", ["n", "lo"])
+def test_a_judge_whose_column_has_another_meaning_is_refused(judge: str, world: World, tmp_path: Path) -> None:
+    WORLDS.add("judged", replace(world, name="judged", judge_of=lambda concept: judge))
+    with pytest.raises(ValueError, match=f"world 'judged' has a judge called '{judge}'"):
+        resolve(RunConfig(("mimmu",), "smoke", "judged", out=tmp_path))
 
 
 class Package:
