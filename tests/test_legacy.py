@@ -16,7 +16,7 @@ from bench.worlds import World
 
 OLD = Path(__file__).parent / "data" / "release-0.1.results.tar.xz"
 SWEEP = ("--methods", "mimmu", "--suite", "noise-ablation", "--seeds", "2", "--sweep", "mimmu.target=null,rest")
-TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "esd-x", "--curve", "2")
+TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "esd-x", "--curve", "2", "--workers", "1")
 
 
 def test_old_results_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

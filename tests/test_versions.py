@@ -22,8 +22,10 @@ def test_key_names_only_libraries_that_the_stage_uses() -> None:
 
 
 def test_own_methods_and_metrics_are_known_by_version() -> None:
-    assert all(of_method(METHODS.get(name)) == METHODS.get(name).version for name in METHODS.names())
-    assert all(of_metric(METRICS.get(name)) == METRICS.get(name).version for name in METRICS.names())
+    for name in ("mimmu", "mimmu-retain", "salun", "esd-x", "sdd", "pretrained"):
+        assert of_method(METHODS.get(name)) == METHODS.get(name).version
+    for name in ("ua", "fid", "pid_unique"):
+        assert of_metric(METRICS.get(name)) == METRICS.get(name).version
 
 
 @pytest.mark.usefixtures("plugged")
