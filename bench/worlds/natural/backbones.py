@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.worlds.base import WorldUnavailable
-
-from . import lite0
+from bench.worlds.natural import lite0
 
 ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's own prefixes: of a hub repository, of a folder
 

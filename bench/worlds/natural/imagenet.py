@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from bench.worlds.base import Judge, WorldUnavailable
+from bench.worlds.natural import backbones
 from bench.worlds.preprocessing import Preprocessed
-
-from . import backbones
 
 
 def load(name: str, synsets: Mapping[str, str], device: torch.device) -> Judge:

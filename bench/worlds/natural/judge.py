@@ -17,11 +17,10 @@ from torch import nn
 from bench import digest, machine
 from bench.checkpoint import Checkpoint
 from bench.worlds.base import WorldUnavailable
+from bench.worlds.natural import backbones, judge_features, judge_file, judge_probe, judge_tuning, judges
+from bench.worlds.natural.judge_file import Record, Trained
+from bench.worlds.natural.photographs import DOMAINS, Photographs, read
 from bench.worlds.preprocessing import Preprocessed
-
-from . import backbones, judge_features, judge_file, judge_probe, judge_tuning, judges
-from .judge_file import Record, Trained
-from .photographs import DOMAINS, Photographs, read
 
 # Its frozen features, linearly probed, are among the best published on both data sets (Oquab et al., TMLR 2024, table
 # of fine-grained benchmarks: above 99 % on Flowers, near 90 % on CUB); no caption was seen in training, so it shares

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench import digest, machine
+from bench.worlds.natural.photographs import picture
 from bench.worlds.preprocessing import Preprocessed
-
-from .photographs import picture
 
 Photo = tuple[Path, int]
 CHUNK = 512  # pictures a file; what an interruption costs at most

@@ -21,10 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench import digest, machine
 from bench.checkpoint import Checkpoint
-
-from . import judge_features
-from .judge_file import Trained
-from .photographs import Photographs
+from bench.worlds.natural import judge_features
+from bench.worlds.natural.judge_file import Trained
+from bench.worlds.natural.photographs import Photographs
 
 SMOOTHING = 0.1  # of labels
 WARM_UP = 0.05  # share of the steps in which the learning rate rises to its height; then it falls as a cosine

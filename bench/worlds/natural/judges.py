@@ -17,10 +17,9 @@ import torch
 
 from bench.registry import nearest
 from bench.worlds.base import Judge, WorldUnavailable
-
-from . import imagenet, judge_file, zero_shot
-from .dogs import BREEDS
-from .photographs import DOMAINS, LABELS
+from bench.worlds.natural import imagenet, judge_file, zero_shot
+from bench.worlds.natural.dogs import BREEDS
+from bench.worlds.natural.photographs import DOMAINS, LABELS
 
 KINDS = {"dogs": "dog", "flowers": "flower", "birds": "bird"}  # domain -> what each of its concepts is
 OPEN_CLIP = "open_clip:"

@@ -11,8 +11,8 @@ import math
 import random
 from dataclasses import dataclass
 
-from .canvas import Colour, Pen, Point, darker, lighter, mix
-from .species import Bird
+from bench.worlds.pocket.canvas import Colour, Pen, Point, darker, lighter, mix
+from bench.worlds.pocket.species import Bird
 
 DARK: Colour = (26, 22, 30)
 WHITE: Colour = (252, 252, 250)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 from math import lcm
 
-from .species import DOMAIN_OF, SPECIES, find
-from .styles import find_style
+from bench.worlds.pocket.species import DOMAIN_OF, SPECIES, find
+from bench.worlds.pocket.styles import find_style
 
 STYLE_NOUNS = {
     "photo": "photo",

@@ -19,13 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import backbone, machine
-
-from . import quality
-from .dataset import FIRST_SEED
-from .features import DIMENSIONS, FEATURES
-from .quality import Finding
-from .styles import STYLES
-from .weights import MANIFEST, WEIGHTS, manifest, verify
+from bench.worlds.pocket import quality
+from bench.worlds.pocket.dataset import FIRST_SEED
+from bench.worlds.pocket.features import DIMENSIONS, FEATURES
+from bench.worlds.pocket.quality import Finding
+from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.weights import MANIFEST, WEIGHTS, manifest, verify
 
 
 def measure(folder: Path, per_species: int) -> list[Finding]:

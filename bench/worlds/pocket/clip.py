@@ -9,8 +9,8 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from .canvas import SIZE
-from .weights import WEIGHTS, verify
+from bench.worlds.pocket.canvas import SIZE
+from bench.worlds.pocket.weights import WEIGHTS, verify
 
 # Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
 VERSION = "317f0b61ea4537b288a8ebd5683f1e3bbfa65fd3436bd628d5929c4a75f13b47"

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from .renderer import render
-from .species import NAMES
-from .styles import STYLES
+from bench.worlds.pocket.renderer import render
+from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.styles import STYLES
 
 Split = Literal["model", "judge", "held_out", "reference"]
 FIRST_SEED: dict[Split, int] = {"model": 0, "judge": 10_000_000, "held_out": 20_000_000, "reference": 30_000_000}

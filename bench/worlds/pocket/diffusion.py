@@ -19,12 +19,12 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import text
-from .captions import training_caption
-from .fit import autocast, device, fit, share_of
-from .recipe import Recipe
-from .species import NAMES
-from .styles import STYLES
+from bench.worlds.pocket import text
+from bench.worlds.pocket.captions import training_caption
+from bench.worlds.pocket.fit import autocast, device, fit, share_of
+from bench.worlds.pocket.recipe import Recipe
+from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.styles import STYLES
 
 # Stable Diffusion's noise schedule
 SCHEDULE: dict[str, Any] = {

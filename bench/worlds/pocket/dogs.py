@@ -12,8 +12,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .canvas import Colour, Pen, Point, curve, darker, lighter, mix
-from .species import Dog
+from bench.worlds.pocket.canvas import Colour, Pen, Point, curve, darker, lighter, mix
+from bench.worlds.pocket.species import Dog
 
 Part = tuple[list[Point], Colour]
 

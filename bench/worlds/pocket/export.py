@@ -11,8 +11,8 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 from transformers import CLIPTokenizer
 
-from . import clip
-from .weights import save_half
+from bench.worlds.pocket import clip
+from bench.worlds.pocket.weights import save_half
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:

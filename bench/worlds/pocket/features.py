@@ -16,9 +16,9 @@ import torch_fidelity
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from .species import NAMES
-from .styles import STYLES
-from .weights import WEIGHTS, load_into, verify
+from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.weights import WEIGHTS, load_into, verify
 
 FEATURES = "pocket-64"
 DIMENSIONS = 64

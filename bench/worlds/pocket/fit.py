@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bench import machine
-
-from .recipe import Fit
+from bench.worlds.pocket.recipe import Fit
 
 CHECKPOINT_SECONDS = 60.0
 Loss = Callable[[int, torch.Generator], Tensor]

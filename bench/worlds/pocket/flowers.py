@@ -12,8 +12,8 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from .canvas import Colour, Pen, Point, curve, darker, lighter, mix
-from .species import Flower
+from bench.worlds.pocket.canvas import Colour, Pen, Point, curve, darker, lighter, mix
+from bench.worlds.pocket.species import Flower
 
 Profile = tuple[Point, ...]  # (across, along): across in half widths, along in lengths from the petal's base
 EDGE = 0.8  # width of outlines: thinner ones vanish at 64 pixels

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2.functional import elastic, gaussian_blur
 
-from . import clip, text
-from .captions import EVALUATE, FORGET, TRAIN, caption
-from .features import DAMAGE, FeatureNet
-from .fit import autocast, device, fit, share_of
-from .judges import JUDGES, Judge, classify
-from .recipe import Recipe
-from .species import NAMES
-from .styles import STYLES
+from bench.worlds.pocket import clip, text
+from bench.worlds.pocket.captions import EVALUATE, FORGET, TRAIN, caption
+from bench.worlds.pocket.features import DAMAGE, FeatureNet
+from bench.worlds.pocket.fit import autocast, device, fit, share_of
+from bench.worlds.pocket.judges import JUDGES, Judge, classify
+from bench.worlds.pocket.recipe import Recipe
+from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.styles import STYLES
 
 
 def batch_of(images: np.ndarray, rows: Tensor) -> Tensor:

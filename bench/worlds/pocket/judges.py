@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from .species import NAMES
-from .styles import STYLES
-from .weights import WEIGHTS, load_into, verify
+from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.weights import WEIGHTS, load_into, verify
 
 # Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
 VERSION = "6cc99172c1c754dfd6e89df11a24d1c0d56b49f9db3395ef6e654dcb05374de1"

@@ -17,10 +17,9 @@ from filelock import FileLock, Timeout
 
 from bench import backbone, digest
 from bench.worlds.base import WorldUnavailable
-
-from . import dataset, oracle_file, train, weights
-from .recipe import FULL, QUICK, Recipe, shrink
-from .train import Job
+from bench.worlds.pocket import dataset, oracle_file, train, weights
+from bench.worlds.pocket.recipe import FULL, QUICK, Recipe, shrink
+from bench.worlds.pocket.train import Job
 
 log = logging.getLogger("pocket")
 

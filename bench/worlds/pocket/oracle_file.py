@@ -21,9 +21,8 @@ from safetensors.torch import save as serialised
 
 from bench import digest
 from bench.worlds.base import WorldUnavailable
-
-from . import dataset, weights
-from .recipe import Recipe
+from bench.worlds.pocket import dataset, weights
+from bench.worlds.pocket.recipe import Recipe
 
 SPECIES = ("pembroke corgi", "tea rose", "toucan")  # one of a pair of near twins in each domain
 VARIABLE = "LETHE_ORACLES"

@@ -16,16 +16,15 @@ from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics
 
 from bench import backbone
 from bench.sampler import Shot, sample
-
-from . import captions
-from .dataset import FIRST_SEED
-from .features import load_features
-from .judges import classify, load_judge
-from .renderer import render
-from .species import DOMAINS, NAMES, SPECIES
-from .styles import STYLES
-from .weights import manifest
-from .world import POCKET
+from bench.worlds.pocket import captions
+from bench.worlds.pocket.dataset import FIRST_SEED
+from bench.worlds.pocket.features import load_features
+from bench.worlds.pocket.judges import classify, load_judge
+from bench.worlds.pocket.renderer import render
+from bench.worlds.pocket.species import DOMAINS, NAMES, SPECIES
+from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.weights import manifest
+from bench.worlds.pocket.world import POCKET
 
 TWINS = sorted({tuple(sorted((s.name, s.twin))) for s in SPECIES.values() if s.twin})
 

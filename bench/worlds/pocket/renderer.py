@@ -7,11 +7,11 @@ import random
 
 import numpy as np
 
-from . import birds, dogs, flowers
-from .canvas import SIZE
-from .scene import Draw, compose
-from .species import DOMAIN_OF, find
-from .styles import apply, find_style
+from bench.worlds.pocket import birds, dogs, flowers
+from bench.worlds.pocket.canvas import SIZE
+from bench.worlds.pocket.scene import Draw, compose
+from bench.worlds.pocket.species import DOMAIN_OF, find
+from bench.worlds.pocket.styles import apply, find_style
 
 DRAW: dict[str, Draw] = {"dog": dogs.draw, "flower": flowers.draw, "bird": birds.draw}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw
 
-from .canvas import SIZE, SUPERSAMPLE, Colour, Pen, mix
+from bench.worlds.pocket.canvas import SIZE, SUPERSAMPLE, Colour, Pen, mix
 
 BIG = SIZE * SUPERSAMPLE
 

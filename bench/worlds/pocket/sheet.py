@@ -15,15 +15,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bench import backbone, machine
 from bench.sampler import Shot, sample
-
-from . import captions
-from .canvas import SIZE
-from .dataset import FIRST_SEED
-from .renderer import render
-from .species import NAMES
-from .styles import STYLES
-from .weights import WEIGHTS
-from .world import POCKET
+from bench.worlds.pocket import captions
+from bench.worlds.pocket.canvas import SIZE
+from bench.worlds.pocket.dataset import FIRST_SEED
+from bench.worlds.pocket.renderer import render
+from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.weights import WEIGHTS
+from bench.worlds.pocket.world import POCKET
 
 LABEL = 128  # pixels at the left for the species' name
 

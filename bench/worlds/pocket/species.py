@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields
 
-from .canvas import Colour
+from bench.worlds.pocket.canvas import Colour
 
 
 @dataclass(frozen=True)

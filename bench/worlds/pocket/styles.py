@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from PIL import Image, ImageChops, ImageFilter
 
-from .canvas import Colour
+from bench.worlds.pocket.canvas import Colour
 
 STYLES = ("photo", "sketch", "mosaic", "watercolour", "neon", "blueprint")
 NEAREST = Image.Resampling.NEAREST

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .captions import every_word
-from .recipe import Recipe
+from bench.worlds.pocket.captions import every_word
+from bench.worlds.pocket.recipe import Recipe
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 SUFFIX = "</w>"

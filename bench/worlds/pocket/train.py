@@ -30,13 +30,13 @@ import torch.distributed as dist
 import transformers
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
-from . import dataset, diffusion, export, judge_training, text, vae
-from .distances import attribute_distances, text_cosines
-from .fit import rank_and_world
-from .judges import JUDGES, load_judge
-from .recipe import FULL, QUICK, Recipe
-from .species import find
-from .weights import MANIFEST, digests, save_half, sha256
+from bench.worlds.pocket import dataset, diffusion, export, judge_training, text, vae
+from bench.worlds.pocket.distances import attribute_distances, text_cosines
+from bench.worlds.pocket.fit import rank_and_world
+from bench.worlds.pocket.judges import JUDGES, load_judge
+from bench.worlds.pocket.recipe import FULL, QUICK, Recipe
+from bench.worlds.pocket.species import find
+from bench.worlds.pocket.weights import MANIFEST, digests, save_half, sha256
 
 log = logging.getLogger("pocket")
 

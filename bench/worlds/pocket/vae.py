@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from .canvas import SIZE
-from .fit import autocast, device, fit, rank_and_world, share_of
-from .recipe import Recipe
+from bench.worlds.pocket.canvas import SIZE
+from bench.worlds.pocket.fit import autocast, device, fit, rank_and_world, share_of
+from bench.worlds.pocket.recipe import Recipe
 
 CROP = 32
 
