@@ -6,7 +6,7 @@ import logging
 
 from rich.console import Console
 
-from bench import leaderboard, markdown, report, terminal
+from bench import leaderboard, markdown, terminal
 from bench.engines.base import adopt
 from bench.executor import Executor
 from bench.plan import Plan
@@ -42,7 +42,9 @@ def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], co
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
-        report.write(executor, results, tables, plan.run.out / f"{stem}.html")
+        from bench.report import page  # charts and templates take a second to import; tables need none of it
+
+        leaderboard.replace(plan.run.out / f"{stem}.html", page.render(executor, results, tables))
         more.insert(0, ".html")
     except Exception as error:  # the tables stand without it
         (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # of the board that this one replaces
