@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench import machine
+from bench.core import device as devices
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -135,7 +135,7 @@ def load(
     gradient_checkpointing: bool = False,
     attention_slicing: bool = False,
 ) -> Backbone:
-    """`read` a pipeline folder and freeze it; what passes forward has `bench.machine.compute_dtype`.
+    """`read` a pipeline folder and freeze it; what passes forward has `bench.core.device.compute_dtype`.
 
     Args:
         compile: the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
@@ -143,9 +143,9 @@ def load(
         attention_slicing: attend with one head of one image at a time, in place of the fused kernel.
     """
     pipeline = read(folder)
-    dtype = machine.compute_dtype(device, precision)
+    dtype = devices.compute_dtype(device, precision)
     if device.type == "cuda":
-        machine.allow_tf32(dtype)
+        devices.allow_tf32(dtype)
     made = Backbone(pipeline, device, dtype)
     if gradient_checkpointing:
         made.unet.enable_gradient_checkpointing()

@@ -22,11 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import digest, legacy, options, plugins, sharing
+from bench import legacy, options, plugins, sharing
+from bench.core import digest
+from bench.core.store import RECORD, Store
 from bench.outcomes import ACCURACY, Outcomes
 from bench.plan import Plan, resolve
 from bench.stages import Stages
-from bench.store import RECORD, Store
 from bench.worlds import WorldUnavailable
 
 KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from

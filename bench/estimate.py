@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import digest, guidance
-from bench.config import Protocol
+from bench.core import digest, guidance
+from bench.core.config import Protocol
+from bench.core.task import Task
 from bench.outcomes import Outcomes
 from bench.plan import Cell
-from bench.task import Task
 from methods import REFERENCES
 from methods.base import MethodConfig
 

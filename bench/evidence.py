@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from bench import probe
+from bench.core.store import Entry
+from bench.core.task import Task
 from bench.stages import Stages
-from bench.store import Entry
 from bench.suites import nearest_neighbour
-from bench.task import Task
 from bench.worlds import World
 from metrics import Evidence, HeadNouns, Probe, Words
 

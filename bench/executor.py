@@ -12,11 +12,11 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bench import evidence
+from bench.core.store import Entry, Thinned
+from bench.core.task import Task
 from bench.outcomes import ACCURACY, Outcomes
 from bench.plan import Cell, Plan
 from bench.stages import Report, Stages
-from bench.store import Entry, Thinned
-from bench.task import Task
 from bench.worlds import World
 from metrics import METRICS, Evidence, Metric
 
@@ -36,7 +36,7 @@ class Executor:
         self.adopt(None)
 
     def adopt(self, machine: Mapping[str, Any] | None) -> None:
-        """See the store as `machine`, as `bench.machine.describe` has it, does: results that it made. None: this one.
+        """See the store as `machine`, as `bench.core.device.describe` has it, does: results that it made. None: this one.
 
         Then nothing is to be computed here.
         """

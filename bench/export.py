@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from bench import anatomy, digest, options
+from bench import anatomy, options
 from bench.backbone import owners, read
+from bench.core import digest
+from bench.core.registry import nearest
+from bench.core.store import Thinned
 from bench.plan import PROTOCOL, Cell, Plan
-from bench.registry import nearest
 from bench.stages import Stages
-from bench.store import Thinned
 
 NOTE = "lethe.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # of the backbone: what never drew a picture here

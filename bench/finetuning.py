@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 
-from bench.config import Protocol
+from bench.core.config import Protocol
+from bench.core.task import Finetune
 from bench.harness import Batch, Harness
-from bench.task import Finetune
 from bench.training import NonFiniteLoss, TrainConfig, fit
 
 SETTINGS = ("finetune_steps", "finetune_batch", "finetune_pictures")  # of a protocol, whichever weights move

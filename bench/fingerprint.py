@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bench import digest
+from bench.core import digest
 from bench.plan import Plan
 
 
@@ -17,7 +17,7 @@ def describe(
 
     Args:
         panel, backbone: digests of the judges and of the pipeline.
-        machine: as `bench.machine.describe` has it.
+        machine: as `bench.core.device.describe` has it.
         raised: versions of stages and metrics other than the first, by name (`bench.versions.Stamps.raised`).
     """
     return {

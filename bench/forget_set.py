@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from bench.backbone import Backbone
-from bench.config import Protocol
+from bench.core.config import Protocol
+from bench.core.store import Store
 from bench.sampler import Shot, sample, shots
-from bench.store import Store
 
 
 @dataclass(frozen=True)

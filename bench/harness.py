@@ -14,13 +14,13 @@ import torch
 
 from bench import paths
 from bench.backbone import Backbone
-from bench.checkpoint import Checkpoint
+from bench.core.checkpoint import Checkpoint
+from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.ledger import Ledger
 from bench.networks import Networks
 from bench.sampler import seed_of
 from bench.snapshots import Snapshots
-from bench.task import Task
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from bench import digest, finetuning, optimizers, oracle
+from bench import finetuning, optimizers, oracle
+from bench.core import digest
+from bench.core.store import Entry
+from bench.core.task import Task
 from bench.plan import Cell, Plan
 from bench.sampler import Shot, shots
-from bench.store import Entry
-from bench.task import Task
 from bench.versions import Stamps
 from methods import ORACLE
 
@@ -29,7 +30,7 @@ class Keys:
     Args:
         plan: what to run.
         content: digest of the backbone's folder.
-        machine: where, as `bench.machine.describe` has it.
+        machine: where, as `bench.core.device.describe` has it.
         panel: () -> digest of the judges, which have to be loaded for it.
         stamps: what stands in a key for code and machine; None: the declared versions, on `machine`.
     """

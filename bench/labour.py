@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.runs import RunFolder

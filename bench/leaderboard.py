@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench import clusters, curve, derived, facets, judges, nearness, recovery, statistics
 from bench.columns import Figures, column, counts, ends, flat
-from bench.filenames import within, without_folders, without_paths
+from bench.core.filenames import within, without_folders, without_paths
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 

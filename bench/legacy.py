@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from bench import anatomy, probe
+from bench.core.store import Entry, Store
+from bench.core.task import Task
 from bench.keys import Keys
 from bench.outcomes import Outcomes
 from bench.plan import Cell, Plan
 from bench.sampler import Shot
 from bench.stages import STORE, Stages
-from bench.store import Entry, Store
-from bench.task import Task
 from bench.versions import Stamps
 from methods import Method
 from metrics import Metric
@@ -112,7 +112,7 @@ def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str
     key, or where the store was begun by a later release.
 
     Args:
-        machine: that computed what the store has, as `bench.machine.describe` says it; None for this one.
+        machine: that computed what the store has, as `bench.core.device.describe` says it; None for this one.
 
     Returns old name -> new name of each, "KIND/PLACE". Raises WorldUnavailable where a judge can't be had.
     """

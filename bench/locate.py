@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench import anatomy, hub, single_file
-from bench.registry import nearest
+from bench.core.registry import nearest
 
 NAMES = {
     "sd14": "CompVis/stable-diffusion-v1-4",

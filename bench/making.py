@@ -11,13 +11,13 @@ import torch
 
 from bench import oracle
 from bench.backbone import TEXT, Backbone
-from bench.checkpoint import Checkpoint
+from bench.core.checkpoint import Checkpoint
+from bench.core.task import Task
 from bench.finetuning import further
 from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.plan import Cell, Plan
 from bench.snapshots import Snapshots
-from bench.task import Task
 from bench.unlearning import unlearn
 from bench.worlds import World
 

@@ -7,9 +7,9 @@ import os
 import shlex
 from pathlib import Path
 
-from bench import overrides
 from bench.anatomy import LARGEST, MOST
-from bench.config import QUICK, RunConfig
+from bench.core import overrides
+from bench.core.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
 from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names

@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench import clusters, plugins, statistics
+from bench.core.registry import nearest
 from bench.markdown import line
-from bench.registry import nearest
 from bench.statistics import Interval
 from methods import ORACLE
 from metrics import METRICS

@@ -7,12 +7,13 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from bench import digest, fingerprint
-from bench.config import Protocol
+from bench import fingerprint
+from bench.core import digest
+from bench.core.config import Protocol
+from bench.core.store import Entry, Store
+from bench.core.task import Task
 from bench.keys import Keys
 from bench.plan import Cell, Plan
-from bench.store import Entry, Store
-from bench.task import Task
 from metrics import METRICS
 
 CURVE = "curve"  # what is stored of a cell for --curve

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bench import digest, machine
+from bench.core import device, digest
 from bench.worlds import Clip, World, WorldUnavailable
 from bench.worlds.base import classify
 
@@ -61,7 +61,7 @@ class Panel:
                 network.to(device)
 
     @torch.inference_mode()
-    @machine.exact()
+    @device.exact()
     def look(self, pictures: Iterable[torch.Tensor], prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Judge uint8 images (n, 3, H, W), some at a time, N in all, and the N prompts that asked for them.
 
@@ -97,14 +97,14 @@ class Panel:
         return texts[[place[prompt] for prompt in prompts]]
 
     @torch.inference_mode()
-    @machine.exact()
+    @device.exact()
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         self._move(self.device)
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
     @torch.inference_mode()
-    @machine.exact()
+    @device.exact()
     def right(self, concept: str, images: torch.Tensor) -> int:
         """In how many of uint8 images (N, 3, H, W) the judge that knows `concept` sees it."""
         self._move(self.device)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.guidance import Predict, conditions, guided
+from bench.core.guidance import Predict, conditions, guided
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
@@ -56,7 +56,7 @@ def follow(
         predict: (z_t, timesteps, embeddings) -> predicted noise, with one timestep for each example, int64 (B,).
         noise: standard normal, float32 (B, C, h, w), the shape of what is returned.
         prompt_embeds, null_embeds: (B, tokens, width).
-        guidance_scale: as in `bench.guidance`, which raises ValueError for a negative or non-finite one.
+        guidance_scale: as in `bench.core.guidance`, which raises ValueError for a negative or non-finite one.
     """
 
     def predict_all(latents: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from bench import anatomy, oracle, overrides, plugin_checks, plugins
-from bench.config import QUICK, Protocol, RunConfig
+from bench import anatomy, oracle, plugin_checks, plugins
+from bench.core import overrides
+from bench.core.config import QUICK, Protocol, RunConfig
+from bench.core.registry import UnknownName, nearest
+from bench.core.task import Task
 from bench.locate import locate
-from bench.registry import UnknownName, nearest
 from bench.requests import Asked
 from bench.suites import NOTHING, SUITES, Suite, require_asked, tasks_of
-from bench.task import Task
 from bench.worlds import WORLDS, Options, World, WorldUnavailable
 from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig

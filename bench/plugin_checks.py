@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, get_type_hints
 
 from bench import column_names
-from bench.overrides import is_settable, require_finite
+from bench.core.overrides import is_settable, require_finite
 from bench.suites import Suite
 from bench.worlds import World
 from methods import Method

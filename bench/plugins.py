@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import digest, plugin_checks
+from bench import plugin_checks
+from bench.core import digest
+from bench.core.registry import BrokenEntry, DuplicateName, Registry
 from bench.plugin_checks import InvalidEntry
-from bench.registry import BrokenEntry, DuplicateName, Registry
 from bench.suites import SUITES
 from bench.worlds import WORLDS
 from methods import METHODS

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from bench import machine
 from bench.backbone import Backbone
+from bench.core import device
+from bench.core.task import Task
 from bench.sampler import Shot, seed_of
 from bench.suites import nearest_neighbour
-from bench.task import Task
 from bench.worlds.base import World
 
 NULL, WORD, REST, NEAR = "null", "word", "rest", "near"  # what a prompt's predictions are compared with
@@ -58,7 +58,7 @@ def contexts(world: World, task: Task, asked: Sequence[str], wanted: Sequence[Sh
 
 
 @torch.inference_mode()
-@machine.exact()
+@device.exact()
 def gaps(
     backbone: Backbone, wanted: Sequence[Shot], latents: torch.Tensor, seed: int, count: int, batch_size: int
 ) -> dict[str, torch.Tensor]:
@@ -74,7 +74,7 @@ def gaps(
 
 
 @torch.inference_mode()
-@machine.exact()
+@device.exact()
 def words(
     backbone: Backbone,
     wanted: Sequence[Shot],

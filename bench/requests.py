@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from bench.registry import nearest
-from bench.task import Finetune, Task
+from bench.core.registry import nearest
+from bench.core.task import Finetune, Task
 from bench.worlds.base import World
 
 HARMLESS = tuple(Finetune(data, how) for data in ("retained", "unrelated") for how in ("full", "lora"))  # type: ignore[arg-type]

@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench import digest, options
-from bench.config import RunConfig
+from bench import options
+from bench.core import digest
+from bench.core.config import RunConfig
+from bench.core.lock import BEAT, STALE, elsewhere, held
 from bench.engines.base import CannotStart
-from bench.lease import BEAT, STALE, elsewhere, held
 
 MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results", "logs", "watched"
 

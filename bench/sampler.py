@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.backbone import Backbone
-from bench.config import Protocol
-from bench.guidance import conditions, guided
+from bench.core.config import Protocol
+from bench.core.guidance import conditions, guided
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
@@ -84,7 +84,7 @@ def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DP
 def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, protocol: Protocol) -> torch.Tensor:
     """Latents of `prompts` from their initial noise: float32, same shape as `latents`, (B, C, h, w).
 
-    Classifier-free guidance as in `bench.guidance`. Raises NonFiniteImage.
+    Classifier-free guidance as in `bench.core.guidance`. Raises NonFiniteImage.
     """
 
     def predict(model_input: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:

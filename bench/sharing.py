@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from bench import locate, options
-from bench.config import RunConfig
-from bench.filenames import last_part, without_folders
+from bench.core.config import RunConfig
+from bench.core.filenames import last_part, without_folders
 
 DATA = Path("DIR")  # in place of the folder of data, of which everybody has another
 

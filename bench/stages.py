@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from bench import anatomy, backbone, panel, probe
+from bench.core.device import default_device, describe
+from bench.core.store import Entry, Store
+from bench.core.task import Task
 from bench.keys import Keys
-from bench.machine import default_device, describe
 from bench.plan import Plan
 from bench.sampler import Shot, decode, sample, shots
-from bench.store import Entry, Store
-from bench.task import Task
 from bench.weights import Weights
 
 SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
@@ -39,7 +39,7 @@ class Stages:
     Args:
         plan: what to run.
         report: told about progress within a stage.
-        machine: that computed what the store has, as `bench.machine.describe` says it; None for this one.
+        machine: that computed what the store has, as `bench.core.device.describe` says it; None for this one.
     """
 
     def __init__(

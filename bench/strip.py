@@ -13,9 +13,9 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from bench import options, plugins
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.registry import nearest
 from bench.plan import resolve
-from bench.registry import nearest
 from bench.stages import Stages
 from bench.worlds import WorldUnavailable
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import requests
-from bench.registry import Registry
+from bench.core.registry import Registry
+from bench.core.task import Task
 from bench.requests import Asked
-from bench.task import Task
 from bench.worlds.base import SPLITS, World
 
 NOTHING = Asked()

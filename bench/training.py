@@ -10,9 +10,9 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench import optimizers, regularisers
+from bench.core.overrides import require_finite
 from bench.harness import Batch, Harness
 from bench.networks import require_teacher
-from bench.overrides import require_finite
 
 
 @dataclass(frozen=True)

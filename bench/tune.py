@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import leaderboard, plugins
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines import Engine, Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local

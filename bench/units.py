@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import digest
+from bench.core import digest
+from bench.core.task import Task
 from bench.plan import Plan
-from bench.task import Task
 from methods import CONTROLS, REFERENCES
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bench import digest
+from bench.core import digest
 from methods import Method
 from metrics import METRICS, Metric
 
@@ -62,7 +62,7 @@ class Stamps:
     """What stands in a key for the code that computes a stage and for the machine that runs it.
 
     Args:
-        machine: as `bench.machine.describe` has it.
+        machine: as `bench.core.device.describe` has it.
         stages: name -> how it is computed.
     """
 

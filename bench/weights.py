@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 
 from bench import encoder, forget_set, making, unrelated
 from bench.backbone import Backbone
-from bench.checkpoint import Checkpoint
+from bench.core.checkpoint import Checkpoint
+from bench.core.store import Entry, Store
 from bench.forget_set import LatentSet
 from bench.keys import Keys
 from bench.making import Made, Supplies
 from bench.plan import Cell, Plan
 from bench.snapshots import Snapshots
-from bench.store import Entry, Store
 from bench.training import NonFiniteLoss
 from methods import ORACLE
 

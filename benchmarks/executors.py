@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines import Engine, Settings, local
 from bench.engines.foreman import Work
 from bench.engines.jobs import Job

@@ -21,11 +21,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import guidance, options, plugins
+from bench import options, plugins
+from bench.core import guidance
+from bench.core.task import Task
 from bench.plan import Cell, Plan, resolve
 from bench.sampler import decode, sample, shots
 from bench.stages import Stages
-from bench.task import Task
 from bench.unlearning import unlearn
 from bench.worlds import WorldUnavailable
 from benchmarks.one_step import workplace

@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench import backbone, machine, optimizers
+from bench import backbone, optimizers
 from bench.backbone import Backbone
+from bench.core import device as devices
 from bench.locate import locate
 from benchmarks import accounting, architectures, one_step
 from benchmarks.architectures import ARCHITECTURES
@@ -91,9 +92,9 @@ def load_backbone(source: str, device: torch.device) -> Backbone:
         return backbone.load(locate(source), device)
     architecture = ARCHITECTURES[source]
     made = architectures.pipeline(architecture, architectures.filled(architectures.networks(architecture)))
-    dtype = machine.compute_dtype(device)
+    dtype = devices.compute_dtype(device)
     if device.type == "cuda":
-        machine.allow_tf32(dtype)
+        devices.allow_tf32(dtype)
     return Backbone(made, device, dtype)
 
 
@@ -157,7 +158,7 @@ def measure(source: str, what: str, load: Load) -> Peak:
 
 def measure_here(source: str, what: str, load: Load) -> Peak:
     """The same in this process, which must not have used more before."""
-    device = machine.default_device()
+    device = devices.default_device()
     cuda = device.type == "cuda"
     model = load_backbone(source, device)
     one_step.fit_to(model, load)
@@ -245,8 +246,8 @@ def _said(args: argparse.Namespace) -> list[str]:
     if args.estimate:
         how = "estimated from tensors for CUDA in bfloat16, not measured"
     else:
-        device = machine.default_device()
-        how = f"measured on {machine.describe(device, 'auto')['device']}"
+        device = devices.default_device()
+        how = f"measured on {devices.describe(device, 'auto')['device']}"
     return [*switches, how, f"torch {torch.__version__}"]
 
 

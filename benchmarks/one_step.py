@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from bench import optimizers
 from bench.backbone import SMALL_MAP, Backbone
+from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.sampler import decode
 from bench.suites import SUITES
-from bench.task import Task
 from bench.worlds import WORLDS, World
 from methods import CONTROLS, METHODS, Method
 

@@ -14,8 +14,8 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from bench import backbone as networks
-from bench import machine
-from bench.config import Protocol
+from bench.core import device
+from bench.core.config import Protocol
 from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.locate import locate
@@ -49,7 +49,7 @@ class Setting:
     @cached_property
     def backbone(self) -> networks.Backbone:
         """Loaded once for all rows."""
-        return networks.load(locate(self.world.backbone()), machine.default_device(), self.precision)
+        return networks.load(locate(self.world.backbone()), device.default_device(), self.precision)
 
     @cached_property
     def protocol(self) -> Protocol:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from bench import cli
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines import Settings
 from bench.engines.local import Local
 from bench.executor import Executor

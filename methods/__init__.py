@@ -1,6 +1,6 @@
 """Unlearning methods by name; other packages add theirs through the entry-point group `lethe.methods`."""
 
-from bench.registry import Registry
+from bench.core.registry import Registry
 from methods.base import Method
 
 ORACLE = "oracle"  # a control on every board whose tasks it exists for

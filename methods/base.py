@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from bench.guidance import require_scale as require_scale  # for the settings of methods
+from bench.core.guidance import require_scale as require_scale  # for the settings of methods
 from bench.harness import Batch, Harness
 from bench.training import TrainConfig, fit
 

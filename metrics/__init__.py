@@ -1,6 +1,6 @@
 """Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
 
-from bench.registry import Registry
+from bench.core.registry import Registry
 from metrics.base import Evidence, HeadNouns, Metric, Probe, Score, Words
 from metrics.cost import COSTS
 

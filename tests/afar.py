@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.runs import RunFolder

@@ -17,9 +17,9 @@ import workplace
 from towards import Make
 
 from bench import backbone, plugins
+from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Harness
-from bench.task import Task
 from bench.worlds import WORLDS, World
 
 hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine

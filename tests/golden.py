@@ -19,10 +19,10 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]  # this checkout's code, where the 
 import tiny  # noqa: E402
 import torch  # noqa: E402
 
-from bench.config import RunConfig  # noqa: E402
+from bench.core.config import RunConfig  # noqa: E402
+from bench.core.store import Entry  # noqa: E402
 from bench.executor import Executor  # noqa: E402
 from bench.plan import resolve  # noqa: E402
-from bench.store import Entry  # noqa: E402
 from bench.worlds import WORLDS  # noqa: E402
 from methods import METHODS  # noqa: E402
 

@@ -14,11 +14,11 @@ from typing import Any
 from requested import NAMES, Result, concept, result
 
 from bench import leaderboard
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.task import Task
 from bench.executor import Executor
 from bench.plan import Cell, resolve
 from bench.report import page
-from bench.task import Task
 from bench.worlds import World
 from methods import CONTROLS, METHODS, ORACLE
 

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout's code, where the file is run as a script
 
-from bench import digest  # noqa: E402
+from bench.core import digest  # noqa: E402
 from bench.versions import STAGES  # noqa: E402
 from methods import METHODS  # noqa: E402
 from metrics import METRICS  # noqa: E402

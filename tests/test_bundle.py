@@ -12,10 +12,10 @@ import pytest
 
 from bench import bundle, cli, estimate
 from bench.bundle import ABOUT
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.store import TENSORS
 from bench.executor import Executor
 from bench.plan import Plan, resolve
-from bench.store import TENSORS
 from bench.worlds import World
 
 TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "--curve", "2")

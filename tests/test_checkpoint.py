@@ -8,8 +8,8 @@ import torch
 from towards import Make, Towards, method
 
 from bench import backbone, stages, weights
-from bench.checkpoint import QUICK, Checkpoint
-from bench.config import RunConfig
+from bench.core.checkpoint import QUICK, Checkpoint
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.harness import Batch, Harness
 from bench.plan import resolve
@@ -181,7 +181,7 @@ def test_a_disk_that_takes_no_more_does_not_end_the_training(
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("bench.checkpoint.os.replace", full)
+    monkeypatch.setattr("bench.core.checkpoint.os.replace", full)
     assert unlearn(make(checkpoint=Checkpoint(tmp_path / "c", every=0)), method()).delta
     assert "no checkpoint written" in caplog.text
     assert list(tmp_path.iterdir()) == []
@@ -189,14 +189,14 @@ def test_a_disk_that_takes_no_more_does_not_end_the_training(
 
 def test_writing_is_rarer_where_it_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("bench.checkpoint.monotonic", lambda: now[0])
+    monkeypatch.setattr("bench.core.checkpoint.monotonic", lambda: now[0])
     checkpoint = Checkpoint(tmp_path / "c", every=60)
     now[0] += 59
     assert not checkpoint.due()
     now[0] += 1
     assert checkpoint.due()
-    monkeypatch.setattr("bench.checkpoint.save_file", lambda *args: now.__setitem__(0, now[0] + 10 * QUICK))
-    monkeypatch.setattr("bench.checkpoint.os.replace", lambda *args: None)
+    monkeypatch.setattr("bench.core.checkpoint.save_file", lambda *args: now.__setitem__(0, now[0] + 10 * QUICK))
+    monkeypatch.setattr("bench.core.checkpoint.os.replace", lambda *args: None)
     checkpoint.save({}, {})
     now[0] += 599
     assert not checkpoint.due()

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench import cli, stages, weights
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.worlds import World

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from bench import anatomy, bundle, digest, machine, options, outcomes, panel
-from bench.config import Protocol
+from bench import anatomy, bundle, options, outcomes, panel
+from bench.core import device as devices
+from bench.core import digest
+from bench.core.config import Protocol
+from bench.core.store import Entry, Store
 from bench.keys import Keys
 from bench.plan import Plan, resolve
-from bench.store import Entry, Store
 from bench.worlds import WORLDS
 from methods import METHODS
 
@@ -31,7 +33,7 @@ def planned(about: dict[str, Any]) -> Plan:
 
 def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
     """How many cells of the plan are in a results file with all of their figures, by today's keys."""
-    content, device = anatomy.content(plan.folder), machine.default_device()
+    content, device = anatomy.content(plan.folder), devices.default_device()
     judges = panel.Panel(plan.world, plan.concepts, device).digest
     store, keys = Store(Path("nowhere")), Keys(plan, content, about["machine"], lambda: judges)
     found = outcomes.Outcomes(plan, keys, store)

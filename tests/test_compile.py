@@ -6,7 +6,7 @@ import torch
 from towards import Make, method
 
 from bench import backbone
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.plan import resolve
 from bench.stages import Stages
 from bench.unlearning import unlearn

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli, estimate
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.plan import Plan, resolve
 from bench.worlds import World

@@ -10,7 +10,7 @@ import torch
 
 from bench import cli
 from bench import stages as stages_room
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.stages import Stages

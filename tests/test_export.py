@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from bench import anatomy, backbone, cli, export
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.plan import resolve
 from bench.sampler import Shot, sample
 from bench.worlds import World

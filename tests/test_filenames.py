@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, filenames, options, sharing
-from bench.config import RunConfig
-from bench.filenames import within, without_folders, without_paths
+from bench import bundle, cli, options, sharing
+from bench.core import filenames
+from bench.core.config import RunConfig
+from bench.core.filenames import within, without_folders, without_paths
 from bench.plan import resolve
 from bench.worlds import World
 

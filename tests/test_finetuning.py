@@ -7,9 +7,9 @@ import torch
 from towards import Make
 
 from bench.backbone import Backbone
-from bench.config import Protocol
+from bench.core.config import Protocol
+from bench.core.task import Finetune
 from bench.finetuning import further, settings
-from bench.task import Finetune
 
 PROTOCOL = Protocol(finetune_steps=3, finetune_batch=4, finetune_lr=1e-3, lora_lr=1e-2, lora_rank=2)
 

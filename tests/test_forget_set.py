@@ -5,7 +5,7 @@ import torch
 
 from bench import forget_set, sampler
 from bench.backbone import Backbone
-from bench.store import Store
+from bench.core.store import Store
 from bench.worlds import World
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from bench import machine, sampler
+from bench import sampler
 from bench.backbone import Backbone
-from bench.config import Protocol
+from bench.core import device
+from bench.core.config import Protocol
 from bench.sampler import Shot
 from bench.unlearning import unlearn
 from benchmarks import architectures, one_step
@@ -52,7 +53,7 @@ def model() -> Iterator[Callable[[str], Backbone]]:
             architecture = ARCHITECTURES[name]
             pipeline = architectures.pipeline(architecture, architectures.filled(architectures.networks(architecture)))
             cpu = torch.device("cpu")
-            held[name] = Backbone(pipeline, cpu, machine.compute_dtype(cpu))
+            held[name] = Backbone(pipeline, cpu, device.compute_dtype(cpu))
             one_step.fit_to(held[name], SMALL)
         return held[name]
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from towards import Make
 
-from bench import guidance, paths
+from bench import paths
 from bench.backbone import Backbone
-from bench.config import Protocol, RunConfig
+from bench.core import guidance
+from bench.core.config import Protocol, RunConfig
 from bench.plan import resolve
 from bench.sampler import denoise, initial_latents, make_scheduler, shots
 from methods import METHODS

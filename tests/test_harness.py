@@ -3,9 +3,9 @@ import torch
 from towards import Make, Towards, method
 
 from bench.backbone import Backbone
+from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Batch, Harness
-from bench.task import Task
 from bench.unlearning import unlearn
 from bench.worlds import World
 

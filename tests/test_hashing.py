@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import anatomy, cli, digest
-from bench.config import RunConfig
+from bench import anatomy, cli
+from bench.core import digest
+from bench.core.config import RunConfig
+from bench.core.store import TENSORS, Store
 from bench.plan import resolve
 from bench.stages import Stages
-from bench.store import TENSORS, Store
 from bench.worlds import World
 from bench.worlds.pocket import weights
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.plan import resolve
 from bench.stages import Stages
 from bench.worlds import World

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.store import Entry
 from bench.keys import Keys
 from bench.plan import Plan, resolve
-from bench.store import Entry
 from bench.worlds import World
 
 MACHINE = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}

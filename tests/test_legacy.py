@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, legacy, machine, options
+from bench import bundle, cli, legacy, options
 from bench import stages as stages_room
-from bench.config import RunConfig
+from bench.core import device
+from bench.core.config import RunConfig
+from bench.core.store import FORMAT, Store
 from bench.keys import Keys
 from bench.outcomes import Outcomes
 from bench.plan import Plan, resolve
 from bench.stages import STORE, Stages
-from bench.store import FORMAT, Store
 from bench.worlds import World
 
 OLD = Path(__file__).parent / "data" / "release-0.1.results.tar.xz"
@@ -21,7 +22,7 @@ TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "esd-x", "-
 
 def test_old_results_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LETHE_ORACLES")
-    monkeypatch.setattr(machine, "multiplies_bf16", lambda device: True)  # as the machine that made the file
+    monkeypatch.setattr(device, "multiplies_bf16", lambda device: True)  # as the machine that made the file
     plan = resolve(options.run_config(options.parser().parse_args([*SWEEP, "--out", str(tmp_path)])))
     assert bundle.unpack(plan, OLD).endswith("has 30 of the 30 cells of this run")
 

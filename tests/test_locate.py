@@ -16,8 +16,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from bench import anatomy, backbone, single_file
-from bench.config import RunConfig
-from bench.digest import of_folder
+from bench.core.config import RunConfig
+from bench.core.digest import of_folder
 from bench.locate import NAMES, locate
 from bench.worlds.pocket.world import POCKET
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.executor import Executor
 from bench.plan import resolve
 from bench.worlds import World

@@ -13,8 +13,8 @@ import workplace
 from towards import Make, method
 
 from bench import anatomy, backbone, optimizers, sampler
-from bench.checkpoint import Checkpoint
-from bench.config import RunConfig
+from bench.core.checkpoint import Checkpoint
+from bench.core.config import RunConfig
 from bench.harness import Harness
 from bench.plan import resolve
 from bench.sampler import Shot, decode, sample

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from bench import backbone, evidence, probe, stages
 from bench.backbone import Backbone
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.task import Task
 from bench.plan import Plan, resolve
 from bench.sampler import Shot, shots
 from bench.stages import Stages
-from bench.task import Task
 from bench.worlds import WORLDS, World
 from metrics import METRICS, Evidence, Words
 from metrics.base import MissingEvidence, Score

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from towards import Make, Towards, method
 
-from bench import backbone, machine
+from bench import backbone
 from bench.backbone import Backbone
-from bench.checkpoint import Checkpoint
+from bench.core import device
+from bench.core.checkpoint import Checkpoint
 from bench.harness import Batch, Harness
 from bench.unlearning import unlearn
 from methods.base import MethodConfig
@@ -96,7 +97,7 @@ def test_tf32_is_for_mixed_precision_alone() -> None:
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
         for dtype, allowed in ((torch.bfloat16, True), (torch.float32, False)):
-            machine.allow_tf32(dtype)
+            device.allow_tf32(dtype)
             assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.config import Protocol, RunConfig
-from bench.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite
+from bench.core.config import Protocol, RunConfig
+from bench.core.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite
 from bench.plan import resolve
 from bench.suites import SUITES
 from bench.training import TrainConfig

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from bench import options
-from bench.config import QUICK, RunConfig
+from bench.core.config import QUICK, RunConfig
+from bench.core.registry import UnknownName
 from bench.plan import method_names, resolve
-from bench.registry import UnknownName
 from bench.suites import SUITES
 from bench.worlds import World
 from methods.mimmu import MimMuConfig

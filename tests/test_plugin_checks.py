@@ -8,10 +8,11 @@ from textwrap import indent
 
 import pytest
 
-from bench import cli, evidence, plugins, registry
-from bench.config import RunConfig
+from bench import cli, evidence, plugins
+from bench.core import registry
+from bench.core.config import RunConfig
+from bench.core.registry import Registry
 from bench.plan import resolve
-from bench.registry import Registry
 from bench.suites import SUITES
 from bench.worlds import WORLDS, World
 from methods import METHODS, Method

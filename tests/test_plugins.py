@@ -5,7 +5,7 @@ import guide
 import pytest
 
 from bench import cli, plugins
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.plan import resolve
 from bench.stages import Stages
 from bench.worlds import World

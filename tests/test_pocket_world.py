@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import cli, overrides, tune
+from bench import cli, tune
+from bench.core import overrides
 from bench.suites import SUITES, nearest_neighbour
 from bench.worlds import WORLDS, World
 from bench.worlds.base import SPLITS

@@ -3,8 +3,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from bench import registry
-from bench.registry import BrokenEntry, DuplicateName, Registry, UnknownName
+from bench.core import registry
+from bench.core.registry import BrokenEntry, DuplicateName, Registry, UnknownName
 
 
 def test_a_lazy_entry_is_imported_on_first_use() -> None:

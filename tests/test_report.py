@@ -9,7 +9,7 @@ from exhibition import hold
 from papers import publish
 
 from bench import cli, nearness, published, sharing
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.report import board, charts, colours, figures, labels, pareto, pictures, reported, summary
 from bench.worlds import World
 from methods import METHODS

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from bench import cli, plan
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.task import Task
 from bench.plan import resolve
 from bench.requests import HARMLESS, RELEARNING, Asked
 from bench.suites import SUITES, nearest_neighbour, targets_by_domain, tasks_of
-from bench.task import Task
 from bench.worlds import WORLDS, World
 
 

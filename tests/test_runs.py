@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bench import cli
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines.base import CannotStart
 from bench.executor import Executor
 from bench.plan import resolve

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.backbone import Backbone
-from bench.config import Protocol
+from bench.core.config import Protocol
 from bench.sampler import NonFiniteImage, Shot, initial_latents, make_scheduler, sample, shots
 
 PROMPTS = ("a photo of a red rose", "one photo of a blue jay", "a nice photo of the poodle")

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import digest
-from bench.store import RECORD, TENSORS, Store, Thinned
+from bench.core import digest
+from bench.core.store import RECORD, TENSORS, Store, Thinned
 
 KEY = {"method": "mimmu", "config": {"lr": 1e-5}}
 
@@ -51,7 +51,7 @@ def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.store.os.rename", stop)
+    monkeypatch.setattr("bench.core.store.os.rename", stop)
     with pytest.raises(KeyboardInterrupt):
         store.put("deltas", KEY, {"x": torch.ones(4)})
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench import cli, strip
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.worlds import World
 
 

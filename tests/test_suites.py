@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from bench.core.task import Task
 from bench.suites import SUITES, banded_targets, nearest_neighbour, single
-from bench.task import Task
 from bench.worlds import World
 
 

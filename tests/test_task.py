@@ -1,6 +1,6 @@
 import pytest
 
-from bench.task import Finetune, Task
+from bench.core.task import Finetune, Task
 
 
 def test_a_request_is_what_the_one_before_did_not_forget() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.plan import Plan, resolve
 from bench.units import predecessors, side_by_side, signature, units, waves
 from bench.worlds import World

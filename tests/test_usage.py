@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import cli, options, show, stages
-from bench.config import QUICK, RunConfig
+from bench.core.config import QUICK, RunConfig
 from bench.worlds import World
 from methods import METHODS
 from metrics import METRICS

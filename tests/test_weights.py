@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from bench import export, leaderboard, making
-from bench.config import RunConfig
+from bench.core.config import RunConfig
+from bench.core.store import Thinned
 from bench.executor import Executor
 from bench.plan import Cell, Plan, resolve
-from bench.store import Thinned
 from bench.training import NonFiniteLoss
 from bench.worlds import WORLDS, World, WorldUnavailable
 

@@ -14,7 +14,7 @@ from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench.config import Protocol
+from bench.core.config import Protocol
 from bench.worlds.base import Clip, HeadNoun, Judge, Split, World
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.renderer import render

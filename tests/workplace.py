@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 
 from bench.backbone import Backbone
+from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Harness
-from bench.task import Task
 from bench.worlds import World
 from methods import METHODS, Method
 

@@ -1,7 +1,7 @@
 """Where cells run, by name; other packages add theirs through the entry-point group `lethe.engines`."""
 
+from bench.core.registry import Registry
 from bench.engines.base import Engine, Settings, Status
-from bench.registry import Registry
 
 ENGINES: Registry[type[Engine]] = Registry(
     "executor",

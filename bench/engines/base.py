@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from bench import digest
+from bench.core import digest
 from bench.executor import Executor
 
 

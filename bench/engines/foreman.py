@@ -14,7 +14,7 @@ from threading import Thread
 from typing import IO, Any
 
 from bench import labour
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines.base import REFUSALS, ROOT, again, refusal, refuser
 from bench.runs import OtherMachine, RunFolder
 from bench.units import Unit

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import labour
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines.base import ROOT, refusal
 from bench.runs import OtherMachine, RunFolder
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import psutil
 import torch
 
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
 from bench.executor import Executor
 from bench.plan import Plan, resolve

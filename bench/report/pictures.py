@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image
 
+from bench.core.filenames import without_paths
+from bench.core.store import Entry
+from bench.core.task import Task
 from bench.evidence import nearest
-from bench.filenames import without_paths
 from bench.plan import Cell
 from bench.stages import Stages
-from bench.store import Entry
-from bench.task import Task
 from bench.worlds import World
 
 BUDGET = 4_500_000  # characters of all pictures together

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.filenames import without_paths
+from bench.core.filenames import without_paths
 from bench.terminal import each_judge
 
 

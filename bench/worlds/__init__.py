@@ -1,6 +1,6 @@
 """Worlds by name; other packages add theirs through the entry-point group `lethe.worlds`."""
 
-from bench.registry import Registry
+from bench.core.registry import Registry
 from bench.worlds.base import Clip, Judge, Options, World, WorldUnavailable
 
 WORLDS: Registry[World] = Registry(

@@ -10,8 +10,8 @@ from typing import Protocol as Interface
 
 import torch
 
-from bench.config import Protocol
-from bench.task import Task
+from bench.core.config import Protocol
+from bench.core.task import Task
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,7 +17,7 @@ import pytest
 from safetensors import SafetensorError
 
 from bench import cli
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines import Settings, Status, local
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
@@ -258,7 +258,7 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
 
 ALONE = """
 import time, doomed
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines.local import Worker
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import slurm_cluster
 from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench import cli, labour
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.engines import Settings, jobs, slurm
 from bench.engines.base import refusal, refuser
 from bench.engines.jobs import Book, Job, Queue, last_words, minutes

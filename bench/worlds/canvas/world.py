@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from bench import digest
-from bench.config import Protocol
-from bench.filenames import without_folders
-from bench.task import Task
+from bench.core import digest
+from bench.core.config import Protocol
+from bench.core.filenames import without_folders
+from bench.core.task import Task
 from bench.worlds import contrastive, inception, pictures
 from bench.worlds.base import Judge, Options, Split, World, WorldUnavailable
 from bench.worlds.canvas import dataset, judges

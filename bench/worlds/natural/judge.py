@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import digest, machine
-from bench.checkpoint import Checkpoint
+from bench.core import device, digest
+from bench.core.checkpoint import Checkpoint
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural import backbones, judge_features, judge_file, judge_probe, judge_tuning, judges
 from bench.worlds.natural.judge_file import Record, Trained
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--side", type=int, default=SIDE, help="pixels of the squares to look at (default: %(default)s)")
     made.add_argument("--seed", type=int, default=usual.seed, help="default: %(default)s")
     made.add_argument("--workers", type=int, default=min(8, cores), help="processes that read pictures (%(default)s)")
-    made.add_argument("--device", default=str(machine.default_device()), help="default here: %(default)s")
+    made.add_argument("--device", default=str(device.default_device()), help="default here: %(default)s")
     made.add_argument("--out", type=Path, metavar="FILE", help="default: DIR/judges/DOMAIN.safetensors")
     return made
 

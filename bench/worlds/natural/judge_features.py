@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench import digest, machine
+from bench.core import device, digest
 from bench.worlds.natural.photographs import picture
 from bench.worlds.preprocessing import Preprocessed
 
@@ -47,7 +47,7 @@ def identity(body: Preprocessed, photos: Sequence[Photo], side: int) -> str:
 
 
 @torch.inference_mode()
-@machine.exact()
+@device.exact()
 def features(body: Preprocessed, photos: Sequence[Photo], side: int, size: int, workers: int, cache: Path) -> Tensor:
     """What `body` makes of each photograph, float32 (N, D), on the CPU.
 

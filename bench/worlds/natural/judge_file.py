@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench import digest
+from bench.core import digest
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.preprocessing import Preprocessed
 

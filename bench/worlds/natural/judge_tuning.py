@@ -19,8 +19,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench import digest, machine
-from bench.checkpoint import Checkpoint
+from bench.core import device, digest
+from bench.core.checkpoint import Checkpoint
 from bench.worlds.natural import judge_features
 from bench.worlds.natural.judge_file import Trained
 from bench.worlds.natural.photographs import Photographs
@@ -156,7 +156,7 @@ def height(done: float) -> float:
 
 
 @torch.inference_mode()
-@machine.exact()
+@device.exact()
 def count_right(module: Trained, photos: Sequence[judge_features.Photo], side: int, size: int, workers: int) -> int:
     """How many photographs the judge names rightly, in fp32 as in the benchmark."""
     device = module.head.weight.device

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from bench.registry import nearest
+from bench.core.registry import nearest
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.natural import imagenet, judge_file, zero_shot
 from bench.worlds.natural.dogs import BREEDS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from bench import digest, machine
+from bench.core import device, digest
 from bench.worlds import pictures
 from bench.worlds.base import Judge, classify
 from bench.worlds.natural.photographs import Photo, Photographs, picture
@@ -78,7 +78,7 @@ def _first(photos: Photographs, label: int) -> list[Photo]:
 
 
 @torch.inference_mode()
-@machine.exact()
+@device.exact()
 def _means(photos: Photographs, judge: Judge, chosen: list[Photo]) -> torch.Tensor:
     """Mean features of the `chosen` pictures of each label, of unit length."""
     from tqdm import tqdm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bench.task import Task
+from bench.core.task import Task
 
 Nearest = Callable[[str], tuple[str, ...]]  # concept -> the others of its domain, the most alike first
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from bench import digest, machine
-from bench.config import Protocol
-from bench.filenames import without_folders
-from bench.task import Task
+from bench.core import device as devices
+from bench.core import digest
+from bench.core.config import Protocol
+from bench.core.filenames import without_folders
+from bench.core.task import Task
 from bench.worlds import contrastive, inception, models, pictures
 from bench.worlds.base import Judge, Options, World, WorldUnavailable
 from bench.worlds.natural import captions, judges, photographs, tasks
@@ -43,7 +44,7 @@ class Photos:
         self.data, self.options = options.data, options
         self.specs = judges.choose(options.judges)
         self.count = tasks.neighbours(options.neighbours)
-        device = machine.default_device()
+        device = devices.default_device()
         self.read = cache(lambda domain: photographs.read(domain, self.data))
         self.judge: Callable[[str, torch.device], Judge] = cache(
             lambda domain, device: judges.load(domain, self.specs[domain], self.data, device)

@@ -18,7 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import backbone, machine
+from bench import backbone
+from bench.core import device
 from bench.worlds.pocket import quality
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.features import DIMENSIONS, FEATURES
@@ -31,7 +32,7 @@ def measure(folder: Path, per_species: int) -> list[Finding]:
     """Every line of the table, for the weights in `folder`. Raises WeightsError if they are not whole."""
     verify(folder)
     found, reachable = quality.judge_findings(folder, per_species)
-    model = backbone.load(folder / "pipeline", machine.default_device())
+    model = backbone.load(folder / "pipeline", device.default_device())
     plain = quality.generated(model, per_species, ("photo",))
     found += quality.plain_findings(plain, folder)
     found += quality.style_findings(quality.generated(model, max(1, per_species // 4), STYLES[1:]), folder, reachable)

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from bench import machine
+from bench.core import device as devices
 from bench.worlds.pocket.recipe import Fit
 
 CHECKPOINT_SECONDS = 60.0
@@ -32,7 +32,7 @@ def device() -> torch.device:
 
 def autocast() -> torch.autocast:
     """bf16 where the hardware multiplies it natively; plain fp32 elsewhere, where it would be slower."""
-    return torch.autocast(device().type, torch.bfloat16, enabled=machine.multiplies_bf16(device()))
+    return torch.autocast(device().type, torch.bfloat16, enabled=devices.multiplies_bf16(device()))
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -15,7 +15,8 @@ import torch
 from diffusers import AutoencoderKL
 from filelock import FileLock, Timeout
 
-from bench import backbone, digest
+from bench import backbone
+from bench.core import digest
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import dataset, oracle_file, train, weights
 from bench.worlds.pocket.recipe import FULL, QUICK, Recipe, shrink

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save as serialised
 
-from bench import digest
+from bench.core import digest
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import dataset, weights
 from bench.worlds.pocket.recipe import Recipe

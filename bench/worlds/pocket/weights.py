@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from bench.digest import of_file
+from bench.core.digest import of_file
 
 WEIGHTS = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"

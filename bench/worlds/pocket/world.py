@@ -8,7 +8,7 @@ from functools import cache, partial
 import numpy as np
 import torch
 
-from bench.config import Protocol
+from bench.core.config import Protocol
 from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import captions, oracle_file, weights
 from bench.worlds.pocket.dataset import FIRST_SEED

@@ -13,7 +13,7 @@ import tiny
 from rich.console import Console
 
 from bench import cli
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.keys import Keys
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, Options, WorldUnavailable

@@ -15,7 +15,7 @@ from real_photographs import photographs
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from bench.checkpoint import Checkpoint
+from bench.core.checkpoint import Checkpoint
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural import (
     backbones,

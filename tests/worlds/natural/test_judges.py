@@ -15,7 +15,7 @@ from PIL import Image
 from real_photographs import BULLMASTIFF, DALMATIAN, photographs
 from timm.data import ImageNetInfo, create_transform
 
-from bench import digest
+from bench.core import digest
 from bench.panel import classify
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.natural import backbones, imagenet, judge_file, judges, lite0, zero_shot

@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from bench import cli
-from bench.config import RunConfig
+from bench.core.config import RunConfig
 from bench.panel import Panel
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable

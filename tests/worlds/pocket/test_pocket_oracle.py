@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from bench import backbone, digest
+from bench import backbone
 from bench import oracle as any_oracle
+from bench.core import digest
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import dataset, diffusion, oracle, oracle_file, quality, weights
 from bench.worlds.pocket.judges import load_judge

@@ -49,7 +49,7 @@ def default_device() -> torch.device:
 
 
 def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """What `precision`, one of `bench.config.PRECISIONS`, means on `device`.
+    """What `precision`, one of `bench.core.config.PRECISIONS`, means on `device`.
 
     "auto" is bfloat16 autocast where the hardware multiplies it natively, and fp32 elsewhere.
     """

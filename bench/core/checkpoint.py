@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bench import digest
+from bench.core import digest
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench import digest
-from bench.lease import held
+from bench.core import digest
+from bench.core.lock import held
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ class Store:
         """The stage from disk, or computed now: `compute` returns its tensors and facts.
 
         Of several processes that want the same stage, one computes and the others wait for it: on one machine or on
-        several that share the folder (`bench.lease`).
+        several that share the folder (`bench.core.lock`).
         """
         entry = self.get(kind, key)
         if entry is not None:

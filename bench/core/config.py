@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from bench.guidance import require_scale
-from bench.overrides import Overrides, Sweep, require_finite
+from bench.core.guidance import require_scale
+from bench.core.overrides import Overrides, Sweep, require_finite
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -31,7 +31,7 @@ class Protocol:
     retain_images: int = 8  # images of each retained concept, for methods that ask for any
     scheduler: str = "dpmsolver++"  # one of SCHEDULERS
     num_inference_steps: int = 20
-    guidance_scale: float = 7.5  # of classifier-free guidance, at least 0, as `bench.guidance` says
+    guidance_scale: float = 7.5  # of classifier-free guidance, at least 0, as `bench.core.guidance` says
     precision: str = "auto"  # of forward passes, one of PRECISIONS; auto is bf16 where the hardware has it
     evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
     forget_seed: int = 2

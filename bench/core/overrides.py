@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bench.registry import nearest
+from bench.core.registry import nearest
 
 C = TypeVar("C")
 Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> texts

@@ -1,0 +1,2 @@
+"""What every other package uses: configuration, tasks, named registries, digests, the store of results, file locks
+and devices. It knows nothing of diffusion models."""
