@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from bench import anatomy, options
-from bench.backbone import owners, read
+from bench import options
+from bench.backbones import folder
+from bench.backbones.pipeline import owners, read
 from bench.core import digest
 from bench.core.registry import nearest
 from bench.core.store import Thinned
@@ -115,12 +116,12 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".lethe-", dir=to.parent) as work:
         made = Path(work) / "pipeline"
-        for name in anatomy.OTHERS:
+        for name in folder.OTHERS:
             shutil.copytree(backbone / name, made / name, ignore=shutil.ignore_patterns(".*"))
-        index = json.loads((backbone / anatomy.INDEX).read_text())
+        index = json.loads((backbone / folder.INDEX).read_text())
         index |= {name: [None, None] for name in LEFT_OUT if name in index} | {"requires_safety_checker": False}
-        (made / anatomy.INDEX).write_text(json.dumps(index, indent=2) + "\n")
-        for name in anatomy.NETWORKS:
+        (made / folder.INDEX).write_text(json.dumps(index, indent=2) + "\n")
+        for name in folder.NETWORKS:
             getattr(pipeline, name).save_pretrained(made / name)
         for file in made.glob("*/config.json"):
             part = json.loads(file.read_text())

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import Shot, sample, shots
 from bench.core.config import Protocol
 from bench.core.store import Store
-from bench.sampler import Shot, sample, shots
 
 
 @dataclass(frozen=True)

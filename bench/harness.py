@@ -12,14 +12,14 @@ from functools import cached_property
 
 import torch
 
-from bench import paths
-from bench.backbone import Backbone
+from bench.backbones import sampling_paths
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import seed_of
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.ledger import Ledger
 from bench.networks import Networks
-from bench.sampler import seed_of
 from bench.snapshots import Snapshots
 
 
@@ -158,14 +158,14 @@ class Harness(Networks):
         though of twice the batch where it is guided. Raises ValueError for an unknown network, for a negative or
         non-finite guidance scale, or if no step fits.
         """
-        predict, scheduler = self.network(network), paths.ddim(self.noise_scheduler.config, steps)
-        where = paths.stops(scheduler, *self._range(low, high))
+        predict, scheduler = self.network(network), sampling_paths.ddim(self.noise_scheduler.config, steps)
+        where = sampling_paths.stops(scheduler, *self._range(low, high))
         stop, first, last = where[int(torch.randint(len(where), (1,), generator=self.generator))]
         count = len(prompt_embeds)
         timesteps = self._uniform(first, last, count)
         noise = torch.randn(count, *self._backbone.latent_shape, generator=self.generator).to(self.device)
         null = self.null(count)
-        return paths.follow(predict, scheduler, noise, prompt_embeds, null, guidance_scale, stop), timesteps
+        return sampling_paths.follow(predict, scheduler, noise, prompt_embeds, null, guidance_scale, stop), timesteps
 
     def forget_batches(self, batch_size: int) -> Iterator[Batch]:
         """One pass over the forget set in random order; the last batch, or the last of a concept, may be smaller."""

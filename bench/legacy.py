@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench import anatomy, probe
+from bench import probe
+from bench.backbones import folder
+from bench.backbones.sampler import Shot
 from bench.core.store import Entry, Store
 from bench.core.task import Task
 from bench.keys import Keys
 from bench.outcomes import Outcomes
 from bench.plan import Cell, Plan
-from bench.sampler import Shot
 from bench.stages import STORE, Stages
 from bench.versions import Stamps
 from methods import Method
@@ -141,7 +142,7 @@ def _pairs(stages: Stages, before: Outcomes, after: Outcomes) -> Iterator[tuple[
     for count in dict.fromkeys((protocol.forget_images, protocol.retain_images, *filter(None, further))):
         for concept in plan.world.concepts + plan.world.styles:
             yield "latents", old.latents(concept, count), new.latents(concept, count)
-    side = max(anatomy.picture_size(plan.folder))
+    side = max(folder.picture_size(plan.folder))
     yield "latents", old.unrelated(side), new.unrelated(side)
     for concept in plan.concepts:
         yield "reference", old.reference(concept), new.reference(concept)

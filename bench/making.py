@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bench import oracle
-from bench.backbone import TEXT, Backbone
+from bench.backbones.pipeline import TEXT, Backbone
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
 from bench.finetuning import further

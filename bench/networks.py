@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch.func import functional_call
 
-from bench import lora, paths
-from bench.backbone import Backbone
+from bench.backbones import lora, sampling_paths
+from bench.backbones.pipeline import Backbone
 from bench.ledger import Meter
 
 TEACHERS = ("original", "previous")
@@ -68,7 +68,7 @@ class Networks:
         self.meter.student_forwards += 1
         return self._swapped(self.averaged, latents, timesteps, prompt_embeds)
 
-    def network(self, name: str) -> paths.Predict:
+    def network(self, name: str) -> sampling_paths.Predict:
         """`student`, `teacher` or `average` by name. Raises ValueError for any other."""
         networks = {"student": self.student, "teacher": self.teacher, "average": self.average}
         if name not in networks:

@@ -7,11 +7,11 @@ import os
 import shlex
 from pathlib import Path
 
-from bench.anatomy import LARGEST, MOST
+from bench.backbones.folder import LARGEST, MOST
+from bench.backbones.locate import NAMES
 from bench.core import overrides
 from bench.core.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
-from bench.locate import NAMES
 from bench.plan import PROTOCOL, method_names
 from bench.suites import SUITES
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from bench import anatomy, oracle, plugin_checks, plugins
+from bench import oracle, plugin_checks, plugins
+from bench.backbones import folder
+from bench.backbones.locate import locate
 from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import UnknownName, nearest
 from bench.core.task import Task
-from bench.locate import locate
 from bench.requests import Asked
 from bench.suites import NOTHING, SUITES, Suite, require_asked, tasks_of
 from bench.worlds import WORLDS, Options, World, WorldUnavailable
@@ -81,7 +82,7 @@ class Plan:
     @property
     def sample_batch(self) -> int:
         """Images to draw at a time."""
-        return self.run.sample_batch or anatomy.usual_batch(self.folder)
+        return self.run.sample_batch or folder.usual_batch(self.folder)
 
     @property
     def forced(self) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import Shot, seed_of
 from bench.core import device
 from bench.core.task import Task
-from bench.sampler import Shot, seed_of
 from bench.suites import nearest_neighbour
 from bench.worlds.base import World
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from bench import locate, options
+from bench import options
+from bench.backbones import locate
 from bench.core.config import RunConfig
 from bench.core.filenames import last_part, without_folders
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from bench import anatomy, backbone, panel, probe
+from bench import panel, probe
+from bench.backbones import folder, pipeline
+from bench.backbones.sampler import Shot, decode, sample, shots
 from bench.core.device import default_device, describe
 from bench.core.store import Entry, Store
 from bench.core.task import Task
 from bench.keys import Keys
 from bench.plan import Plan
-from bench.sampler import Shot, decode, sample, shots
 from bench.weights import Weights
 
 SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
@@ -52,11 +53,11 @@ class Stages:
         self.store = Store(plan.run.out / STORE)
         self.device = default_device()
         self.machine = dict(machine) if machine else _describe(plan, self.device)
-        self.content = anatomy.content(plan.folder)
+        self.content = folder.content(plan.folder)
         self.keys = Keys(plan, self.content, self.machine, lambda: self.panel.digest)
         self.shots, self.asked = self.keys.shots, self.keys.asked
         self.weights = Weights(plan, self.keys, self.store, lambda: self.backbone, report, self._make_room)
-        self._backbone: backbone.Backbone | None = None
+        self._backbone: pipeline.Backbone | None = None
         self._reference: dict[str, Entry] = {}
 
     @cached_property
@@ -69,12 +70,12 @@ class Stages:
             self.panel.rest()
 
     @property
-    def backbone(self) -> backbone.Backbone:
+    def backbone(self) -> pipeline.Backbone:
         """The pipeline, loaded on first use."""
         if self._backbone is None:
             self.report("loading the backbone", 0, 1)
             run = self.plan.run
-            self._backbone = backbone.load(
+            self._backbone = pipeline.load(
                 self.plan.folder,
                 self.device,
                 self.plan.protocol.precision,

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from bench import encoder, forget_set, making, unrelated
-from bench.backbone import Backbone
+from bench import forget_set, making, unrelated
+from bench.backbones import vae
+from bench.backbones.pipeline import Backbone
 from bench.core.checkpoint import Checkpoint
 from bench.core.store import Entry, Store
 from bench.forget_set import LatentSet
@@ -169,7 +170,7 @@ class Weights:
         drawn, captions = unrelated.drawn(self.plan.protocol.finetune_pictures, side)
 
         def encoded() -> Made:
-            return {"latents": encoder.encode(model, drawn, self.plan.sample_batch)}, {}
+            return {"latents": vae.encode(model, drawn, self.plan.sample_batch)}, {}
 
         latents = self.store.stage("latents", self.keys.unrelated(side), encoded).tensors()["latents"]
         return LatentSet(latents, captions, (0,) * len(captions)), {caption: (caption,) for caption in captions}

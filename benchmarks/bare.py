@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 
 
 class Trainer:

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import options, plugins
+from bench.backbones.sampler import decode, sample, shots
 from bench.core import guidance
 from bench.core.task import Task
 from bench.plan import Cell, Plan, resolve
-from bench.sampler import decode, sample, shots
 from bench.stages import Stages
 from bench.unlearning import unlearn
 from bench.worlds import WorldUnavailable

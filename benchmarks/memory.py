@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench import backbone, optimizers
-from bench.backbone import Backbone
+from bench import optimizers
+from bench.backbones import pipeline
+from bench.backbones.locate import locate
+from bench.backbones.pipeline import Backbone
 from bench.core import device as devices
-from bench.locate import locate
 from benchmarks import accounting, architectures, one_step
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.one_step import Load
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 def load_backbone(source: str, device: torch.device) -> Backbone:
     """A backbone with real tensors: one of ARCHITECTURES, or whatever `--backbone` of a run takes."""
     if source not in ARCHITECTURES:
-        return backbone.load(locate(source), device)
+        return pipeline.load(locate(source), device)
     architecture = ARCHITECTURES[source]
     made = architectures.pipeline(architecture, architectures.filled(architectures.networks(architecture)))
     dtype = devices.compute_dtype(device)

@@ -10,11 +10,11 @@ import torch
 from torch.optim import Optimizer
 
 from bench import optimizers
-from bench.backbone import SMALL_MAP, Backbone
+from bench.backbones.pipeline import SMALL_MAP, Backbone
+from bench.backbones.sampler import decode
 from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Harness
-from bench.sampler import decode
 from bench.suites import SUITES
 from bench.worlds import WORLDS, World
 from methods import CONTROLS, METHODS, Method
@@ -94,7 +94,7 @@ def workplace(
 def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
     """Give the networks the load's picture size and switches.
 
-    `fused` says whether attention is one kernel; None: as `bench.backbone` would choose for this size and device.
+    `fused` says whether attention is one kernel; None: as `bench.backbones.pipeline` would choose for this size and device.
     """
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
@@ -139,7 +139,7 @@ def real_optimizer(made: Method, parameters: list[torch.nn.Parameter]) -> Optimi
 
 @torch.inference_mode()
 def draw(backbone: Backbone, load: Load) -> None:
-    """One guided step of sampling: both halves of a batch at once, as `bench.sampler.denoise` has it."""
+    """One guided step of sampling: both halves of a batch at once, as `bench.backbones.sampler.denoise` has it."""
     count = 2 * load.images
     latents = torch.zeros(count, *backbone.latent_shape, device=backbone.device)
     embeds = backbone.embed(["", "a photo"] * load.images)

@@ -13,13 +13,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
-from bench import backbone as networks
+from bench.backbones import pipeline as networks
+from bench.backbones.locate import locate
+from bench.backbones.sampler import Shot, make_scheduler, sample, seed_of, shots
 from bench.core import device
 from bench.core.config import Protocol
 from bench.forget_set import LatentSet
 from bench.harness import Harness
-from bench.locate import locate
-from bench.sampler import Shot, make_scheduler, sample, seed_of, shots
 from bench.suites import SUITES
 from bench.unlearning import unlearn
 from bench.worlds import World

@@ -16,7 +16,8 @@ import torch
 import workplace
 from towards import Make
 
-from bench import backbone, plugins
+from bench import plugins
+from bench.backbones import pipeline
 from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Harness
@@ -63,13 +64,13 @@ def device() -> torch.device:
 
 
 @pytest.fixture
-def model(pipeline_folder: Path, device: torch.device) -> backbone.Backbone:
+def model(pipeline_folder: Path, device: torch.device) -> pipeline.Backbone:
     """The tiny pipeline in fp32, loaded anew for each test."""
-    return backbone.load(pipeline_folder, device, precision="fp32")
+    return pipeline.load(pipeline_folder, device, precision="fp32")
 
 
 @pytest.fixture
-def make(world: World, model: backbone.Backbone) -> Make:
+def make(world: World, model: pipeline.Backbone) -> Make:
     """A harness for the first concept, with 8 forget and 4 retain examples of random latents."""
     names = world.concepts[:3]
     task = Task("t", names[:1], names[1:2], names[2:])
@@ -85,7 +86,7 @@ def make(world: World, model: backbone.Backbone) -> Make:
 
 
 @pytest.fixture
-def harness(world: World, model: backbone.Backbone) -> Callable[[int], Harness]:
+def harness(world: World, model: pipeline.Backbone) -> Callable[[int], Harness]:
     """seed -> a workplace for one small task."""
     return workplace.harnesses(world, model)
 

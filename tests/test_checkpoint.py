@@ -7,7 +7,8 @@ import pytest
 import torch
 from towards import Make, Towards, method
 
-from bench import backbone, stages, weights
+from bench import stages, weights
+from bench.backbones import pipeline
 from bench.core.checkpoint import QUICK, Checkpoint
 from bench.core.config import RunConfig
 from bench.executor import Executor
@@ -47,7 +48,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     with pytest.raises(Killed):
         unlearn(make(on_step=fails_at_five, checkpoint=Checkpoint(tmp_path / "c", every=0)), small(name))
     again = make(
-        backbone=backbone.load(pipeline_folder, device, precision="fp32"),
+        backbone=pipeline.load(pipeline_folder, device, precision="fp32"),
         on_step=lambda step, steps, loss: told.append(step),
         checkpoint=Checkpoint(tmp_path / "c", every=1e9),
     )
@@ -61,7 +62,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     assert resumed.ledger == whole.ledger
 
 
-def test_training_goes_on_in_the_layout_of_cuda(make: Make, model: backbone.Backbone, tmp_path: Path) -> None:
+def test_training_goes_on_in_the_layout_of_cuda(make: Make, model: pipeline.Backbone, tmp_path: Path) -> None:
     model.unet.to(memory_format=torch.channels_last)
     layouts: list[bool] = []
 

@@ -84,7 +84,7 @@ def refuse(*args: object, **kwargs: object) -> None:
 
 def test_a_second_run_computes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished / "smoke-tiny.csv").read_text()
-    monkeypatch.setattr(stages.backbone, "load", refuse)
+    monkeypatch.setattr(stages.pipeline, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
     assert (finished / "smoke-tiny.csv").read_text() == before
 
@@ -95,7 +95,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         return given.mean([0.25] * len(given.asked), given.forget)
 
     new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "words"))
-    monkeypatch.setattr(stages.backbone, "load", refuse)
+    monkeypatch.setattr(stages.pipeline, "load", refuse)
     monkeypatch.setattr(stages.panel.Panel, "look", refuse)  # nor is any image looked at again
     out = ("--out", str(finished))
     with METRICS.temporarily():
@@ -134,7 +134,7 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     assert len(files) == 6
     for path in files:
         path.unlink()
-    monkeypatch.setattr(stages.backbone, "load", refuse)
+    monkeypatch.setattr(stages.pipeline, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished), "--collect"]) == 0
     assert {path: path.read_text() for path in files} == before
     few = ("--metrics", "ua", "drift")  # of a full run, any metrics can be shown alone
@@ -242,7 +242,7 @@ def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
     run = RunConfig(("fills",), "smoke", "tiny", out=tmp_path)
     executor = Executor(resolve(run))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(held[0]() is None))
-    executor.stages._backbone = stages.backbone.load(executor.plan.folder, torch.device("cpu"))
+    executor.stages._backbone = stages.pipeline.load(executor.plan.folder, torch.device("cpu"))
     executor.stages.device = torch.device("cuda")  # as far as giving memory back is concerned
     result = executor.run(executor.plan.cells[-1])
     assert result["reason"] == "OutOfMemoryError: CUDA out of memory"
@@ -273,7 +273,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
 def test_a_plan_computes_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stages.backbone, "load", refuse)
+    monkeypatch.setattr(stages.pipeline, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.count("to do") == 9 + 1

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench import anatomy, bundle, options, outcomes, panel
+from bench import bundle, options, outcomes, panel
+from bench.backbones import folder
 from bench.core import device as devices
 from bench.core import digest
 from bench.core.config import Protocol
@@ -33,7 +34,7 @@ def planned(about: dict[str, Any]) -> Plan:
 
 def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
     """How many cells of the plan are in a results file with all of their figures, by today's keys."""
-    content, device = anatomy.content(plan.folder), devices.default_device()
+    content, device = folder.content(plan.folder), devices.default_device()
     judges = panel.Panel(plan.world, plan.concepts, device).digest
     store, keys = Store(Path("nowhere")), Keys(plan, content, about["machine"], lambda: judges)
     found = outcomes.Outcomes(plan, keys, store)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from towards import Make, method
 
-from bench import backbone
+from bench.backbones import pipeline
 from bench.core.config import RunConfig
 from bench.plan import resolve
 from bench.stages import Stages
@@ -20,7 +20,7 @@ def test_a_compiled_network_trains_to_the_same_weights(
     # traced, guarded and swapped as ever, but run by torch itself: needs no C++ compiler
     compile = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(compile, backend="eager"))
-    plain, traced = (backbone.load(pipeline_folder, device, "fp32", compile=c) for c in (False, True))
+    plain, traced = (pipeline.load(pipeline_folder, device, "fp32", compile=c) for c in (False, True))
     first, second = (unlearn(make(backbone=b), method(epochs=1)).delta for b in (plain, traced))
     assert first.keys() == second.keys()
     assert len(first) > 0

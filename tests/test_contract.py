@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline
 from workplace import small
 
 from bench import export, plugins
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.harness import Harness
 from bench.unlearning import Outcome, unlearn
 from methods import METHODS, Method

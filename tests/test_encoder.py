@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from bench import backbone
-from bench.backbone import Backbone
-from bench.encoder import encode
-from bench.sampler import decode
+from bench.backbones import pipeline
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import decode
+from bench.backbones.vae import encode
 from bench.unrelated import drawn
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.world import POCKET
@@ -12,7 +12,7 @@ from bench.worlds.pocket.world import POCKET
 
 @pytest.fixture(scope="module")
 def pocket() -> Backbone:
-    return backbone.load(weights.pipeline_folder(), torch.device("cpu"), precision="fp32")
+    return pipeline.load(weights.pipeline_folder(), torch.device("cpu"), precision="fp32")
 
 
 def psnr(given: torch.Tensor, found: torch.Tensor) -> float:

@@ -6,10 +6,12 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from bench import anatomy, backbone, cli, export
+from bench import cli, export
+from bench.backbones import folder as folders
+from bench.backbones import pipeline
+from bench.backbones.sampler import Shot, sample
 from bench.core.config import RunConfig
 from bench.plan import resolve
-from bench.sampler import Shot, sample
 from bench.worlds import World
 from bench.worlds.pocket.world import POCKET
 
@@ -40,7 +42,7 @@ def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path,
     stages = export.Stages(plan)
     weights = stages.store.get("deltas", stages.keys.delta(export.find(plan, f"mimmu/{task}/0")))
     assert weights is not None
-    before, after = (backbone.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
+    before, after = (pipeline.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
     shots = [Shot(f"a photo of a {task}", i) for i in range(2)]
     with before.weights(weights.tensors()):
         expected = sample(before, shots, plan.protocol, 0, 2)
@@ -57,7 +59,7 @@ def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> N
     export.write(folder, {name: new}, {}, tmp_path / "made")
     made = StableDiffusionPipeline.from_pretrained(tmp_path / "made")
     assert torch.equal(made.unet.state_dict()[name], new)
-    for part in anatomy.NETWORKS:
+    for part in folders.NETWORKS:
         expected, found = (getattr(p, part).state_dict() for p in (stock, made))
         assert all(t.dtype == torch.float32 for t in found.values() if t.is_floating_point())
         assert all(torch.equal(expected[n], t) for n, t in found.items() if (part, n) != ("unet", name))
@@ -71,13 +73,13 @@ def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> N
 
 
 def test_a_changed_text_encoder_is_written_as_well(
-    model: backbone.Backbone, pipeline_folder: Path, tmp_path: Path
+    model: pipeline.Backbone, pipeline_folder: Path, tmp_path: Path
 ) -> None:
     state = model.pipeline.text_encoder.state_dict()
     name = next(n for n in state if n.endswith("token_embedding.weight"))
     delta = {"conv_out.bias": model.unet.conv_out.bias + 1, f"text_encoder.{name}": state[name].flip(0)}
     export.write(pipeline_folder, delta, {}, tmp_path / "made")
-    made = backbone.read(tmp_path / "made")
+    made = pipeline.read(tmp_path / "made")
     assert torch.equal(made.unet.conv_out.bias, delta["conv_out.bias"])
     assert torch.equal(made.text_encoder.state_dict()[name], delta[f"text_encoder.{name}"])
     with pytest.raises(ValueError, match="text encoder has no tensor 'nowhere'"):
@@ -86,18 +88,18 @@ def test_a_changed_text_encoder_is_written_as_well(
 
 def test_a_safety_checker_stays_behind_and_the_note_says_so(pipeline_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pipeline_folder, tmp_path / "base"))
-    index = json.loads((folder / anatomy.INDEX).read_text())
+    index = json.loads((folder / folders.INDEX).read_text())
     index |= {
         "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
         "feature_extractor": ["transformers", "CLIPImageProcessor"],
         "requires_safety_checker": True,
     }
-    (folder / anatomy.INDEX).write_text(json.dumps(index))
+    (folder / folders.INDEX).write_text(json.dumps(index))
     (folder / "safety_checker").mkdir()
     (folder / "safety_checker" / "model.safetensors").write_bytes(b"large")
     (folder / "v1-5-pruned.ckpt").write_bytes(b"large")
     export.write(folder, {}, {"method": "mimmu"}, tmp_path / "made")
-    parts = {anatomy.INDEX, export.NOTE, *anatomy.NETWORKS, *anatomy.OTHERS}
+    parts = {folders.INDEX, export.NOTE, *folders.NETWORKS, *folders.OTHERS}
     assert {path.name for path in (tmp_path / "made").iterdir()} == parts
     assert json.loads((tmp_path / "made" / export.NOTE).read_text())["safety_checker"].startswith("off")
     made = StableDiffusionPipeline.from_pretrained(tmp_path / "made")

@@ -18,8 +18,8 @@ import pytest
 import torch
 from workplace import small
 
-from bench import backbone
-from bench.backbone import Backbone
+from bench.backbones import pipeline
+from bench.backbones.pipeline import Backbone
 from bench.forget_set import LatentSet
 from bench.harness import Harness
 from bench.suites import Task
@@ -139,7 +139,7 @@ class Plain:
 
 @pytest.fixture(scope="module")
 def plain(pipeline_folder: Path, world: World) -> Plain:
-    model = backbone.load(pipeline_folder, torch.device("cpu"), precision="fp32")
+    model = pipeline.load(pipeline_folder, torch.device("cpu"), precision="fp32")
     with torch.no_grad():  # prompts hardly matter to random weights: losses would be little more than rounding
         for name, parameter in model.unet.named_parameters():
             parameter.mul_(3 if ".attn2.to_" in name else 1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from towards import Make
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.core.config import Protocol
 from bench.core.task import Finetune
 from bench.finetuning import further, settings

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import forget_set, sampler
-from bench.backbone import Backbone
+from bench import forget_set
+from bench.backbones import sampler
+from bench.backbones.pipeline import Backbone
 from bench.core.store import Store
 from bench.worlds import World
 

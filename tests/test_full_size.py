@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from bench import sampler
-from bench.backbone import Backbone
+from bench.backbones import sampler
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import Shot
 from bench.core import device
 from bench.core.config import Protocol
-from bench.sampler import Shot
 from bench.unlearning import unlearn
 from benchmarks import architectures, one_step
 from benchmarks.architectures import ARCHITECTURES

@@ -7,12 +7,12 @@ import pytest
 import torch
 from towards import Make
 
-from bench import paths
-from bench.backbone import Backbone
+from bench.backbones import sampling_paths
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import denoise, initial_latents, make_scheduler, shots
 from bench.core import guidance
 from bench.core.config import Protocol, RunConfig
 from bench.plan import resolve
-from bench.sampler import denoise, initial_latents, make_scheduler, shots
 from methods import METHODS
 
 SCALES = (0.0, 0.5, 1.0, 3.0)
@@ -47,13 +47,13 @@ def test_evaluation_images_follow_the_formula_bit_by_bit(model: Backbone, scale:
 @pytest.mark.parametrize("scale", SCALES)
 def test_sampling_paths_follow_the_formula_bit_by_bit(model: Backbone, make: Make, scale: float) -> None:
     harness = make()
-    scheduler = paths.ddim(harness.noise_scheduler.config, 4)
+    scheduler = sampling_paths.ddim(harness.noise_scheduler.config, 4)
     noise = z = initial_latents(model.latent_shape, 1, shots(PROMPTS, 2))
     for t in scheduler.timesteps[:3]:
         z = scheduler.step(plainly(model, scale, z, t), int(t), z, return_dict=False)[0]
     both = model.embed(["", "", *PROMPTS]).chunk(2) if guidance.passes(scale) == 2 else None
     null, prompt = both or (model.embed(["", ""]), model.embed(PROMPTS))
-    assert torch.equal(paths.follow(harness.student, scheduler, noise, prompt, null, scale, 3), z)
+    assert torch.equal(sampling_paths.follow(harness.student, scheduler, noise, prompt, null, scale, 3), z)
 
 
 def test_every_scale_draws_other_images(model: Backbone) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from towards import Make, Towards, method
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Batch, Harness

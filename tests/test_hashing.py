@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import anatomy, cli
+from bench import cli
+from bench.backbones import folder
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS, Store
@@ -137,14 +138,14 @@ def test_damage_to_a_stored_stage_is_seen_in_this_process_and_in_the_next(
 
 def test_a_backbone_is_read_once_by_all_runs_of_a_process(world: World, tmp_path: Path, read: Counter[File]) -> None:
     plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path))
-    assert len({Stages(plan).content for _ in range(3)} | {anatomy.content(plan.folder)}) == 1
-    assert read == once(anatomy.files(plan.folder))
+    assert len({Stages(plan).content for _ in range(3)} | {folder.content(plan.folder)}) == 1
+    assert read == once(folder.files(plan.folder))
 
 
 def test_the_committed_weights_are_checked_and_identified_in_one_look(read: Counter[File]) -> None:
     for _ in range(2):
         weights.verify(weights.WEIGHTS, "pipeline")
-        anatomy.content(weights.WEIGHTS / "pipeline")
+        folder.content(weights.WEIGHTS / "pipeline")
     files = [file for file in (weights.WEIGHTS / "pipeline").rglob("*") if file.is_file()]
     assert read == once(files)
 
@@ -158,6 +159,6 @@ def test_a_whole_run_and_all_that_follows_reads_every_file_once(
         assert cli.main([*words, *more]) == 0
     stored = list((tmp_path / ".store").glob(f"*/*/{TENSORS}"))
     assert len(stored) >= 4
-    assert {of(file) for file in [*stored, *anatomy.files(Path(world.backbone()))]} <= read.keys()
+    assert {of(file) for file in [*stored, *folder.files(Path(world.backbone()))]} <= read.keys()
     assert len(read) >= len(stored) + 3  # the snapshots too, whose tensors are not kept
     assert {*read.values()} == {1}

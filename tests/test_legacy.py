@@ -50,7 +50,7 @@ def test_old_store_is_used_and_nothing_is_computed_again(
     assert {kind for kind, count in moved.items() if count} == {
         "latents", "reference", "deltas", "snapshots", "scores", "images", "judgements", "probes", "words"
     }  # fmt: skip
-    monkeypatch.setattr(stages_room.backbone, "load", lambda *args: pytest.fail("something was computed again"))
+    monkeypatch.setattr(stages_room.pipeline, "load", lambda *args: pytest.fail("something was computed again"))
     assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
     assert f"{sum(moved.values())} stages that release 0.1 left" in capsys.readouterr().out
     assert (tmp_path / "smoke-tiny.csv").read_bytes() == first

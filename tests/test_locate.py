@@ -15,10 +15,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from bench import anatomy, backbone, single_file
+from bench.backbones import folder as folders
+from bench.backbones import pipeline, single_file
+from bench.backbones.locate import NAMES, locate
 from bench.core.config import RunConfig
 from bench.core.digest import of_folder
-from bench.locate import NAMES, locate
 from bench.worlds.pocket.world import POCKET
 
 CROSS = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
@@ -48,11 +49,11 @@ def change(folder: Path, file: str, **values: object) -> None:
 
 def test_a_folder_is_itself(pipeline_folder: Path) -> None:
     assert locate(str(pipeline_folder)) == pipeline_folder
-    assert anatomy.picture_size(pipeline_folder) == (64, 64)
+    assert folders.picture_size(pipeline_folder) == (64, 64)
 
 
 def test_the_digest_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
-    before = anatomy.content(copy)
+    before = folders.content(copy)
     assert before == of_folder(copy)
     (copy / "safety_checker").mkdir()
     for extra in (
@@ -61,18 +62,18 @@ def test_the_digest_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
         "text_encoder/pytorch_model.bin", "tokenizer/.cached",
     ):  # fmt: skip
         (copy / extra).write_bytes(b"anything")
-    assert anatomy.content(copy) == before
+    assert folders.content(copy) == before
     for part in ("unet/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer_config.json"):
         kept = (copy / part).read_bytes()
         (copy / part).write_bytes(kept + b" ")
-        assert anatomy.content(copy) != before
+        assert folders.content(copy) != before
         (copy / part).write_bytes(kept)
-    assert anatomy.content(copy) == before
+    assert folders.content(copy) == before
 
 
 def test_the_pocket_model_is_covered_whole() -> None:
     folder = Path(POCKET.backbone())
-    assert anatomy.content(folder) == of_folder(folder)
+    assert folders.content(folder) == of_folder(folder)
 
 
 def test_a_model_whose_checker_was_not_fetched_loads(copy: Path) -> None:
@@ -81,7 +82,7 @@ def test_a_model_whose_checker_was_not_fetched_loads(copy: Path) -> None:
         safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
         feature_extractor=["transformers", "CLIPImageProcessor"],
     )  # fmt: skip
-    model = backbone.load(locate(str(copy)), torch.device("cpu"), "fp32")
+    model = pipeline.load(locate(str(copy)), torch.device("cpu"), "fp32")
     assert model.pipeline.safety_checker is None
     assert model.embed(["a dog"]).shape == (1, 20, 32)
 
@@ -93,10 +94,10 @@ def test_weights_in_parts_and_pickles_are_found(copy: Path) -> None:
     index.write_text(
         json.dumps({"weight_map": {"conv_in.weight": "diffusion_pytorch_model-00001-of-00001.safetensors"}})
     )
-    names = {path.name for path in anatomy.files(copy)}
+    names = {path.name for path in folders.files(copy)}
     assert names >= {index.name, "diffusion_pytorch_model-00001-of-00001.safetensors"}
     (copy / "text_encoder" / "model.safetensors").rename(copy / "text_encoder" / "pytorch_model.bin")
-    assert copy / "text_encoder" / "pytorch_model.bin" in anatomy.files(copy)
+    assert copy / "text_encoder" / "pytorch_model.bin" in folders.files(copy)
 
 
 def test_an_incomplete_folder_says_what_is_missing(copy: Path) -> None:
@@ -162,7 +163,7 @@ def test_a_single_file_becomes_a_folder_once(file: Path, pipeline_folder: Path) 
     made = locate(str(file), str(pipeline_folder))
     assert made.parent == single_file.cache()
     expected, found = (StableDiffusionPipeline.from_pretrained(f) for f in (pipeline_folder, made))
-    for part in anatomy.NETWORKS:
+    for part in folders.NETWORKS:
         old, new = (getattr(p, part).state_dict() for p in (expected, found))
         assert old.keys() == new.keys()
         assert all(torch.equal(old[name].half().float(), tensor) for name, tensor in new.items()), part
@@ -222,7 +223,7 @@ def test_without_the_hub_the_way_to_do_without_is_named(tmp_path: Path) -> None:
 ASK = """
 import json, sys
 from huggingface_hub import constants
-from bench.locate import NAMES, locate
+from bench.backbones.locate import NAMES, locate
 NAMES["sd15"] = "tiny/open"
 told = [{}, {}]
 for answers, part in zip(told, json.loads(sys.argv[1])):
@@ -256,7 +257,7 @@ def test_the_hubs_reasons_reach_the_user(pipeline_folder: Path, copy: Path, file
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     told, nobody = json.loads(done.stdout.splitlines()[-1])
-    assert anatomy.content(Path(told["tiny/open"])) == anatomy.content(pipeline_folder)
+    assert folders.content(Path(told["tiny/open"])) == folders.content(pipeline_folder)
     assert told["sd15"] == told["tiny/open"]
     assert told[str(file)] == str(converted)
     assert "is a StableDiffusionXLPipeline" in told["tiny/xl"]

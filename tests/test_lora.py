@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 
-from bench import backbone
-from bench.backbone import Backbone
-from bench.lora import TARGETS, adapted, merged
+from bench.backbones import pipeline
+from bench.backbones.lora import TARGETS, adapted, merged
+from bench.backbones.pipeline import Backbone
 from bench.worlds.pocket import weights
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_adapted_is_refused(model: Backbone) -> None:
 
 
 def test_the_pocket_pipeline_takes_adapters(device: torch.device) -> None:
-    pocket = backbone.load(weights.pipeline_folder(), device, precision="fp32")
+    pocket = pipeline.load(weights.pipeline_folder(), device, precision="fp32")
     before, plain = anatomy(pocket.unet), predict(pocket)
     with adapted(pocket.unet, 2, seed=0) as parameters:
         learn(pocket, parameters, steps=1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from workplace import small
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.harness import Batch, Harness
 from methods.family import erasure_target
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import backbone
+from bench.backbones import pipeline
 from benchmarks import accounting, memory, one_step
 from benchmarks.one_step import Load
 from methods import METHODS
@@ -20,7 +20,7 @@ SMALL = Load(size=64, batch=2, images=2)
 def estimates(folder: Path, names: Sequence[str]) -> None:
     """Each method's estimate has what no activation can be blamed for: weights, originals, gradients, moments."""
     networks = memory.contentless(str(folder))[1].now
-    model = backbone.load(folder, torch.device("cpu"), "fp32")
+    model = pipeline.load(folder, torch.device("cpu"), "fp32")
     for name in names:
         trains = one_step.method(name, SMALL).trains
         count = sum(p.numel() for n, p in model.unet.named_parameters() if trains(n))
@@ -37,7 +37,7 @@ def test_a_method_is_estimated_without_content(pipeline_folder: Path) -> None:
 @pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_estimate_is_what_real_tensors_take(pipeline_folder: Path, checkpointing: bool) -> None:
     load = dataclasses.replace(SMALL, gradient_checkpointing=checkpointing)
-    model = backbone.load(pipeline_folder, torch.device("cpu"), "bf16")
+    model = pipeline.load(pipeline_folder, torch.device("cpu"), "bf16")
     one_step.fit_to(model, load, fused=True)
     live = accounting.Live(torch.Tensor)
     for network in (model.unet, model.vae, model.pipeline.text_encoder):

@@ -12,12 +12,14 @@ import torch
 import workplace
 from towards import Make, method
 
-from bench import anatomy, backbone, optimizers, sampler
+from bench import optimizers
+from bench.backbones import folder as folders
+from bench.backbones import pipeline, sampler
+from bench.backbones.sampler import Shot, decode, sample
 from bench.core.checkpoint import Checkpoint
 from bench.core.config import RunConfig
 from bench.harness import Harness
 from bench.plan import resolve
-from bench.sampler import Shot, decode, sample
 from bench.stages import Stages
 from bench.training import TrainConfig
 from bench.unlearning import unlearn
@@ -45,7 +47,7 @@ def test_checkpointed_activations_train_to_the_same_weights(
 ) -> None:
     deltas = []
     for switch in (False, True):
-        model = backbone.load(pipeline_folder, device, "fp32", gradient_checkpointing=switch)
+        model = pipeline.load(pipeline_folder, device, "fp32", gradient_checkpointing=switch)
         deltas.append(unlearn(workplace.harnesses(world, model)(0), workplace.small(name)).delta)
     assert deltas[0].keys() == deltas[1].keys()
     assert len(deltas[0]) > 0
@@ -54,16 +56,16 @@ def test_checkpointed_activations_train_to_the_same_weights(
 
 def test_checkpointing_keeps_less(world: World, pipeline_folder: Path, device: torch.device) -> None:
     plain, switched = (
-        kept_bytes(workplace.harnesses(world, backbone.load(pipeline_folder, device, "fp32", False, switch))(0))
+        kept_bytes(workplace.harnesses(world, pipeline.load(pipeline_folder, device, "fp32", False, switch))(0))
         for switch in (False, True)
     )
     assert 0 < switched < plain / 2
 
 
 def test_sliced_attention_is_attention(
-    pipeline_folder: Path, device: torch.device, make: Make, model: backbone.Backbone
+    pipeline_folder: Path, device: torch.device, make: Make, model: pipeline.Backbone
 ) -> None:
-    sliced = backbone.load(pipeline_folder, device, "fp32", attention_slicing=True)
+    sliced = pipeline.load(pipeline_folder, device, "fp32", attention_slicing=True)
     kinds = {type(processor).__name__ for processor in sliced.unet.attn_processors.values()}
     assert kinds == {"SlicedAttnProcessor"}
     latents, embeds = torch.randn(3, *model.latent_shape), model.embed(["a dog", "a tulip", ""])
@@ -102,8 +104,8 @@ def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder:
     settings, found = json.loads(file.read_text()), {}
     for side in (16, 32, 64, 128, 192):  # of latents, a quarter of the picture's
         file.write_text(json.dumps({**settings, "sample_size": side}))
-        assert anatomy.picture_size(folder) == (4 * side, 4 * side)
-        found[4 * side] = anatomy.usual_batch(folder)
+        assert folders.picture_size(folder) == (4 * side, 4 * side)
+        found[4 * side] = folders.usual_batch(folder)
     assert found == {64: 64, 128: 64, 256: 32, 512: 16, 768: 10}
     assert resolve(RunConfig(world="tiny")).sample_batch == 64
     assert resolve(RunConfig(world="tiny", sample_batch=3)).sample_batch == 3
@@ -111,7 +113,7 @@ def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder:
 
 
 def test_pictures_are_decoded_a_few_at_a_time(
-    world: World, model: backbone.Backbone, monkeypatch: pytest.MonkeyPatch
+    world: World, model: pipeline.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shots = [Shot(f"a photo of {i}", i) for i in range(5)]
     latents = sample(model, shots, world.protocol, 0, 5, as_images=False)

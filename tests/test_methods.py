@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from workplace import small
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.harness import Harness
 from bench.unlearning import unlearn
 from bench.worlds import World

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import probe
-from bench.backbone import Backbone
-from bench.sampler import Shot
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import Shot
 from bench.worlds import World
 from metrics import METRICS, Evidence, Probe
 from metrics.base import MissingEvidence, Score

@@ -10,12 +10,13 @@ from exhibits import ALL, whole, words
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import backbone, evidence, probe, stages
-from bench.backbone import Backbone
+from bench import evidence, probe, stages
+from bench.backbones import pipeline
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import Shot, shots
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan import Plan, resolve
-from bench.sampler import Shot, shots
 from bench.stages import Stages
 from bench.worlds import WORLDS, World
 from metrics import METRICS, Evidence, Words
@@ -339,7 +340,7 @@ class TestModel:
     @pytest.fixture
     def corgis(self, device: torch.device) -> tuple[Backbone, torch.Tensor]:
         pocket = WORLDS.get("pocket")
-        model = backbone.load(Path(pocket.backbone()), device, "fp32")
+        model = pipeline.load(Path(pocket.backbone()), device, "fp32")
         pictures = pocket.reference("pembroke corgi", 4).float() / 127.5 - 1
         with torch.no_grad():
             latents = model.pipeline.vae.encode(pictures).latent_dist.mean * model.pipeline.vae.config.scaling_factor

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from towards import Make, Towards, method
 
-from bench import backbone
-from bench.backbone import Backbone
+from bench.backbones import pipeline
+from bench.backbones.pipeline import Backbone
 from bench.core import device
 from bench.core.checkpoint import Checkpoint
 from bench.harness import Batch, Harness
@@ -109,7 +109,7 @@ def test_tf32_is_for_mixed_precision_alone() -> None:
 def test_cuda_trains_in_its_own_layout_and_goes_on_after_an_interruption(
     make: Make, pipeline_folder: Path, tmp_path: Path, optimizer: str
 ) -> None:
-    cuda = backbone.load(pipeline_folder, torch.device("cuda"))
+    cuda = pipeline.load(pipeline_folder, torch.device("cuda"))
     assert cuda.dtype == torch.bfloat16
     config = method(parameters="unet", epochs=3, optimizer=optimizer, ema_decay=0.9).config
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save, save_file
 
 from bench import oracle
-from bench.backbone import TEXT, Backbone
+from bench.backbones.pipeline import TEXT, Backbone
 from bench.harness import Harness
 from bench.unlearning import unlearn
 from bench.worlds import World, WorldUnavailable

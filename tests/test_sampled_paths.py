@@ -4,7 +4,7 @@ import pytest
 import torch
 from towards import Make
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.harness import Harness
 
 

@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import NonFiniteImage, Shot, initial_latents, make_scheduler, sample, shots
 from bench.core.config import Protocol
-from bench.sampler import NonFiniteImage, Shot, initial_latents, make_scheduler, sample, shots
 
 PROMPTS = ("a photo of a red rose", "one photo of a blue jay", "a nice photo of the poodle")
 BASE = Protocol(num_inference_steps=5, guidance_scale=3.0)

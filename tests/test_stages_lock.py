@@ -12,7 +12,7 @@ FORMULAS = [  # module, a formula in it, another, what is computed by it
     ("bench.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
     ("bench.suites", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),
-    ("bench.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),
+    ("bench.backbones.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),
     ("bench.training", "loss / min(", "loss * min(", "stage training"),
     ("metrics.base", "sum(kept) / len(kept)", "sum(kept)", "metric nra"),
 ]

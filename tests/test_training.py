@@ -5,7 +5,7 @@ import torch
 from towards import Make, Towards, method
 
 from bench import regularisers
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.harness import Batch, Harness
 from bench.training import NonFiniteLoss, TrainConfig
 from bench.unlearning import unlearn

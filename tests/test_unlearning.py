@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from towards import Make, Towards, method
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.harness import Batch, Harness
 from bench.unlearning import unlearn
 from bench.worlds import World

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.core.task import Task
 from bench.forget_set import LatentSet
 from bench.harness import Harness

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import backbone
+from bench.backbones import pipeline
 from bench.core import device
 from bench.worlds.pocket import quality
 from bench.worlds.pocket.dataset import FIRST_SEED
@@ -32,7 +32,7 @@ def measure(folder: Path, per_species: int) -> list[Finding]:
     """Every line of the table, for the weights in `folder`. Raises WeightsError if they are not whole."""
     verify(folder)
     found, reachable = quality.judge_findings(folder, per_species)
-    model = backbone.load(folder / "pipeline", device.default_device())
+    model = pipeline.load(folder / "pipeline", device.default_device())
     plain = quality.generated(model, per_species, ("photo",))
     found += quality.plain_findings(plain, folder)
     found += quality.style_findings(quality.generated(model, max(1, per_species // 4), STYLES[1:]), folder, reachable)

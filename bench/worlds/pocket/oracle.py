@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from filelock import FileLock, Timeout
 
-from bench import backbone
+from bench.backbones import pipeline
 from bench.core import digest
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import dataset, oracle_file, train, weights
@@ -128,7 +128,7 @@ def build(species: str, recipe: Recipe, work: Path, out: Path) -> Path:
             else:
                 log.info("%s is there already", file)
                 return file
-    base = backbone.read(weights.pipeline_folder())
+    base = pipeline.read(weights.pipeline_folder())
     job = Job(recipe, (species,), work)
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -137,7 +137,7 @@ def build(species: str, recipe: Recipe, work: Path, out: Path) -> Path:
             if not finished(job):
                 put_autoencoder(base.vae, work / "vae")
                 train.update_manifest(job, train.stage_unet(job))
-            made = backbone.read(job.weights / "pipeline")
+            made = pipeline.read(job.weights / "pipeline")
     except Timeout as error:
         raise ValueError(f"{work} is being worked in by another process") from error
     if not same(made.vae, base.vae) or made.tokenizer.get_vocab() != base.tokenizer.get_vocab():
@@ -145,8 +145,8 @@ def build(species: str, recipe: Recipe, work: Path, out: Path) -> Path:
             f"{work} holds a model on another autoencoder or tokenizer than the committed one's: delete it"
         )
     tensors = {**made.unet.state_dict()}
-    tensors |= {backbone.TEXT + name: tensor for name, tensor in made.text_encoder.state_dict().items()}
-    backbone.owners(base, tensors)  # raises ValueError where a shape is another
+    tensors |= {pipeline.TEXT + name: tensor for name, tensor in made.text_encoder.state_dict().items()}
+    pipeline.owners(base, tensors)  # raises ValueError where a shape is another
     oracle_file.save(tensors, facts, file)
     log.info("%s (%.1f MB); %s may be deleted", file, file.stat().st_size / 1e6, work)
     return file

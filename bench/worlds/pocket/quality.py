@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-from bench import backbone
-from bench.sampler import Shot, sample
+from bench.backbones import pipeline
+from bench.backbones.sampler import Shot, sample
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.dataset import FIRST_SEED
 from bench.worlds.pocket.features import load_features
@@ -68,7 +68,7 @@ def rendered(per_species: int, styles: Sequence[str], first_seed: int) -> Batch:
     return Batch(torch.from_numpy(images).permute(0, 3, 1, 2), table[:, 0], table[:, 1])
 
 
-def generated(model: backbone.Backbone, per_species: int, styles: Sequence[str]) -> Batch:
+def generated(model: pipeline.Backbone, per_species: int, styles: Sequence[str]) -> Batch:
     """`per_species` generated pictures of each species in each of `styles`, over the evaluation templates."""
     templates = captions.EVALUATE
     jobs = [(k, STYLES.index(s), i) for k in range(len(NAMES)) for s in styles for i in range(per_species)]
@@ -154,7 +154,7 @@ def style_findings(batch: Batch, folder: Path, reachable: dict[str, float]) -> l
     return found
 
 
-def brief_findings(model: backbone.Backbone, folder: Path, n: int) -> list[Finding]:
+def brief_findings(model: pipeline.Backbone, folder: Path, n: int) -> list[Finding]:
     """Prompts that name less: species, style or domain alone, or a head noun that two share (either will do)."""
     nouns: dict[str, set[str]] = {}
     for row in SPECIES.values():
@@ -186,7 +186,7 @@ def fid(a: Tensor, b: Tensor, folder: Path) -> float:
     return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
 
 
-def speed_finding(model: backbone.Backbone) -> Finding:
+def speed_finding(model: pipeline.Backbone) -> Finding:
     """Images a second, default sampler, one batch of 64 after a warm-up."""
     shots = [Shot(captions.caption(captions.EVALUATE[0], name), i) for i in range(3) for name in NAMES][:64]
     sample(model, shots, POCKET.protocol, seed=1, batch_size=64)

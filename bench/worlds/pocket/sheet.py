@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from bench import backbone
+from bench.backbones import pipeline
+from bench.backbones.sampler import Shot, sample
 from bench.core import device
-from bench.sampler import Shot, sample
 from bench.worlds.pocket import captions
 from bench.worlds.pocket.canvas import SIZE
 from bench.worlds.pocket.dataset import FIRST_SEED
@@ -54,7 +54,7 @@ def rendered() -> Image.Image:
 
 def generated(folder: Path = WEIGHTS, per_style: int = 2) -> Image.Image:
     """What the model in `folder` makes of each species in each style, evaluation templates, unselected."""
-    model = backbone.load(folder / "pipeline", device.default_device())
+    model = pipeline.load(folder / "pipeline", device.default_device())
     shots = [
         Shot(captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)
         for name in NAMES

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from bench import backbone
 from bench import oracle as any_oracle
+from bench.backbones import pipeline
 from bench.core import digest
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import dataset, diffusion, oracle, oracle_file, quality, weights
@@ -82,15 +82,15 @@ def test_there_is_one_in_each_domain_and_it_lacks_a_near_twin() -> None:
 
 
 def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) -> None:
-    model = backbone.load(weights.pipeline_folder(), torch.device("cpu"), precision="fp32")
-    networks = {"": model.unet, backbone.TEXT: model.pipeline.text_encoder}
+    model = pipeline.load(weights.pipeline_folder(), torch.device("cpu"), precision="fp32")
+    networks = {"": model.unet, pipeline.TEXT: model.pipeline.text_encoder}
 
     def state() -> dict[str, torch.Tensor]:
         return {p + n: t.clone() for p, network in networks.items() for n, t in network.state_dict().items()}
 
     before, read = state(), any_oracle.tensors(built.file)
     assert read.keys() == before.keys()
-    trained = backbone.read(built.work / "weights" / "pipeline")
+    trained = pipeline.read(built.work / "weights" / "pipeline")
     with model.weights(read):
         for network, own in ((model.unet, trained.unet), (model.pipeline.text_encoder, trained.text_encoder)):
             own_state = own.state_dict()
@@ -118,7 +118,7 @@ def test_a_folder_is_taken_up_where_it_was_left(built: Built, tmp_path: Path, ca
         assert oracle.main([*other, "--work", str(folder)]) == 1
         assert "holds a training on other pictures than all but those of tea rose" in capsys.readouterr().err
     shutil.rmtree(left / "weights")
-    vae = backbone.read(weights.pipeline_folder()).vae
+    vae = pipeline.read(weights.pipeline_folder()).vae
     with torch.no_grad():
         vae.decoder.conv_out.bias += 1
     vae.save_pretrained(left / "vae")
@@ -202,7 +202,7 @@ def test_the_committed_ones_belong_to_the_committed_model_and_draw_without_the_s
     whole = [file for file in weights.WEIGHTS.rglob("*") if file.is_file()]
     kept = [file for file in whole if "work" not in file.relative_to(weights.WEIGHTS).parts]  # of a training here
     assert 20e6 < sum(file.stat().st_size for file in kept) < 60e6
-    model, judge = backbone.load(weights.pipeline_folder(), torch.device("cpu")), load_judge("species")
+    model, judge = pipeline.load(weights.pipeline_folder(), torch.device("cpu")), load_judge("species")
     with model.weights(any_oracle.tensors(found["toucan"])):
         batch = quality.generated(model, 1, ("photo",))
     guess, own = batch.judged(judge), NAMES.index("toucan")

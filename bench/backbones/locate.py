@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import anatomy, hub, single_file
+from bench.backbones import folder as pipeline_folder
+from bench.backbones import hub, single_file
 from bench.core.registry import nearest
 
 NAMES = {
@@ -37,10 +38,10 @@ def locate(source: str, settings: str | None = None) -> Path:
     if source in NAMES:
         return hub.pipeline(NAMES[source])
     if is_path(source):
-        if not (path / anatomy.INDEX).is_file():
-            raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline ({anatomy.INDEX}) there")
-        anatomy.require_usable(path)
-        anatomy.files(path)
+        if not (path / pipeline_folder.INDEX).is_file():
+            raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline ({pipeline_folder.INDEX}) there")
+        pipeline_folder.require_usable(path)
+        pipeline_folder.files(path)
         return path
     if source.count("/") != 1:
         raise FileNotFoundError(
@@ -54,17 +55,17 @@ def _from_file(file: Path, settings: str | None) -> Path:
         raise FileNotFoundError(f"backbone {str(file)!r}: no such file")
     usual = None if settings is not None else single_file.usual_settings(file)
     folder = _settings(settings if settings is not None else NAMES[usual or ""], file)
-    anatomy.require_usable(folder)
+    pipeline_folder.require_usable(folder)
     made = single_file.folder_of(file, folder)
-    anatomy.files(made)
+    pipeline_folder.files(made)
     return made
 
 
 def _settings(source: str, file: Path) -> Path:
     path = Path(source).expanduser()
     if source not in NAMES and is_path(source):
-        if not (path / anatomy.INDEX).is_file():
-            raise FileNotFoundError(f"--backbone-config {source!r}: no {anatomy.INDEX} there")
+        if not (path / pipeline_folder.INDEX).is_file():
+            raise FileNotFoundError(f"--backbone-config {source!r}: no {pipeline_folder.INDEX} there")
         return path
     try:
         return hub.settings(NAMES.get(source, source))

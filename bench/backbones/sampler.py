@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 from bench.core.config import Protocol
 from bench.core.guidance import conditions, guided
 

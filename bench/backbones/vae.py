@@ -1,10 +1,10 @@
-"""From pictures to latents: the other direction of `bench.sampler.decode`."""
+"""From pictures to latents: the other direction of `bench.backbones.sampler.decode`."""
 
 from __future__ import annotations
 
 import torch
 
-from bench.backbone import Backbone
+from bench.backbones.pipeline import Backbone
 
 
 @torch.no_grad()

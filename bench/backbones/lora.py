@@ -75,7 +75,7 @@ def merged(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
     """
     layers = _layers(unet)
     if not layers:
-        raise ValueError("this U-Net has no adapters: call merged within the block of bench.lora.adapted")
+        raise ValueError("this U-Net has no adapters: call merged within the block of bench.backbones.lora.adapted")
     found = {}
     for name, layer in layers.items():
         weight, down, up = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from bench import anatomy
+from bench.backbones import folder as pipeline_folder
 from bench.core import digest
 
 SUFFIX = ".safetensors"
@@ -70,11 +70,13 @@ def folder_of(file: Path, settings: Path) -> Path:
 
 
 def _settings(folder: Path) -> list[Path]:
-    parts = [folder / part / "config.json" for part in anatomy.NETWORKS]
-    others = [p for part in anatomy.OTHERS for p in sorted((folder / part).glob("*")) if not p.name.startswith(".")]
-    if missing := [p for p in (folder / anatomy.INDEX, *parts) if not p.is_file()]:
+    parts = [folder / part / "config.json" for part in pipeline_folder.NETWORKS]
+    others = [
+        p for part in pipeline_folder.OTHERS for p in sorted((folder / part).glob("*")) if not p.name.startswith(".")
+    ]
+    if missing := [p for p in (folder / pipeline_folder.INDEX, *parts) if not p.is_file()]:
         raise FileNotFoundError(f"--backbone-config: {missing[0]} is missing")
-    return [folder / anatomy.INDEX, *parts, *others]
+    return [folder / pipeline_folder.INDEX, *parts, *others]
 
 
 def _convert(file: Path, settings: Path, made: Path) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import anatomy
+from bench.backbones import folder as pipeline_folder
 
-SETTINGS = (anatomy.INDEX, *(f"{part}/config.json" for part in anatomy.NETWORKS), *(f"{p}/*" for p in anatomy.OTHERS))
+SETTINGS = (
+    pipeline_folder.INDEX,
+    *(f"{part}/config.json" for part in pipeline_folder.NETWORKS),
+    *(f"{p}/*" for p in pipeline_folder.OTHERS),
+)
 WITHDRAWN = {  # by their owners, and kept by others
     "runwayml/stable-diffusion-v1-5": "sd15",
     "stabilityai/stable-diffusion-2-1-base": "sd21-base",
@@ -28,21 +32,21 @@ def pipeline(repo: str) -> Path:
     """
     kept = _kept(repo, SETTINGS)
     if kept:
-        anatomy.require_usable(kept)
+        pipeline_folder.require_usable(kept)
         if _whole(kept):
             return kept
     folder = _fetch(repo, SETTINGS)
-    anatomy.require_usable(folder)
+    pipeline_folder.require_usable(folder)
     for pickled in (False, True):
         folder = _fetch(repo, (*SETTINGS, *_weights(pickled)), folder.name)
         if _whole(folder):
             return folder
-    anatomy.files(folder)  # says what is missing
+    pipeline_folder.files(folder)  # says what is missing
     raise FileNotFoundError(f"backbone {repo!r} is incomplete in {folder}")
 
 
 def _weights(pickled: bool) -> list[str]:
-    names = {**anatomy.NETWORKS, **(anatomy.PICKLED if pickled else {})}
+    names = {**pipeline_folder.NETWORKS, **(pipeline_folder.PICKLED if pickled else {})}
     end = "bin" if pickled else "safetensors"
     shapes = ("{}.{}", "{}-?????-of-?????.{}", "{}.{}.index.json")
     return [f"{part}/{shape.format(stem, end)}" for part, stem in names.items() for shape in shapes]
@@ -50,7 +54,7 @@ def _weights(pickled: bool) -> list[str]:
 
 def _whole(folder: Path) -> bool:
     try:
-        anatomy.files(folder)
+        pipeline_folder.files(folder)
     except FileNotFoundError:
         return False
     return True

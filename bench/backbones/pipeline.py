@@ -113,7 +113,7 @@ def owners(
 
 
 def read(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline in `folder`, in float32, of `bench.anatomy.files` alone: without a safety checker."""
+    """The pipeline in `folder`, in float32, of `bench.backbones.folder.files` alone: without a safety checker."""
     import diffusers  # seconds to import; lists need none of it
     import transformers
 
