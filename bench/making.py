@@ -13,12 +13,12 @@ from bench import oracle
 from bench.backbones.pipeline import TEXT, Backbone
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
-from bench.finetuning import further
-from bench.forget_set import LatentSet
-from bench.harness import Harness
 from bench.plan import Cell, Plan
-from bench.snapshots import Snapshots
-from bench.unlearning import unlearn
+from bench.training.finetuning import further
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Harness
+from bench.training.snapshots import Snapshots
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")

@@ -41,10 +41,12 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "latents": Stage(1, NETWORKS, ("bench.forget_set",)),
-    "unrelated": Stage(1, ("torch", "diffusers", "numpy", "pillow"), ("bench.unrelated", "bench.backbones.vae")),
+    "latents": Stage(1, NETWORKS, ("bench.training.forget_set",)),
+    "unrelated": Stage(
+        1, ("torch", "diffusers", "numpy", "pillow"), ("bench.training.neutral_pictures", "bench.backbones.vae")
+    ),
     "training": Stage(1, NETWORKS, ("bench.weights", "bench.making")),
-    "finetuning": Stage(1, NETWORKS, ("bench.weights", "bench.making", "bench.finetuning")),
+    "finetuning": Stage(1, NETWORKS, ("bench.weights", "bench.making", "bench.training.finetuning")),
     "images": Stage(1, NETWORKS, ("bench.stages", "bench.backbones.sampler")),
     "judgements": Stage(1, ("diffusers", *JUDGES), ("bench.panel", "bench.backbones.sampler")),
     "reference": Stage(1, (*JUDGES, "numpy", "pillow"), ("bench.panel", "bench.stages")),

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from bench import forget_set, making, unrelated
+from bench import making
 from bench.backbones import vae
 from bench.backbones.pipeline import Backbone
 from bench.core.checkpoint import Checkpoint
 from bench.core.store import Entry, Store
-from bench.forget_set import LatentSet
 from bench.keys import Keys
 from bench.making import Made, Supplies
 from bench.plan import Cell, Plan
-from bench.snapshots import Snapshots
-from bench.training import NonFiniteLoss
+from bench.training import forget_set, neutral_pictures
+from bench.training.forget_set import LatentSet
+from bench.training.loop import NonFiniteLoss
+from bench.training.snapshots import Snapshots
 from methods import ORACLE
 
 CHECKPOINT_SECONDS = 60.0  # of training that an interruption may cost, about
@@ -167,7 +168,7 @@ class Weights:
     def _unrelated(self) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
         model = self._backbone()
         side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
-        drawn, captions = unrelated.drawn(self.plan.protocol.finetune_pictures, side)
+        drawn, captions = neutral_pictures.drawn(self.plan.protocol.finetune_pictures, side)
 
         def encoded() -> Made:
             return {"latents": vae.encode(model, drawn, self.plan.sample_batch)}, {}

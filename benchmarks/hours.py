@@ -27,7 +27,7 @@ from bench.core import guidance
 from bench.core.task import Task
 from bench.plan import Cell, Plan, resolve
 from bench.stages import Stages
-from bench.unlearning import unlearn
+from bench.training.unlearning import unlearn
 from bench.worlds import WorldUnavailable
 from benchmarks.one_step import workplace
 from methods import CONTROLS, REFERENCES

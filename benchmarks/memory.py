@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from bench import optimizers
 from bench.backbones import pipeline
 from bench.backbones.locate import locate
 from bench.backbones.pipeline import Backbone
 from bench.core import device as devices
+from bench.training import optimizers
 from benchmarks import accounting, architectures, one_step
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.one_step import Load

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch.optim import Optimizer
 
-from bench import optimizers
 from bench.backbones.pipeline import SMALL_MAP, Backbone
 from bench.backbones.sampler import decode
 from bench.core.task import Task
-from bench.forget_set import LatentSet
-from bench.harness import Harness
 from bench.suites import SUITES
+from bench.training import optimizers
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Harness
 from bench.worlds import WORLDS, World
 from methods import CONTROLS, METHODS, Method
 
@@ -111,7 +111,7 @@ def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
 
 
 def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:
-    """Do what `bench.training.fit` does for one step, but look at no value; returns how many weights train."""
+    """Do what `bench.training.loop.fit` does for one step, but look at no value; returns how many weights train."""
     made = method(name, load)
     place = harness(backbone, made.config.batch_size)
     with place.trainable(made.trains):

@@ -18,10 +18,10 @@ from bench.backbones.locate import locate
 from bench.backbones.sampler import Shot, make_scheduler, sample, seed_of, shots
 from bench.core import device
 from bench.core.config import Protocol
-from bench.forget_set import LatentSet
-from bench.harness import Harness
 from bench.suites import SUITES
-from bench.unlearning import unlearn
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 from benchmarks import bare
 from benchmarks.timing import Line, by_turns, milliseconds, ratios, seconds_of

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 
 from bench.core.guidance import require_scale as require_scale  # for the settings of methods
-from bench.harness import Batch, Harness
-from bench.training import TrainConfig, fit
+from bench.training.harness import Batch, Harness
+from bench.training.loop import TrainConfig, fit
 
 PARAMETERS = {
     "attn2": lambda name: ".attn2." in name,

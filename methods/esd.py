@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.harness import Batch, Harness
+from bench.training.harness import Batch, Harness
 from methods.base import Method, MethodConfig, require_scale
 from methods.family import erasure_target
 

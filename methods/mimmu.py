@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.harness import Batch, Harness
+from bench.training.harness import Batch, Harness
 from methods.base import Method, MethodConfig, require_known, require_scale
 from methods.family import erasure_target
 from methods.noise_levels import WEIGHTINGS, noised, predicted_clean, weights_at

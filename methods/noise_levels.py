@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.harness import Harness
+from bench.training.harness import Harness
 
 WEIGHTINGS = ("uniform", "snr", "logistic")
 

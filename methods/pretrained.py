@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.harness import Harness
+from bench.training.harness import Harness
 from methods.base import Method
 
 

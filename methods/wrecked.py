@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.harness import Harness
+from bench.training.harness import Harness
 from methods.base import Method
 
 

@@ -19,8 +19,8 @@ from towards import Make
 from bench import plugins
 from bench.backbones import pipeline
 from bench.core.task import Task
-from bench.forget_set import LatentSet
-from bench.harness import Harness
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Harness
 from bench.worlds import WORLDS, World
 
 hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine

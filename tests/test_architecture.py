@@ -10,9 +10,9 @@ ROOT = Path(__file__).parent.parent
 FILES = [p for room in ("bench", "methods", "metrics") for p in sorted((ROOT / room).rglob("*.py"))]
 INTERFACE = {
     "bench.core.guidance",
-    "bench.harness",
+    "bench.training.harness",
     "bench.core.registry",
-    "bench.training",
+    "bench.training.loop",
 }  # what a method sees of the machine
 
 

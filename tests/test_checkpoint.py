@@ -12,9 +12,9 @@ from bench.backbones import pipeline
 from bench.core.checkpoint import QUICK, Checkpoint
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.harness import Batch, Harness
 from bench.plan import resolve
-from bench.unlearning import unlearn
+from bench.training.harness import Batch, Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 from methods import METHODS, Method
 
@@ -87,7 +87,7 @@ def test_the_seconds_before_the_interruption_count_and_writing_does_not(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("bench.ledger.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("bench.training.accounting.time.perf_counter", lambda: now[0])
     original = Checkpoint.save
 
     def slow(self: Checkpoint, *args: object) -> None:

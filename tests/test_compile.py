@@ -9,7 +9,7 @@ from bench.backbones import pipeline
 from bench.core.config import RunConfig
 from bench.plan import resolve
 from bench.stages import Stages
-from bench.unlearning import unlearn
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 
 

@@ -15,8 +15,8 @@ from workplace import small
 
 from bench import export, plugins
 from bench.backbones.pipeline import Backbone
-from bench.harness import Harness
-from bench.unlearning import Outcome, unlearn
+from bench.training.harness import Harness
+from bench.training.unlearning import Outcome, unlearn
 from methods import METHODS, Method
 
 EXAMPLE = "neighbour"

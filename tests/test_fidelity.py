@@ -20,10 +20,10 @@ from workplace import small
 
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
-from bench.forget_set import LatentSet
-from bench.harness import Harness
 from bench.suites import Task
-from bench.unlearning import unlearn
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 from methods import METHODS, Method
 

@@ -9,7 +9,7 @@ from towards import Make
 from bench.backbones.pipeline import Backbone
 from bench.core.config import Protocol
 from bench.core.task import Finetune
-from bench.finetuning import further, settings
+from bench.training.finetuning import further, settings
 
 PROTOCOL = Protocol(finetune_steps=3, finetune_batch=4, finetune_lr=1e-3, lora_lr=1e-2, lora_rank=2)
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import forget_set
 from bench.backbones import sampler
 from bench.backbones.pipeline import Backbone
 from bench.core.store import Store
+from bench.training import forget_set
 from bench.worlds import World
 
 

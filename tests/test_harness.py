@@ -4,9 +4,9 @@ from towards import Make, Towards, method
 
 from bench.backbones.pipeline import Backbone
 from bench.core.task import Task
-from bench.forget_set import LatentSet
-from bench.harness import Batch, Harness
-from bench.unlearning import unlearn
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Batch, Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from workplace import small
 
 from bench.backbones.pipeline import Backbone
-from bench.harness import Batch, Harness
+from bench.training.harness import Batch, Harness
 from methods.family import erasure_target
 
 

@@ -12,17 +12,17 @@ import torch
 import workplace
 from towards import Make, method
 
-from bench import optimizers
 from bench.backbones import folder as folders
 from bench.backbones import pipeline, sampler
 from bench.backbones.sampler import Shot, decode, sample
 from bench.core.checkpoint import Checkpoint
 from bench.core.config import RunConfig
-from bench.harness import Harness
 from bench.plan import resolve
 from bench.stages import Stages
-from bench.training import TrainConfig
-from bench.unlearning import unlearn
+from bench.training import optimizers
+from bench.training.harness import Harness
+from bench.training.loop import TrainConfig
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 
 

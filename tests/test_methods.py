@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from workplace import small
 
 from bench.backbones.pipeline import Backbone
-from bench.harness import Harness
-from bench.unlearning import unlearn
+from bench.training.harness import Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 from methods.base import PARAMETERS, MethodConfig
 from methods.salun import saliency_mask

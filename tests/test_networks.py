@@ -10,8 +10,8 @@ from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.core import device
 from bench.core.checkpoint import Checkpoint
-from bench.harness import Batch, Harness
-from bench.unlearning import unlearn
+from bench.training.harness import Batch, Harness
+from bench.training.unlearning import unlearn
 from methods.base import MethodConfig
 
 

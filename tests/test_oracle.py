@@ -11,8 +11,8 @@ from safetensors.torch import save, save_file
 
 from bench import oracle
 from bench.backbones.pipeline import TEXT, Backbone
-from bench.harness import Harness
-from bench.unlearning import unlearn
+from bench.training.harness import Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World, WorldUnavailable
 from methods import CONTROLS, METHODS, ORACLE
 

@@ -11,7 +11,7 @@ from bench.core.config import Protocol, RunConfig
 from bench.core.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite
 from bench.plan import resolve
 from bench.suites import SUITES
-from bench.training import TrainConfig
+from bench.training.loop import TrainConfig
 from bench.worlds import WORLDS, World
 from methods.mimmu import MimMu
 

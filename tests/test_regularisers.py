@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from towards import Make, Towards, method
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from bench import regularisers
-from bench.harness import Harness
-from bench.regularisers import Projection, Regulariser, basis, build
-from bench.unlearning import unlearn
+from bench.training import regularisers
+from bench.training.harness import Harness
+from bench.training.regularisers import Projection, Regulariser, basis, build
+from bench.training.unlearning import unlearn
 from bench.worlds import WORLDS
 
 KEY, VALUE = "mid_block.attn2.to_k.weight", "mid_block.attn2.to_v.weight"

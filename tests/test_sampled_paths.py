@@ -5,7 +5,7 @@ import torch
 from towards import Make
 
 from bench.backbones.pipeline import Backbone
-from bench.harness import Harness
+from bench.training.harness import Harness
 
 
 class TestSampledPaths:

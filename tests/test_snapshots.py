@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from towards import Make
 
-from bench.snapshots import Snapshots
-from bench.unlearning import unlearn
+from bench.training.snapshots import Snapshots
+from bench.training.unlearning import unlearn
 
 Kept = list[tuple[int, dict[str, torch.Tensor]]]
 

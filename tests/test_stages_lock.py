@@ -13,7 +13,7 @@ FORMULAS = [  # module, a formula in it, another, what is computed by it
     ("bench.suites", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),
     ("bench.backbones.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),
-    ("bench.training", "loss / min(", "loss * min(", "stage training"),
+    ("bench.training.loop", "loss / min(", "loss * min(", "stage training"),
     ("metrics.base", "sum(kept) / len(kept)", "sum(kept)", "metric nra"),
 ]
 

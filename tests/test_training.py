@@ -4,11 +4,11 @@ import pytest
 import torch
 from towards import Make, Towards, method
 
-from bench import regularisers
 from bench.backbones.pipeline import Backbone
-from bench.harness import Batch, Harness
-from bench.training import NonFiniteLoss, TrainConfig
-from bench.unlearning import unlearn
+from bench.training import regularisers
+from bench.training.harness import Batch, Harness
+from bench.training.loop import NonFiniteLoss, TrainConfig
+from bench.training.unlearning import unlearn
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(make: Make) -> None:

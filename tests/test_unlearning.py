@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from towards import Make, Towards, method
 
 from bench.backbones.pipeline import Backbone
-from bench.harness import Batch, Harness
-from bench.unlearning import unlearn
+from bench.training.harness import Batch, Harness
+from bench.training.unlearning import unlearn
 from bench.worlds import World
 
 

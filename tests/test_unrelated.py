@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from bench.patterns import PATTERNS, SHADES, levels
-from bench.unrelated import COLOURS, LETTERS, drawn
+from bench.training.neutral_pictures import COLOURS, LETTERS, drawn
+from bench.training.patterns import PATTERNS, SHADES, levels
 from bench.worlds.canvas import classes
 from bench.worlds.natural.birds import BIRDS
 from bench.worlds.natural.dogs import BREEDS

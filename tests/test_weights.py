@@ -13,7 +13,7 @@ from bench.core.config import RunConfig
 from bench.core.store import Thinned
 from bench.executor import Executor
 from bench.plan import Cell, Plan, resolve
-from bench.training import NonFiniteLoss
+from bench.training.loop import NonFiniteLoss
 from bench.worlds import WORLDS, World, WorldUnavailable
 
 OVER = {"mimmu": {"epochs": "1", "lr": "1e-3"}, "salun": {"epochs": "1", "lr": "1e-3"},

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from bench.harness import Batch, Harness
+from bench.training.harness import Batch, Harness
 from methods.base import Method, MethodConfig
 
 Make = Callable[..., Harness]  # the fixture `make`

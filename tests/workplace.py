@@ -9,8 +9,8 @@ import torch
 
 from bench.backbones.pipeline import Backbone
 from bench.core.task import Task
-from bench.forget_set import LatentSet
-from bench.harness import Harness
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Harness
 from bench.worlds import World
 from methods import METHODS, Method
 

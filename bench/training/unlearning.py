@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.harness import Harness
-from bench.ledger import Ledger
-from bench.training import NonFiniteLoss, Unlearner
+from bench.training.accounting import Ledger
+from bench.training.harness import Harness
+from bench.training.loop import NonFiniteLoss, Unlearner
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench import optimizers, regularisers
 from bench.core.overrides import require_finite
-from bench.harness import Batch, Harness
-from bench.networks import require_teacher
+from bench.training import optimizers, regularisers
+from bench.training.harness import Batch, Harness
+from bench.training.student_teacher import require_teacher
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class TrainConfig:
     steps: int | None = None  # optimiser steps for each concept to forget; none where `epochs` are given
     batch_size: int = 8
     grad_accumulation: int = 1
-    optimizer: str = "adam"  # one of bench.optimizers.NAMES
+    optimizer: str = "adam"  # one of bench.training.optimizers.NAMES
     weight_decay: float = 0.0
     max_grad_norm: float | None = None
     ema_decay: float | None = None  # the result is then the moving average
     teacher: str = "original"  # in a sequence of requests: the "original" weights, or the "previous" ones
-    regulariser: str = "none"  # what holds weights where the request found them, one of bench.regularisers.NAMES
-    regulariser_weight: float | None = None  # of l1 and l2; None: the usual one of bench.regularisers
+    regulariser: str = (
+        "none"  # what holds weights where the request found them, one of bench.training.regularisers.NAMES
+    )
+    regulariser_weight: float | None = None  # of l1 and l2; None: the usual one of bench.training.regularisers
     regulariser_energy: float = 0.99  # of projection: share of what retained prompts span that stays untouched
 
     ALTERNATIVES: ClassVar = (("epochs", "steps"),)

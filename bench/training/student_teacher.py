@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from bench.backbones import lora, sampling_paths
 from bench.backbones.pipeline import Backbone
-from bench.ledger import Meter
+from bench.training.accounting import Meter
 
 TEACHERS = ("original", "previous")
 

@@ -1,6 +1,6 @@
 """A method's workplace: networks, examples and noise, the same for every method.
 
-Of the machine, methods see `Harness` and `Batch`, and of bench.training `TrainConfig` and `fit`; nothing else.
+Of the machine, methods see `Harness` and `Batch`, and of bench.training.loop `TrainConfig` and `fit`; nothing else.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import seed_of
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
-from bench.forget_set import LatentSet
-from bench.ledger import Ledger
-from bench.networks import Networks
-from bench.snapshots import Snapshots
+from bench.training.accounting import Ledger
+from bench.training.forget_set import LatentSet
+from bench.training.snapshots import Snapshots
+from bench.training.student_teacher import Networks
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from bench.core.config import Protocol
 from bench.core.task import Finetune
-from bench.harness import Batch, Harness
-from bench.training import NonFiniteLoss, TrainConfig, fit
+from bench.training.harness import Batch, Harness
+from bench.training.loop import NonFiniteLoss, TrainConfig, fit
 
 SETTINGS = ("finetune_steps", "finetune_batch", "finetune_pictures")  # of a protocol, whichever weights move
 RATES = {"full": ("finetune_lr",), "lora": ("lora_lr", "lora_rank")}  # and what else, by `Finetune.how`

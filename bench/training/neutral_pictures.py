@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.patterns import PATTERNS, SHADES, Grid, levels
+from bench.training.patterns import PATTERNS, SHADES, Grid, levels
 
 # A byte-level tokenizer of 24 tokens, start and end among them, takes this many letters of words that it never saw.
 LETTERS = 22
