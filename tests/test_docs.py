@@ -10,8 +10,8 @@ import requested
 
 from bench import cli, curve, derived, leaderboard, options, recovery, strip
 from bench.worlds import World
-from bench.worlds.natural import judge
-from bench.worlds.pocket import oracle
+from bench.worlds.natural.judges import train
+from bench.worlds.pocket.recipe import oracle
 from benchmarks import hours, memory
 from metrics import COSTS, METRICS
 
@@ -54,7 +54,7 @@ def test_the_commands_of_the_documents_are_understood() -> None:
     strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
     for module, grammar, least in (
         ("benchmarks.memory", memory.parser, 3), ("benchmarks.hours", hours.parser, 1),
-        ("bench.worlds.natural.judge", judge.parser, 4), ("bench.worlds.pocket.oracle", oracle.parser, 3),
+        ("bench.worlds.natural.judges.train", train.parser, 4), ("bench.worlds.pocket.recipe.oracle", oracle.parser, 3),
     ):  # fmt: skip
         commands = re.findall(rf"^    python -m {re.escape(module)}([^\n#]*)", text, re.MULTILINE)
         assert len(commands) >= least

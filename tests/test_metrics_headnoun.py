@@ -5,7 +5,7 @@ from exhibits import ALL, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.worlds.pocket.species import SPECIES
+from bench.worlds.pocket.drawing.species import SPECIES
 from bench.worlds.pocket.world import POCKET
 from metrics import METRICS, Evidence, HeadNouns
 from metrics.base import MissingEvidence, Score

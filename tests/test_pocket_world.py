@@ -12,8 +12,8 @@ from bench.core import overrides
 from bench.suites import SUITES, nearest_neighbour
 from bench.worlds import WORLDS, World
 from bench.worlds.base import SPLITS
-from bench.worlds.pocket import captions
-from bench.worlds.pocket.species import SPECIES
+from bench.worlds.pocket.drawing import captions
+from bench.worlds.pocket.drawing.species import SPECIES
 from methods import METHODS
 
 

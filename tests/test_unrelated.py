@@ -8,12 +8,12 @@ import torch
 from bench.training.neutral_pictures import COLOURS, LETTERS, drawn
 from bench.training.patterns import PATTERNS, SHADES, levels
 from bench.worlds.canvas import classes
-from bench.worlds.natural.birds import BIRDS
-from bench.worlds.natural.dogs import BREEDS
-from bench.worlds.natural.flowers import FLOWERS
-from bench.worlds.pocket import text
-from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.natural.photographs.birds import BIRDS
+from bench.worlds.natural.photographs.dogs import BREEDS
+from bench.worlds.natural.photographs.flowers import FLOWERS
+from bench.worlds.pocket.drawing.species import DOMAIN_OF, DOMAINS, SPECIES
+from bench.worlds.pocket.drawing.styles import STYLES
+from bench.worlds.pocket.recipe import text
 
 MANY = 16 * len(PATTERNS)
 

@@ -103,8 +103,9 @@ def test_code_digest_sees_code_alone() -> None:
 
 
 def test_lethe_s_modules_declare_their_version(tmp_path: Path) -> None:
-    from bench.worlds.pocket import judges, sheet
+    from bench.worlds.pocket import judges
+    from bench.worlds.pocket.recipe import sheet
 
     assert digest.of_module(judges) == judges.VERSION
     assert digest.of_module(sheet) == digest.of_source(sheet)
-    assert versions.modules_beside("bench.worlds.pocket.sheet")
+    assert versions.modules_beside("bench.worlds.pocket.recipe.sheet")

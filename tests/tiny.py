@@ -16,9 +16,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.core.config import Protocol
 from bench.worlds.base import Clip, HeadNoun, Judge, Split, World
-from bench.worlds.pocket import captions
-from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAINS, attribute_distance, find
+from bench.worlds.pocket.drawing import captions
+from bench.worlds.pocket.drawing.renderer import render
+from bench.worlds.pocket.drawing.species import DOMAINS, attribute_distance, find
 from bench.worlds.pocket.weights import WEIGHTS
 
 CONCEPTS = {domain: tuple(row.name for row in (*rows[:4], rows[6])) for domain, rows in DOMAINS.items()}

@@ -1,0 +1,1 @@
+"""Photographs of dogs, flowers and birds, for Stable Diffusion."""

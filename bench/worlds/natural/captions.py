@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.worlds.base import Split
-from bench.worlds.natural.judges import KINDS
-from bench.worlds.natural.photographs import LABELS
+from bench.worlds.natural.judges.choice import KINDS
+from bench.worlds.natural.photographs.reader import LABELS
 
 FORGET = (
     "a photograph showing a {}",

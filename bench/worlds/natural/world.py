@@ -17,9 +17,11 @@ from bench.core.filenames import without_folders
 from bench.core.task import Task
 from bench.worlds import contrastive, inception, models, pictures
 from bench.worlds.base import Judge, Options, World, WorldUnavailable
-from bench.worlds.natural import captions, judges, photographs, tasks
-from bench.worlds.natural.likeness import PER_CLASS, Likeness
-from bench.worlds.natural.photographs import LABELS, Photographs
+from bench.worlds.natural import captions, tasks
+from bench.worlds.natural.judges import choice
+from bench.worlds.natural.judges.likeness import PER_CLASS, Likeness
+from bench.worlds.natural.photographs import reader
+from bench.worlds.natural.photographs.reader import LABELS, Photographs
 from bench.worlds.text_closeness import TextCloseness
 
 if TYPE_CHECKING:
@@ -42,12 +44,12 @@ class Photos:
         if options.data is None:
             raise WorldUnavailable(NEEDS_DATA)
         self.data, self.options = options.data, options
-        self.specs = judges.choose(options.judges)
+        self.specs = choice.choose(options.judges)
         self.count = tasks.neighbours(options.neighbours)
         device = devices.default_device()
-        self.read = cache(lambda domain: photographs.read(domain, self.data))
+        self.read = cache(lambda domain: reader.read(domain, self.data))
         self.judge: Callable[[str, torch.device], Judge] = cache(
-            lambda domain, device: judges.load(domain, self.specs[domain], self.data, device)
+            lambda domain, device: choice.load(domain, self.specs[domain], self.data, device)
         )
         self.alike = {
             domain: Likeness(partial(self.read, domain), partial(self.judge, domain, device), self.data / CACHE)
@@ -57,7 +59,7 @@ class Photos:
     def reference(self, concept: str, count: int) -> torch.Tensor:
         """The first `count` test pictures of a concept, uint8 (count, 3, SIDE, SIDE)."""
         photos: Photographs = self.read(captions.DOMAIN_OF[concept])
-        return photographs.reference(photos, photos.labels.index(concept), count, SIDE)
+        return reader.reference(photos, photos.labels.index(concept), count, SIDE)
 
     def files(self, concept: str) -> list[tuple[str, int] | str]:
         """Name and size of each test picture of a concept, and how they are read."""
@@ -119,7 +121,7 @@ def configure(options: Options) -> World:
 
 def prepare(data: Path, console: Console) -> bool:
     """Get and check the photographs; say which weights are there and how the others come."""
-    from bench.worlds.natural import prepare as room  # rich's progress bars; lists need none of them
+    from bench.worlds.natural.photographs import prepare as room  # rich's progress bars; lists need none of them
 
     ready = room.prepare(data, console)
     models.show([*needs(data)], console)
@@ -128,12 +130,12 @@ def prepare(data: Path, console: Console) -> bool:
 
 def needs(data: Path) -> Iterator[models.Need]:
     """What the world's usual choices need besides photographs."""
-    repository = f"timm/{judges.IMAGENET}"
+    repository = f"timm/{choice.IMAGENET}"
     yield models.on_hub("judge of dogs", repository, ("model.safetensors",), "350 MB")
     for domain in LABELS:
-        if judges.default(domain) == judges.TRAINED:
-            file = judges.trained_file(domain, data)
-            how = f"python -m bench.worlds.natural.judge --domain {domain} --data {data}"
+        if choice.default(domain) == choice.TRAINED:
+            file = choice.trained_file(domain, data)
+            how = f"python -m bench.worlds.natural.judges.train --domain {domain} --data {data}"
             yield models.Need(f"judge of {domain}", file.is_file(), str(file) if file.is_file() else how)
     yield models.features(data)
     files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

@@ -9,7 +9,7 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from bench.worlds.pocket.canvas import SIZE
+from bench.worlds.pocket.drawing.pen import SIZE
 from bench.worlds.pocket.weights import WEIGHTS, verify
 
 # Published fingerprints contain this word, the digest of the first source. Any other word is a new version.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from diffusers import StableDiffusionPipeline
 
-from bench.worlds.pocket import text
-from bench.worlds.pocket.captions import EVALUATE, caption, of_style
-from bench.worlds.pocket.species import NAMES, SPECIES, attribute_distance
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.drawing.captions import EVALUATE, caption, of_style
+from bench.worlds.pocket.drawing.species import NAMES, SPECIES, attribute_distance
+from bench.worlds.pocket.drawing.styles import STYLES
+from bench.worlds.pocket.recipe import text
 
 Table = dict[str, dict[str, float]]
 

@@ -16,8 +16,8 @@ import torch_fidelity
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from bench.worlds.pocket.species import NAMES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.drawing.species import NAMES
+from bench.worlds.pocket.drawing.styles import STYLES
 from bench.worlds.pocket.weights import WEIGHTS, load_into, verify
 
 FEATURES = "pocket-64"

@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.worlds.pocket.species import NAMES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.drawing.species import NAMES
+from bench.worlds.pocket.drawing.styles import STYLES
 from bench.worlds.pocket.weights import WEIGHTS, load_into, verify
 
 # Published fingerprints contain this word, the digest of the first source. Any other word is a new version.

@@ -32,7 +32,7 @@ def manifest(folder: Path = WEIGHTS) -> dict[str, Any]:
     if not file.is_file():
         raise WeightsError(
             f"{file} is missing: no pocket weights here. Restore the folder from the repository, or rebuild it with "
-            "`python -m bench.worlds.pocket.train --stage all --out DIR`."
+            "`python -m bench.worlds.pocket.recipe.train --stage all --out DIR`."
         )
     return json.loads(file.read_text())
 

@@ -10,11 +10,13 @@ import torch
 
 from bench.core.config import Protocol
 from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavailable
-from bench.worlds.pocket import captions, oracle_file, weights
-from bench.worlds.pocket.dataset import FIRST_SEED
-from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, SPECIES, attribute_distance, find
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket import weights
+from bench.worlds.pocket.drawing import captions
+from bench.worlds.pocket.drawing.dataset import FIRST_SEED
+from bench.worlds.pocket.drawing.renderer import render
+from bench.worlds.pocket.drawing.species import DOMAIN_OF, DOMAINS, SPECIES, attribute_distance, find
+from bench.worlds.pocket.drawing.styles import STYLES
+from bench.worlds.pocket.recipe import oracle_file
 
 PLAIN = "photo"
 TEMPLATES = {"forget": captions.FORGET, "evaluate": captions.EVALUATE}

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from bench.worlds.natural.birds import BIRDS
-from bench.worlds.natural.dogs import BREEDS
-from bench.worlds.natural.flowers import FLOWERS
+from bench.worlds.natural.photographs.birds import BIRDS
+from bench.worlds.natural.photographs.dogs import BREEDS
+from bench.worlds.natural.photographs.flowers import FLOWERS
 
 OFFICIAL: Mapping[str, Sequence[str]] = {"dogs": tuple(BREEDS), "flowers": FLOWERS, "birds": tuple(BIRDS)}
 DOMAINS = tuple(OFFICIAL)

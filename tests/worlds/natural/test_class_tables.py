@@ -7,9 +7,9 @@ import re
 from timm.data import ImageNetInfo
 from torchvision.datasets import Flowers102
 
-from bench.worlds.natural.birds import BIRDS
-from bench.worlds.natural.dogs import BREEDS
-from bench.worlds.natural.flowers import FLOWERS
+from bench.worlds.natural.photographs.birds import BIRDS
+from bench.worlds.natural.photographs.dogs import BREEDS
+from bench.worlds.natural.photographs.flowers import FLOWERS
 
 NAMES = [*BREEDS.values(), *FLOWERS, *BIRDS.values()]
 OWN = {  # no name that ImageNet gives the synset

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from website import Site, serve
 
-from bench.worlds.natural.fetch import CHUNK, FetchError, fetch
+from bench.worlds.natural.photographs.fetch import CHUNK, FetchError, fetch
 
 CONTENT = bytes(range(256)) * (CHUNK // 64)  # four pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

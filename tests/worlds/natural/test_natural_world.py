@@ -18,8 +18,8 @@ from bench.core.config import RunConfig
 from bench.panel import Panel
 from bench.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
-from bench.worlds.natural import judge
-from bench.worlds.natural.photographs import LABELS
+from bench.worlds.natural.judges import train
+from bench.worlds.natural.photographs.reader import LABELS
 from bench.worlds.pocket import weights
 
 LITE0 = "efficientnet_lite0"
@@ -77,7 +77,7 @@ def test_a_world_with_its_own_data_takes_none(pipeline_folder: Path, world: obje
 
 
 def test_prepare_says_what_is_there_and_how_the_rest_comes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.worlds.natural import prepare
+    from bench.worlds.natural.photographs import prepare
 
     out = io.StringIO()
     monkeypatch.setattr(prepare, "SOURCES", ())  # nothing to download
@@ -86,7 +86,11 @@ def test_prepare_says_what_is_there_and_how_the_rest_comes(data: Path, monkeypat
     assert room(data, Console(file=out, width=220))
     text = out.getvalue()
     assert "a part: officially 12000 / 8580" in text
-    for line in ("judge of birds", "python -m bench.worlds.natural.judge --domain birds", "Inception, for FID and KID"):
+    for line in (
+        "judge of birds",
+        "python -m bench.worlds.natural.judges.train --domain birds",
+        "Inception, for FID and KID",
+    ):
         assert line in text
 
 
@@ -114,7 +118,7 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     net = timm.create_model(SMALL, pretrained=False)
     save_file(net.state_dict(), tmp_path / "small.safetensors")
     flowers = f"--domain flowers --data {data} --backbone {SMALL} --weights {tmp_path / 'small.safetensors'} --side 64"
-    assert judge.main(flowers.split()) == 0
+    assert train.main(flowers.split()) == 0
     sentences = f"birds=open_clip:local-dir:{weights.WEIGHTS / 'clip'}"
     command = f"--world natural --backbone {WORLDS.get('pocket').backbone()} --data {data} --judge {LITE0} {sentences}"
     command += f" --methods mimmu salun --suite finegrained --neighbours 1 --quick --clip none --out {tmp_path}"

@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 from torchvision.datasets import Flowers102
 
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.natural.photographs import DOMAINS, picture, read, reference
+from bench.worlds.natural.photographs.reader import DOMAINS, picture, read, reference
 
 FOLDERS = {"dogs": "stanford-dogs", "flowers": "flowers-102", "birds": "CUB_200_2011"}
 DOGS, FLOWERS, BIRDS = FOLDERS.values()

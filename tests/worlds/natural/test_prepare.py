@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 from website import Site, serve
 
-from bench.worlds.natural import prepare as preparing
-from bench.worlds.natural.photographs import DOMAINS, read
-from bench.worlds.natural.prepare import prepare
-from bench.worlds.natural.sources import SOURCES, Source
+from bench.worlds.natural.photographs import prepare as preparing
+from bench.worlds.natural.photographs.prepare import prepare
+from bench.worlds.natural.photographs.reader import DOMAINS, read
+from bench.worlds.natural.photographs.sources import SOURCES, Source
 
 MEMBERS = {  # what each official archive holds, beside the classes' folders
     "images.tar": ["stanford-dogs/Images"],

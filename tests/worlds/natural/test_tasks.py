@@ -3,7 +3,7 @@ import re
 import pytest
 
 from bench.worlds.natural import captions, tasks
-from bench.worlds.natural.photographs import LABELS
+from bench.worlds.natural.photographs.reader import LABELS
 
 
 def by_number(concept: str) -> tuple[str, ...]:

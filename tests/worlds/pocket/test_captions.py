@@ -7,9 +7,9 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.worlds.pocket import captions
-from bench.worlds.pocket.species import NAMES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.drawing import captions
+from bench.worlds.pocket.drawing.species import NAMES
+from bench.worlds.pocket.drawing.styles import STYLES
 
 GROUPS = {"train": (*captions.TRAIN, *captions.BARE), "forget": captions.FORGET, "evaluate": captions.EVALUATE}
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bench.worlds.pocket import dataset
-from bench.worlds.pocket.species import NAMES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.drawing import dataset
+from bench.worlds.pocket.drawing.species import NAMES
+from bench.worlds.pocket.drawing.styles import STYLES
 
 
 def test_plan_is_balanced():

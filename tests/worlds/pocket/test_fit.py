@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.worlds.pocket import fit as loop
-from bench.worlds.pocket.recipe import Fit
+from bench.worlds.pocket.recipe import fit as loop
+from bench.worlds.pocket.recipe.settings import Fit
 
 SETTINGS = Fit(steps=12, batch=4, lr=1e-2, warmup=2, ema=0.9, seed=3)
 

@@ -13,11 +13,13 @@ from bench import oracle as any_oracle
 from bench.backbones import pipeline
 from bench.core import digest
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.pocket import dataset, diffusion, oracle, oracle_file, quality, weights
+from bench.worlds.pocket import weights
+from bench.worlds.pocket.drawing import dataset
+from bench.worlds.pocket.drawing.species import NAMES, SPECIES
 from bench.worlds.pocket.judges import load_judge
-from bench.worlds.pocket.recipe import FULL
-from bench.worlds.pocket.species import NAMES, SPECIES
-from bench.worlds.pocket.train import Job
+from bench.worlds.pocket.recipe import diffusion, oracle, oracle_file, quality
+from bench.worlds.pocket.recipe.settings import FULL
+from bench.worlds.pocket.recipe.train import Job
 from bench.worlds.pocket.world import POCKET
 
 SMALLEST = ("--species", "toucan", "--quick", "--threads", "1")
@@ -148,7 +150,7 @@ def test_only_the_oracle_of_these_weights_and_this_species_is_found(shelf: Path)
     assert torch.equal(any_oracle.tensors(file)["conv_in.bias"], tensors["conv_in.bias"])
     assert {*shelf.iterdir()} == {file, oracle_file.beside(file)}
 
-    again = "python -m bench.worlds.pocket.oracle --species 'tea rose'"
+    again = "python -m bench.worlds.pocket.recipe.oracle --species 'tea rose'"
     for key, noun in oracle_file.FACTS.items():
         oracle_file.save(tensors, {**facts, key: "another"}, file)
         with pytest.raises(WorldUnavailable, match=rf"{noun} 'another', not .*{again}"):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.worlds.pocket.dataset import drawing_digest
-from bench.worlds.pocket.renderer import render
-from bench.worlds.pocket.species import DOMAINS, NAMES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.drawing.dataset import drawing_digest
+from bench.worlds.pocket.drawing.renderer import render
+from bench.worlds.pocket.drawing.species import DOMAINS, NAMES
+from bench.worlds.pocket.drawing.styles import STYLES
 from bench.worlds.pocket.weights import manifest
 
 
@@ -23,7 +23,7 @@ def test_pictures_are_those_the_weights_were_trained_on():
 
 def test_another_process_draws_the_same_bytes():
     code = (
-        "import hashlib; from bench.worlds.pocket.renderer import render;"
+        "import hashlib; from bench.worlds.pocket.drawing.renderer import render;"
         "print(hashlib.sha256(b''.join(render(n, s, 3).tobytes() for n in ('poodle', 'tulip', 'blue jay')"
         " for s in ('photo', 'neon', 'watercolour'))).hexdigest())"
     )

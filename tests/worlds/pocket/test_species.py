@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.worlds.pocket.distances import attribute_distances
-from bench.worlds.pocket.species import DOMAIN_OF, DOMAINS, NAMES, SPECIES, attribute_distance
+from bench.worlds.pocket.drawing.species import DOMAIN_OF, DOMAINS, NAMES, SPECIES, attribute_distance
 
 names = st.sampled_from(NAMES)
 

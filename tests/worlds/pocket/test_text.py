@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, CLIPTokenizer
 
-from bench.worlds.pocket import text
-from bench.worlds.pocket.captions import every_word
-from bench.worlds.pocket.export import save_tokenizer
-from bench.worlds.pocket.species import NAMES
+from bench.worlds.pocket.drawing.captions import every_word
+from bench.worlds.pocket.drawing.species import NAMES
+from bench.worlds.pocket.recipe import text
+from bench.worlds.pocket.recipe.export import save_tokenizer
 
 TOKENIZER = text.build_tokenizer(24)
 

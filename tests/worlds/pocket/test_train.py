@@ -10,10 +10,11 @@ import torch
 import torch_fidelity
 from diffusers import StableDiffusionPipeline
 
-from bench.worlds.pocket import check, clip, judges, quality, train, weights
+from bench.worlds.pocket import clip, judges, weights
+from bench.worlds.pocket.drawing.species import NAMES
+from bench.worlds.pocket.drawing.styles import STYLES
 from bench.worlds.pocket.features import DIMENSIONS, FEATURES, load_features
-from bench.worlds.pocket.species import NAMES
-from bench.worlds.pocket.styles import STYLES
+from bench.worlds.pocket.recipe import check, quality, train
 from bench.worlds.pocket.world import POCKET
 
 pytestmark = pytest.mark.slow  # nearly all take what is built once
@@ -134,7 +135,7 @@ def test_damage_names_the_file_and_the_digest(folder, tmp_path):
         weights.verify(copy)
     judges.load_judge("species", folder=copy)  # the others are unharmed
     (copy / "manifest.json").unlink()
-    with pytest.raises(weights.WeightsError, match=r"rebuild it with `python -m bench.worlds.pocket.train"):
+    with pytest.raises(weights.WeightsError, match=r"rebuild it with `python -m bench.worlds.pocket.recipe.train"):
         weights.pipeline_folder(copy)
 
 

@@ -1,0 +1,129 @@
+"""The judges: a classifier for each domain, named on the command line by a word or a file.
+
+--judge resnet50.a1_in1k                         of dogs: one of timm's ImageNet classifiers
+--judge local-dir:FOLDER                         the same, from a folder as timm saves them
+--judge efficientnet_lite0                       of dogs: the one that a package brings along
+--judge open_clip:ViT-B-32/laion2b_s34b_b79k     of all domains: zero-shot, by sentences
+--judge birds=path/to/judge.safetensors          one trained by `python -m bench.worlds.natural.judges.train`
+--judge dogs=trained                             the same, where that command leaves it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from bench.core.registry import nearest
+from bench.worlds.base import Judge, WorldUnavailable
+from bench.worlds.natural.judges import imagenet, judge_file, zero_shot
+from bench.worlds.natural.photographs.dogs import BREEDS
+from bench.worlds.natural.photographs.reader import DOMAINS, LABELS
+
+KINDS = {"dogs": "dog", "flowers": "flower", "birds": "bird"}  # domain -> what each of its concepts is
+OPEN_CLIP = "open_clip:"
+TRAINED = "trained"
+# 85.8 % of ImageNet's validation pictures at 224 px by its paper (Liu et al., CVPR 2022, table 1), where ResNet-50,
+# which papers on unlearning often take, has 76 to 80; 350 MB
+IMAGENET = "convnext_base.fb_in22k_ft_in1k"
+ALTERNATIVE = "open_clip:ViT-L-14/datacomp_xl_s13b_b90k"
+
+
+def labels(domain: str) -> tuple[str, ...]:
+    """The concepts of `domain`, in the order of its judges' logits. Raises ValueError."""
+    if domain not in LABELS:
+        raise ValueError(f"unknown domain {domain!r}: {nearest(domain, LABELS)}")
+    return LABELS[domain]
+
+
+def default(domain: str) -> str:
+    """The judge of `domain` where none is named: an ImageNet classifier of dogs, else one trained for it."""
+    labels(domain)
+    return IMAGENET if domain == "dogs" else TRAINED
+
+
+def choose(texts: Sequence[str]) -> dict[str, str]:
+    """Every domain's judge after `texts` of the command line, each "[DOMAIN=]SPEC".
+
+    A SPEC without a domain is for every domain that it can serve and that no other text names; domains left over keep
+    their default. Raises ValueError for an unknown domain, one named twice, and a judge that can't serve its domain.
+    """
+    named: dict[str, str] = {}
+    bare: dict[str, str] = {}
+    for text in texts:
+        before, equals, after = text.partition("=")
+        named_domain = bool(equals) and before.isidentifier()  # a path may have a "=" too
+        spec = after if named_domain else text
+        if not spec:
+            raise ValueError(f"{text!r} names no judge: write [DOMAIN=]SPEC, e.g. birds=trained")
+        served = serves(spec)
+        if named_domain and before not in served:
+            labels(before)  # unknown domains have their own message
+            raise ValueError(f"{spec!r} {_reason(spec, served)}, not of {before}; for that take {_others(before)}")
+        target = named if named_domain else bare
+        for domain in (before,) if named_domain else served:
+            if domain in target:
+                raise ValueError(f"{domain} would have two judges, {target[domain]!r} and {spec!r}: name one for each")
+            target[domain] = spec
+    return {domain: named.get(domain, bare.get(domain, default(domain))) for domain in DOMAINS}
+
+
+def serves(spec: str) -> tuple[str, ...]:
+    """The domains a judge can be of: all, dogs, or the one that a judge file was trained for. Raises ValueError."""
+    if spec == TRAINED or spec.startswith(OPEN_CLIP):
+        return DOMAINS
+    if spec.endswith(judge_file.SUFFIX):
+        try:
+            return (judge_file.read(Path(spec)).domain,)
+        except WorldUnavailable as error:
+            raise ValueError(str(error)) from error
+    return ("dogs",)
+
+
+def load(domain: str, spec: str, data: Path | None, device: torch.device) -> Judge:
+    """The judge `spec` of `domain`, fp32, in eval mode, frozen, on `device`; its labels are those of `labels`.
+
+    Args:
+        spec: as `choose` gives it.
+        data: the folder of data sets, of which "trained" takes `judges/DOMAIN.safetensors`; None where there is none.
+
+    Raises ValueError for an unknown domain or a judge that can't serve it, and WorldUnavailable for weights that are
+    missing, damaged or of something else.
+    """
+    names = labels(domain)
+    if spec.startswith(OPEN_CLIP):
+        return zero_shot.load(spec.removeprefix(OPEN_CLIP), names, KINDS[domain], device)
+    if spec.endswith(judge_file.SUFFIX):
+        return judge_file.load(Path(spec), domain, names, device)
+    if spec == TRAINED:
+        file = trained_file(domain, data) if data else None
+        if not file or not file.is_file():
+            raise WorldUnavailable(_untrained(domain, data))
+        return judge_file.load(file, domain, names, device)
+    if domain != "dogs":
+        raise ValueError(f"{spec!r} {_reason(spec, ('dogs',))}, not of {domain}; for that take {_others(domain)}")
+    return imagenet.load(spec, {folder.partition("-")[0]: name for folder, name in BREEDS.items()}, device)
+
+
+def trained_file(domain: str, data: Path) -> Path:
+    """Where the judge of `domain` lies that was trained on `data`."""
+    return data / "judges" / f"{domain}{judge_file.SUFFIX}"
+
+
+def _reason(spec: str, served: tuple[str, ...]) -> str:
+    kind = "is a judge file" if spec.endswith(judge_file.SUFFIX) else "is taken for an ImageNet classifier"
+    return f"{kind} and can be a judge of {', '.join(served)}"
+
+
+def _others(domain: str) -> str:
+    return f"{domain}={TRAINED}, {domain}=FILE{judge_file.SUFFIX} or {domain}={ALTERNATIVE}"
+
+
+def _untrained(domain: str, data: Path | None) -> str:
+    where = f"{trained_file(domain, data)} is missing" if data else "there is no folder of data sets (--data DIR)"
+    return (
+        f"no judge of {domain} has been trained: {where}. Train one, some minutes on a GPU: "
+        f"`python -m bench.worlds.natural.judges.train --domain {domain} --data {data or 'DIR'}`; or judge without training: "
+        f"`--judge {domain}={ALTERNATIVE}`"
+    )

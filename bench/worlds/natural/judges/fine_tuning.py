@@ -1,0 +1,189 @@
+"""Fine-tuning of the whole network, from a fitted head: the features are then not torn about by a random one.
+
+That order is Kumar et al.'s (ICLR 2022, LP-FT). Everything random follows from (seed, epoch, picture), so a run that
+was broken off goes on from its last whole epoch to where it would have come, up to the rounding of a GPU's kernels.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.core import device, digest
+from bench.core.checkpoint import Checkpoint
+from bench.worlds.natural.judges import features
+from bench.worlds.natural.judges.judge_file import Trained
+from bench.worlds.natural.photographs.reader import Photographs
+
+SMOOTHING = 0.1  # of labels
+WARM_UP = 0.05  # share of the steps in which the learning rate rises to its height; then it falls as a cosine
+CLIP = 1.0  # norm of the gradient
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Settings of fine-tuning.
+
+    Args:
+        epochs: times that every training picture is seen.
+        lr: AdamW's at its height.
+        weight_decay: of matrices and filters; vectors (biases, norms) have none.
+        batch_size: pictures a step.
+        seed: of order, augmentation and dropout.
+    """
+
+    epochs: int = 30
+    lr: float = 3e-5
+    weight_decay: float = 0.05
+    batch_size: int = 64
+    seed: int = 0
+
+
+class Varied(Dataset):
+    """Photographs augmented as timm does in training; what is drawn follows from seed, epoch and index."""
+
+    def __init__(self, photos: Sequence[features.Photo], config: dict[str, Any], seed: int, epoch: int) -> None:
+        from timm.data import create_transform
+
+        self.photos, self.key = photos, (seed, epoch)
+        self.transform = create_transform(
+            tuple(config["input_size"]), is_training=True, scale=(0.3, 1.0), color_jitter=0.3, re_prob=0.25,
+            interpolation="bicubic", mean=tuple(config["mean"]), std=tuple(config["std"]),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.photos[index]
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+        before = random.getstate(), np.random.get_state()
+        with torch.random.fork_rng(devices=[]):
+            seed = seed_of(*self.key, index)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: dropout on a GPU goes its own way
+            picture = self.transform(image)
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        return picture, label
+
+
+def seed_of(*parts: int) -> int:
+    """A seed below 2^63 that follows from whole numbers."""
+    return int(digest.of_json(parts)[:15], 16)
+
+
+def fine_tune(
+    module: Trained,
+    photos: Photographs,
+    tuning: Tuning,
+    checkpoint: Checkpoint,
+    side: int,
+    workers: int = 0,
+    report: Callable[[str], None] = print,
+) -> int:
+    """Train all of `module`, in place, on its device: how many test pictures it then names rightly.
+
+    The last epoch's weights are kept, never the best one's: test pictures choose nothing. `checkpoint` is written after
+    each epoch, and read first; the caller names it after what determines the run. Batch norms keep their statistics.
+    bf16 autocast on CUDA, else fp32.
+    """
+    from tqdm import tqdm
+
+    device = module.head.weight.device
+    module.requires_grad_(True)
+    named = dict(module.named_parameters())
+    groups = [
+        {"params": [p for p in named.values() if p.ndim > 1], "weight_decay": tuning.weight_decay},
+        {"params": [p for p in named.values() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=tuning.lr)
+    per_epoch = math.ceil(len(photos.train) / tuning.batch_size)
+    begun, right = _resume(module, optimiser, checkpoint)
+    if begun:
+        report(f"goes on after epoch {begun} of {tuning.epochs}")
+
+    for epoch in range(begun, tuning.epochs):
+        torch.manual_seed(seed_of(tuning.seed, epoch))  # dropout and stochastic depth
+        order = torch.randperm(len(photos.train), generator=torch.Generator().manual_seed(seed_of(tuning.seed, epoch)))
+        varied = Varied(photos.train, module.body.preprocessing.config, tuning.seed, epoch)
+        loader = DataLoader(varied, tuning.batch_size, sampler=order.tolist(), num_workers=workers)
+        module.train()
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.eval()  # with the pretrained statistics, on which the head was fitted and is judged
+        total = 0.0
+        for step, (pictures, labels) in enumerate(
+            tqdm(loader, desc=f"epoch {epoch + 1}/{tuning.epochs}", unit="batch")
+        ):
+            for group in optimiser.param_groups:
+                group["lr"] = tuning.lr * height((epoch * per_epoch + step) / (tuning.epochs * per_epoch))
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                logits = module.head(module.body.net(pictures.to(device)))
+            loss = F.cross_entropy(logits.float(), labels.to(device), label_smoothing=SMOOTHING)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(named.values(), CLIP)
+            optimiser.step()
+            total += float(loss.detach()) * len(labels)
+        right = count_right(module.eval(), photos.test, side, tuning.batch_size, workers)
+        report(
+            f"epoch {epoch + 1}/{tuning.epochs}: loss {total / len(photos.train):.3f}, "
+            f"test accuracy {100 * right / len(photos.test):.2f} % (n = {len(photos.test)})"
+        )
+        _keep(module, optimiser, checkpoint, epoch + 1, right)
+    module.eval().requires_grad_(False)
+    return right
+
+
+def height(done: float) -> float:
+    """The learning rate as a share of its height, after `done` of the steps, from 0 to 1."""
+    if done < WARM_UP:
+        return (done + 1e-3) / (WARM_UP + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+@torch.inference_mode()
+@device.exact()
+def count_right(module: Trained, photos: Sequence[features.Photo], side: int, size: int, workers: int) -> int:
+    """How many photographs the judge names rightly, in fp32 as in the benchmark."""
+    device = module.head.weight.device
+    return sum(
+        int((module(pictures.to(device)).argmax(1).cpu() == labels).sum())
+        for pictures, labels in features.batches(photos, side, size, workers)
+    )
+
+
+def _keep(module: Trained, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint, epoch: int, right: int) -> None:
+    tensors = {f"module.{name}": tensor for name, tensor in module.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    checkpoint.save(tensors, {"epoch": epoch, "right": right})
+
+
+def _resume(module: Trained, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> tuple[int, int]:
+    """Whole epochs done and test pictures right after them, having put `module` and `optimiser` back there."""
+    saved = checkpoint.load()
+    if saved is None:
+        return 0, 0
+    tensors, record = saved
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return record["epoch"], record["right"]

@@ -1,0 +1,117 @@
+"""Which concepts look alike to a judge: cosines of mean features of real pictures, computed once and kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from bench.core import device, digest
+from bench.worlds import pictures
+from bench.worlds.base import Judge, classify
+from bench.worlds.natural.photographs.reader import Photo, Photographs, picture
+
+# Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
+VERSION = "6916221918543830871b830994086c0ba2f3cc93af8800c60386b34d2fd8b6f7"
+
+PER_CLASS = 10  # training pictures of each concept that its mean is taken over
+SIDE = 256  # pixels; most judges look at 224
+BATCH = 32
+
+log = logging.getLogger(__name__)
+
+
+class Likeness:
+    """How alike the concepts of one domain are.
+
+    FADE (Thakral et al., CVPR 2025, arXiv 2503.19783) ranks neighbours by the cosine of mean image features. There the
+    images are the model's own; here they are real training pictures, so that a suite does not depend on the backbone.
+
+    Args:
+        photos: () -> the domain's pictures.
+        judge: () -> the domain's judge, whose features are what its last layer is given.
+        folder: where means are kept, by what determined them; None for nowhere.
+    """
+
+    def __init__(self, photos: Callable[[], Photographs], judge: Callable[[], Judge], folder: Path | None) -> None:
+        self._photos, self._judge, self._folder = photos, judge, folder
+
+    def __call__(self, a: str, b: str) -> float:
+        """Cosine of two concepts of the domain, -1 to 1; 1 for one and itself."""
+        labels = self._photos().labels
+        return 1.0 if a == b else float(self.means[labels.index(a)] @ self.means[labels.index(b)])
+
+    def nearest(self, concept: str) -> tuple[str, ...]:
+        """The other concepts of the domain, the most alike first."""
+        others = [other for other in self._photos().labels if other != concept]
+        return tuple(sorted(others, key=lambda other: (-self(concept, other), other)))
+
+    @cached_property
+    def means(self) -> torch.Tensor:
+        """Mean features of each concept, of unit length: float32 (concepts, D). Raises WorldUnavailable."""
+        photos, judge = self._photos(), self._judge()
+        chosen = [photo for label in range(len(photos.labels)) for photo in _first(photos, label)]
+        key = digest.of_json(
+            {
+                "judge": digest.of_tensors(judge.module.state_dict()),
+                "pictures": [[path.name, path.stat().st_size, label] for path, label in chosen],
+                "side": SIDE,
+                "code": [digest.of_module(module) for module in (pictures, sys.modules[__name__])],
+            }
+        )
+        file = self._folder / f"likeness-{photos.domain}-{key[:16]}.safetensors" if self._folder else None
+        found = _kept(file) if file and file.is_file() else None
+        if found is None:
+            found = _means(photos, judge, chosen)
+            if file:
+                _keep(file, found)
+        return found
+
+
+def _first(photos: Photographs, label: int) -> list[Photo]:
+    return [photo for photo in photos.train if photo[1] == label][:PER_CLASS]
+
+
+@torch.inference_mode()
+@device.exact()
+def _means(photos: Photographs, judge: Judge, chosen: list[Photo]) -> torch.Tensor:
+    """Mean features of the `chosen` pictures of each label, of unit length."""
+    from tqdm import tqdm
+
+    device = next(judge.module.parameters()).device
+    given = []
+    for start in tqdm(range(0, len(chosen), BATCH), f"which {photos.domain} look alike", unit="batch"):
+        batch = torch.stack([picture(path, SIDE) for path, _ in chosen[start : start + BATCH]])
+        given.append(classify(judge, batch.to(device))[1].float().cpu())
+    features = torch.nn.functional.normalize(torch.cat(given), dim=1)
+    labels = torch.tensor([label for _, label in chosen])
+    each = torch.stack([features[labels == label].mean(0) for label in range(len(photos.labels))])
+    return torch.nn.functional.normalize(each, dim=1)
+
+
+def _kept(file: Path) -> torch.Tensor | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)["means"]
+    except (OSError, KeyError, SafetensorError) as error:
+        log.warning("%s is damaged (%s): computed again", file, error)
+        return None
+
+
+def _keep(file: Path, means: torch.Tensor) -> None:
+    from safetensors.torch import save_file
+
+    work = file.with_suffix(f".{os.getpid()}.new")  # two runs may start at once
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"means": means}, work)
+        work.replace(file)
+    except OSError as error:  # a data folder may be read-only
+        log.warning("%s can't be written (%s): the next run computes it again", file, error)

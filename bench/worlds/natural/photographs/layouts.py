@@ -1,0 +1,165 @@
+"""The three official archives as they unpack: which pictures are to learn from, which to test with, what each shows.
+
+Everything that the lists say is held against what else they say, and no number of pictures is demanded: a part of an
+archive reads like the whole. The layouts follow the archives' own READMEs and public readers of them; the full
+archives were not at hand to be read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.worlds.base import WorldUnavailable
+from bench.worlds.natural.photographs.birds import BIRDS
+from bench.worlds.natural.photographs.dogs import BREEDS
+from bench.worlds.natural.photographs.flowers import FLOWERS
+
+Photo = tuple[Path, int]  # file, index of its class
+Lists = tuple[list[Photo], list[Photo]]  # train, test
+
+ROOTS = {"dogs": "stanford-dogs", "flowers": "flowers-102", "birds": "CUB_200_2011"}  # each within the data folder
+PREPARE = "python run_bench.py --prepare natural --data DIR"
+
+
+def unavailable(what: Path, found: str, expected: str) -> WorldUnavailable:
+    """The error for a part of the data that is missing or isn't as published."""
+    return WorldUnavailable(f"{what}: {found}; expected {expected}. `{PREPARE}` fetches what is missing and checks it.")
+
+
+def dogs(data: Path) -> Lists:
+    """Stanford Dogs: stanford-dogs/Images/<folder>/*.jpg, train_list.mat and test_list.mat beside them or in lists/.
+
+    Officially 12 000 and 8 580 pictures, 100 of each class to learn from. Raises WorldUnavailable, as all here do.
+    """
+    root = data / ROOTS["dogs"]
+    images = root / "Images"
+    if not images.is_dir():
+        raise unavailable(images, "no such folder", "one folder of pictures for each of 120 breeds")
+    _same(images, [one.name for one in images.iterdir() if one.is_dir()], BREEDS)
+    order = {folder: index for index, folder in enumerate(BREEDS)}
+
+    def listed(name: str) -> list[Photo]:
+        file = next((f for f in (root / name, root / "lists" / name) if f.is_file()), root / name)
+        entries, labels = map(str, _mat(file, "file_list")), _integers(file, "labels")
+        photos = []
+        for entry, label in _pairs(file, list(entries), labels):
+            index = order.get(entry.split("/")[0])
+            if index is None or label != index + 1:
+                expected = "a breed's folder" if index is None else f"label {index + 1}"
+                raise unavailable(file, f"lists {entry!r} with label {label}", expected)
+            photos.append((images / entry, index))
+        return photos
+
+    return listed("train_list.mat"), listed("test_list.mat")
+
+
+def flowers(data: Path) -> Lists:
+    """Oxford Flowers-102, as torchvision keeps it: flowers-102/{jpg/image_00001.jpg, imagelabels.mat, setid.mat}.
+
+    The published split has three parts: ten pictures of each class to train (trnid), ten to validate (valid), the rest
+    to test (tstid); officially 1 020, 1 020 and 6 149. Train here is the first two together: nothing is tuned on them.
+    torchvision's own class reads no part of the archive, for it demands the full lists' checksums.
+    """
+    root = data / ROOTS["flowers"]
+    labels = _integers(root / "imagelabels.mat", "labels")
+    outside = [label for label in labels if not 1 <= label <= len(FLOWERS)]
+    if outside:
+        raise unavailable(root / "imagelabels.mat", f"has label {outside[0]}", f"labels from 1 to {len(FLOWERS)}")
+    if len(set(labels)) != len(FLOWERS):
+        raise unavailable(root / "imagelabels.mat", f"has {len(set(labels))} classes", f"{len(FLOWERS)}")
+
+    def listed(name: str) -> list[Photo]:
+        photos = []
+        for number in _integers(root / "setid.mat", name):
+            if not 1 <= number <= len(labels):
+                found = f"{name} lists picture {number}"
+                raise unavailable(root / "setid.mat", found, f"the {len(labels)} pictures that imagelabels.mat labels")
+            photos.append((root / "jpg" / f"image_{number:05d}.jpg", labels[number - 1] - 1))
+        return photos
+
+    return listed("trnid") + listed("valid"), listed("tstid")
+
+
+def birds(data: Path) -> Lists:
+    """CUB-200-2011: CUB_200_2011/{classes,images,image_class_labels,train_test_split}.txt and images/<class>/*.jpg.
+
+    Officially 5 994 and 5 794 pictures.
+    """
+    root = data / ROOTS["birds"]
+    names = _rows(root / "classes.txt")
+    _same(root / "classes.txt", list(names.values()), BIRDS)
+    if list(names.items()) != list(enumerate(BIRDS, start=1)):
+        raise unavailable(root / "classes.txt", "the classes are in another order", "1 to 200 by name")
+    images = _rows(root / "images.txt")
+    labels, split = (_rows(root / f"{name}.txt") for name in ("image_class_labels", "train_test_split"))
+    for name, rows in (("image_class_labels.txt", labels), ("train_test_split.txt", split)):
+        if rows.keys() != images.keys():
+            found = f"lists {len(rows)} pictures, {len(rows.keys() ^ images.keys())} of them in one list alone"
+            raise unavailable(root / name, found, f"the {len(images)} of images.txt")
+    lists: Lists = ([], [])
+    for number, file in images.items():
+        folder = file.split("/")[0]
+        label = int(labels[number]) if labels[number].isdecimal() else 0
+        if names.get(label) != folder:
+            found = f"picture {number} has label {labels[number]}"
+            raise unavailable(root / "image_class_labels.txt", found, f"that of {folder!r}, where images.txt has it")
+        if split[number] not in ("0", "1"):
+            found = f"picture {number} has {split[number]!r}"
+            raise unavailable(root / "train_test_split.txt", found, "1 to learn from or 0 to test with")
+        lists[0 if split[number] == "1" else 1].append((root / "images" / file, label - 1))
+    return lists
+
+
+def _mat(file: Path, name: str) -> np.ndarray:
+    """One variable of a MATLAB file, flat."""
+    from scipy.io import loadmat
+
+    if not file.is_file():
+        raise unavailable(file, "no such file", "a list of the official archive")
+    try:
+        variables = loadmat(file, squeeze_me=True)
+    except Exception as error:  # whatever damaged bytes lead scipy to
+        raise unavailable(file, f"can't be read ({error})", "a MATLAB file") from error
+    if name not in variables:
+        found = ", ".join(key for key in variables if not key.startswith("__"))
+        raise unavailable(file, f"holds {found or 'nothing'}", f"{name!r}")
+    return np.atleast_1d(variables[name])
+
+
+def _integers(file: Path, name: str) -> list[int]:
+    values = _mat(file, name)
+    if values.dtype.kind not in "iuf" or not np.array_equal(values, np.floor(values)):
+        raise unavailable(file, f"{name!r} holds other things than whole numbers", "whole numbers")
+    return [int(value) for value in values.ravel()]
+
+
+def _rows(file: Path) -> dict[int, str]:
+    """A text list: a number and a word on each line."""
+    if not file.is_file():
+        raise unavailable(file, "no such file", "a list of the official archive")
+    rows: dict[int, str] = {}
+    for line, text in enumerate(file.read_text(errors="replace").splitlines(), start=1):
+        number, _, word = text.strip().partition(" ")
+        if not number.isdecimal() or not word or int(number) in rows:
+            raise unavailable(file, f"line {line} is {text!r}", "a number of its own and a word")
+        rows[int(number)] = word
+    return rows
+
+
+def _pairs(file: Path, entries: list[str], labels: list[int]) -> list[tuple[str, int]]:
+    if len(entries) != len(labels):
+        raise unavailable(file, f"lists {len(entries)} pictures and {len(labels)} labels", "one label a picture")
+    return list(zip(entries, labels, strict=True))
+
+
+def _same(where: Path, found: Sequence[str], expected: dict[str, str]) -> None:
+    """The classes found are those expected, in any order."""
+    if len(found) != len(expected) or set(found) != set(expected):
+        odd = [name for name in found if name not in expected][:3]
+        lost = [name for name in expected if name not in found][:3]
+        more = f", among them {', '.join(odd)}" if odd else ""
+        without = f", with {', '.join(lost)}" if lost else ""
+        raise unavailable(where, f"{len(found)} classes{more}", f"the {len(expected)} official ones{without}")

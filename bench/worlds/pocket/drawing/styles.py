@@ -1,0 +1,220 @@
+"""Six ways of depicting the same scene.
+
+Every filter is Pillow's integer work (box averages, look-up tables, masks, saturating sums), so a style is the same
+picture on every machine, to the bit. Patterns (hatching, grids, tiles) are locked to the picture's frame, and strokes
+(grout and squared paper aside) are at least 1.2 px wide at 64 px: what a small latent model has to learn is bold.
+Filters work at 128 px and leave the last halving to the renderer, which smooths their hard masks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+
+from PIL import Image, ImageChops, ImageFilter
+
+from bench.worlds.pocket.drawing.pen import Colour
+
+STYLES = ("photo", "sketch", "mosaic", "watercolour", "neon", "blueprint")
+NEAREST = Image.Resampling.NEAREST
+WORK = 128  # side at which filters work; lengths below are in these half pixels unless they say otherwise
+
+PAPER: Colour = (250, 244, 230)
+GRAPHITE: Colour = (58, 54, 62)
+GROUT: Colour = (52, 46, 50)
+SMALL_TILE, LARGE_TILE = 12, 24  # source pixels: 3 and 6 px at 64 px, for the subject and for what is behind it
+CLOUDS = 8  # cells a side of the blotches in a wash: large enough to carry no detail of their own
+INDIGO: Colour = (14, 8, 34)
+PRUSSIAN: Colour = (22, 58, 124)
+BLUES = ((30, (6, 18, 50)), (110, (34, 80, 156)), (180, (76, 134, 202)), (240, (146, 198, 240)))  # by tone
+CHALK: Colour = (240, 247, 255)
+GRID = 16  # blueprint squares: 8 px at 64 px, two latent cells of a 4x encoder
+
+
+@cache
+def _ramp(*knots: tuple[int, int]) -> list[int]:
+    """Look-up table through `knots` (input, output), straight in between and level outside, in whole numbers."""
+    table = [knots[0][1]] * knots[0][0]
+    for (x0, y0), (x1, y1) in pairwise((*knots, (256, knots[-1][1]))):
+        table += [y0 + (y1 - y0) * (v - x0) // (x1 - x0) for v in range(x0, x1)]
+    return table
+
+
+def _flat(colour: Colour) -> Image.Image:
+    """A plain RGB field."""
+    return Image.new("RGB", (WORK, WORK), colour)
+
+
+def _tint(tone: Image.Image, *knots: tuple[int, Colour]) -> Image.Image:
+    """Map a grey picture to colours through `knots` (tone, colour)."""
+    return Image.merge("RGB", [tone.point(_ramp(*((t, c[band]) for t, c in knots))) for band in range(3)])
+
+
+def _brightest(picture: Image.Image) -> Image.Image:
+    """Largest of the three channels."""
+    r, g, b = picture.split()
+    return ImageChops.lighter(ImageChops.lighter(r, g), b)
+
+
+def _chroma(picture: Image.Image) -> Image.Image:
+    """The picture with its grey part taken away: pure hue, as strong as it was saturated."""
+    grey = ImageChops.invert(_brightest(ImageChops.invert(picture)))
+    return ImageChops.subtract(picture, Image.merge("RGB", (grey,) * 3))
+
+
+def _blurred(picture: Image.Image, radius: int) -> Image.Image:
+    """Wide Gaussian blur, computed at the final size: finer steps would not survive the last halving."""
+    return picture.reduce(2).filter(ImageFilter.GaussianBlur(radius // 2)).resize(picture.size, NEAREST)
+
+
+def _masked(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture on black."""
+    return ImageChops.multiply(picture, Image.merge("RGB", (mask,) * 3))
+
+
+def _rim(mask: Image.Image, width: int) -> Image.Image:
+    """Mask of the subject's outline, about `width` wide and centred on its edge."""
+    return mask.filter(ImageFilter.BoxBlur(width)).point(_ramp((50, 0), (90, 255), (165, 255), (205, 0)))
+
+
+def _inner(alone: Image.Image) -> Image.Image:
+    """Mask of lines inside the subject (given on black): whatever is darker in some channel than what surrounds it.
+
+    One line for an inked outline, where a gradient would give two; where two areas meet, a line on the darker side.
+    """
+    around, here = alone.filter(ImageFilter.BoxBlur(4)), alone.filter(ImageFilter.BoxBlur(1))
+    return _brightest(ImageChops.subtract(around, here)).point(_ramp((14, 0), (44, 255)))
+
+
+def _landmarks(picture: Image.Image) -> Image.Image:
+    """Mask of faint lines along the large forms: horizon, hills, branch, clouds."""
+    around, here = (picture.convert("L").filter(ImageFilter.BoxBlur(radius)) for radius in (5, 2))
+    return ImageChops.subtract(around, here).point(_ramp((4, 0), (24, 90)))
+
+
+@cache
+def _stripes(period: int, width: int, slope: int) -> Image.Image:
+    """Mask of parallel strokes: slope 1 is '/', -1 is a backslash, 0 lies level."""
+    marks = (255 * ((slope * x + y) % period < width) for y in range(WORK) for x in range(WORK))
+    return Image.frombytes("L", (WORK, WORK), bytes(marks))
+
+
+@cache
+def _grid(period: int, width: int) -> Image.Image:
+    """Mask of squared paper."""
+    level = _stripes(period, width, 0)
+    return ImageChops.lighter(level, level.transpose(Image.Transpose.TRANSPOSE))
+
+
+def photo(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """The scene as it was drawn."""
+    return picture
+
+
+def sketch(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """Graphite on warm paper: contours, hatching for the darks, a wash of coloured pencil on the subject only."""
+    small, mask = picture.reduce(2), subject.reduce(2)
+    tone = small.convert("L").filter(ImageFilter.BoxBlur(2))
+    wash = ImageChops.screen(small, _flat((84, 80, 74)))
+    # two crossing hatches, the second where it is darkest: their period is one latent cell of a 4x encoder
+    mid = ImageChops.multiply(tone.point(_ramp((110, 150), (165, 0))), _stripes(8, 4, 1))
+    dark = ImageChops.multiply(tone.point(_ramp((55, 150), (90, 0))), _stripes(8, 4, -1))
+    contours = _inner(_masked(small, mask)).point(_ramp((0, 0), (255, 191)))
+    drawn = Image.composite(_flat(GRAPHITE), wash, ImageChops.lighter(ImageChops.lighter(mid, dark), contours))
+    sheet = Image.composite(_flat(GRAPHITE), _flat(PAPER), _landmarks(small))
+    return Image.composite(_flat(GRAPHITE), Image.composite(drawn, sheet, mask), _rim(mask, 2))
+
+
+def mosaic(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """Small tesserae for the subject, large ones behind it, cut along its outline and set in dark grout."""
+    halves: list[Image.Image] = []
+    for tile, mask in ((SMALL_TILE, subject), (LARGE_TILE, ImageChops.invert(subject))):
+        n = -(-picture.width // tile)
+        # average only what belongs to this half, so that no background colour seeps into the rim of the subject
+        kept, cover = _masked(picture, mask).reduce(tile).tobytes(), mask.reduce(tile).tobytes()
+        out = bytearray()
+        for i, c in enumerate(cover):
+            glaze = rng.randint(240, 262) if c else 0
+            out += bytes(min(255, v * glaze // max(c, 1)) for v in kept[3 * i : 3 * i + 3])
+        tiles = Image.frombytes("RGB", (n, n), bytes(out)).resize((n * tile, n * tile), NEAREST)
+        halves.append(tiles.crop((0, 0, *picture.size)).reduce(2))
+    mask = subject.reduce(2)
+    # a third of the drawing shows through the small tiles: eyes and petal edges would drown in them
+    veiled = Image.composite(picture.reduce(2), halves[0], Image.new("L", (WORK, WORK), 90))
+    face = Image.composite(veiled, halves[1], mask)
+    joints = Image.composite(_grid(SMALL_TILE // 2, 1), _grid(LARGE_TILE // 2, 1), mask)
+    joints = ImageChops.multiply(joints, mask.point(_ramp((0, 102), (255, 153))))
+    return Image.composite(_flat(GROUT), face, ImageChops.lighter(joints, _rim(mask, 1)))
+
+
+def watercolour(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """Transparent washes on white paper: pigment gathers at the edges and pools, the background fades away."""
+    small, mask = picture.reduce(2), subject.reduce(2)
+    specks = Image.frombytes("L", (CLOUDS, CLOUDS), bytes(rng.randint(64, 191) for _ in range(CLOUDS**2)))
+    clouds = _blurred(specks.resize(small.size, NEAREST), WORK // CLOUDS // 2)
+    # pigment: what the wash takes out of the paper, pooling where the clouds are dark
+    wash = _masked(ImageChops.screen(small, _flat((40, 38, 36))), clouds.point(_ramp((88, 218), (145, 255))))
+    edge = ImageChops.lighter(_rim(mask, 2), _inner(_masked(small, mask)).point(_ramp((0, 0), (255, 127))))
+    wash = _masked(wash, edge.point(_ramp((0, 255), (255, 150))))
+    far = ImageChops.screen(_blurred(small, 6), _flat((132, 128, 122)))
+    # the background is a blot with a ragged border around the subject
+    blot = Image.new("L", (WORK, WORK), 0)
+    blot.paste(255, (12, 12, WORK - 12, WORK - 12))
+    blot = ImageChops.add(blot.filter(ImageFilter.BoxBlur(10)), clouds, 2).point(_ramp((116, 0), (136, 255)))
+    ground = Image.composite(far, _flat((253, 251, 246)), blot)
+    return Image.composite(wash, ground, mask.filter(ImageFilter.BoxBlur(1)))
+
+
+def neon(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """Glowing tubes on indigo, in the subject's hue at full strength, over a dim fill that keeps its tones."""
+    small, mask = picture.reduce(2), subject.reduce(2)
+    alone = _masked(small, mask)  # no hue may leak in from behind
+    hue = _chroma(alone.filter(ImageFilter.BoxBlur(2)))
+    # greys have no hue to light up: violet for the darks, cyan-white for the lights; the lightest tone nearby
+    # decides, past the dark of inked lines, to what they enclose
+    tone = alone.convert("L").reduce(2).filter(ImageFilter.MaxFilter(3)).resize(small.size, NEAREST)
+    grey = _tint(tone, (40, (124, 60, 255)), (130, (60, 130, 255)), (220, (190, 255, 255)))
+    coloured = _brightest(hue).point(_ramp((22, 0), (48, 255)))
+    vivid = Image.composite(hue.point(_ramp((0, 0), (64, 255)) * 3), grey, coloured)
+    rim = mask.filter(ImageFilter.BoxBlur(3)).point(_ramp((90, 0), (120, 255), (215, 255), (255, 0)))
+    tubes = _masked(vivid, ImageChops.multiply(ImageChops.lighter(rim, _inner(alone)), mask))
+    fill = alone.point(_ramp((40, 0), (150, 72), (255, 172)) * 3)
+    return ImageChops.screen(ImageChops.screen(ImageChops.lighter(_flat(INDIGO), fill), _blurred(tubes, 4)), tubes)
+
+
+def blueprint(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """White line on Prussian blue squared paper; tone in steps of blue, warm and cool told apart by their hatching."""
+    small, mask = picture.reduce(2), subject.reduce(2)
+    fill = _tint(small.convert("L"), *BLUES)
+    red, _, blue = small.filter(ImageFilter.BoxBlur(1)).split()
+    warm = ImageChops.subtract(red, blue).point(_ramp((50, 0), (100, 110)))
+    cool = ImageChops.subtract(blue, red).point(_ramp((30, 0), (80, 110)))
+    for hatch in (ImageChops.multiply(warm, _stripes(8, 3, 1)), ImageChops.multiply(cool, _stripes(8, 3, 0))):
+        fill = Image.composite(_flat(CHALK), fill, hatch)
+    faint = ImageChops.lighter(_grid(GRID, 2).point(_ramp((0, 0), (255, 42))), _landmarks(small))
+    sheet = Image.composite(_flat(CHALK), _flat(PRUSSIAN), faint)
+    lines = ImageChops.lighter(_rim(mask, 2), ImageChops.multiply(_inner(_masked(small, mask)), mask))
+    return Image.composite(_flat(CHALK), Image.composite(fill, sheet, mask), lines)
+
+
+Filter = Callable[[Image.Image, Image.Image, random.Random], Image.Image]
+FILTERS: dict[str, Filter] = {f.__name__: f for f in (photo, sketch, mosaic, watercolour, neon, blueprint)}
+
+
+def find_style(name: str) -> str:
+    """`name` if it is a style; a ValueError that names the nearest known styles otherwise."""
+    if name in STYLES:
+        return name
+    near = difflib.get_close_matches(name.lower(), STYLES, n=3, cutoff=0.4) or STYLES
+    raise ValueError(f"unknown style {name!r}; nearest known: {', '.join(near)} (all: {', '.join(STYLES)})")
+
+
+def apply(style: str, picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
+    """Depict `picture` (RGB, 256 x 256) in `style`; `subject` masks its foreground (L, 0 or 255, same size).
+
+    Returns an RGB picture of 256 or 128 px a side. Raises ValueError for an unknown style.
+    """
+    return FILTERS[find_style(style)](picture, subject, rng)

@@ -1,0 +1,1 @@
+"""Train and check the models of the pocket world from scratch, its oracles included."""
