@@ -11,7 +11,7 @@ from bench import probe
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.stages import Stages
-from bench.suites import nearest_neighbour
+from bench.suites.base import nearest_neighbour
 from bench.worlds import World
 from metrics import Evidence, HeadNouns, Probe, Words
 

@@ -13,7 +13,7 @@ from bench.core import overrides
 from bench.core.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
 from bench.plan import PROTOCOL, method_names
-from bench.suites import SUITES
+from bench.suites.base import SUITES
 
 DESCRIPTION = """\
 Which method removes a concept from a text-to-image diffusion model, and only

@@ -15,8 +15,8 @@ from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import UnknownName, nearest
 from bench.core.task import Task
-from bench.requests import Asked
-from bench.suites import NOTHING, SUITES, Suite, require_asked, tasks_of
+from bench.suites.base import NOTHING, SUITES, Suite, require_asked, tasks_of
+from bench.suites.several import Asked
 from bench.worlds import WORLDS, Options, World, WorldUnavailable
 from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig

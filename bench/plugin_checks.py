@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from bench import column_names
 from bench.core.overrides import is_settable, require_finite
-from bench.suites import Suite
+from bench.suites.base import Suite
 from bench.worlds import World
 from methods import Method
 from methods.base import FIDELITIES, MULTI, MethodConfig
@@ -75,7 +75,9 @@ def check_world(name: str, found: Any) -> None:
 def check_suite(name: str, found: Any) -> None:
     """Raise InvalidEntry unless `found`, registered as the suite `name`, is a Suite."""
     if not isinstance(found, Suite):
-        raise InvalidEntry(f"suite {name!r} is no Suite but {found!r}: it must be an instance of bench.suites.Suite")
+        raise InvalidEntry(
+            f"suite {name!r} is no Suite but {found!r}: it must be an instance of bench.suites.base.Suite"
+        )
     _require_name("suite", name)
 
 

@@ -13,7 +13,7 @@ from bench.engines import ENGINES
 from bench.outcomes import Outcomes
 from bench.plan import Plan
 from bench.stages import Stages
-from bench.suites import SUITES, tasks_of
+from bench.suites.base import SUITES, tasks_of
 from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS
 from metrics import COSTS, METRICS

@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
     "reference": Stage(1, (*JUDGES, "numpy", "pillow"), ("bench.panel", "bench.stages")),
     "probes": Stage(1, NETWORKS, ("bench.probe",)),
     "words": Stage(1, NETWORKS, ("bench.probe",)),
-    "evidence": Stage(1, (), ("bench.evidence", "bench.suites", "bench.worlds.base")),
+    "evidence": Stage(1, (), ("bench.evidence", "bench.suites.base", "bench.worlds.base")),
     "accuracy": Stage(1, (), ("bench.executor",)),
     "curve": Stage(1, (), ("bench.executor",)),
 }

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from bench import cli
-from bench.requests import Asked
-from bench.suites import SUITES, nearest_neighbour, tasks_of
+from bench.suites.base import SUITES, nearest_neighbour, tasks_of
+from bench.suites.several import Asked
 from bench.worlds import WORLDS, World
 
 pytestmark = pytest.mark.usefixtures("plugged")

@@ -7,7 +7,7 @@ from bench import options
 from bench.core.config import QUICK, RunConfig
 from bench.core.registry import UnknownName
 from bench.plan import method_names, resolve
-from bench.suites import SUITES
+from bench.suites.base import SUITES
 from bench.worlds import World
 from methods.mimmu import MimMuConfig
 

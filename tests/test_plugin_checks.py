@@ -13,7 +13,7 @@ from bench.core import registry
 from bench.core.config import RunConfig
 from bench.core.registry import Registry
 from bench.plan import resolve
-from bench.suites import SUITES
+from bench.suites.base import SUITES
 from bench.worlds import WORLDS, World
 from methods import METHODS, Method
 from metrics import METRICS, Metric
@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
-from bench.suites import SUITES
+from bench.suites.base import SUITES
 from bench.worlds import WORLDS
 from methods import METHODS, Method
 from methods.base import MethodConfig
@@ -117,7 +117,10 @@ MISTAKES = [
         HEAD + "WORLDS.add('mine', replace(WORLDS.get('pocket'), name='mine', measures={'n': min}))",
         "world 'mine' measures a distance 'n'",
     ),
-    (HEAD + "SUITES.add('mine', 3)", "suite 'mine' is no Suite but 3: it must be an instance of bench.suites.Suite"),
+    (
+        HEAD + "SUITES.add('mine', 3)",
+        "suite 'mine' is no Suite but 3: it must be an instance of bench.suites.base.Suite",
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ import torch
 
 from bench import cli, tune
 from bench.core import overrides
-from bench.suites import SUITES, nearest_neighbour
+from bench.suites.base import SUITES, nearest_neighbour
 from bench.worlds import WORLDS, World
 from bench.worlds.base import SPLITS
 from bench.worlds.pocket.drawing import captions

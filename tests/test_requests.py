@@ -10,8 +10,8 @@ from bench import cli, plan
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan import resolve
-from bench.requests import HARMLESS, RELEARNING, Asked
-from bench.suites import SUITES, nearest_neighbour, targets_by_domain, tasks_of
+from bench.suites.base import SUITES, nearest_neighbour, targets_by_domain, tasks_of
+from bench.suites.several import HARMLESS, RELEARNING, Asked
 from bench.worlds import WORLDS, World
 
 

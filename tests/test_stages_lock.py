@@ -10,7 +10,7 @@ FORMULAS = [  # module, a formula in it, another, what is computed by it
     ("bench.executor", "score.value, ", "2 * score.value, ", "stage accuracy"),
     ("bench.stages", "EDGE / max(", "2 * EDGE / max(", "stage images"),
     ("bench.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
-    ("bench.suites", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
+    ("bench.suites.base", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),
     ("bench.backbones.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),
     ("bench.training.loop", "loss / min(", "loss * min(", "stage training"),

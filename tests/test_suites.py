@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from bench.core.task import Task
-from bench.suites import SUITES, banded_targets, nearest_neighbour, single
+from bench.suites.base import SUITES, banded_targets, nearest_neighbour, single
 from bench.worlds import World
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import requests
 from bench.core.registry import Registry
 from bench.core.task import Task
-from bench.requests import Asked
+from bench.suites import several
+from bench.suites.several import Asked
 from bench.worlds.base import SPLITS, World
 
 NOTHING = Asked()
@@ -191,19 +191,19 @@ def targets_and_singles(world: World, asked: Asked) -> tuple[list[tuple[str, ...
 
 def multi(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """Several concepts at once."""
-    return requests.multi(world, asked, *targets_and_singles(world, asked))
+    return several.multi(world, asked, *targets_and_singles(world, asked))
 
 
 def sequential(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """One concept after another."""
-    return requests.sequential(world, asked, *targets_and_singles(world, asked))
+    return several.sequential(world, asked, *targets_and_singles(world, asked))
 
 
 def resurgence(world: World, asked: Asked = NOTHING) -> tuple[Task, ...]:
     """A near twin of each domain, forgotten, and then the model trained further."""
     chosen = single(world, asked.forget) if asked.forget else near_twins(world)
     nearest = {t.forget[0]: nearest_neighbour(world, t.forget[0], t.in_domain)[0] for t in chosen if t.in_domain}
-    return requests.resurgence(world, asked, chosen, nearest, requests.HARMLESS + requests.RELEARNING)
+    return several.resurgence(world, asked, chosen, nearest, several.HARMLESS + several.RELEARNING)
 
 
 def near_twins(world: World) -> tuple[Task, ...]:

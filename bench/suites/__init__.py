@@ -1,0 +1,1 @@
+"""Turn a world into tasks: which concepts to forget, and which to keep."""
