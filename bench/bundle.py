@@ -22,11 +22,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import legacy, options, plugins, sharing
+from bench import legacy, options, sharing
 from bench.core import digest
 from bench.core.store import RECORD, Store
 from bench.outcomes import ACCURACY, Outcomes
-from bench.plan import Plan, resolve
+from bench.plan import plugins
+from bench.plan.plan import Plan, resolve
 from bench.stages import Stages
 from bench.worlds import WorldUnavailable
 

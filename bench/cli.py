@@ -10,11 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench import bundle, export, legacy, options, plugins, show
+from bench import bundle, export, legacy, options, show
 from bench.engines import ENGINES
 from bench.engines.base import CannotStart
 from bench.engines.local import usual_count
-from bench.plan import resolve
+from bench.plan import plugins
+from bench.plan.plan import resolve
 from bench.worlds import WORLDS, WorldUnavailable
 
 WIDTH = 120  # where no terminal says how wide it is

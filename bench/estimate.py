@@ -15,7 +15,7 @@ from bench.core import digest, guidance
 from bench.core.config import Protocol
 from bench.core.task import Task
 from bench.outcomes import Outcomes
-from bench.plan import Cell
+from bench.plan.plan import Cell
 from methods import REFERENCES
 from methods.base import MethodConfig
 

@@ -15,7 +15,7 @@ from bench import evidence
 from bench.core.store import Entry, Thinned
 from bench.core.task import Task
 from bench.outcomes import ACCURACY, Outcomes
-from bench.plan import Cell, Plan
+from bench.plan.plan import Cell, Plan
 from bench.stages import Report, Stages
 from bench.worlds import World
 from metrics import METRICS, Evidence, Metric

@@ -19,7 +19,7 @@ from bench.backbones.pipeline import owners, read
 from bench.core import digest
 from bench.core.registry import nearest
 from bench.core.store import Thinned
-from bench.plan import PROTOCOL, Cell, Plan
+from bench.plan.plan import PROTOCOL, Cell, Plan
 from bench.stages import Stages
 
 NOTE = "lethe.json"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.core import digest
-from bench.plan import Plan
+from bench.plan.plan import Plan
 
 
 def describe(

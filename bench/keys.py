@@ -14,12 +14,12 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from bench import oracle
 from bench.backbones.sampler import Shot, shots
 from bench.core import digest
 from bench.core.store import Entry
 from bench.core.task import Task
-from bench.plan import Cell, Plan
+from bench.plan import oracle
+from bench.plan.plan import Cell, Plan
 from bench.training import finetuning, optimizers
 from bench.versions import Stamps
 from methods import ORACLE

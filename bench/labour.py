@@ -9,9 +9,9 @@ import torch
 
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
+from bench.plan.work_graph import Unit, signature, units
 from bench.runs import RunFolder
-from bench.units import Unit, signature, units
 
 _ready: tuple[RunConfig, Executor, tuple[Unit, ...]] | None = None  # of this process
 
@@ -23,7 +23,7 @@ class OtherPlan(RuntimeError):
 def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[Unit, ...]]:
     """The run's executor and units in this process: made with its first unit, and kept for those that follow.
 
-    Raises OtherMachine, and whatever `bench.plan.resolve` raises.
+    Raises OtherMachine, and whatever `bench.plan.plan.resolve` raises.
     """
     global _ready
     if _ready is None or _ready[0] != run:

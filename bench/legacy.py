@@ -13,7 +13,7 @@ from bench.core.store import Entry, Store
 from bench.core.task import Task
 from bench.keys import Keys
 from bench.outcomes import Outcomes
-from bench.plan import Cell, Plan
+from bench.plan.plan import Cell, Plan
 from bench.stages import STORE, Stages
 from bench.versions import Stamps
 from methods import Method

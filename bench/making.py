@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from bench import oracle
 from bench.backbones.pipeline import TEXT, Backbone
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
-from bench.plan import Cell, Plan
+from bench.plan import oracle
+from bench.plan.plan import Cell, Plan
 from bench.training.finetuning import further
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness

@@ -12,7 +12,7 @@ from bench.backbones.locate import NAMES
 from bench.core import overrides
 from bench.core.config import QUICK, RunConfig
 from bench.engines import ENGINES, Settings
-from bench.plan import PROTOCOL, method_names
+from bench.plan.plan import PROTOCOL, method_names
 from bench.suites.base import SUITES
 
 DESCRIPTION = """\

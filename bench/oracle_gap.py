@@ -19,9 +19,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import clusters, plugins, statistics
+from bench import clusters, statistics
 from bench.core.registry import nearest
 from bench.markdown import line
+from bench.plan import plugins
 from bench.statistics import Interval
 from methods import ORACLE
 from metrics import METRICS

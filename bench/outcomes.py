@@ -13,7 +13,7 @@ from bench.core.config import Protocol
 from bench.core.store import Entry, Store
 from bench.core.task import Task
 from bench.keys import Keys
-from bench.plan import Cell, Plan
+from bench.plan.plan import Cell, Plan
 from metrics import METRICS
 
 CURVE = "curve"  # what is stored of a cell for --curve

@@ -16,7 +16,7 @@ from bench.engines import Engine, Status
 from bench.engines.base import adopt
 from bench.executor import Executor
 from bench.pace import Pace
-from bench.plan import Plan
+from bench.plan.plan import Plan
 from bench.runs import RunFolder
 
 Found = tuple[Executor, list[leaderboard.Result], float]  # what saw them, results in the plan's order, minutes

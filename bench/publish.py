@@ -9,7 +9,7 @@ from rich.console import Console
 from bench import leaderboard, markdown, terminal
 from bench.engines.base import adopt
 from bench.executor import Executor
-from bench.plan import Plan
+from bench.plan.plan import Plan
 from bench.runs import machines
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from bench.core.device import default_device, describe
 from bench.core.store import Entry, Store
 from bench.core.task import Task
 from bench.keys import Keys
-from bench.plan import Plan
+from bench.plan.plan import Plan
 from bench.weights import Weights
 
 SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes

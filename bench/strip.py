@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from bench import options, plugins
+from bench import options
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
-from bench.plan import resolve
+from bench.plan import plugins
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.worlds import WorldUnavailable
 

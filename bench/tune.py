@@ -22,14 +22,15 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import leaderboard, plugins
+from bench import leaderboard
 from bench.core.config import RunConfig
 from bench.engines import Engine, Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
 from bench.executor import Executor
 from bench.options import require_writable
-from bench.plan import method_names, resolve
+from bench.plan import plugins
+from bench.plan.plan import method_names, resolve
 from bench.worlds import WorldUnavailable
 from methods import REFERENCES
 

@@ -16,7 +16,7 @@ from bench.core.checkpoint import Checkpoint
 from bench.core.store import Entry, Store
 from bench.keys import Keys
 from bench.making import Made, Supplies
-from bench.plan import Cell, Plan
+from bench.plan.plan import Cell, Plan
 from bench.training import forget_set, neutral_pictures
 from bench.training.forget_set import LatentSet
 from bench.training.loop import NonFiniteLoss

@@ -32,7 +32,7 @@ from bench.engines.local import Local
 from bench.engines.ray import Ray
 from bench.engines.slurm import Slurm
 from bench.executor import Executor
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 
 DOOR = str(Path(__file__).parents[1] / "run_bench.py")
 

@@ -21,11 +21,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import options, plugins
+from bench import options
 from bench.backbones.sampler import decode, sample, shots
 from bench.core import guidance
 from bench.core.task import Task
-from bench.plan import Cell, Plan, resolve
+from bench.plan import plugins
+from bench.plan.plan import Cell, Plan, resolve
 from bench.stages import Stages
 from bench.training.unlearning import unlearn
 from bench.worlds import WorldUnavailable

@@ -21,7 +21,7 @@ from bench.core.config import RunConfig
 from bench.engines import Settings
 from bench.engines.local import Local
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from benchmarks.rows import Setting
 from benchmarks.timing import Line, by_turns, cores, ratios, seconds_of
 

@@ -16,9 +16,9 @@ import torch
 import workplace
 from towards import Make
 
-from bench import plugins
 from bench.backbones import pipeline
 from bench.core.task import Task
+from bench.plan import plugins
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
 from bench.worlds import WORLDS, World

@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from bench.core.config import RunConfig  # noqa: E402
 from bench.core.store import Entry  # noqa: E402
 from bench.executor import Executor  # noqa: E402
-from bench.plan import resolve  # noqa: E402
+from bench.plan.plan import resolve  # noqa: E402
 from bench.worlds import WORLDS  # noqa: E402
 from methods import METHODS  # noqa: E402
 

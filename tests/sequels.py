@@ -17,7 +17,7 @@ from bench import leaderboard
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.executor import Executor
-from bench.plan import Cell, resolve
+from bench.plan.plan import Cell, resolve
 from bench.report import page
 from bench.worlds import World
 from methods import CONTROLS, METHODS, ORACLE

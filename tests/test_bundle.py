@@ -15,7 +15,7 @@ from bench.bundle import ABOUT
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS
 from bench.executor import Executor
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 
 TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "--curve", "2")

@@ -12,7 +12,7 @@ from bench.backbones import pipeline
 from bench.core.checkpoint import QUICK, Checkpoint
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.training.harness import Batch, Harness
 from bench.training.unlearning import unlearn
 from bench.worlds import World

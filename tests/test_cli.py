@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from bench import cli, stages, weights
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.worlds import World
 from methods import METHODS, Method
 from metrics import METRICS, Evidence, Metric, Score

@@ -9,8 +9,9 @@ import pytest
 import sequels
 from requested import NAMES
 
-from bench import cli, clusters, column_names, curve, derived, leaderboard, markdown, nearness, plugins, terminal
-from bench.column_names import ENDS, collision, family
+from bench import cli, clusters, curve, derived, leaderboard, markdown, nearness, terminal
+from bench.plan import column_names, plugins
+from bench.plan.column_names import ENDS, collision, family
 from bench.report import board as page_board
 from bench.worlds import World
 from metrics import COSTS, METRICS

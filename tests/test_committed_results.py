@@ -14,7 +14,7 @@ from bench.core import digest
 from bench.core.config import Protocol
 from bench.core.store import Entry, Store
 from bench.keys import Keys
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS
 from methods import METHODS
 

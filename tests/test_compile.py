@@ -7,7 +7,7 @@ from towards import Make, method
 
 from bench.backbones import pipeline
 from bench.core.config import RunConfig
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.training.unlearning import unlearn
 from bench.worlds import World

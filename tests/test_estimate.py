@@ -7,7 +7,7 @@ import pytest
 from bench import cli, estimate
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 
 TINY = ("--world", "tiny", "--suite", "smoke", "--metrics", "ua")

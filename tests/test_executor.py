@@ -12,7 +12,7 @@ from bench import cli
 from bench import stages as stages_room
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.worlds import World
 

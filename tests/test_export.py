@@ -11,7 +11,7 @@ from bench.backbones import folder as folders
 from bench.backbones import pipeline
 from bench.backbones.sampler import Shot, sample
 from bench.core.config import RunConfig
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.worlds import World
 from bench.worlds.pocket.world import POCKET
 

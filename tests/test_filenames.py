@@ -12,7 +12,7 @@ from bench import bundle, cli, options, sharing
 from bench.core import filenames
 from bench.core.config import RunConfig
 from bench.core.filenames import within, without_folders, without_paths
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.worlds import World
 
 SECRET = "zebedee-q"  # a folder of the machine in every path below

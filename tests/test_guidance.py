@@ -12,7 +12,7 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import denoise, initial_latents, make_scheduler, shots
 from bench.core import guidance
 from bench.core.config import Protocol, RunConfig
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from methods import METHODS
 
 SCALES = (0.0, 0.5, 1.0, 3.0)

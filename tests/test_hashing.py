@@ -13,7 +13,7 @@ from bench.backbones import folder
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS, Store
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.worlds import World
 from bench.worlds.pocket import weights

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.config import RunConfig
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.worlds import World
 from benchmarks import hours

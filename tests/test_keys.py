@@ -7,7 +7,7 @@ import torch
 from bench.core.config import RunConfig
 from bench.core.store import Entry
 from bench.keys import Keys
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 
 MACHINE = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}

@@ -11,7 +11,7 @@ from bench.core.config import RunConfig
 from bench.core.store import FORMAT, Store
 from bench.keys import Keys
 from bench.outcomes import Outcomes
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.stages import STORE, Stages
 from bench.worlds import World
 

@@ -3,7 +3,7 @@ import pytest
 from requested import NAMES, Result, failed, result
 
 from bench import leaderboard, many, terminal
-from bench.column_names import ENDS
+from bench.plan.column_names import ENDS
 
 UAS = {2: (1.0, 0.8), 4: (0.5, 0.7)}
 

@@ -10,7 +10,7 @@ import torch
 
 from bench.core.config import RunConfig
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.worlds import World
 
 MIB = 2**20

@@ -17,7 +17,7 @@ from bench.backbones import pipeline, sampler
 from bench.backbones.sampler import Shot, decode, sample
 from bench.core.checkpoint import Checkpoint
 from bench.core.config import RunConfig
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.training import optimizers
 from bench.training.harness import Harness

@@ -16,7 +16,7 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import Shot, shots
 from bench.core.config import RunConfig
 from bench.core.task import Task
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.stages import Stages
 from bench.worlds import WORLDS, World
 from metrics import METRICS, Evidence, Words

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from bench import oracle
 from bench.backbones.pipeline import TEXT, Backbone
+from bench.plan import oracle
 from bench.training.harness import Harness
 from bench.training.unlearning import unlearn
 from bench.worlds import World, WorldUnavailable

@@ -12,7 +12,7 @@ from bench import cli
 from bench.core.config import RunConfig
 from bench.core.store import Store
 from bench.executor import Executor
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.stages import Stages
 from bench.worlds import World
 

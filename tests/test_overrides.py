@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.core.config import Protocol, RunConfig
 from bench.core.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.suites.base import SUITES
 from bench.training.loop import TrainConfig
 from bench.worlds import WORLDS, World

@@ -6,7 +6,7 @@ import pytest
 from bench import options
 from bench.core.config import QUICK, RunConfig
 from bench.core.registry import UnknownName
-from bench.plan import method_names, resolve
+from bench.plan.plan import method_names, resolve
 from bench.suites.base import SUITES
 from bench.worlds import World
 from methods.mimmu import MimMuConfig

@@ -8,11 +8,12 @@ from textwrap import indent
 
 import pytest
 
-from bench import cli, evidence, plugins
+from bench import cli, evidence
 from bench.core import registry
 from bench.core.config import RunConfig
 from bench.core.registry import Registry
-from bench.plan import resolve
+from bench.plan import plugins
+from bench.plan.plan import resolve
 from bench.suites.base import SUITES
 from bench.worlds import WORLDS, World
 from methods import METHODS, Method

@@ -4,9 +4,10 @@ from pathlib import Path
 import guide
 import pytest
 
-from bench import cli, plugins
+from bench import cli
 from bench.core.config import RunConfig
-from bench.plan import resolve
+from bench.plan import plugins
+from bench.plan.plan import resolve
 from bench.stages import Stages
 from bench.worlds import World
 from methods import METHODS

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, plan
+from bench import cli
 from bench.core.config import RunConfig
 from bench.core.task import Task
-from bench.plan import resolve
+from bench.plan import plan
+from bench.plan.plan import resolve
 from bench.suites.base import SUITES, nearest_neighbour, targets_by_domain, tasks_of
 from bench.suites.several import HARMLESS, RELEARNING, Asked
 from bench.worlds import WORLDS, World

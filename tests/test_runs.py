@@ -11,7 +11,7 @@ from bench import cli
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
 from bench.runs import OtherMachine, RunFolder, apart
 from bench.worlds import World
 

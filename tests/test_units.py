@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bench.core.config import RunConfig
-from bench.plan import Plan, resolve
-from bench.units import predecessors, side_by_side, signature, units, waves
+from bench.plan.plan import Plan, resolve
+from bench.plan.work_graph import predecessors, side_by_side, signature, units, waves
 from bench.worlds import World
 
 

@@ -12,7 +12,7 @@ from bench import export, leaderboard, making
 from bench.core.config import RunConfig
 from bench.core.store import Thinned
 from bench.executor import Executor
-from bench.plan import Cell, Plan, resolve
+from bench.plan.plan import Cell, Plan, resolve
 from bench.training.loop import NonFiniteLoss
 from bench.worlds import WORLDS, World, WorldUnavailable
 

@@ -16,8 +16,8 @@ from typing import IO, Any
 from bench import labour
 from bench.core.config import RunConfig
 from bench.engines.base import REFUSALS, ROOT, again, refusal, refuser
+from bench.plan.work_graph import Unit
 from bench.runs import OtherMachine, RunFolder
-from bench.units import Unit
 
 NAMESPACE = "lethe"
 Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts

@@ -20,8 +20,8 @@ import torch
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
 from bench.executor import Executor
-from bench.plan import Plan, resolve
-from bench.units import predecessors, side_by_side
+from bench.plan.plan import Plan, resolve
+from bench.plan.work_graph import predecessors, side_by_side
 from methods import CONTROLS
 
 MOST = 4  # a worker holds about a gigabyte

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, lost, stored
 from bench.engines.foreman import NAMESPACE, Event, Foreman, Orders, Work, do, find
 from bench.executor import Executor
+from bench.plan.work_graph import Unit, signature, units
 from bench.runs import RunFolder, apart
-from bench.units import Unit, signature, units
 
 POLL = 0.5  # seconds between two questions to the actor
 HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of the cluster, and memory in bytes"

@@ -22,8 +22,8 @@ from bench.engines.base import (
 )  # fmt: skip
 from bench.engines.jobs import Book, Job, Part, Queue, last_words, minutes
 from bench.executor import Executor
+from bench.plan.work_graph import signature, units, waves
 from bench.runs import RunFolder, apart
-from bench.units import signature, units, waves
 
 POLL = 5.0  # seconds between two looks at the queue
 HINT = (

@@ -14,7 +14,7 @@ import pandas as pd
 from bench import chain, derived, leaderboard, many, nearness, published, recovery, sharing, swept
 from bench.core.store import Store
 from bench.executor import Executor
-from bench.plan import Plan
+from bench.plan.plan import Plan
 from bench.report import board as table
 from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps
 from bench.terminal import ranked

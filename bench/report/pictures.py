@@ -15,7 +15,7 @@ from bench.core.filenames import without_paths
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.evidence import nearest
-from bench.plan import Cell
+from bench.plan.plan import Cell
 from bench.stages import Stages
 from bench.worlds import World
 

@@ -22,8 +22,8 @@ from bench.engines import Settings, Status, local
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
 from bench.executor import Executor
-from bench.plan import Cell, Plan, resolve
-from bench.units import predecessors
+from bench.plan.plan import Cell, Plan, resolve
+from bench.plan.work_graph import predecessors
 from bench.worlds import World
 
 

@@ -19,9 +19,9 @@ from bench.engines.base import refusal, refuser
 from bench.engines.jobs import Book, Job, Queue, last_words, minutes
 from bench.engines.slurm import Slurm, _Watched
 from bench.executor import Executor
-from bench.plan import resolve
+from bench.plan.plan import resolve
+from bench.plan.work_graph import signature, units
 from bench.runs import OtherMachine, RunFolder
-from bench.units import signature, units
 from bench.worlds import World
 
 ROOT = Path(__file__).parents[2]

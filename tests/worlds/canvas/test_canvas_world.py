@@ -15,7 +15,7 @@ from rich.console import Console
 from bench import cli
 from bench.core.config import RunConfig
 from bench.keys import Keys
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, Options, WorldUnavailable
 from bench.worlds.base import SPLITS
 from bench.worlds.canvas import judges

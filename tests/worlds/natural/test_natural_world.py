@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from bench import cli
 from bench.core.config import RunConfig
 from bench.panel import Panel
-from bench.plan import Plan, resolve
+from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
 from bench.worlds.natural.judges import train
 from bench.worlds.natural.photographs.reader import LABELS

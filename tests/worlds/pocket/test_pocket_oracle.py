@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from bench import oracle as any_oracle
 from bench.backbones import pipeline
 from bench.core import digest
+from bench.plan import oracle as any_oracle
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.drawing import dataset

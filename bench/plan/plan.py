@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from bench import oracle, plugin_checks, plugins
 from bench.backbones import folder
 from bench.backbones.locate import locate
 from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import UnknownName, nearest
 from bench.core.task import Task
+from bench.plan import oracle, plugin_checks, plugins
 from bench.suites.base import NOTHING, SUITES, Suite, require_asked, tasks_of
 from bench.suites.several import Asked
 from bench.worlds import WORLDS, Options, World, WorldUnavailable

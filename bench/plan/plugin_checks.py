@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, get_type_hints
 
-from bench import column_names
 from bench.core.overrides import is_settable, require_finite
+from bench.plan import column_names
 from bench.suites.base import Suite
 from bench.worlds import World
 from methods import Method

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import plugin_checks
 from bench.core import digest
 from bench.core.registry import BrokenEntry, DuplicateName, Registry
-from bench.plugin_checks import InvalidEntry
+from bench.plan import plugin_checks
+from bench.plan.plugin_checks import InvalidEntry
 from bench.suites.base import SUITES
 from bench.worlds import WORLDS
 from methods import METHODS
@@ -38,7 +38,7 @@ def load(files: Sequence[Path]) -> None:
 
     A file becomes a module of its own, named after the file and the folder it lies in: its source is digested like a
     built-in method's, and two files of one name don't meet. Raises PluginError for a file that is not there, breaks,
-    registers nothing, takes a name that is taken, or registers what `bench.plugin_checks` refuses. After an error the
+    registers nothing, takes a name that is taken, or registers what `bench.plan.plugin_checks` refuses. After an error the
     registries may hold part of what the file had to say.
     """
     for file in map(Path.resolve, files):
@@ -48,7 +48,7 @@ def load(files: Sequence[Path]) -> None:
 
 
 def checked(registry: Registry[T], name: str) -> T:
-    """What `registry` has as `name`, checked by `bench.plugin_checks`.
+    """What `registry` has as `name`, checked by `bench.plan.plugin_checks`.
 
     Raises UnknownName, or PluginError for an entry that can't be used, naming the package that it comes from.
     """

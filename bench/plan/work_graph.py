@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench.core import digest
 from bench.core.task import Task
-from bench.plan import Plan
+from bench.plan.plan import Plan
 from methods import CONTROLS, REFERENCES
 
 
