@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.derived import RANK
+from bench.board.aggregates import RANK
 from bench.terminal import Shown, caption, columns_of, ranked, words
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench import clusters, statistics
+from bench.board import clusters, statistics
+from bench.board.statistics import Interval
 from bench.core.registry import nearest
 from bench.markdown import line
 from bench.plan import plugins
-from bench.statistics import Interval
 from methods import ORACLE
 from metrics import METRICS
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import estimate, leaderboard, terminal
+from bench import estimate, terminal
+from bench.board import tables
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
 from bench.executor import Executor
@@ -19,7 +20,7 @@ from bench.pace import Pace
 from bench.plan.plan import Plan
 from bench.runs import RunFolder
 
-Found = tuple[Executor, list[leaderboard.Result], float]  # what saw them, results in the plan's order, minutes
+Found = tuple[Executor, list[tables.Result], float]  # what saw them, results in the plan's order, minutes
 
 
 def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Console) -> Found | None:
@@ -28,7 +29,7 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
     `arguments` are those of the command, which is said again to whoever breaks it off.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    results: dict[int, leaderboard.Result] = {}
+    results: dict[int, tables.Result] = {}
     began, said = time.perf_counter(), False
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         cells = progress.add_task("cells", total=len(plan.cells))
@@ -89,14 +90,14 @@ def leave(engine: Engine, console: Console) -> bool:
     return False
 
 
-def line(done: int, plan: Plan, name: str, result: leaderboard.Result) -> str:
+def line(done: int, plan: Plan, name: str, result: tables.Result) -> str:
     """One finished cell, for a person who watches."""
     head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
     if result["status"] != "ok":
         where = f" ({result['traceback']})" if result["traceback"] else ""
         return f"{head} {name}: [red]{escape(result['reason'])}[/red]{where}"
     figures = "  ".join(
-        f"{metric.name} {leaderboard.scaled(metric, score['value']):.{metric.digits}f}"
+        f"{metric.name} {tables.scaled(metric, score['value']):.{metric.digits}f}"
         for metric in terminal.in_table(plan.metrics)
         if (score := result["scores"][metric.name])
     )

@@ -6,7 +6,8 @@ import logging
 
 from rich.console import Console
 
-from bench import leaderboard, markdown, terminal
+from bench import markdown, terminal
+from bench.board import tables as board_tables
 from bench.engines.base import adopt
 from bench.executor import Executor
 from bench.plan.plan import Plan
@@ -15,7 +16,7 @@ from bench.runs import machines
 log = logging.getLogger(__name__)
 
 
-def collect(plan: Plan) -> tuple[Executor, list[leaderboard.Result]]:
+def collect(plan: Plan) -> tuple[Executor, list[board_tables.Result]]:
     """What the store has of a plan's cells, and what sees it: as this machine, or as the nodes that computed it."""
     executor = Executor(plan)
     results = [executor.outcomes.stored(cell) for cell in plan.cells]
@@ -30,21 +31,23 @@ def collect(plan: Plan) -> tuple[Executor, list[leaderboard.Result]]:
     return executor, results
 
 
-def finish(plan: Plan, executor: Executor, results: list[leaderboard.Result], console: Console, took: str = "") -> bool:
+def finish(
+    plan: Plan, executor: Executor, results: list[board_tables.Result], console: Console, took: str = ""
+) -> bool:
     """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
     stem = plan.run.board_name
-    tables = leaderboard.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
+    tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
-    leaderboard.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
+    board_tables.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
     console.print(terminal.show(tables.board, plan.metrics, title + took, console.width))
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
         from bench.report import page  # charts and templates take a second to import; tables need none of it
 
-        leaderboard.replace(plan.run.out / f"{stem}.html", page.render(executor, results, tables))
+        board_tables.replace(plan.run.out / f"{stem}.html", page.render(executor, results, tables))
         more.insert(0, ".html")
     except Exception as error:  # the tables stand without it
         (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # of the board that this one replaces

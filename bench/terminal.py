@@ -12,9 +12,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench import facets, many
-from bench.columns import Derived
-from bench.derived import RANK, H, described, ranked_by, room_of
+from bench.board import cell_columns, several
+from bench.board.aggregates import RANK, H, described, ranked_by, room_of
+from bench.board.columns import Derived
 from metrics import METRICS, Metric
 
 Shown = Metric | Derived
@@ -49,8 +49,8 @@ def ranked(board: pd.DataFrame) -> str:
 
 def words(board: pd.DataFrame) -> list[str]:
     """The columns of words that close the table of a board."""
-    ways = room_of(list(map(str, board.columns))) is many
-    return [*([facets.WAY] if ways else []), "compensation", "status"]
+    ways = room_of(list(map(str, board.columns))) is several
+    return [*([cell_columns.WAY] if ways else []), "compensation", "status"]
 
 
 def _head(one: Shown) -> str:

@@ -22,7 +22,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench import leaderboard
+from bench.board import tables
 from bench.core.config import RunConfig
 from bench.engines import Engine, Settings
 from bench.engines.base import CannotStart
@@ -56,12 +56,12 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, 
     """One row a method: its means over the tasks at one learning rate."""
     rates = {name: {"lr": repr(rate)} for name in methods}
     plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
-    results: dict[int, leaderboard.Result] = {}
+    results: dict[int, tables.Result] = {}
     executor = Executor(plan)
     for index, result in engine.run(executor, lambda status: None):
         results[index] = result
         tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
-    board = leaderboard.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
+    board = tables.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
     return board[~board["method"].isin(REFERENCES)].assign(lr=rate)
 
 

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import statistics
+from bench.board import statistics
 
 IMAGES, SPREAD = 12, 0.12  # images a concept; standard deviation between tasks, or between seeds
 SHAPES = ((9, 3), (9, 1), (5, 1), (3, 1))  # tasks, training seeds: those of the pocket world's suites

@@ -13,7 +13,7 @@ from typing import Any
 
 from requested import NAMES, Result, concept, result
 
-from bench import leaderboard
+from bench.board import tables as board_tables
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.executor import Executor
@@ -162,7 +162,7 @@ def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) ->
     having = dataclasses.replace(world, oracles=dict.fromkeys(world.concepts, lambda: weights))
     plan = dataclasses.replace(resolve(run), world=having, tasks=tuple(tasks), methods=methods, cells=tuple(cells))
     executor = Executor(plan)
-    tables = leaderboard.write(results, metrics, out, kind, "full", executor.outcomes.description)
+    tables = board_tables.write(results, metrics, out, kind, "full", executor.outcomes.description)
     file = out / f"{kind}.html"
     file.write_text(page.render(executor, results, tables))
     return file

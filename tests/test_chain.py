@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requested import NAMES, Result, failed, sequence
 
-from bench import chain, leaderboard, terminal
+from bench import terminal
+from bench.board import sequences, tables
 
 A = [{"a": 0.9}, {"a": 0.6, "b": 1.0}, {"a": 0.8, "b": 0.8, "c": 1.0}]  # a falls by 30 pp at once, b by 20 at last
 
@@ -22,16 +23,16 @@ def results() -> list[Result]:
 
 @pytest.fixture(scope="module")
 def whole(results: list[Result]) -> pd.DataFrame:
-    return leaderboard.board_frame(results, NAMES, "full")
+    return tables.board_frame(results, NAMES, "full")
 
 
 def board(results: list[Result]) -> pd.DataFrame:
-    return leaderboard.board_frame(results, ("ua", "nra", "ora"), "full").set_index("method")
+    return tables.board_frame(results, ("ua", "nra", "ora"), "full").set_index("method")
 
 
 def test_the_matrix_has_what_every_request_left_of_every_concept_forgotten_by_then(results: list[Result]) -> None:
-    found = chain.matrix(results)
-    assert tuple(found.columns) == chain.MATRIX
+    found = sequences.matrix(results)
+    assert tuple(found.columns) == sequences.MATRIX
     own = found[(found["method"] == "mimmu") & (found["chain"] == "abc")]
     assert own[["step", "request", "concept", "since"]].values.tolist() == [
         [1, "a", "a", 1], [2, "b", "a", 1], [2, "b", "b", 2], [3, "c", "a", 1], [3, "c", "b", 2], [3, "c", "c", 3]
@@ -41,7 +42,7 @@ def test_the_matrix_has_what_every_request_left_of_every_concept_forgotten_by_th
 
 
 def test_along_the_sequence_figures_are_means_over_chains_and_seconds_add_up(results: list[Result]) -> None:
-    found = chain.along(leaderboard.cells_frame(results, NAMES))
+    found = sequences.along(tables.cells_frame(results, NAMES))
     own = found[found["method"] == "mimmu"]
     assert own["step"].tolist() == [1, 2, 3]
     assert own["request"].tolist() == ["a / d", "b / e", "c / f"]
@@ -69,16 +70,16 @@ def test_the_board_says_what_is_left_after_the_last_request(whole: pd.DataFrame)
 
 
 def test_cells_and_concepts_say_where_in_the_sequence_they_stand(results: list[Result]) -> None:
-    cells = leaderboard.cells_frame(results, NAMES)
+    cells = tables.cells_frame(results, NAMES)
     own = cells[cells["method"] == "mimmu"]
     assert own["step"].tolist() == [1, 2, 3] * 2
     assert own["request"].tolist() == ["a", "b", "c", "d", "e", "f"]
     assert own["chain"].tolist() == ["abc"] * 3 + ["def"] * 3
-    concepts = leaderboard.concepts_frame(results, NAMES)
+    concepts = tables.concepts_frame(results, NAMES)
     last = concepts[(concepts["method"] == "mimmu") & (concepts["task"] == "3 c of abc")]
     assert last["since"].tolist()[:3] == [1, 2, 3]
     assert last["since"].isna().tolist()[3:] == [True, True]
-    assert "since" not in leaderboard.concepts_frame([r | {"step": None} for r in results], NAMES)
+    assert "since" not in tables.concepts_frame([r | {"step": None} for r in results], NAMES)
 
 
 def test_a_chain_is_one_cluster_and_of_a_single_one_seeds_are(results: list[Result]) -> None:
@@ -112,7 +113,7 @@ def test_what_lacks_a_request_is_not_ranked_and_has_no_figure_of_whole_sequences
 
 def test_an_oracle_is_a_point_without_seconds_where_one_concept_is_forgotten(results: list[Result]) -> None:
     known = sequence("oracle", A)[:1]
-    found = chain.along(leaderboard.cells_frame([*results, *known], NAMES)).set_index(["method", "step"])
+    found = sequences.along(tables.cells_frame([*results, *known], NAMES)).set_index(["method", "step"])
     assert found.loc[("oracle", 1), "ua"] == pytest.approx(90)
     assert pd.isna(found.loc[("oracle", 1), "seconds"])
     assert found.loc[("mimmu", 2), "seconds"] == pytest.approx(12)
@@ -121,7 +122,7 @@ def test_an_oracle_is_a_point_without_seconds_where_one_concept_is_forgotten(res
 
 def test_a_failed_request_ends_the_line_and_empties_the_row(results: list[Result]) -> None:
     broken = [failed(r) if (r["method"], r["task"]) == ("mimmu", "2 e of def") else r for r in results]
-    assert chain.along(leaderboard.cells_frame(broken, NAMES)).groupby("method").size()["mimmu"] == 1
+    assert sequences.along(tables.cells_frame(broken, NAMES)).groupby("method").size()["mimmu"] == 1
     found = board(broken).loc["mimmu"]
     assert found[["final_ua", "worst_return", "final_kept", "seconds_all", "rank"]].isna().all()
     assert found["status"] == "1 failed of 6"
@@ -138,7 +139,7 @@ def test_the_tables_show_the_end_and_general_figures_give_way(whole: pd.DataFram
 @given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=3, max_size=3))
 def test_the_worst_return_is_no_less_than_nothing_nor_than_any_fall(table: list[list[float]]) -> None:
     rows = [{str(c): table[step][c] for c in range(step + 1)} for step in range(3)]
-    (found,) = chain.returns(chain.matrix(sequence("a", rows)))[("abc", 0)]
+    (found,) = sequences.returns(sequences.matrix(sequence("a", rows)))[("abc", 0)]
     falls = [table[c][c] - table[step][c] for c in range(3) for step in range(c, 3)]
     assert found == pytest.approx(100 * max(falls))
     assert found >= 0

@@ -9,7 +9,8 @@ import pytest
 import sequels
 from requested import NAMES
 
-from bench import cli, clusters, curve, derived, leaderboard, markdown, nearness, terminal
+from bench import cli, markdown, terminal
+from bench.board import aggregates, clusters, curve, ripple, tables
 from bench.plan import column_names, plugins
 from bench.plan.column_names import ENDS, collision, family
 from bench.report import board as page_board
@@ -22,8 +23,8 @@ ODD = ("top_n", "top_lo", "top_hi", "top_drop", "top_drop_lo", "judges", "ripple
 FEW = ("pretrained", "mimmu")
 
 
-def written(board: sequels.Board, folder: Path, metrics: Sequence[str] = NAMES) -> leaderboard.Tables:
-    return leaderboard.write(board[1], metrics, folder, "board", "full", {})
+def written(board: sequels.Board, folder: Path, metrics: Sequence[str] = NAMES) -> tables.Tables:
+    return tables.write(board[1], metrics, folder, "board", "full", {})
 
 
 @pytest.mark.parametrize(
@@ -40,17 +41,17 @@ def test_every_column_that_is_of_no_metric_is_refused_as_a_metrics_name(
 ) -> None:
     tables = written(make(world), tmp_path)
     own = {column for name in METRICS.names() for column in family(name)}
-    frames = (tables.board, tables.cells, tables.concepts, tables.curve, nearness.drops(tables.concepts))
+    frames = (tables.board, tables.cells, tables.concepts, tables.curve, ripple.drops(tables.concepts))
     others = {str(column) for frame in frames for column in frame} - own
     assert {"rank", "seconds", "judge_n", "h_lo"} < others
     assert not [column for column in others if column not in own and not collision(column, METRICS.names())]
 
 
 def test_what_stands_for_a_family_of_columns_is_what_boards_have() -> None:
-    assert column_names.MATCHED == derived.AT
+    assert column_names.MATCHED == aggregates.AT
     assert {cost.name for cost in COSTS} <= set(column_names.FIXED)
     every = ["h", "final_ua", "back_auc", "relearn_never_20", "ua_k4", "ripple", "ripple_judge_lo", "ripple_judge"]
-    assert {one.name for one in derived.described(every)} == {*every} - {"ripple_judge_lo"}
+    assert {one.name for one in aggregates.described(every)} == {*every} - {"ripple_judge_lo"}
 
 
 def test_no_built_in_metric_collides() -> None:

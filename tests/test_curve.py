@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import curve, leaderboard
+from bench.board import curve, tables
 
 NAMES = ("ua", "nra", "twin", "ora")
 
@@ -105,9 +105,9 @@ def test_a_row_of_the_board_has_it_only_where_curves_were_asked_for() -> None:
             "concepts": [], **more,
         }  # fmt: skip
 
-    board = leaderboard.board_frame([full()], ("ua", "nra"), "full")
+    board = tables.board_frame([full()], ("ua", "nra"), "full")
     assert board["nra@ua90"].tolist() == pytest.approx([55])
-    assert not [c for c in leaderboard.board_frame([full(curve=None)], ("ua", "nra"), "full") if "@" in str(c)]
+    assert not [c for c in tables.board_frame([full(curve=None)], ("ua", "nra"), "full") if "@" in str(c)]
 
 
 COST = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes", "delta_bytes")

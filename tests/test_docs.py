@@ -8,7 +8,8 @@ import guide
 import pandas as pd
 import requested
 
-from bench import cli, curve, derived, leaderboard, options, recovery, strip
+from bench import cli, options, strip
+from bench.board import aggregates, curve, relearning, tables
 from bench.worlds import World
 from bench.worlds.natural.judges import train
 from bench.worlds.pocket.recipe import oracle
@@ -83,9 +84,9 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
         "extractor": "x", "fingerprint": "f", "curve": [{"part": 1.0, "scores": along}],
     }  # fmt: skip
     frames = [
-        leaderboard.board_frame([result], names, "full"),
-        leaderboard.cells_frame([result], names),
-        leaderboard.concepts_frame([result], names),
+        tables.board_frame([result], names, "full"),
+        tables.cells_frame([result], names),
+        tables.concepts_frame([result], names),
         curve.frame([result], names),
     ]
     for section, frame in enumerate(frames, start=1):
@@ -107,9 +108,9 @@ def boards() -> dict[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
     names = requested.NAMES
     return {
         suite: (
-            leaderboard.board_frame(rows, names, "full"),
-            leaderboard.cells_frame(rows, names),
-            leaderboard.concepts_frame(rows, names),
+            tables.board_frame(rows, names, "full"),
+            tables.cells_frame(rows, names),
+            tables.concepts_frame(rows, names),
         )
         for suite, rows in every.items()
     }
@@ -131,10 +132,10 @@ def test_the_columns_that_suites_add_are_documented_in_order() -> None:
     assert found["sequential"][1].columns.tolist()[4:7] == ["status", "k", "way"]
     concepts = found["sequential"][2].columns.tolist()
     assert concepts[concepts.index("role") + 1] == "since"
-    assert list(documented(9)) == recovery.frame([]).columns.tolist()
+    assert list(documented(9)) == relearning.frame([]).columns.tolist()
     for section, suite in enumerate(("multi", "sequential", "resurgence"), start=5):
         names = documented(section)
-        own = [one for one in derived.described(list(found[suite][0])) if one.name in names]
+        own = [one for one in aggregates.described(list(found[suite][0])) if one.name in names]
         assert len(own) >= 4
         for one in own:
             columns = [name for name in names if re.fullmatch(rf"{one.name}(_lo|_hi|_n)?", name)]

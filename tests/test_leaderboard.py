@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import leaderboard
-from bench.leaderboard import MixedFingerprints, board_frame, cells_frame, concepts_frame
+from bench.board import tables
+from bench.board.tables import MixedFingerprints, board_frame, cells_frame, concepts_frame
 from bench.terminal import each_judge
 
-Result = leaderboard.Result
+Result = tables.Result
 NAMES = ("ua", "nra", "ora", "fid")  # a board of some metrics, as --metrics makes it
 
 
@@ -154,7 +154,7 @@ def test_concepts_are_listed_with_role_and_distance(results: list[Result]) -> No
 
 
 def test_files_are_written_and_read_back(results: list[Result], tmp_path: Path) -> None:
-    leaderboard.write(results, NAMES, tmp_path, "finegrained-tiny", "full", {"world": "tiny"})
+    tables.write(results, NAMES, tmp_path, "finegrained-tiny", "full", {"world": "tiny"})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "finegrained-tiny-cells.csv", "finegrained-tiny-concepts.csv", "finegrained-tiny.csv", "finegrained-tiny.json"
     ]  # fmt: skip

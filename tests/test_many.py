@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 from requested import NAMES, Result, failed, result
 
-from bench import leaderboard, many, terminal
+from bench import terminal
+from bench.board import several, tables
 from bench.plan.column_names import ENDS
 
 UAS = {2: (1.0, 0.8), 4: (0.5, 0.7)}
@@ -23,11 +24,11 @@ def results() -> list[Result]:
 
 @pytest.fixture(scope="module")
 def whole(results: list[Result]) -> pd.DataFrame:
-    return leaderboard.board_frame(results, NAMES, "full")
+    return tables.board_frame(results, NAMES, "full")
 
 
 def test_the_frame_has_a_row_a_method_and_number(results: list[Result]) -> None:
-    found = many.frame(leaderboard.cells_frame(results, NAMES))
+    found = several.frame(tables.cells_frame(results, NAMES))
     assert found.columns.tolist() == ["method", "k", *(n + e for n in ("h", "ua", "nra", "twin", "ora", "drift")
                                                        for e in ("", "_lo", "_hi"))]  # fmt: skip
     assert found[["method", "k"]].values.tolist() == [["pretrained", 2], ["pretrained", 4], ["mimmu", 2], ["mimmu", 4]]
@@ -55,28 +56,28 @@ def test_the_board_has_columns_for_each_number_found(whole: pd.DataFrame) -> Non
 
 def test_an_unfinished_cell_leaves_no_figure_of_its_number(results: list[Result], whole: pd.DataFrame) -> None:
     broken = [*results[:-1], failed(results[-1])]
-    found = many.frame(leaderboard.cells_frame(broken, NAMES))
+    found = several.frame(tables.cells_frame(broken, NAMES))
     assert found[found["method"] == "mimmu"]["k"].tolist() == [2]
-    own = leaderboard.board_frame(broken, NAMES, "full").set_index("method").loc["mimmu"]
+    own = tables.board_frame(broken, NAMES, "full").set_index("method").loc["mimmu"]
     assert own[["ua_k2", "h_k4", "ua_k4_n"]].isna().all()
     first = [failed(results[0]), *results[1:]]  # whichever row lacks figures, the columns stay where they are
-    assert leaderboard.board_frame(first, NAMES, "full").columns.tolist() == whole.columns.tolist()
+    assert tables.board_frame(first, NAMES, "full").columns.tolist() == whole.columns.tolist()
 
 
 def test_boards_of_single_concepts_have_none_of_it() -> None:
-    cells = leaderboard.cells_frame([result("mimmu", "a", ["a"])], NAMES)
+    cells = tables.cells_frame([result("mimmu", "a", ["a"])], NAMES)
     assert not {"k", "way"} & set(cells)
-    assert many.frame(cells).empty
-    board = leaderboard.board_frame([result("mimmu", "a", ["a"])], NAMES, "full")
+    assert several.frame(cells).empty
+    board = tables.board_frame([result("mimmu", "a", ["a"])], NAMES, "full")
     assert "way" not in board
     assert not [c for c in map(str, board) if "_k" in c]
 
 
 def test_requests_of_a_sequence_are_not_at_once() -> None:
     step = {"chain": "a > b", "number": 2, "of": 2, "request": ["b"]}
-    cells = leaderboard.cells_frame([result("mimmu", "2 b", ["a", "b"], step=step)], NAMES)
+    cells = tables.cells_frame([result("mimmu", "2 b", ["a", "b"], step=step)], NAMES)
     assert cells["k"].tolist() == [2]
-    assert many.frame(cells).empty
+    assert several.frame(cells).empty
 
 
 def test_the_tables_show_h_by_number_and_the_way(whole: pd.DataFrame) -> None:

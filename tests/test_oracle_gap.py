@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requested import NAMES, Result, failed, result
 
-from bench import leaderboard, oracle_gap
+from bench import oracle_gap
+from bench.board import tables
 from methods import ORACLE
 
 TASKS, SEEDS = ("corgi", "rose", "toucan"), (0, 1)
@@ -26,7 +27,7 @@ def results(uas: dict[str, float]) -> list[Result]:
 
 
 def cells(made: list[Result]) -> pd.DataFrame:
-    return leaderboard.cells_frame(made, NAMES)
+    return tables.cells_frame(made, NAMES)
 
 
 def mimmu(made: list[Result], name: str) -> oracle_gap.Interval:

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requested import NAMES, Result, finetuned
 
-from bench import leaderboard, recovery, terminal
+from bench import terminal
+from bench.board import relearning
+from bench.board import tables as board_tables
 
 UNRELATED, LORA = "unrelated, full", "retained, lora"
 KINDS = (UNRELATED, LORA, "5 pictures", "20 pictures")
@@ -32,11 +34,11 @@ def results() -> list[Result]:
 
 @pytest.fixture(scope="module")
 def board() -> pd.DataFrame:
-    return leaderboard.board_frame(results(), ("ua", "nra", "ora"), "full")
+    return board_tables.board_frame(results(), ("ua", "nra", "ora"), "full")
 
 
 def test_the_frame_has_a_row_a_point_and_its_means_one_a_method_kind_and_number_of_steps() -> None:
-    found = recovery.frame(results())
+    found = relearning.frame(results())
     assert found.columns.tolist() == [
         "method", "task", "of", "probe", "data", "how", "pictures", "seed", "steps", "accuracy", "n"
     ]  # fmt: skip
@@ -46,12 +48,12 @@ def test_the_frame_has_a_row_a_point_and_its_means_one_a_method_kind_and_number_
     assert own[["of", "probe", "data", "how", "pictures"]].drop_duplicates().values.tolist() == [
         ["tulip", UNRELATED, "unrelated", "full", 0]
     ]  # fmt: skip
-    means = recovery.means(found)
+    means = relearning.means(found)
     assert means.columns.tolist()[-4:] == ["steps", "accuracy", "accuracy_lo", "accuracy_hi"]
     own = means[(means["method"] == "mimmu") & (means["probe"] == UNRELATED)]
     assert own["accuracy"].tolist() == pytest.approx([0, 30, 80])
     assert own["accuracy_lo"].iloc[1] < 30 < own["accuracy_hi"].iloc[1]
-    assert recovery.means(recovery.frame([])).empty
+    assert relearning.means(relearning.frame([])).empty
 
 
 def test_harmless_training_brings_back_what_the_area_says(board: pd.DataFrame) -> None:
@@ -86,13 +88,13 @@ def test_a_mean_that_never_gets_there_is_blank_and_nothing_is_dropped(board: pd.
     oracle = board.set_index("method").loc["oracle"]
     assert oracle["back_half"] == pytest.approx(100 + 100 * 30 / 40)
     low = [finetuned("pretrained", "tulip", UNRELATED, [1.0, 1.0]), finetuned("a", "tulip", UNRELATED, [0.0, 0.4])]
-    own = leaderboard.board_frame(low, ("ua",), "full").set_index("method").loc["a"]
+    own = board_tables.board_frame(low, ("ua",), "full").set_index("method").loc["a"]
     assert math.isnan(own["back_half"])
     assert (own["back_never"], own["back_auc"]) == (100, pytest.approx(20))
 
 
 def test_without_the_untouched_model_there_is_no_half_of_it() -> None:
-    own = leaderboard.board_frame([finetuned("a", "tulip", "5 pictures", [0.0, 0.4])], ("ua",), "full").iloc[0]
+    own = board_tables.board_frame([finetuned("a", "tulip", "5 pictures", [0.0, 0.4])], ("ua",), "full").iloc[0]
     assert own[["relearn_half", "relearn_never_5"]].isna().all()
     assert own["relearn_auc"] == pytest.approx(20)
     assert not [c for c in own.index if "excess" in c or c.startswith("back")]
@@ -101,7 +103,7 @@ def test_without_the_untouched_model_there_is_no_half_of_it() -> None:
 def test_what_the_untouched_model_never_shows_has_no_half() -> None:
     rows = [finetuned("pretrained", of, UNRELATED, [p, p]) for of, p in (("a", 0.0), ("b", 1.0))]
     rows += [finetuned("m", of, UNRELATED, [0.0, p]) for of, p in (("a", 0.0), ("b", 1.0))]
-    own = leaderboard.board_frame(rows, ("ua",), "full").set_index("method").loc["m"]
+    own = board_tables.board_frame(rows, ("ua",), "full").set_index("method").loc["m"]
     assert (own["back_half"], own["back_half_n"], own["back_never"]) == (pytest.approx(100), 16, 0)
     assert own["back_auc"] == pytest.approx(25)
 
@@ -109,20 +111,20 @@ def test_what_the_untouched_model_never_shows_has_no_half() -> None:
 def test_points_that_lack_leave_no_figure() -> None:
     rows = [finetuned("a", of, UNRELATED, [0.0, 0.4]) for of in ("tulip", "poodle")]
     rows[1]["curve"] = []
-    assert leaderboard.board_frame(rows, ("ua",), "full")["back_auc"].isna().all()
+    assert board_tables.board_frame(rows, ("ua",), "full")["back_auc"].isna().all()
 
 
 def test_a_method_with_cells_missing_has_no_mean_and_the_oracle_has_its_own() -> None:
-    found = recovery.frame(results())
-    assert set(recovery.means(found)["method"]) == {"pretrained", "mimmu", "oracle"}
+    found = relearning.frame(results())
+    assert set(relearning.means(found)["method"]) == {"pretrained", "mimmu", "oracle"}
     short = found[~((found["method"] == "mimmu") & (found["task"] == f"poodle: {UNRELATED}"))]
-    own = recovery.means(short)
+    own = relearning.means(short)
     assert set(own.loc[own["method"] == "mimmu", "probe"]) == {*KINDS} - {UNRELATED}
 
 
 def test_fine_tunings_are_no_curve_and_have_a_file_of_their_own(board: pd.DataFrame, tmp_path: Path) -> None:
     rows = results()[-4:]
-    tables = leaderboard.write(rows, NAMES, tmp_path, "r", "full", {})
+    tables = board_tables.write(rows, NAMES, tmp_path, "r", "full", {})
     assert tables.curve.empty
     assert not [c for c in map(str, board) if "@" in c]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -146,25 +148,25 @@ ACCURACIES = st.lists(st.floats(0, 100), min_size=2, max_size=6)
 @settings(max_examples=30)
 @given(ACCURACIES)
 def test_the_mean_height_lies_between_the_lowest_and_the_highest_point(points: list[float]) -> None:
-    found = recovery.mean_height(np.linspace(0, 200, len(points)), np.array(points))
+    found = relearning.mean_height(np.linspace(0, 200, len(points)), np.array(points))
     assert min(points) - 1e-9 <= found <= max(points) + 1e-9
 
 
 def test_the_area_of_a_line_is_half_way_and_of_uneven_steps_by_their_length() -> None:
-    assert recovery.mean_height(np.array([0.0, 50.0, 200.0]), np.array([0.0, 25.0, 100.0])) == pytest.approx(50)
-    assert recovery.mean_height(np.array([0.0, 50.0, 200.0]), np.array([0.0, 100.0, 100.0])) == pytest.approx(87.5)
+    assert relearning.mean_height(np.array([0.0, 50.0, 200.0]), np.array([0.0, 25.0, 100.0])) == pytest.approx(50)
+    assert relearning.mean_height(np.array([0.0, 50.0, 200.0]), np.array([0.0, 100.0, 100.0])) == pytest.approx(87.5)
     with pytest.raises(ValueError, match="before it and one after"):
-        recovery.mean_height(np.array([0.0]), np.array([10.0]))
+        relearning.mean_height(np.array([0.0]), np.array([10.0]))
 
 
 @settings(max_examples=20, deadline=None)
 @given(ACCURACIES, st.floats(1, 100))
 def test_half_is_reached_between_the_first_point_above_it_and_the_one_before(points: list[float], full: float) -> None:
-    frame = recovery.frame([finetuned("a", "tulip", UNRELATED, [p / 100 for p in points])])
-    found = recovery.half_way(frame, {("tulip", 0): [full]}).mean
-    steps, accuracy = recovery.lines(frame)["tulip", 0][0]
+    frame = relearning.frame([finetuned("a", "tulip", UNRELATED, [p / 100 for p in points])])
+    found = relearning.half_way(frame, {("tulip", 0): [full]}).mean
+    steps, accuracy = relearning.lines(frame)["tulip", 0][0]
     above = np.flatnonzero(accuracy >= full / 2)
-    never = recovery.never(frame, {("tulip", 0): [full]})["tulip", 0]
+    never = relearning.never(frame, {("tulip", 0): [full]})["tulip", 0]
     if not len(above):
         assert math.isnan(found)
         assert never == [100]

@@ -8,7 +8,8 @@ import pytest
 from exhibition import hold
 from papers import publish
 
-from bench import cli, nearness, published, sharing
+from bench import cli, published, sharing
+from bench.board import ripple
 from bench.core.config import RunConfig
 from bench.report import board, charts, colours, figures, labels, pareto, pictures, reported, summary
 from bench.worlds import World
@@ -230,6 +231,6 @@ def test_no_path_of_this_machine_is_on_the_page() -> None:
 
 def test_the_drops_of_the_page_are_those_of_the_tables(page: Path) -> None:
     concepts = pd.read_csv(page.with_name(f"{page.stem}-concepts.csv"))
-    dropped = nearness.drops(concepts)
+    dropped = ripple.drops(concepts)
     assert set(dropped["role"]) == {"in_domain", "out_of_domain"}
     assert len(dropped) == (concepts["role"] != "forget").sum()

@@ -12,7 +12,10 @@ import pytest
 import sequels
 from requested import NAMES, finetuned, result, sequence, variant
 
-from bench import chain, leaderboard, many, recovery, swept, terminal
+from bench import terminal
+from bench.board import relearning, several, tables
+from bench.board import sequences as board_sequences
+from bench.board import sweeps as board_sweeps
 from bench.report import board, colours, figures, labels, lines, page, resurgence, sequences, sets, summary, sweeps
 from bench.worlds import World
 from metrics import METRICS
@@ -51,7 +54,7 @@ def test_every_kind_of_results_has_its_charts(world: World) -> None:
     _, results = sequels.mixed(world)
     names = list(dict.fromkeys(r["method"] for r in results))
     known = colours.looks(names, {r["method"]: r["variant_of"] for r in results})
-    found = page.added(results, leaderboard.cells_frame(results, ("ua",)), known)
+    found = page.added(results, tables.cells_frame(results, ("ua",)), known)
     assert list(found) == list(page.ADDED)
     specs = page.specs(found)
     assert len({name.split("/")[0] for name in specs}) == len(page.ADDED)
@@ -61,7 +64,7 @@ def test_every_kind_of_results_has_its_charts(world: World) -> None:
 
 def test_a_page_of_anything_else_is_as_it_was(world: World) -> None:
     plain = [result(name, task, [task], ua=0.9) for name in ("pretrained", "mimmu") for task in "xy"]
-    found = page.added(plain, leaderboard.cells_frame(plain, NAMES), looks("pretrained", "mimmu"))
+    found = page.added(plain, tables.cells_frame(plain, NAMES), looks("pretrained", "mimmu"))
     assert found == {}
     assert page.style(False, False) == page.part("style.css")
     text = page.environment().get_template("added.html.j2").render(figures={})
@@ -75,7 +78,7 @@ def test_figures_against_the_number_of_concepts_leave_controls_out_and_say_how_s
         for k in (1, 2, 4)
         for i in range(2)
     ]
-    frame = many.frame(leaderboard.cells_frame(cells, NAMES))
+    frame = several.frame(tables.cells_frame(cells, NAMES))
     made = sets.figure(frame, looks("pretrained", "mimmu", "esd-x"), {r["method"]: r["way"] for r in cells})
     assert made is not None
     assert list(made.choices["figure"]) == ["h", "ua", "nra", "ora", "drift"]  # nobody has a nearest neighbour here
@@ -97,7 +100,7 @@ SEQUENCE = [{"a": 1.0}, {"a": 0.5, "b": 0.9}, {"a": 0.2, "b": 0.8, "c": 1.0}]
 def test_the_matrix_has_no_cell_before_its_concept_was_asked_for() -> None:
     worse = [{name: ua - 0.1 for name, ua in step.items()} for step in SEQUENCE]
     both = [*sequence("mimmu", SEQUENCE), *sequence("mimmu", worse, seed=1), *sequence("wrecked", SEQUENCE)]
-    made = sequences.matrix(chain.matrix(both), looks("wrecked", "mimmu"))
+    made = sequences.matrix(board_sequences.matrix(both), looks("wrecked", "mimmu"))
     assert made is not None
     assert list(made.panels) == ["mimmu"]
     spec = made.panels["mimmu"].specs[""]
@@ -113,15 +116,15 @@ def test_the_matrix_has_no_cell_before_its_concept_was_asked_for() -> None:
 
 def test_sequences_of_their_own_have_panels_of_their_own() -> None:
     both = [*sequence("mimmu", SEQUENCE), *sequence("mimmu", [{"c": 1.0}, {"c": 1.0, "a": 1.0}], chain="ca")]
-    made = sequences.matrix(chain.matrix(both), looks("mimmu"))
+    made = sequences.matrix(board_sequences.matrix(both), looks("mimmu"))
     assert made is not None
     assert list(made.panels) == ["mimmu · sequence 1", "mimmu · sequence 2"]
     assert len(rows(made.panels["mimmu · sequence 2"].specs[""], "cells")) == 3
 
 
 def test_along_a_sequence_seconds_add_up_and_requests_are_named() -> None:
-    cells = leaderboard.cells_frame(sequence("mimmu", SEQUENCE, seconds=[10, 20, 30]), NAMES)
-    made = sequences.along(chain.along(cells), looks("mimmu"))
+    cells = tables.cells_frame(sequence("mimmu", SEQUENCE, seconds=[10, 20, 30]), NAMES)
+    made = sequences.along(board_sequences.along(cells), looks("mimmu"))
     assert made is not None
     assert list(made.choices["figure"].items())[-1] == ("seconds", "seconds")
     assert [r["y"] for r in rows(made.specs["seconds"])] == [10, 30, 60]
@@ -135,7 +138,7 @@ def test_what_comes_back_is_drawn_beside_references_and_half_of_what_there_was()
         *(finetuned("mimmu", of, "retained, full", [0.0, 0.3, 0.6]) for of in "ab"),
         *(finetuned(name, "a", "5 pictures", [0.0, 0.5, 1.0]) for name in ("mimmu", "oracle")),
     ]
-    made = resurgence.figure(recovery.means(recovery.frame(found)), looks("pretrained", "mimmu", "oracle"))
+    made = resurgence.figure(relearning.means(relearning.frame(found)), looks("pretrained", "mimmu", "oracle"))
     assert made is not None
     assert made.choices["trained on"] == {"0": "retained, full", "1": "5 pictures"}
     full, few = made.specs.values()
@@ -151,11 +154,11 @@ def test_what_comes_back_is_drawn_beside_references_and_half_of_what_there_was()
 
 def test_a_fine_tuning_of_references_alone_is_drawn_too() -> None:
     found = [finetuned("mimmu", "a", "retained, full", [0, 1]), finetuned("wrecked", "a", "5 pictures", [0, 0])]
-    made = resurgence.figure(recovery.means(recovery.frame(found)), looks("wrecked", "mimmu"))
+    made = resurgence.figure(relearning.means(relearning.frame(found)), looks("wrecked", "mimmu"))
     assert made is not None
     assert rows(made.specs["1"]) == []
     assert len(rows(made.specs["1"], "references")) == 2
-    assert resurgence.figure(recovery.means(recovery.frame(found[1:])), looks("wrecked")) is None
+    assert resurgence.figure(relearning.means(relearning.frame(found[1:])), looks("wrecked")) is None
 
 
 PLAIN = {"lr": 1e-5, "t_max": 600, "weighting": "uniform"}
@@ -163,7 +166,7 @@ PLAIN = {"lr": 1e-5, "t_max": 600, "weighting": "uniform"}
 
 def swept_panels(*values: dict[str, Any]) -> dict[str, Any]:
     cells = [variant(task, PLAIN | one, one, ua=0.9 - i / 10) for i, task in enumerate("xy") for one in values]
-    made = sweeps.figure(swept.frame(leaderboard.cells_frame(cells, NAMES)))
+    made = sweeps.figure(board_sweeps.frame(tables.cells_frame(cells, NAMES)))
     assert made is not None
     assert list(made.choices["figure"]) == ["h", "ua", "nra", "ora", "drift"]
     return {field: panel.specs["ua"] for field, panel in made.panels.items()}

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from bench import statistics
-from bench.statistics import clusters, difference, first, harmonic, interval, ranks
+from bench.board import statistics
+from bench.board.statistics import clusters, difference, first, harmonic, interval, ranks
 from benchmarks import coverage as sim
 
 

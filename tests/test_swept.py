@@ -3,7 +3,7 @@ import json
 import pytest
 from requested import NAMES, Result, failed, result, variant
 
-from bench import leaderboard, swept
+from bench.board import sweeps, tables
 
 PLAIN = {"t_max": 1000, "lr": 1e-5, "weighting": "uniform", "ema": None, "clip": True}
 
@@ -17,7 +17,7 @@ def one_at_a_time() -> list[Result]:
 
 
 def test_every_setting_has_its_values_and_the_plain_one_among_them() -> None:
-    found = swept.frame(leaderboard.cells_frame(one_at_a_time(), NAMES))
+    found = sweeps.frame(tables.cells_frame(one_at_a_time(), NAMES))
     assert found.columns.tolist()[:5] == ["method", "field", "value", "at", "others"]
     assert set(found["method"]) == {"mimmu"}
     t_max = found[found["field"] == "t_max"]
@@ -36,7 +36,7 @@ def test_every_setting_has_its_values_and_the_plain_one_among_them() -> None:
 def test_in_a_grid_the_other_settings_are_told_apart() -> None:
     grid = [{"t_max": t, "lr": lr} for t in (300, 600) for lr in (1e-5, 1e-4)]
     rows = [variant("x", PLAIN | v, v, ua=v["t_max"] / 1000) for v in grid]
-    found = swept.frame(leaderboard.cells_frame(rows, NAMES))
+    found = sweeps.frame(tables.cells_frame(rows, NAMES))
     t_max = found[found["field"] == "t_max"]
     assert t_max[["value", "others"]].values.tolist() == [
         ["300", "lr=0.0001"], ["600", "lr=0.0001"], ["300", "lr=1e-05"], ["600", "lr=1e-05"]
@@ -47,23 +47,23 @@ def test_in_a_grid_the_other_settings_are_told_apart() -> None:
 
 def test_an_unfinished_variant_has_no_row() -> None:
     rows = one_at_a_time()
-    found = swept.frame(leaderboard.cells_frame([failed(rows[2]), *rows[:2], *rows[3:]], NAMES))
+    found = sweeps.frame(tables.cells_frame([failed(rows[2]), *rows[:2], *rows[3:]], NAMES))
     assert found[found["field"] == "t_max"]["value"].tolist() == ["600", "1000"]
 
 
 def test_cells_say_what_was_set_and_without_a_sweep_there_is_nothing() -> None:
-    cells = leaderboard.cells_frame(one_at_a_time(), NAMES)
+    cells = tables.cells_frame(one_at_a_time(), NAMES)
     assert [json.loads(text) for text in cells["variant"][::2]] == [
         {}, {"t_max": "300"}, {"t_max": "600"}, {"weighting": "snr"}, {}
     ]  # fmt: skip
     assert cells["variant_of"].tolist() == ["mimmu"] * 8 + ["salun"] * 2
-    alone = leaderboard.cells_frame(one_at_a_time()[-2:], NAMES)
+    alone = tables.cells_frame(one_at_a_time()[-2:], NAMES)
     assert "variant" not in alone
-    assert swept.frame(alone).empty
+    assert sweeps.frame(alone).empty
 
 
 def test_rows_of_the_board_are_variants_ranked_like_methods() -> None:
-    board = leaderboard.board_frame(one_at_a_time(), NAMES, "full")
+    board = tables.board_frame(one_at_a_time(), NAMES, "full")
     assert board["method"].tolist() == ["mimmu", "mimmu t_max=300", "mimmu t_max=600", "mimmu weighting=snr", "salun"]
     assert board["rank"].tolist()[-1] == 1
 
@@ -73,5 +73,5 @@ def test_rows_of_the_board_are_variants_ranked_like_methods() -> None:
     [(300, "300", 300), (1e-5, "1e-05", 1e-5), ("snr", "snr", None), (True, "True", None), (None, "None", None)],
 )
 def test_settings_are_shown_as_the_command_line_has_them(value: object, text: str, number: float | None) -> None:
-    assert swept.text(value) == text
-    assert swept.number(value) == number
+    assert sweeps.text(value) == text
+    assert sweeps.number(value) == number

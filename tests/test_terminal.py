@@ -6,13 +6,14 @@ import pytest
 import requested
 from rich.console import Console
 
-from bench import leaderboard, markdown, terminal
+from bench import markdown, terminal
+from bench.board import tables
 from metrics import COSTS, METRICS
 
 HEADLINES = ("H %↑", "UA %↑", "NRA %↑", "ORA %↑", "TWIN %↑", "FID ↓", "DRIFT ↓")
 
 
-def result(method: str, task: str, i: int, names: tuple[str, ...]) -> leaderboard.Result:
+def result(method: str, task: str, i: int, names: tuple[str, ...]) -> tables.Result:
     counts = {section: {c.name: 1 for c in COSTS if c.section == section} for section in ("cost", "data")}
     counts["cost"]["seconds"] = 1234.5
     scores = {name: {"value": 100.0 if "fid" in name else 0.1 * i, "n": 4} for name in names}
@@ -26,7 +27,7 @@ def result(method: str, task: str, i: int, names: tuple[str, ...]) -> leaderboar
 def board(names: tuple[str, ...]) -> pd.DataFrame:
     results = [result(f"some-{m}", task, i, names) for i, m in enumerate("ab") for task in ("x", "y", "z")]
     results[-1] |= {"status": "failed", "reason": "MemoryError: no room", "traceback": ""}
-    return leaderboard.board_frame(results, names, "full")
+    return tables.board_frame(results, names, "full")
 
 
 def printed(names: tuple[str, ...], width: int) -> list[str]:
@@ -91,7 +92,7 @@ def special() -> dict[str, pd.DataFrame]:
     }
     words = "retain images + anchor prompts"
     return {
-        suite: leaderboard.board_frame([r | {"compensation": words} for r in rows], requested.NAMES, "full")
+        suite: tables.board_frame([r | {"compensation": words} for r in rows], requested.NAMES, "full")
         for suite, rows in cells.items()
     }
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench import export, leaderboard, making
+from bench import export, making
+from bench.board import tables
 from bench.core.config import RunConfig
 from bench.core.store import Thinned
 from bench.executor import Executor
@@ -185,7 +186,7 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     assert before is not None
     assert not differing(before.tensors(), made)
     assert result["compensation"] == "trained anew without it"
-    (row,) = leaderboard.write([result], run.plan.metrics, tmp_path, "board", "full", "").board.to_dict("records")
+    (row,) = tables.write([result], run.plan.metrics, tmp_path, "board", "full", "").board.to_dict("records")
     assert row["delta_bytes"] > 0
     assert pd.isna(row["seconds"])  # nobody counted what training it took
     assert pd.isna(row["retain_images"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import derived
+from bench.board import aggregates
 from bench.terminal import columns_of
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
@@ -58,9 +58,9 @@ def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
     Where general columns mix states that nobody would weigh against each other, headlines are those of the terminal:
     the suite's `own` and metrics that were chosen by name.
     """
-    made = [_column(one, one.about) for one in derived.described(list(map(str, board)))]
+    made = [_column(one, one.about) for one in aggregates.described(list(map(str, board)))]
     measured = [_column(metric, f"{metric.about} ({metric.source})") for metric in map(METRICS.get, metrics)]
-    figures = [*(c for c in made if c.name == derived.H), *measured, *(c for c in made if c.name != derived.H)]
+    figures = [*(c for c in made if c.name == aggregates.H), *measured, *(c for c in made if c.name != aggregates.H)]
     if own(board):
         first = {one.name for one in columns_of(board, metrics)}
         figures = [replace(c, headline=c.name in first) for c in figures]
@@ -71,7 +71,7 @@ def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
 def own(board: pd.DataFrame) -> list[str]:
     """What a suite has in the place of general columns, where those are means of unlike states; [] elsewhere."""
     names = list(map(str, board))
-    room = derived.room_of(names)
+    room = aggregates.room_of(names)
     return [] if room is None or not room.UNLIKE else [one.name for one in room.described(names)]
 
 
@@ -92,7 +92,7 @@ def _costs() -> list[Column]:
     ]
 
 
-def _column(one: Metric | derived.Derived, about: str) -> Column:
+def _column(one: Metric | aggregates.Derived, about: str) -> Column:
     label = one.name.upper().replace("_", " ")
     return Column(one.name, label, one.unit, one.arrow, about, one.headline, one.digits)
 

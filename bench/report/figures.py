@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import curve, nearness
+from bench.board import curve, ripple
 from bench.report import charts, labels
 from bench.report.colours import Look
 from bench.report.pareto import front
@@ -131,19 +131,19 @@ class Panels:
 
 def near_to_far(dropped: pd.DataFrame, looks: dict[str, Look]) -> Panels:
     """Drop against distance, a panel a method, on one scale."""
-    known = nearness.distances(dropped)
+    known = ripple.distances(dropped)
     methods = [name for name in looks if name not in REFERENCES and (dropped["method"] == name).any()]
     kept = dropped[dropped["method"].isin(methods)]
-    known = [name for name in known if kept[nearness.PREFIX + name].notna().any()]
+    known = [name for name in known if kept[ripple.PREFIX + name].notna().any()]
     if not known or kept.empty:
         return Panels(missing="No retained concept of a method that finished has a distance from the forgotten one.")
     names = {name: {"text": "text encoder"}.get(name, name) for name in known}
-    places = [nearness.PREFIX + name for name in known]
+    places = [ripple.PREFIX + name for name in known]
     out = Panels({"distance": names}, {name: Figure() for name in methods})
     means = kept.groupby(["method", "task", "concept"], sort=False)[["drop", *places]].mean().reset_index()
     low, high = float(min(means["drop"].min(), 0)), float(max(means["drop"].max(), 10))
     for name, column in zip(known, places, strict=True):
-        profile = nearness.profile(kept, name, methods)
+        profile = ripple.profile(kept, name, methods)
         left, right = float(means[column].min()), float(means[column].max())
         room = 0.03 * (right - left or 1)
         for method in methods:

@@ -11,7 +11,10 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench import chain, derived, leaderboard, many, nearness, published, recovery, sharing, swept
+from bench import published, sharing
+from bench.board import aggregates, relearning, ripple, several, tables
+from bench.board import sequences as board_sequences
+from bench.board import sweeps as board_sweeps
 from bench.core.store import Store
 from bench.executor import Executor
 from bench.plan.plan import Plan
@@ -24,7 +27,7 @@ ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Reques
          "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
 
 
-def render(executor: Executor, results: Sequence[leaderboard.Result], tables: leaderboard.Tables) -> str:
+def render(executor: Executor, results: Sequence[tables.Result], tables: tables.Tables) -> str:
     """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
     plan, board = executor.plan, tables.board
     looks = colours.looks(list(board["method"]), {r["method"]: r["variant_of"] for r in results if r.get("variant_of")})
@@ -48,7 +51,7 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
         "reconstructed": (board["fidelity"] == "reconstruction").any(),
         "reported": block,
         "figures": drawn,
-        "unlike": room.UNLIKE if (room := derived.room_of(list(map(str, board)))) else "",
+        "unlike": room.UNLIKE if (room := aggregates.room_of(list(map(str, board)))) else "",
         "added": {name: words for name, words in ADDED.items() if name in drawn},
         "strips": strips,
         "failures": protocol.failures(tables.cells),
@@ -66,10 +69,10 @@ def render(executor: Executor, results: Sequence[leaderboard.Result], tables: le
 
 
 def drawings(
-    plan: Plan, tables: leaderboard.Tables, looks: dict[str, colours.Look], beside: dict[str, list[dict[str, Any]]]
+    plan: Plan, tables: tables.Tables, looks: dict[str, colours.Look], beside: dict[str, list[dict[str, Any]]]
 ) -> dict[str, figures.Figure | figures.Panels]:
     """Every chart of the page, by name; `beside` has what papers report for the first of them."""
-    dropped = nearness.drops(tables.concepts)
+    dropped = ripple.drops(tables.concepts)
     targets = tables.concepts[tables.concepts["role"] == "forget"].drop_duplicates(["task", "concept"])
     world = plan.world
     groups = {concept: domain for domain, members in world.domains.items() for concept in members}
@@ -84,16 +87,16 @@ def drawings(
 
 
 def added(
-    results: Sequence[leaderboard.Result], cells: pd.DataFrame, looks: dict[str, colours.Look]
+    results: Sequence[tables.Result], cells: pd.DataFrame, looks: dict[str, colours.Look]
 ) -> dict[str, figures.Figure | figures.Panels]:
     """The charts of `ADDED` that there is something to draw for."""
     ways = {result["method"]: result["way"] for result in results if result.get("way")}
     made = {
-        "many": sets.figure(many.frame(cells), looks, ways),
-        "matrix": sequences.matrix(chain.matrix(results), looks),
-        "along": sequences.along(chain.along(cells), looks),
-        "back": resurgence.figure(recovery.means(recovery.frame(results)), looks),
-        "swept": sweeps.figure(swept.frame(cells)),
+        "many": sets.figure(several.frame(cells), looks, ways),
+        "matrix": sequences.matrix(board_sequences.matrix(results), looks),
+        "along": sequences.along(board_sequences.along(cells), looks),
+        "back": resurgence.figure(relearning.means(relearning.frame(results)), looks),
+        "swept": sweeps.figure(board_sweeps.frame(cells)),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 

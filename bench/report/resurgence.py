@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.recovery import UNTOUCHED
+from bench.board.relearning import UNTOUCHED
 from bench.report import lines
 from bench.report.colours import Look
 from bench.report.figures import Figure
@@ -15,7 +15,7 @@ from methods import REFERENCES
 
 
 def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
-    """Accuracy of the forgotten concept against steps of training, from `bench.recovery.means`; None without any.
+    """Accuracy of the forgotten concept against steps of training, from `bench.board.relearning.means`; None without any.
 
     A switch chooses how the model was trained further. References are dashed; a
     rule lies at half of the untouched model's accuracy.

@@ -47,7 +47,7 @@ def grid(rows: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
-    """UA of each concept after each request, a panel a method and sequence, from `bench.chain.matrix`; None of nothing.
+    """UA of each concept after each request, a panel a method and sequence, from `bench.board.sequences.matrix`; None of nothing.
 
     Means over training seeds, whose values are in the tooltip.
     """
@@ -83,7 +83,7 @@ def _cell(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def along(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
-    """Figures against the number of requests, a line a method, from `bench.chain.along`; None of nothing."""
+    """Figures against the number of requests, a line a method, from `bench.board.sequences.along`; None of nothing."""
     rows = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     kinds, out = lines.shown(rows, (*SHOWN, SECONDS)), Figure()
     out.choices["figure"] = {name: SECONDS if name == SECONDS else name.upper() for name in kinds}

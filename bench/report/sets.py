@@ -18,7 +18,7 @@ WAYS = {"joint": "All concepts in every step", "alternate": "One concept a step,
 
 
 def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, str]) -> Figure | None:
-    """A line a method, from `bench.many.frame`; None where there is nothing to draw.
+    """A line a method, from `bench.board.several.frame`; None where there is nothing to draw.
 
     Args:
         ways: method -> how it takes several concepts, a key of `WAYS`.

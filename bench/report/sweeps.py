@@ -16,7 +16,7 @@ HEIGHT = 240  # pixels of a panel
 
 
 def figure(frame: pd.DataFrame) -> Panels | None:
-    """A panel for each setting, from `bench.swept.frame`; None where there is nothing to draw.
+    """A panel for each setting, from `bench.board.sweeps.frame`; None where there is nothing to draw.
 
     A line is a method at fixed values of the other settings; a ring marks its plain setting.
     """

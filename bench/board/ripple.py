@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench import statistics
+from bench.board import statistics
 
 PREFIX = "distance_"  # of the columns of concepts' tables that hold one
 STEP = 0.1  # of distance, that a ripple is given for

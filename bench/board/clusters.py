@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import statistics
-from bench.statistics import Interval
+from bench.board import statistics
+from bench.board.statistics import Interval
 from metrics import METRICS, Metric
 
 H, PARTS = "h", ("ua", "nra", "ora")  # what H is made of

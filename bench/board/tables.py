@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench import clusters, curve, derived, facets, judges, nearness, recovery, statistics
-from bench.columns import Figures, column, counts, ends, flat
+from bench.board import aggregates, cell_columns, clusters, curve, judge_accuracy, relearning, ripple, statistics
+from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
@@ -61,7 +61,7 @@ def _blank_or(metric: Metric, value: float | None) -> float | None:
 def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
     """One row per cell, with its `facets` and the figures of `metrics`. Raises ValueError if a cell occurs twice."""
     rows = []
-    for result, more in zip(results, facets.columns(results), strict=True):
+    for result, more in zip(results, cell_columns.columns(results), strict=True):
         row = {name: result[name] for name in ("method", "task", "band", "seed", "status")} | more
         for metric in map(METRICS.get, metrics):
             score = result["scores"][metric.name] if result["status"] == "ok" else None
@@ -80,7 +80,7 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
     if len(twice):
         raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
     whole = [cost.name for cost in COSTS if cost.unit != "s"] + [f"{name}_n" for name in metrics]
-    return frame.astype({name: "Int64" for name in (*whole, *facets.WHOLE) if name in frame})
+    return frame.astype({name: "Int64" for name in (*whole, *cell_columns.WHOLE) if name in frame})
 
 
 def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
     `since` is the request of a sequence that asked for it to be forgotten; only where there are sequences. Then the
     figures of those `metrics` that are a mean over images.
     """
-    asked = facets.asked_at(results)
+    asked = cell_columns.asked_at(results)
     known = dict.fromkeys(name for result in results for row in result.get("concepts", ()) for name in row["distances"])
     each = [metric for metric in map(METRICS.get, metrics) if metric.each]
     head = ("method", "task", "band", "seed")
@@ -97,8 +97,8 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         {
             **{name: result[name] for name in head},
             **row,
-            "since": facets.since(result, row["concept"], asked),
-            **{nearness.PREFIX + name: row["distances"].get(name) for name in known},
+            "since": cell_columns.since(result, row["concept"], asked),
+            **{ripple.PREFIX + name: row["distances"].get(name) for name in known},
             "judge": row["judge"] * 100,
             "accuracy": row["accuracy"] * 100,
             **{metric.name: _blank_or(metric, row[metric.name]) for metric in each},
@@ -106,7 +106,7 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
         for result in results
         for row in result.get("concepts", ())
     ]
-    where = [nearness.PREFIX + name for name in known]
+    where = [ripple.PREFIX + name for name in known]
     columns = [
         *head,
         "concept",
@@ -143,15 +143,15 @@ def _board_frame(
     fingerprint = require_one_fingerprint(results)
     require_same_numbers(results, metrics)
     base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
-    every, real = derived.measured(results, metrics, cells, concepts), judges.on_real_pictures(results)
-    rows, whole = [], {derived.RANK: None, "judge_n": None}  # the columns of whole numbers besides those of costs
+    every, real = aggregates.measured(results, metrics, cells, concepts), judge_accuracy.on_real_pictures(results)
+    rows, whole = [], {aggregates.RANK: None, "judge_n": None}  # the columns of whole numbers besides those of costs
     for method in dict.fromkeys(result["method"] for result in results):
         own = [result for result in results if result["method"] == method]
         bad = [result for result in own if result["status"] != "ok"]
         row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"]}
-        row |= {facets.WAY: own[0][facets.WAY]} if facets.several(results) else {}
-        row |= {"status": status_of(own, bad), derived.RANK: None}
-        figures = derived.columns(every.of(method, not bad), every)
+        row |= {cell_columns.WAY: own[0][cell_columns.WAY]} if cell_columns.several(results) else {}
+        row |= {"status": status_of(own, bad), aggregates.RANK: None}
+        figures = aggregates.columns(every.of(method, not bad), every)
         for metric in map(METRICS.get, metrics):
             figures |= _columns(metric, [] if bad else own, base)
         row |= flat(figures)
@@ -164,9 +164,9 @@ def _board_frame(
         rows.append(row)
     frame = pd.DataFrame(rows)
     if not len(every.points):  # nobody asked for curves
-        frame = frame.drop(columns=[name for name in map(str, frame) if derived.AT in name])
+        frame = frame.drop(columns=[name for name in map(str, frame) if aggregates.AT in name])
     compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
-    frame[derived.RANK] = frame["method"].map(derived.ranks(cells, list(compared)))
+    frame[aggregates.RANK] = frame["method"].map(aggregates.ranks(cells, list(compared)))
     return frame.astype({name: "Int64" for name in whole if name in frame})
 
 
@@ -246,7 +246,7 @@ def write(
         cells,
         concepts,
         curve.frame(results, metrics),
-        recovery.frame(results),
+        relearning.frame(results),
     )
     folder.mkdir(parents=True, exist_ok=True)
     always = {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}

@@ -7,15 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from bench import chain, clusters, curve, many, nearness, recovery, statistics
-from bench.clusters import PARTS, H
-from bench.columns import Derived, Figures, Measured, column
+from bench.board import clusters, curve, relearning, ripple, sequences, several, statistics
+from bench.board.clusters import PARTS, H
+from bench.board.columns import Derived, Figures, Measured, column
 from metrics import METRICS
 
 RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
 KEPT = ("nra", "ora")  # what a ripple is on the board with: the accuracies that it spreads out
 MAIN = "text"  # the distance that `ripple` without a name goes by
-ROOMS = (many, chain, recovery)  # of requests for several concepts, in sequence, or not for good; each has its columns
+ROOMS = (
+    several,
+    sequences,
+    relearning,
+)  # of requests for several concepts, in sequence, or not for good; each has its columns
 
 
 def described(columns: Collection[str]) -> list[Derived]:
@@ -25,7 +29,7 @@ def described(columns: Collection[str]) -> list[Derived]:
     for name in columns:
         if name == RIPPLE or (name.startswith(f"{RIPPLE}_") and f"{name}_lo" in columns):
             by = name.removeprefix(RIPPLE).removeprefix("_") or MAIN
-            about = f"accuracy that a retained concept loses more for each {nearness.STEP} that it is nearer, by {by}"
+            about = f"accuracy that a retained concept loses more for each {ripple.STEP} that it is nearer, by {by}"
             found.append(Derived(name, about, "pp", False, headline=name == RIPPLE))
         elif name.endswith(AT):
             about = f"{name.removesuffix(AT).upper()} where UA first reaches {curve.UA:.0f} % in training; blank: never"
@@ -45,7 +49,7 @@ def ranked_by(columns: Collection[str]) -> str:
     is trained further H mixes what nobody would weigh against each other, so there is no rank.
     """
     room = room_of(columns)
-    return chain.RANKED_BY if room is chain else "" if room is recovery else H
+    return sequences.RANKED_BY if room is sequences else "" if room is relearning else H
 
 
 def measured(
@@ -55,10 +59,10 @@ def measured(
     return Measured(
         cells=cells,
         concepts=concepts,
-        dropped=nearness.drops(concepts),
+        dropped=ripple.drops(concepts),
         points=curve.frame([result for result in results if not result.get("step")], metrics),
-        matrix=chain.matrix(results),
-        recovered=recovery.frame(results),
+        matrix=sequences.matrix(results),
+        recovered=relearning.frame(results),
     )
 
 
@@ -72,8 +76,8 @@ def columns(own: Measured, every: Measured) -> Figures:
         row |= column(H, clusters.harmonic(own.cells), clusters.images(own.cells, H) if len(own.cells) else None)
     for room in ROOMS:
         row |= room.columns(own, every)
-    for name in nearness.distances(every.concepts) if set(KEPT) <= set(own.cells) else ():
-        slopes = nearness.ripple(own.dropped, name) if len(own.dropped) else {}
+    for name in ripple.distances(every.concepts) if set(KEPT) <= set(own.cells) else ():
+        slopes = ripple.ripple(own.dropped, name) if len(own.dropped) else {}
         count = int(own.dropped["n"].sum()) if slopes else None
         found = statistics.of_cells(clusters.of_tasks(slopes, own.cells))
         row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, count)
@@ -94,7 +98,7 @@ def ranks(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, int]:
         return {}
     whole = cells[["task", "seed"]].drop_duplicates()
     complete = [name for name in methods if (cells["method"] == name).sum() == len(whole)]
-    ranked = chain.last(cells, cells) if "chain" in cells else cells
+    ranked = sequences.last(cells, cells) if "chain" in cells else cells
     tables = {name: clusters.parts(ranked[ranked["method"] == name]) for name in complete}
     tables = {name: table for name, table in tables.items() if len(table) > 1}
     return statistics.ranks(tables, statistics.harmonic)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench import clusters, facets, statistics
-from bench.columns import Derived, Figures, Measured, column, ends
-from bench.statistics import Interval
+from bench.board import cell_columns, clusters, statistics
+from bench.board.columns import Derived, Figures, Measured, column, ends
+from bench.board.statistics import Interval
 
 MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua", "n")
 ALONG = ("ua", "nra", "ora", "twin", "drift")
@@ -42,14 +42,20 @@ def matrix(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     `step` is the request's number from 1 and `request` what it asked for; `since` the number of the request that asked
     for `concept`, at most `step`; `ua` 100 - accuracy of `concept` after `step`, in %, on `n` images.
     """
-    asked, rows = facets.asked_at(results), []
+    asked, rows = cell_columns.asked_at(results), []
     for result in results:
         if (step := result.get("step")) is None:
             continue
         for row in result.get("concepts", ()):
             if row["role"] == "forget":
-                head = (result["method"], step["chain"], result["seed"], step["number"], facets.words(step["request"]))
-                first = facets.since(result, row["concept"], asked)
+                head = (
+                    result["method"],
+                    step["chain"],
+                    result["seed"],
+                    step["number"],
+                    cell_columns.words(step["request"]),
+                )
+                first = cell_columns.since(result, row["concept"], asked)
                 rows.append((*head, row["concept"], first, 100 - 100 * row["accuracy"], row["n"]))
     return pd.DataFrame(rows, columns=list(MATRIX))
 

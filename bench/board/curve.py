@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import statistics
-from bench.statistics import Interval
+from bench.board import statistics
+from bench.board.statistics import Interval
 from metrics import METRICS
 
 UA = 90.0  # %, where methods are compared
@@ -19,7 +19,7 @@ HEAD = ("method", "task", "band", "seed", "part")
 def frame(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
     """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures.
 
-    What an unlearned model was trained on after it is no unlearning: `bench.recovery` has these points.
+    What an unlearned model was trained on after it is no unlearning: `bench.board.relearning` has these points.
     """
     measured = [metric for metric in map(METRICS.get, metrics) if metric.along]
     rows = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench import clusters
-from bench.columns import Derived, Figures, Measured, column
+from bench.board import clusters
+from bench.board.columns import Derived, Figures, Measured, column
 
 FIGURES = (*clusters.PARTS, clusters.H)  # those with a column of the board for each number of concepts
 STAY = (clusters.H, *clusters.PARTS)  # of the general columns, beside them in a narrow table

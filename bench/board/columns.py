@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from bench.statistics import Interval
+from bench.board.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import integrate
 
-from bench import clusters, curve, statistics
-from bench.columns import Derived, Figures, Measured, column
-from bench.statistics import Interval
+from bench.board import clusters, curve, statistics
+from bench.board.columns import Derived, Figures, Measured, column
+from bench.board.statistics import Interval
 from methods import ORACLE
 
 HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import clusters
+from bench.board import clusters
 
 
 def frame(cells: pd.DataFrame) -> pd.DataFrame:
