@@ -22,13 +22,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import legacy, options, sharing
+from bench import options, sharing
+from bench.cells import legacy
+from bench.cells.artifacts import Stages
+from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.core import digest
 from bench.core.store import RECORD, Store
-from bench.outcomes import ACCURACY, Outcomes
 from bench.plan import plugins
 from bench.plan.plan import Plan, resolve
-from bench.stages import Stages
 from bench.worlds import WorldUnavailable
 
 KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from

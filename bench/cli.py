@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench import bundle, export, legacy, options, show
+from bench import bundle, export, options, show
+from bench.cells import legacy
 from bench.engines import ENGINES
 from bench.engines.base import CannotStart
 from bench.engines.local import usual_count

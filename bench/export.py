@@ -16,11 +16,11 @@ import torch
 from bench import options
 from bench.backbones import folder
 from bench.backbones.pipeline import owners, read
+from bench.cells.artifacts import Stages
 from bench.core import digest
 from bench.core.registry import nearest
 from bench.core.store import Thinned
 from bench.plan.plan import PROTOCOL, Cell, Plan
-from bench.stages import Stages
 
 NOTE = "lethe.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # of the backbone: what never drew a picture here

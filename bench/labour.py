@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.plan.work_graph import Unit, signature, units
 from bench.runs import RunFolder

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import estimate, terminal
+from bench import terminal
 from bench.board import tables
+from bench.cells import estimate
+from bench.cells.executor import Executor
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
-from bench.executor import Executor
 from bench.pace import Pace
 from bench.plan.plan import Plan
 from bench.runs import RunFolder

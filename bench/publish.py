@@ -8,8 +8,8 @@ from rich.console import Console
 
 from bench import markdown, terminal
 from bench.board import tables as board_tables
+from bench.cells.executor import Executor
 from bench.engines.base import adopt
-from bench.executor import Executor
 from bench.plan.plan import Plan
 from bench.runs import machines
 

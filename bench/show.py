@@ -8,12 +8,12 @@ from statistics import median
 from rich import box
 from rich.table import Table
 
-from bench import estimate
+from bench.cells import estimate
+from bench.cells.artifacts import Stages
+from bench.cells.outcomes import Outcomes
 from bench.engines import ENGINES
-from bench.outcomes import Outcomes
 from bench.plan import plugins
 from bench.plan.plan import Plan
-from bench.stages import Stages
 from bench.suites.base import SUITES, tasks_of
 from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS

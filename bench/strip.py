@@ -13,11 +13,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from bench import options
+from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.plan import plugins
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.worlds import WorldUnavailable
 
 LEFT, TOP, GAP = 130, 30, 10  # room for names, for titles, and between concepts

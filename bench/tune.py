@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.board import tables
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines import Engine, Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
-from bench.executor import Executor
 from bench.options import require_writable
 from bench.plan import plugins
 from bench.plan.plan import method_names, resolve

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from unittest import mock
 
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines import Engine, Settings, local
 from bench.engines.foreman import Work
@@ -31,7 +32,6 @@ from bench.engines.jobs import Job
 from bench.engines.local import Local
 from bench.engines.ray import Ray
 from bench.engines.slurm import Slurm
-from bench.executor import Executor
 from bench.plan.plan import Plan, resolve
 
 DOOR = str(Path(__file__).parents[1] / "run_bench.py")

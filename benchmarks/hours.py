@@ -23,11 +23,11 @@ from rich.table import Table
 
 from bench import options
 from bench.backbones.sampler import decode, sample, shots
+from bench.cells.artifacts import Stages
 from bench.core import guidance
 from bench.core.task import Task
 from bench.plan import plugins
 from bench.plan.plan import Cell, Plan, resolve
-from bench.stages import Stages
 from bench.training.unlearning import unlearn
 from bench.worlds import WorldUnavailable
 from benchmarks.one_step import workplace

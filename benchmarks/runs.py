@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 
 from bench import cli
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines import Settings
 from bench.engines.local import Local
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from benchmarks.rows import Setting
 from benchmarks.timing import Line, by_turns, cores, ratios, seconds_of

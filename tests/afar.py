@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.plan.work_graph import units
 from bench.runs import RunFolder

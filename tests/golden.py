@@ -1,7 +1,7 @@
 """What the tiny pipeline gives, stage by stage, in numbers: the golden values that tell a refactor from a change.
 
 `python tests/golden.py` writes them anew. Do that only where numbers were meant to change, and raise the version of
-each stage whose numbers moved (`bench.versions`), or every result that users hold would pass for what it is not.
+each stage whose numbers moved (`bench.cells.versions`), or every result that users hold would pass for what it is not.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]  # this checkout's code, where the 
 import tiny  # noqa: E402
 import torch  # noqa: E402
 
+from bench.cells.executor import Executor  # noqa: E402
 from bench.core.config import RunConfig  # noqa: E402
 from bench.core.store import Entry  # noqa: E402
-from bench.executor import Executor  # noqa: E402
 from bench.plan.plan import resolve  # noqa: E402
 from bench.worlds import WORLDS  # noqa: E402
 from methods import METHODS  # noqa: E402

@@ -3,11 +3,11 @@
 import os
 from typing import Any
 
-import bench.stages
+import bench.cells.artifacts
 from methods import METHODS
 from methods.mimmu import MimMu
 
-real = bench.stages.describe
+real = bench.cells.artifacts.describe
 node = os.environ.get("SLURMD_NODENAME") or os.environ.get("LETHE_TEST_NODE", "")
 others = os.environ.get("LETHE_TEST_OTHERS", "2")  # by the last letter of their names
 
@@ -17,5 +17,5 @@ def describe(*given: Any) -> dict[str, Any]:
     return {**real(*given), **({"device": "another card"} if node[-1:] in [*others] else {})}
 
 
-bench.stages.describe = describe
+bench.cells.artifacts.describe = describe
 METHODS.register("mimmu-elsewhere")(type("Elsewhere", (MimMu,), {}))  # a plug-in registers something

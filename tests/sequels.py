@@ -14,9 +14,9 @@ from typing import Any
 from requested import NAMES, Result, concept, result
 
 from bench.board import tables as board_tables
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.task import Task
-from bench.executor import Executor
 from bench.plan.plan import Cell, resolve
 from bench.report import page
 from bench.worlds import World

@@ -1,7 +1,7 @@
 """Which code had which version: `stages.lock`, and `python tests/stages_lock.py` to write it anew.
 
 For everything that has a declared version the lock holds the version and a digest of the code that computes it: of the
-modules that `bench.versions` names, and of the modules of this project that these import. Comments, docstrings, import
+modules that `bench.cells.versions` names, and of the modules of this project that these import. Comments, docstrings, import
 lines and layout are not part of the digest.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout's code, where the file is run as a script
 
+from bench.cells.versions import STAGES  # noqa: E402
 from bench.core import digest  # noqa: E402
-from bench.versions import STAGES  # noqa: E402
 from methods import METHODS  # noqa: E402
 from metrics import METRICS  # noqa: E402
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, estimate
+from bench import bundle, cli
 from bench.bundle import ABOUT
+from bench.cells import estimate
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS
-from bench.executor import Executor
 from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from towards import Make, Towards, method
 
-from bench import stages, weights
 from bench.backbones import pipeline
+from bench.cells import artifacts, weights
+from bench.cells.executor import Executor
 from bench.core.checkpoint import QUICK, Checkpoint
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.training.harness import Batch, Harness
 from bench.training.unlearning import unlearn
@@ -211,7 +211,7 @@ def test_a_killed_run_goes_on_by_the_same_command(
     monkeypatch.setattr(weights, "CHECKPOINT_SECONDS", 0.0)
     told: list[int] = []
 
-    def watch(stop: int) -> stages.Report:
+    def watch(stop: int) -> artifacts.Report:
         def report(what: str, done: int, total: int) -> None:
             if what.startswith("unlearning"):
                 told.append(done)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import cli, stages, weights
+from bench import cli
+from bench.cells import artifacts, weights
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.worlds import World
 from methods import METHODS, Method
@@ -84,7 +85,7 @@ def refuse(*args: object, **kwargs: object) -> None:
 
 def test_a_second_run_computes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished / "smoke-tiny.csv").read_text()
-    monkeypatch.setattr(stages.pipeline, "load", refuse)
+    monkeypatch.setattr(artifacts.pipeline, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
     assert (finished / "smoke-tiny.csv").read_text() == before
 
@@ -95,8 +96,8 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         return given.mean([0.25] * len(given.asked), given.forget)
 
     new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "words"))
-    monkeypatch.setattr(stages.pipeline, "load", refuse)
-    monkeypatch.setattr(stages.panel.Panel, "look", refuse)  # nor is any image looked at again
+    monkeypatch.setattr(artifacts.pipeline, "load", refuse)
+    monkeypatch.setattr(artifacts.judges.Panel, "look", refuse)  # nor is any image looked at again
     out = ("--out", str(finished))
     with METRICS.temporarily():
         METRICS.add("new", new)
@@ -117,11 +118,11 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
 
 
 def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages.probe, "gaps", refuse)
-    monkeypatch.setattr(stages.probe, "words", refuse)
+    monkeypatch.setattr(artifacts.probe, "gaps", refuse)
+    monkeypatch.setattr(artifacts.probe, "words", refuse)
     sampled = []
-    original = stages.sample
-    monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
+    original = artifacts.sample
+    monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
     arguments = [*SMOKE, "--methods", "pretrained", "--metrics", "ua", "cost", "--out", str(tmp_path)]
     assert cli.main(arguments) == 0
     assert sampled == [15, 15]  # pretrained and wrecked, and no head nouns
@@ -134,7 +135,7 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     assert len(files) == 6
     for path in files:
         path.unlink()
-    monkeypatch.setattr(stages.pipeline, "load", refuse)
+    monkeypatch.setattr(artifacts.pipeline, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished), "--collect"]) == 0
     assert {path: path.read_text() for path in files} == before
     few = ("--metrics", "ua", "drift")  # of a full run, any metrics can be shown alone
@@ -189,8 +190,8 @@ def test_adding_a_method_computes_that_method_only(
 
     METHODS.add("nudge", Nudge)
     sampled = []
-    original = stages.sample
-    monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
+    original = artifacts.sample
+    monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
     assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "nudge", "--out", str(finished)]) == 0
     assert sampled == [1, 1]  # evaluation prompts, head nouns
     assert "nudge" in capsys.readouterr().out
@@ -242,7 +243,7 @@ def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
     run = RunConfig(("fills",), "smoke", "tiny", out=tmp_path)
     executor = Executor(resolve(run))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(held[0]() is None))
-    executor.stages._backbone = stages.pipeline.load(executor.plan.folder, torch.device("cpu"))
+    executor.stages._backbone = artifacts.pipeline.load(executor.plan.folder, torch.device("cpu"))
     executor.stages.device = torch.device("cuda")  # as far as giving memory back is concerned
     result = executor.run(executor.plan.cells[-1])
     assert result["reason"] == "OutOfMemoryError: CUDA out of memory"
@@ -264,8 +265,8 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
     assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --out {tmp_path}" in told
     monkeypatch.setattr(Stops, "edit", lambda self, harness: None)
     sampled = []
-    original = stages.sample
-    monkeypatch.setattr(stages, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
+    original = artifacts.sample
+    monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
     assert cli.main(arguments) == 0
     assert sampled == []  # changing nothing gives the pretrained model's images, which are there
 
@@ -273,7 +274,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
 def test_a_plan_computes_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(stages.pipeline, "load", refuse)
+    monkeypatch.setattr(artifacts.pipeline, "load", refuse)
     assert cli.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.count("to do") == 9 + 1

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from bench import bundle, options, outcomes, panel
+from bench import bundle, options
 from bench.backbones import folder
+from bench.cells import judges as cell_judges
+from bench.cells import outcomes
+from bench.cells.keys import Keys
 from bench.core import device as devices
 from bench.core import digest
 from bench.core.config import Protocol
 from bench.core.store import Entry, Store
-from bench.keys import Keys
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS
 from methods import METHODS
@@ -35,7 +37,7 @@ def planned(about: dict[str, Any]) -> Plan:
 def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
     """How many cells of the plan are in a results file with all of their figures, by today's keys."""
     content, device = folder.content(plan.folder), devices.default_device()
-    judges = panel.Panel(plan.world, plan.concepts, device).digest
+    judges = cell_judges.Panel(plan.world, plan.concepts, device).digest
     store, keys = Store(Path("nowhere")), Keys(plan, content, about["machine"], lambda: judges)
     found = outcomes.Outcomes(plan, keys, store)
 

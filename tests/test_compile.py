@@ -6,9 +6,9 @@ import torch
 from towards import Make, method
 
 from bench.backbones import pipeline
+from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.training.unlearning import unlearn
 from bench.worlds import World
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, estimate
+from bench import cli
+from bench.cells import estimate
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from bench import cli
-from bench import stages as stages_room
+from bench.cells import artifacts as stages_room
+from bench.cells.artifacts import Stages
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.worlds import World
 
 TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "ora", "twin")

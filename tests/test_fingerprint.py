@@ -6,7 +6,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.fingerprint import worded
+from bench.cells.fingerprint import worded
 
 HEX = "0123456789abcdef"
 

@@ -10,11 +10,11 @@ import torch
 
 from bench import cli
 from bench.backbones import folder
+from bench.cells.artifacts import Stages
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS, Store
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.worlds import World
 from bench.worlds.pocket import weights
 

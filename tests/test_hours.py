@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.worlds import World
 from benchmarks import hours
 

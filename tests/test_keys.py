@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.cells.keys import Keys
 from bench.core.config import RunConfig
 from bench.core.store import Entry
-from bench.keys import Keys
 from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 

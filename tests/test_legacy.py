@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, legacy, options
-from bench import stages as stages_room
+from bench import bundle, cli, options
+from bench.cells import artifacts as stages_room
+from bench.cells import legacy
+from bench.cells.artifacts import STORE, Stages
+from bench.cells.keys import Keys
+from bench.cells.outcomes import Outcomes
 from bench.core import device
 from bench.core.config import RunConfig
 from bench.core.store import FORMAT, Store
-from bench.keys import Keys
-from bench.outcomes import Outcomes
 from bench.plan.plan import Plan, resolve
-from bench.stages import STORE, Stages
 from bench.worlds import World
 
 OLD = Path(__file__).parent / "data" / "release-0.1.results.tar.xz"

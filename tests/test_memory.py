@@ -8,8 +8,8 @@ import psutil
 import pytest
 import torch
 
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.worlds import World
 

@@ -15,10 +15,10 @@ from towards import Make, method
 from bench.backbones import folder as folders
 from bench.backbones import pipeline, sampler
 from bench.backbones.sampler import Shot, decode, sample
+from bench.cells.artifacts import Stages
 from bench.core.checkpoint import Checkpoint
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.training import optimizers
 from bench.training.harness import Harness
 from bench.training.loop import TrainConfig

@@ -7,7 +7,7 @@ from exhibits import ALL, evidence
 from tiny import clip
 from transformers import CLIPTokenizer
 
-from bench.panel import Panel
+from bench.cells.judges import Panel
 from bench.worlds import World
 from metrics import METRICS
 from metrics.base import Score

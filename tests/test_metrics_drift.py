@@ -6,7 +6,7 @@ from exhibits import ALL, evidence, take, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.panel import Panel, classify
+from bench.cells.judges import Panel, classify
 from bench.worlds import World
 from metrics import METRICS, Evidence
 from metrics.base import MissingEvidence

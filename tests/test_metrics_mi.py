@@ -7,9 +7,9 @@ from exhibits import ALL, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import probe
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import Shot
+from bench.cells import probe
 from bench.worlds import World
 from metrics import METRICS, Evidence, Probe
 from metrics.base import MissingEvidence, Score

@@ -10,14 +10,14 @@ from exhibits import ALL, whole, words
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import evidence, probe, stages
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import Shot, shots
+from bench.cells import artifacts, evidence, probe
+from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan.plan import Plan, resolve
-from bench.stages import Stages
 from bench.worlds import WORLDS, World
 from metrics import METRICS, Evidence, Words
 from metrics.base import MissingEvidence, Score
@@ -391,7 +391,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
         seen = evidence.gather(rooms, cell.task, untouched, {"probe", "words"})
         return seen, [metric.compute(seen) for metric in (*TRIPLE, SHARED)]
 
-    monkeypatch.setattr(stages.probe, "gaps", refuse)
+    monkeypatch.setattr(artifacts.probe, "gaps", refuse)
     seen, (*triple, shared) = figures(plan)
     assert triple == [None] * 3  # this world has no word for all dogs
     assert shared is not None
@@ -405,7 +405,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     )
     seen, found = figures(dataclasses.replace(plan, world=dogs))
     assert [score.n for score in found if score] == [3] * 4
-    monkeypatch.setattr(stages.probe, "words", refuse)
+    monkeypatch.setattr(artifacts.probe, "words", refuse)
     again, same = figures(dataclasses.replace(plan, world=dogs))  # from the store
     assert same == found
     assert again.words is not None

@@ -2,8 +2,8 @@ import dataclasses
 
 from exhibits import ALL, whole
 
+from bench.cells.evidence import nearest
 from bench.core.task import Task
-from bench.evidence import nearest
 from bench.worlds import World
 from metrics import METRICS
 from metrics.base import Score

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench import cli
+from bench.cells.artifacts import Stages
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.store import Store
-from bench.executor import Executor
 from bench.plan.plan import Plan, resolve
-from bench.stages import Stages
 from bench.worlds import World
 
 TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "nra", "--curve", "2")

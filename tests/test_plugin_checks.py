@@ -8,7 +8,8 @@ from textwrap import indent
 
 import pytest
 
-from bench import cli, evidence
+from bench import cli
+from bench.cells import evidence
 from bench.core import registry
 from bench.core.config import RunConfig
 from bench.core.registry import Registry

@@ -5,10 +5,10 @@ import guide
 import pytest
 
 from bench import cli
+from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.plan import plugins
 from bench.plan.plan import resolve
-from bench.stages import Stages
 from bench.worlds import World
 from methods import METHODS
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from bench import cli
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.runs import OtherMachine, RunFolder, apart
 from bench.worlds import World

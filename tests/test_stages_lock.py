@@ -7,9 +7,9 @@ import stages_lock
 from stages_lock import Code, complaints, computed
 
 FORMULAS = [  # module, a formula in it, another, what is computed by it
-    ("bench.executor", "score.value, ", "2 * score.value, ", "stage accuracy"),
-    ("bench.stages", "EDGE / max(", "2 * EDGE / max(", "stage images"),
-    ("bench.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
+    ("bench.cells.executor", "score.value, ", "2 * score.value, ", "stage accuracy"),
+    ("bench.cells.artifacts", "EDGE / max(", "2 * EDGE / max(", "stage images"),
+    ("bench.cells.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
     ("bench.suites.base", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),
     ("bench.backbones.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),

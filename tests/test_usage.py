@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, options, show, stages
+from bench import cli, options, show
+from bench.cells import artifacts
 from bench.core.config import QUICK, RunConfig
 from bench.worlds import World
 from methods import METHODS
@@ -71,7 +72,7 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stages.panel, "Panel", refuse)
+    monkeypatch.setattr(artifacts.judges, "Panel", refuse)
     assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from test_plugins import METHOD, save
 
-from bench import versions
+from bench.cells import versions
+from bench.cells.versions import STAGES, Stamps, of_method, of_metric
 from bench.core import digest
 from bench.plan import plugins
-from bench.versions import STAGES, Stamps, of_method, of_metric
 from methods import METHODS
 from metrics import METRICS
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench import export, making
+from bench import export
 from bench.board import tables
+from bench.cells import train
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.store import Thinned
-from bench.executor import Executor
 from bench.plan.plan import Cell, Plan, resolve
 from bench.training.loop import NonFiniteLoss
 from bench.worlds import WORLDS, World, WorldUnavailable
@@ -238,7 +239,7 @@ def test_weights_that_could_not_be_made_are_not_tried_for_each_that_starts_from_
         tried.append(cell.task.name)
         raise NonFiniteLoss("loss is nan at step 3 of 4")
 
-    monkeypatch.setattr(making, "unlearned", diverges)
+    monkeypatch.setattr(train, "unlearned", diverges)
     found = [run.run(cell) for cell in cells(run, "mimmu")]
     assert tried == [world.concepts[0]]
     assert {r["status"] for r in found} == {"failed"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from bench.cells.executor import Executor
 from bench.core import digest
-from bench.executor import Executor
 
 
 @dataclass(frozen=True)

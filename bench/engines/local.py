@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import psutil
 import torch
 
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
-from bench.executor import Executor
 from bench.plan.plan import Plan, resolve
 from bench.plan.work_graph import predecessors, side_by_side
 from methods import CONTROLS

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.cells.executor import Executor
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, lost, stored
 from bench.engines.foreman import NAMESPACE, Event, Foreman, Orders, Work, do, find
-from bench.executor import Executor
 from bench.plan.work_graph import Unit, signature, units
 from bench.runs import RunFolder, apart
 

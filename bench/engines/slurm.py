@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import ClassVar
 
+from bench.cells.executor import Executor
 from bench.engines.base import (
     REFUSALS,
     CannotStart,
@@ -21,7 +22,6 @@ from bench.engines.base import (
     stored,
 )  # fmt: skip
 from bench.engines.jobs import Book, Job, Part, Queue, last_words, minutes
-from bench.executor import Executor
 from bench.plan.work_graph import signature, units, waves
 from bench.runs import RunFolder, apart
 

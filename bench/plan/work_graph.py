@@ -68,7 +68,7 @@ def units(plan: Plan) -> tuple[Unit, ...]:
 
 
 def signature(pieces: Sequence[Unit], results: str) -> str:
-    """Digest of the pieces and of what their `results` depend on, `bench.outcomes.Outcomes.signature`.
+    """Digest of the pieces and of what their `results` depend on, `bench.cells.outcomes.Outcomes.signature`.
 
     Another where a place no longer means the same cell, as with another method among "all", or means it differently.
     """

@@ -15,8 +15,8 @@ from bench import published, sharing
 from bench.board import aggregates, relearning, ripple, several, tables
 from bench.board import sequences as board_sequences
 from bench.board import sweeps as board_sweeps
+from bench.cells.executor import Executor
 from bench.core.store import Store
-from bench.executor import Executor
 from bench.plan.plan import Plan
 from bench.report import board as table
 from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps

@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image
 
+from bench.cells.artifacts import Stages
+from bench.cells.evidence import nearest
 from bench.core.filenames import without_paths
 from bench.core.store import Entry
 from bench.core.task import Task
-from bench.evidence import nearest
 from bench.plan.plan import Cell
-from bench.stages import Stages
 from bench.worlds import World
 
 BUDGET = 4_500_000  # characters of all pictures together

@@ -17,11 +17,11 @@ import pytest
 from safetensors import SafetensorError
 
 from bench import cli
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines import Settings, Status, local
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
-from bench.executor import Executor
 from bench.plan.plan import Cell, Plan, resolve
 from bench.plan.work_graph import predecessors
 from bench.worlds import World

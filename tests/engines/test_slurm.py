@@ -13,12 +13,12 @@ import slurm_cluster
 from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench import cli, labour
+from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines import Settings, jobs, slurm
 from bench.engines.base import refusal, refuser
 from bench.engines.jobs import Book, Job, Queue, last_words, minutes
 from bench.engines.slurm import Slurm, _Watched
-from bench.executor import Executor
 from bench.plan.plan import resolve
 from bench.plan.work_graph import signature, units
 from bench.runs import OtherMachine, RunFolder

@@ -13,8 +13,8 @@ import tiny
 from rich.console import Console
 
 from bench import cli
+from bench.cells.keys import Keys
 from bench.core.config import RunConfig
-from bench.keys import Keys
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, Options, WorldUnavailable
 from bench.worlds.base import SPLITS

@@ -15,8 +15,8 @@ from PIL import Image
 from real_photographs import BULLMASTIFF, DALMATIAN, photographs
 from timm.data import ImageNetInfo, create_transform
 
+from bench.cells.judges import classify
 from bench.core import digest
-from bench.panel import classify
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.natural.judges import choice, imagenet, judge_file, lite0, networks, zero_shot
 from bench.worlds.natural.photographs.dogs import BREEDS

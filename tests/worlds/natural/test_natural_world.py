@@ -14,8 +14,8 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from bench import cli
+from bench.cells.judges import Panel
 from bench.core.config import RunConfig
-from bench.panel import Panel
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
 from bench.worlds.natural.judges import train

@@ -45,16 +45,16 @@ STAGES: dict[str, Stage] = {
     "unrelated": Stage(
         1, ("torch", "diffusers", "numpy", "pillow"), ("bench.training.neutral_pictures", "bench.backbones.vae")
     ),
-    "training": Stage(1, NETWORKS, ("bench.weights", "bench.making")),
-    "finetuning": Stage(1, NETWORKS, ("bench.weights", "bench.making", "bench.training.finetuning")),
-    "images": Stage(1, NETWORKS, ("bench.stages", "bench.backbones.sampler")),
-    "judgements": Stage(1, ("diffusers", *JUDGES), ("bench.panel", "bench.backbones.sampler")),
-    "reference": Stage(1, (*JUDGES, "numpy", "pillow"), ("bench.panel", "bench.stages")),
-    "probes": Stage(1, NETWORKS, ("bench.probe",)),
-    "words": Stage(1, NETWORKS, ("bench.probe",)),
-    "evidence": Stage(1, (), ("bench.evidence", "bench.suites.base", "bench.worlds.base")),
-    "accuracy": Stage(1, (), ("bench.executor",)),
-    "curve": Stage(1, (), ("bench.executor",)),
+    "training": Stage(1, NETWORKS, ("bench.cells.weights", "bench.cells.train")),
+    "finetuning": Stage(1, NETWORKS, ("bench.cells.weights", "bench.cells.train", "bench.training.finetuning")),
+    "images": Stage(1, NETWORKS, ("bench.cells.artifacts", "bench.backbones.sampler")),
+    "judgements": Stage(1, ("diffusers", *JUDGES), ("bench.cells.judges", "bench.backbones.sampler")),
+    "reference": Stage(1, (*JUDGES, "numpy", "pillow"), ("bench.cells.judges", "bench.cells.artifacts")),
+    "probes": Stage(1, NETWORKS, ("bench.cells.probe",)),
+    "words": Stage(1, NETWORKS, ("bench.cells.probe",)),
+    "evidence": Stage(1, (), ("bench.cells.evidence", "bench.suites.base", "bench.worlds.base")),
+    "accuracy": Stage(1, (), ("bench.cells.executor",)),
+    "curve": Stage(1, (), ("bench.cells.executor",)),
 }
 SEEN = ("images", "judgements", "reference", "evidence")  # stages that every figure is computed from
 NEEDS = {"probe": ("probes",), "words": ("words",)}  # field of Evidence that a metric may need -> its stages

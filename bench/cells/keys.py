@@ -1,7 +1,7 @@
 """The keys under which the store has each stage of a cell.
 
 A key contains everything that decides its stage: settings, inputs, the machine with the libraries that the stage uses,
-and the version of the code, which `bench.versions` declares. A key must be complete: what is missing from it leads to
+and the version of the code, which `bench.cells.versions` declares. A key must be complete: what is missing from it leads to
 stale results.
 """
 
@@ -15,13 +15,13 @@ from importlib.metadata import version
 from typing import Any
 
 from bench.backbones.sampler import Shot, shots
+from bench.cells.versions import Stamps
 from bench.core import digest
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.plan import oracle
 from bench.plan.plan import Cell, Plan
 from bench.training import finetuning, optimizers
-from bench.versions import Stamps
 from methods import ORACLE
 
 

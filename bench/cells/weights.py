@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from bench import making
 from bench.backbones import vae
 from bench.backbones.pipeline import Backbone
+from bench.cells import train
+from bench.cells.keys import Keys
+from bench.cells.train import Made, Supplies
 from bench.core.checkpoint import Checkpoint
 from bench.core.store import Entry, Store
-from bench.keys import Keys
-from bench.making import Made, Supplies
 from bench.plan.plan import Cell, Plan
 from bench.training import forget_set, neutral_pictures
 from bench.training.forget_set import LatentSet
@@ -138,16 +138,16 @@ class Weights:
 
     def _make(self, cell: Cell) -> Made:
         if cell.method == ORACLE and cell.task.finetune is None:
-            return making.given(self.plan.world, cell.task.forget[0])
+            return train.given(self.plan.world, cell.task.forget[0])
         before = self.before(cell)
         self._clear()
         supplies = Supplies(
             self._backbone(), self.drawn, self._unrelated, self._report, self.checkpoint(cell), self._on_the_way(cell)
         )
         if before and cell.task.finetune:
-            tensors, facts = making.finetuned(self.plan, cell, before.tensors(), supplies)
+            tensors, facts = train.finetuned(self.plan, cell, before.tensors(), supplies)
             return tensors, {**before.facts, **facts}
-        return making.unlearned(self.plan, cell, before.tensors() if before else {}, supplies)
+        return train.unlearned(self.plan, cell, before.tensors() if before else {}, supplies)
 
     def _on_the_way(self, cell: Cell) -> Snapshots | None:
         parts = self.plan.curve if cell.task in self.plan.tasks else 0

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench import probe
 from bench.backbones import folder
 from bench.backbones.sampler import Shot
+from bench.cells import probe
+from bench.cells.artifacts import STORE, Stages
+from bench.cells.keys import Keys
+from bench.cells.outcomes import Outcomes
+from bench.cells.versions import Stamps
 from bench.core.store import Entry, Store
 from bench.core.task import Task
-from bench.keys import Keys
-from bench.outcomes import Outcomes
 from bench.plan.plan import Cell, Plan
-from bench.stages import STORE, Stages
-from bench.versions import Stamps
 from methods import Method
 from metrics import Metric
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from bench import evidence
+from bench.cells import evidence
+from bench.cells.artifacts import Report, Stages
+from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.core.store import Entry, Thinned
 from bench.core.task import Task
-from bench.outcomes import ACCURACY, Outcomes
 from bench.plan.plan import Cell, Plan
-from bench.stages import Report, Stages
 from bench.worlds import World
 from metrics import METRICS, Evidence, Metric
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from bench import probe
+from bench.cells import probe
+from bench.cells.artifacts import Stages
 from bench.core.store import Entry
 from bench.core.task import Task
-from bench.stages import Stages
 from bench.suites.base import nearest_neighbour
 from bench.worlds import World
 from metrics import Evidence, HeadNouns, Probe, Words

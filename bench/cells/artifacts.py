@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from bench import panel, probe
 from bench.backbones import folder, pipeline
 from bench.backbones.sampler import Shot, decode, sample, shots
+from bench.cells import judges, probe
+from bench.cells.keys import Keys
+from bench.cells.weights import Weights
 from bench.core.device import default_device, describe
 from bench.core.store import Entry, Store
 from bench.core.task import Task
-from bench.keys import Keys
 from bench.plan.plan import Plan
-from bench.weights import Weights
 
 SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
 SHOWN, EDGE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
@@ -61,9 +61,9 @@ class Stages:
         self._reference: dict[str, Entry] = {}
 
     @cached_property
-    def panel(self) -> panel.Panel:
+    def panel(self) -> judges.Panel:
         """The judges, loaded on first use. Raises WorldUnavailable where one can't be had."""
-        return panel.Panel(self.plan.world, self.plan.concepts, self.device)
+        return judges.Panel(self.plan.world, self.plan.concepts, self.device)
 
     def _make_room(self) -> None:
         if "panel" in self.__dict__:  # they have been loaded
@@ -182,7 +182,7 @@ class Stages:
         return self.store.stage("probes", key, compute)
 
     def words(self, weights: Entry, task: Task) -> Entry:
-        """The same with other prompts besides, as `bench.probe.words` has it. What `probe` gives comes with it."""
+        """The same with other prompts besides, as `bench.cells.probe.words` has it. What `probe` gives comes with it."""
         protocol, batch = self.plan.protocol, self.plan.sample_batch
         images, kept, wanted = self._probed(weights, task)
         asked = [concept for concept, _ in self.asked if concept in task.forget]

@@ -11,15 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.cells.outcomes import Outcomes
 from bench.core import digest, guidance
 from bench.core.config import Protocol
 from bench.core.task import Task
-from bench.outcomes import Outcomes
 from bench.plan.plan import Cell
 from methods import REFERENCES
 from methods.base import MethodConfig
 
-TABLES = Path(__file__).parent.parent / "leaderboards"  # of a checkout; elsewhere there are none
+TABLES = Path(__file__).parents[2] / "leaderboards"  # of a checkout; elsewhere there are none
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
-from bench import fingerprint
+from bench.cells import fingerprint
+from bench.cells.keys import Keys
 from bench.core import digest
 from bench.core.config import Protocol
 from bench.core.store import Entry, Store
 from bench.core.task import Task
-from bench.keys import Keys
 from bench.plan.plan import Cell, Plan
 from metrics import METRICS
 
