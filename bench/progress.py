@@ -17,9 +17,9 @@ from bench.cells import estimate
 from bench.cells.executor import Executor
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
+from bench.engines.run_folder import RunFolder
 from bench.pace import Pace
 from bench.plan.plan import Plan
-from bench.runs import RunFolder
 
 Found = tuple[Executor, list[tables.Result], float]  # what saw them, results in the plan's order, minutes
 

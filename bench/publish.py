@@ -10,8 +10,8 @@ from bench import markdown, terminal
 from bench.board import tables as board_tables
 from bench.cells.executor import Executor
 from bench.engines.base import adopt
+from bench.engines.run_folder import machines
 from bench.plan.plan import Plan
-from bench.runs import machines
 
 log = logging.getLogger(__name__)
 

@@ -27,11 +27,11 @@ from unittest import mock
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines import Engine, Settings, local
-from bench.engines.foreman import Work
-from bench.engines.jobs import Job
 from bench.engines.local import Local
 from bench.engines.ray import Ray
+from bench.engines.ray_actor import Work
 from bench.engines.slurm import Slurm
+from bench.engines.slurm_queue import Job
 from bench.plan.plan import Plan, resolve
 
 DOOR = str(Path(__file__).parents[1] / "run_bench.py")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
+from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
 from bench.plan.work_graph import units
-from bench.runs import RunFolder
 
 METRICS = ("ua", "nra", "drift")
 WORDS = ["--methods", "mimmu", "--suite", "smoke", "--metrics", *METRICS, "--set", "mimmu.epochs=40"]

@@ -11,8 +11,8 @@ from bench import cli
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart
+from bench.engines.run_folder import OtherMachine, RunFolder, apart
 from bench.plan.plan import resolve
-from bench.runs import OtherMachine, RunFolder, apart
 from bench.worlds import World
 
 CPU = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from bench.cells.executor import Executor
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, lost, stored
-from bench.engines.foreman import NAMESPACE, Event, Foreman, Orders, Work, do, find
+from bench.engines.ray_actor import NAMESPACE, Event, Foreman, Orders, Work, do, find
+from bench.engines.run_folder import RunFolder, apart
 from bench.plan.work_graph import Unit, signature, units
-from bench.runs import RunFolder, apart
 
 POLL = 0.5  # seconds between two questions to the actor
 HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of the cluster, and memory in bytes"

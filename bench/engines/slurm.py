@@ -21,9 +21,9 @@ from bench.engines.base import (
     refuser,
     stored,
 )  # fmt: skip
-from bench.engines.jobs import Book, Job, Part, Queue, last_words, minutes
+from bench.engines.run_folder import RunFolder, apart
+from bench.engines.slurm_queue import Book, Job, Part, Queue, last_words, minutes
 from bench.plan.work_graph import signature, units, waves
-from bench.runs import RunFolder, apart
 
 POLL = 5.0  # seconds between two looks at the queue
 HINT = (

@@ -13,8 +13,8 @@ from afar import LITTLE, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench import cli
 from bench.engines import Settings
-from bench.engines.foreman import NAMESPACE
 from bench.engines.ray import Ray
+from bench.engines.ray_actor import NAMESPACE
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,16 +12,16 @@ import pytest
 import slurm_cluster
 from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
-from bench import cli, labour
+from bench import cli
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.engines import Settings, jobs, slurm
+from bench.engines import Settings, slurm, slurm_queue, worker
 from bench.engines.base import refusal, refuser
-from bench.engines.jobs import Book, Job, Queue, last_words, minutes
+from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.engines.slurm import Slurm, _Watched
+from bench.engines.slurm_queue import Book, Job, Queue, last_words, minutes
 from bench.plan.plan import resolve
 from bench.plan.work_graph import signature, units
-from bench.runs import OtherMachine, RunFolder
 from bench.worlds import World
 
 ROOT = Path(__file__).parents[2]
@@ -219,7 +219,7 @@ def directives(folder: Path) -> list[dict[str, str]]:
 def test_arrays_begin_behind_each_other_where_workers_are_counted(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
-    monkeypatch.setattr(jobs, "LONGEST", 2)
+    monkeypatch.setattr(slurm_queue, "LONGEST", 2)
     queue = Queue("lethe-x", 20, workers, {"partition": "gpu", "exclude": "n9"})
     book, job = Book({"excluded": ["n1"]}), Job(RunConfig(out=tmp_path), RunFolder(RunConfig(out=tmp_path)), "s")
     arrays, left = queue.submit(job, book, [(0,), (1,), (2,), (3,), (4,)], ["77"])
@@ -237,7 +237,7 @@ def test_a_node_that_refuses_says_which_it_is(tmp_path: Path, monkeypatch: pytes
     def work(*given: object) -> dict:
         raise OtherMachine("it is on another card")
 
-    monkeypatch.setattr(labour, "work", work)
+    monkeypatch.setattr(worker, "work", work)
     monkeypatch.setenv("SLURMD_NODENAME", "n2")
     run = RunConfig(out=tmp_path)
     folder = RunFolder(run)
@@ -254,7 +254,7 @@ def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
         did.append(place)
         return {"status": "ok", "place": place}
 
-    monkeypatch.setattr(labour, "work", work)
+    monkeypatch.setattr(worker, "work", work)
     folder = RunFolder(run)
     folder.put(1, {"status": "ok", "place": 1})
     job = Job(run, folder, "s")

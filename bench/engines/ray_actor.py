@@ -13,11 +13,11 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
-from bench import labour
 from bench.core.config import RunConfig
+from bench.engines import worker
 from bench.engines.base import REFUSALS, ROOT, again, refusal, refuser
+from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.plan.work_graph import Unit
-from bench.runs import OtherMachine, RunFolder
 
 NAMESPACE = "lethe"
 Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
@@ -202,7 +202,7 @@ def do(orders: Orders, place: int) -> dict[str, Any]:
         say(log, f"process {os.getpid()} on {os.uname().nodename} begins")
         faulthandler.enable(log)
         try:
-            result = labour.work(orders.run, orders.folder, place, orders.signed)
+            result = worker.work(orders.run, orders.folder, place, orders.signed)
         except OtherMachine as error:
             result = refusal(here(), error)
         say(log, "refused" if refuser(result) else "done")

@@ -9,9 +9,9 @@ import torch
 
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
+from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
 from bench.plan.work_graph import Unit, signature, units
-from bench.runs import RunFolder
 
 _ready: tuple[RunConfig, Executor, tuple[Unit, ...]] | None = None  # of this process
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import labour
 from bench.core.config import RunConfig
+from bench.engines import worker
 from bench.engines.base import ROOT, refusal
-from bench.runs import OtherMachine, RunFolder
+from bench.engines.run_folder import OtherMachine, RunFolder
 
 LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
 TIMEOUTS = 100  # how often a job that ran into its time limit goes on in another
@@ -79,7 +79,7 @@ class Job:
     def work(self, place: int) -> dict[str, Any]:
         """One unit; on another kind of machine than the run's, that this one refuses it."""
         try:
-            return labour.work(self.run, self.folder, place, self.signed)
+            return worker.work(self.run, self.folder, place, self.signed)
         except OtherMachine as error:
             return refusal(os.environ.get("SLURMD_NODENAME", os.uname().nodename), error)
 
