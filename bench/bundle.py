@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import options, sharing
+from bench import options
 from bench.cells import legacy
 from bench.cells.artifacts import Stages
 from bench.cells.outcomes import ACCURACY, Outcomes
@@ -30,6 +30,7 @@ from bench.core import digest
 from bench.core.store import RECORD, Store
 from bench.plan import plugins
 from bench.plan.plan import Plan, resolve
+from bench.report import sharing
 from bench.worlds import WorldUnavailable
 
 KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from
@@ -41,7 +42,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
 
     The same results make the same file, byte for byte. Raises ValueError where no cell is finished.
     """
-    from bench.publish import collect  # with what boards are made of: nothing that reading takes
+    from bench.report.write import collect  # with what boards are made of: nothing that reading takes
 
     executor, _ = collect(plan)
     outcomes, store, cells = executor.outcomes, executor.stages.store, 0

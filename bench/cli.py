@@ -65,10 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.plan:
             console.print(show.planned(plan, args.workers or usual_count(plan)))
             return OK
-        from bench import progress, publish  # what boards are made of takes a second to import
+        from bench import progress  # what boards are made of takes a second to import
+        from bench.report import write
 
         if args.collect:
-            executor, results = publish.collect(plan)
+            executor, results = write.collect(plan)
             if all(result["status"] == "not run" for result in results):
                 raise CannotStart(f"nothing of this run is in {executor.stages.store.root}: no table written")
             took = ""
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return INTERRUPTED
             executor, results, minutes = found
             took = f"; {minutes:.1f} min"
-        return OK if publish.finish(plan, executor, results, console, took) else FAILED
+        return OK if write.finish(plan, executor, results, console, took) else FAILED
     except (WorldUnavailable, CannotStart) as error:
         return refuse(error, console)
 

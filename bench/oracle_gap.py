@@ -22,8 +22,8 @@ import pandas as pd
 from bench.board import clusters, statistics
 from bench.board.statistics import Interval
 from bench.core.registry import nearest
-from bench.markdown import line
 from bench.plan import plugins
+from bench.report.markdown import line
 from methods import ORACLE
 from metrics import METRICS
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import terminal
 from bench.board import tables
 from bench.cells import estimate
 from bench.cells.executor import Executor
@@ -20,6 +19,7 @@ from bench.engines.base import adopt
 from bench.engines.run_folder import RunFolder
 from bench.pace import Pace
 from bench.plan.plan import Plan
+from bench.report import terminal
 
 Found = tuple[Executor, list[tables.Result], float]  # what saw them, results in the plan's order, minutes
 

@@ -18,7 +18,7 @@ from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan.plan import Cell, resolve
-from bench.report import page
+from bench.report.page import document
 from bench.worlds import World
 from methods import CONTROLS, METHODS, ORACLE
 
@@ -164,5 +164,5 @@ def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) ->
     executor = Executor(plan)
     tables = board_tables.write(results, metrics, out, kind, "full", executor.outcomes.description)
     file = out / f"{kind}.html"
-    file.write_text(page.render(executor, results, tables))
+    file.write_text(document.render(executor, results, tables))
     return file

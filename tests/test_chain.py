@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requested import NAMES, Result, failed, sequence
 
-from bench import terminal
 from bench.board import sequences, tables
+from bench.report import terminal
 
 A = [{"a": 0.9}, {"a": 0.6, "b": 1.0}, {"a": 0.8, "b": 0.8, "c": 1.0}]  # a falls by 30 pp at once, b by 20 at last
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from requested import NAMES, Result, failed, finetuned, result, sequence
 
-from bench import terminal
 from bench.board import clusters, relearning, sequences, tables
+from bench.report import terminal
 
 ALONE = [result("a", t, [t], ua=u) for t, u in (("x", 1.0), ("y", 0.5))]
 REQUESTS = [

@@ -9,11 +9,12 @@ import pytest
 import sequels
 from requested import NAMES
 
-from bench import cli, markdown, terminal
+from bench import cli
 from bench.board import aggregates, clusters, curve, ripple, tables
 from bench.plan import column_names, plugins
 from bench.plan.column_names import ENDS, collision, family
-from bench.report import board as page_board
+from bench.report import markdown, terminal
+from bench.report.page import board as page_board
 from bench.worlds import World
 from metrics import COSTS, METRICS
 

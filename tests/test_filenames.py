@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, options, sharing
+from bench import bundle, cli, options
 from bench.core import filenames
 from bench.core.config import RunConfig
 from bench.core.filenames import within, without_folders, without_paths
 from bench.plan.plan import resolve
+from bench.report import sharing
 from bench.worlds import World
 
 SECRET = "zebedee-q"  # a folder of the machine in every path below

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.board import tables
 from bench.board.tables import MixedFingerprints, board_frame, cells_frame, concepts_frame
-from bench.terminal import each_judge
+from bench.report.terminal import each_judge
 
 Result = tables.Result
 NAMES = ("ua", "nra", "ora", "fid")  # a board of some metrics, as --metrics makes it

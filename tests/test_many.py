@@ -2,9 +2,9 @@ import pandas as pd
 import pytest
 from requested import NAMES, Result, failed, result
 
-from bench import terminal
 from bench.board import several, tables
 from bench.plan.column_names import ENDS
+from bench.report import terminal
 
 UAS = {2: (1.0, 0.8), 4: (0.5, 0.7)}
 

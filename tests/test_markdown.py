@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import markdown, terminal
+from bench.report import markdown, terminal
 from metrics import METRICS
 
 BOARDS = Path(__file__).parent.parent / "leaderboards"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import published
+from bench.report import reported_figures
 
 HEAD = "kind,world,suite,method,ua,source,url,setting,verified,note"
 ROW = "reported,w,s,ESD,98.5,a paper,https://example.org,,yes,"
@@ -18,36 +18,36 @@ def write(folder: Path, *rows: str, head: str = HEAD) -> Path:
 
 def test_the_files_of_the_repository_are_sound_and_name_their_boards() -> None:
     for suite in ("style", "object"):
-        found = published.rows("canvas", suite)
+        found = reported_figures.rows("canvas", suite)
         assert len(found) == 10
         assert {"ua", "ira", "cra", "fid_reported", "seconds", "memory_gb", "storage_gb"} <= set(found)
         assert not {"concept", "asr"} & set(found)
-    attack = published.rows("stable-diffusion", "attack")
+    attack = reported_figures.rows("stable-diffusion", "attack")
     assert set(attack["concept"]) == {"nudity", "Van Gogh", "church", "parachute", "tench", "garbage truck"}
-    assert list(attack.columns) == [*published.ABOUT, "concept", "pre_asr", "asr", "fid_reported"]
+    assert list(attack.columns) == [*reported_figures.ABOUT, "concept", "pre_asr", "asr", "fid_reported"]
 
 
 def test_figures_are_those_of_the_sources() -> None:
-    style = published.rows("canvas", "style").set_index("method")
+    style = reported_figures.rows("canvas", "style").set_index("method")
     row = style.loc["SalUn", ["ua", "ira", "cra", "fid_reported", "seconds", "memory_gb", "storage_gb"]]
     assert row.tolist() == [86.26, 90.39, 95.08, 61.05, 667, 30.8, 4.0]
     assert style.loc["SPM", "storage_gb"] == 0
     assert style["fid_reported"].isna().tolist() == [False] * 9 + [True]
-    attack = published.rows("stable-diffusion", "attack").query("concept == 'nudity'").set_index("method")
+    attack = reported_figures.rows("stable-diffusion", "attack").query("concept == 'nudity'").set_index("method")
     assert attack.loc["ESD", ["pre_asr", "asr", "fid_reported", "verified"]].tolist() == [20.42, 76.05, 18.18, "yes"]
 
 
 def test_a_board_that_no_paper_knows_has_no_rows(tmp_path: Path) -> None:
-    assert published.rows("pocket", "style").empty
-    assert published.rows("canvas", "style", tmp_path / "nowhere").empty
-    assert published.rows("w", "other", write(tmp_path, ROW)).empty
-    assert published.rows("w", "s", write(tmp_path, ROW))["ua"].tolist() == [98.5]
+    assert reported_figures.rows("pocket", "style").empty
+    assert reported_figures.rows("canvas", "style", tmp_path / "nowhere").empty
+    assert reported_figures.rows("w", "other", write(tmp_path, ROW)).empty
+    assert reported_figures.rows("w", "s", write(tmp_path, ROW))["ua"].tolist() == [98.5]
 
 
 def test_zero_is_a_figure_and_blank_is_none(tmp_path: Path) -> None:
     head = HEAD.replace("ua", "pre_asr,asr")
     write(tmp_path, ROW.replace("98.5", "0,0"), ROW.replace("98.5", ",5").replace("ESD", "UCE"), head=head)
-    found = published.rows("w", "s", tmp_path)
+    found = reported_figures.rows("w", "s", tmp_path)
     assert found["pre_asr"].tolist()[0] == 0
     assert found["pre_asr"].isna().tolist() == [False, True]
 
@@ -71,14 +71,14 @@ def test_zero_is_a_figure_and_blank_is_none(tmp_path: Path) -> None:
 )
 def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, row: str, said: str) -> None:
     write(tmp_path, ROW.replace("ESD", "UCE"), row)
-    with pytest.raises(published.PublishedError, match=rf"one\.csv, line 3: .*{re.escape(said)}"):
-        published.rows("another", "board", tmp_path)
+    with pytest.raises(reported_figures.PublishedError, match=rf"one\.csv, line 3: .*{re.escape(said)}"):
+        reported_figures.rows("another", "board", tmp_path)
 
 
 def test_an_attack_succeeds_at_least_as_often_as_none(tmp_path: Path) -> None:
     write(tmp_path, ROW.replace("98.5", "20,10"), head=HEAD.replace("ua", "pre_asr,asr"))
-    with pytest.raises(published.PublishedError, match="asr 10 is below pre_asr 20"):
-        published.rows("w", "s", tmp_path)
+    with pytest.raises(reported_figures.PublishedError, match="asr 10 is below pre_asr 20"):
+        reported_figures.rows("w", "s", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_an_attack_succeeds_at_least_as_often_as_none(tmp_path: Path) -> None:
 )
 def test_wrong_columns_are_named(tmp_path: Path, head: str, said: str) -> None:
     write(tmp_path, ROW, head=head)
-    with pytest.raises(published.PublishedError, match=rf"one\.csv, line 1: {re.escape(said)}"):
-        published.rows("w", "s", tmp_path)
+    with pytest.raises(reported_figures.PublishedError, match=rf"one\.csv, line 1: {re.escape(said)}"):
+        reported_figures.rows("w", "s", tmp_path)

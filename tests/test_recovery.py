@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requested import NAMES, Result, finetuned
 
-from bench import terminal
 from bench.board import relearning
 from bench.board import tables as board_tables
+from bench.report import terminal
 
 UNRELATED, LORA = "unrelated, full", "retained, lora"
 KINDS = (UNRELATED, LORA, "5 pictures", "20 pictures")

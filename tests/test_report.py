@@ -8,10 +8,12 @@ import pytest
 from exhibition import hold
 from papers import publish
 
-from bench import cli, published, sharing
+from bench import cli
 from bench.board import ripple
 from bench.core.config import RunConfig
-from bench.report import board, charts, colours, figures, labels, pareto, pictures, reported, summary
+from bench.report import reported_figures, sharing
+from bench.report.charts import colours, figures, labels, pareto, vega_lite
+from bench.report.page import board, pictures, reported, summary
 from bench.worlds import World
 from methods import METHODS
 
@@ -46,7 +48,7 @@ def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_an
     before = page.read_text()
     assert "eported by papers" not in before
     files = {path: path.read_bytes() for path in page.parent.glob("*.csv")}
-    monkeypatch.setattr(published, "FOLDER", publish(tmp_path / "published"))
+    monkeypatch.setattr(reported_figures, "FOLDER", publish(tmp_path / "published"))
     hold(page.parent, "--collect")
     text = page.read_text()
     block = text.split('<h3 id="board-reported">')[1].split("<h2")[0]
@@ -74,7 +76,7 @@ def test_papers_are_hollow_points_beside_the_measured_ones_and_on_no_front(tmp_p
     frame, looks = pd.DataFrame([row]), colours.looks(["esd-x"])
     none = pd.DataFrame(columns=["method", "part"])
     plain = figures.tradeoff(frame, none, looks)
-    beside = reported.points(published.rows("tiny", "finegrained", publish(tmp_path / "published")))
+    beside = reported.points(reported_figures.rows("tiny", "finegrained", publish(tmp_path / "published")))
     assert [(p["method"], p["x"], p["y"]) for p in beside["nra"]] == [("ESD", 98.58, 80.97)]  # the other has no IRA
     both = figures.tradeoff(frame, none, looks, beside)
     found = both.specs["nra/end"]
@@ -93,7 +95,7 @@ def test_papers_are_hollow_points_beside_the_measured_ones_and_on_no_front(tmp_p
 
 
 def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
-    found = published.rows("stable-diffusion", "attack")
+    found = reported_figures.rows("stable-diffusion", "attack")
     block = reported.block(found)
     assert block is not None
     assert block.concepts
@@ -105,15 +107,15 @@ def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
     assert block.remarks[0][0] == whole
     assert block.remarks[0][1].startswith("Stable Diffusion 1.4; 142 prompts; NudeNet")
     assert reported.points(found) == {}
-    assert set(reported.points(published.rows("canvas", "style"))) == {"nra", "ora"}
-    assert reported.block(published.rows("pocket", "style")) is None
+    assert set(reported.points(reported_figures.rows("canvas", "style"))) == {"nra", "ora"}
+    assert reported.block(reported_figures.rows("pocket", "style")) is None
 
 
 def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> str:
         raise RuntimeError("no room for charts")
 
-    monkeypatch.setattr("bench.report.page.render", broken)
+    monkeypatch.setattr("bench.report.page.document.render", broken)
     table = page.with_suffix(".csv")
     before, text = table.read_text(), page.read_text()
     table.unlink()
@@ -199,13 +201,13 @@ def test_labels_keep_out_of_each_others_way() -> None:
 
 def test_a_chart_leaves_out_what_it_has_no_rows_for() -> None:
     point = {"x": 1.0, "y": 2.0, "method": "a"}
-    full = charts.filled(
-        charts.tradeoff(), {"points": [point], "front": [], "curves": []}, {"$x": "UA", "$about": "it"}
+    full = vega_lite.filled(
+        vega_lite.tradeoff(), {"points": [point], "front": [], "curves": []}, {"$x": "UA", "$about": "it"}
     )
     assert {layer["data"]["name"] for layer in full["layer"]} == {"points"}
     assert full["description"] == "it"
     assert "$x" not in str(full)
-    assert "$x" in str(charts.tradeoff())  # the mould is as it was
+    assert "$x" in str(vega_lite.tradeoff())  # the mould is as it was
 
 
 def sentences(**changes: object) -> str:

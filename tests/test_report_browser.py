@@ -11,8 +11,8 @@ import sequels
 from exhibition import hold
 from papers import publish
 
-from bench import published
-from bench.report.page import ADDED
+from bench.report import reported_figures
+from bench.report.page.document import ADDED
 from bench.worlds import World
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
@@ -167,7 +167,7 @@ def test_reported_figures_are_grey_below_the_board_and_hollow_in_the_chart(
     browser, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(report.parent, tmp_path / "out")
-    monkeypatch.setattr(published, "FOLDER", publish(tmp_path / "published"))
+    monkeypatch.setattr(reported_figures, "FOLDER", publish(tmp_path / "published"))
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))

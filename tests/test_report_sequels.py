@@ -12,11 +12,12 @@ import pytest
 import sequels
 from requested import NAMES, finetuned, result, sequence, variant
 
-from bench import terminal
 from bench.board import relearning, several, tables
 from bench.board import sequences as board_sequences
 from bench.board import sweeps as board_sweeps
-from bench.report import board, colours, figures, labels, lines, page, resurgence, sequences, sets, summary, sweeps
+from bench.report import terminal
+from bench.report.charts import colours, figures, labels, lines, resurgence, sequences, sets, sweeps
+from bench.report.page import board, document, summary
 from bench.worlds import World
 from metrics import METRICS
 
@@ -36,9 +37,9 @@ def rows(spec: dict[str, Any], name: str = "lines") -> list[dict[str, Any]]:
 def test_a_page_has_the_charts_that_its_results_are_for_and_no_others(world: World, tmp_path: Path, kind: str) -> None:
     text = sequels.write(world, kind, tmp_path).read_text()
     head = text.split('<script type="application/json"')[0]
-    assert [part for part in page.ADDED if f'<h2 id="{part}">' in head] == PARTS[kind]
-    assert [part for part in page.ADDED if f'<a href="#{part}">' in head] == PARTS[kind]
-    assert {part for part in page.ADDED if f'data-chart="{part}' in head} == {*PARTS[kind]}
+    assert [part for part in document.ADDED if f'<h2 id="{part}">' in head] == PARTS[kind]
+    assert [part for part in document.ADDED if f'<a href="#{part}">' in head] == PARTS[kind]
+    assert {part for part in document.ADDED if f'data-chart="{part}' in head} == {*PARTS[kind]}
     assert "neighbour</option>" not in head  # bands of these suites are no distances
     by = re.findall(r"told apart by ([A-Z ]+) on these tasks", head)
     assert by == ([] if kind == "recovery" else ["FINAL H"] if kind == "chain" else ["H"])
@@ -54,20 +55,20 @@ def test_every_kind_of_results_has_its_charts(world: World) -> None:
     _, results = sequels.mixed(world)
     names = list(dict.fromkeys(r["method"] for r in results))
     known = colours.looks(names, {r["method"]: r["variant_of"] for r in results})
-    found = page.added(results, tables.cells_frame(results, ("ua",)), known)
-    assert list(found) == list(page.ADDED)
-    specs = page.specs(found)
-    assert len({name.split("/")[0] for name in specs}) == len(page.ADDED)
+    found = document.added(results, tables.cells_frame(results, ("ua",)), known)
+    assert list(found) == list(document.ADDED)
+    specs = document.specs(found)
+    assert len({name.split("/")[0] for name in specs}) == len(document.ADDED)
     left = re.findall(r"\$[a-z]\w*", str({name: [v["spec"] for v in one.values()] for name, one in specs.items()}))
     assert {word for word in left if word != "$schema"} == set()  # every title has its words
 
 
 def test_a_page_of_anything_else_is_as_it_was(world: World) -> None:
     plain = [result(name, task, [task], ua=0.9) for name in ("pretrained", "mimmu") for task in "xy"]
-    found = page.added(plain, tables.cells_frame(plain, NAMES), looks("pretrained", "mimmu"))
+    found = document.added(plain, tables.cells_frame(plain, NAMES), looks("pretrained", "mimmu"))
     assert found == {}
-    assert page.style(False, False) == page.part("style.css")
-    text = page.environment().get_template("added.html.j2").render(figures={})
+    assert document.style(False, False) == document.part("style.css")
+    text = document.environment().get_template("added.html.j2").render(figures={})
     assert text == ""
 
 
@@ -267,8 +268,8 @@ def test_a_page_about_unlike_states_begins_with_what_a_terminal_shows(names: lis
 
 def test_every_figure_is_explained() -> None:
     told = (Path(__file__).parent.parent / "docs" / "reading-the-report.md").read_text()
-    heads = re.findall(r"<h2 id=\"\w+\">(.+?)</h2>", page.part("added.html.j2"))
-    assert len(heads) == len(page.ADDED)
+    heads = re.findall(r"<h2 id=\"\w+\">(.+?)</h2>", document.part("added.html.j2"))
+    assert len(heads) == len(document.ADDED)
     assert [head for head in heads if f"**{head}**" not in told] == []
 
 

@@ -6,8 +6,8 @@ import pytest
 import requested
 from rich.console import Console
 
-from bench import markdown, terminal
 from bench.board import tables
+from bench.report import markdown, terminal
 from metrics import COSTS, METRICS
 
 HEADLINES = ("H %↑", "UA %↑", "NRA %↑", "ORA %↑", "TWIN %↑", "FID ↓", "DRIFT ↓")

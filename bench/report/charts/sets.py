@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bench.report import lines
-from bench.report.colours import Look
-from bench.report.figures import Figure, title
-from bench.report.summary import listed
+from bench.report.charts import lines
+from bench.report.charts.colours import Look
+from bench.report.charts.figures import Figure, title
+from bench.report.page.summary import listed
 from methods import REFERENCES
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift", "fid", "kid")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench import published
-from bench.report.summary import listed
+from bench.report import reported_figures
+from bench.report.page.summary import listed
 
 HARDWARE = "on the source's hardware"
 
@@ -102,12 +102,14 @@ def _named(rows: Sequence[Row]) -> str:
 def _row(row: dict[Any, Any], heads: Sequence[Head]) -> Row:
     figures = tuple("" if pd.isna(row[head.name]) else f"{row[head.name]:,.10g}" for head in heads)
     words = {name: row[name] for name in ("method", "source", "url", "setting", "note")}
-    return Row(**words, concept=row.get(published.CONCEPT, ""), figures=figures, verified=row["verified"] == "yes")
+    return Row(
+        **words, concept=row.get(reported_figures.CONCEPT, ""), figures=figures, verified=row["verified"] == "yes"
+    )
 
 
 def points(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Our metric of retention -> points of a paper's UA against what it calls that metric, where it gives both."""
-    names = {ours: paper for paper, ours in published.OURS.items() if paper != "ua" and paper in frame}
+    names = {ours: paper for paper, ours in reported_figures.OURS.items() if paper != "ua" and paper in frame}
     if "ua" not in frame:
         return {}
     return {

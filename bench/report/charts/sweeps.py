@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report import charts, colours, lines
-from bench.report.colours import Look
-from bench.report.figures import Figure, Panels, title
-from bench.report.sets import SHOWN
+from bench.report.charts import colours, lines, vega_lite
+from bench.report.charts.colours import Look
+from bench.report.charts.figures import Figure, Panels, title
+from bench.report.charts.sets import SHOWN
 
 HEIGHT = 240  # pixels of a panel
 
@@ -42,7 +42,7 @@ def figure(frame: pd.DataFrame) -> Panels | None:
             else:
                 y0, y1 = lines.heights(rows)
                 data = {"lines": rows, "rings": [row for row in rows if row["ring"]]}
-                spec = charts.filled(lines.dots(HEIGHT), data, {**words, "$y0": y0, "$y1": y1})
+                spec = vega_lite.filled(lines.dots(HEIGHT), data, {**words, "$y0": y0, "$y1": y1})
             out.panels[str(field)].specs[name] = spec
     return out
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.board.aggregates import RANK
-from bench.terminal import Shown, caption, columns_of, ranked, words
+from bench.report.terminal import Shown, caption, columns_of, ranked, words
 
 
 def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:

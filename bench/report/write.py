@@ -6,12 +6,12 @@ import logging
 
 from rich.console import Console
 
-from bench import markdown, terminal
 from bench.board import tables as board_tables
 from bench.cells.executor import Executor
 from bench.engines.base import adopt
 from bench.engines.run_folder import machines
 from bench.plan.plan import Plan
+from bench.report import markdown, terminal
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ def finish(
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
-        from bench.report import page  # charts and templates take a second to import; tables need none of it
+        from bench.report.page import document  # charts and templates take a second to import; tables need none of it
 
-        board_tables.replace(plan.run.out / f"{stem}.html", page.render(executor, results, tables))
+        board_tables.replace(plan.run.out / f"{stem}.html", document.render(executor, results, tables))
         more.insert(0, ".html")
     except Exception as error:  # the tables stand without it
         (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # of the board that this one replaces

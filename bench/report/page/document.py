@@ -11,16 +11,17 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench import published, sharing
 from bench.board import aggregates, relearning, ripple, several, tables
 from bench.board import sequences as board_sequences
 from bench.board import sweeps as board_sweeps
 from bench.cells.executor import Executor
 from bench.core.store import Store
 from bench.plan.plan import Plan
-from bench.report import board as table
-from bench.report import colours, figures, pictures, protocol, reported, resurgence, sequences, sets, summary, sweeps
-from bench.terminal import ranked
+from bench.report import reported_figures, sharing
+from bench.report.charts import colours, figures, resurgence, sequences, sets, sweeps
+from bench.report.page import board as table
+from bench.report.page import pictures, protocol, reported, summary
+from bench.report.terminal import ranked
 from methods import REFERENCES
 
 ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Request after request",
@@ -31,7 +32,7 @@ def render(executor: Executor, results: Sequence[tables.Result], tables: tables.
     """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
     plan, board = executor.plan, tables.board
     looks = colours.looks(list(board["method"]), {r["method"]: r["variant_of"] for r in results if r.get("variant_of")})
-    beside = published.rows(plan.world.name, plan.run.suite, published.FOLDER)
+    beside = reported_figures.rows(plan.world.name, plan.run.suite, reported_figures.FOLDER)
     block = reported.block(beside)
     drawn = drawings(plan, tables, looks, reported.points(beside)) | added(results, tables.cells, looks)
     strips = pictures.gather(executor.stages, results)
@@ -142,14 +143,14 @@ def bundle(vega_lite: str) -> str:
 
 def part(name: str) -> str:
     """A file of this package."""
-    return (importlib.resources.files("bench.report") / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("bench.report.page") / name).read_text(encoding="utf-8")
 
 
 @cache
 def environment() -> jinja2.Environment:
     """Templates of this package; what is put in is escaped, and data goes in as JSON in the order that it has."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("bench.report", "."),
+        loader=jinja2.PackageLoader("bench.report.page", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -10,9 +10,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from bench.report import charts, labels
-from bench.report.charts import Rows
-from bench.report.colours import Look
+from bench.report.charts import labels, vega_lite
+from bench.report.charts.colours import Look
+from bench.report.charts.vega_lite import Rows
 from metrics import METRICS
 
 HEIGHT = 320  # pixels of a plot
@@ -20,7 +20,7 @@ ROOM = 0.05  # of an axis, left free at each end
 WIDE = 30  # times the least value: from there on an axis is logarithmic
 APART = 0.006  # of an axis: how far methods stand from each other at one place, so that their intervals can be seen
 TICK = "0 < datum.value && datum.value < 0.001 ? format(datum.value, '~e') : toString(datum.value)"
-FIGURE = charts.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
+FIGURE = vega_lite.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
 
 
 @cache
@@ -39,18 +39,18 @@ def skeleton(
     y, low = (alt.Y(name, title="$y", scale=scale, axis=alt.Axis(tickCount=5)) for name in ("y:Q", "y_lo:Q"))
 
     def seen(full: float) -> Any:
-        test = f"!datum.method || {charts.IS_PICKED}"
-        return alt.condition(test, alt.value(full), alt.value(min(full, charts.FAINT))) if pick else alt.value(full)
+        test = f"!datum.method || {vega_lite.IS_PICKED}"
+        return alt.condition(test, alt.value(full), alt.value(min(full, vega_lite.FAINT))) if pick else alt.value(full)
 
     named = alt.Chart(alt.NamedData("names")).mark_text(
         align="left", baseline="middle", dx=8, fontSize=12, fontWeight=600
     )
     lines, references = (
-        alt.Chart(alt.NamedData(name)).encode(x=x, color=charts.COLOUR, detail="series:N")
+        alt.Chart(alt.NamedData(name)).encode(x=x, color=vega_lite.COLOUR, detail="series:N")
         for name in ("lines", "references")
     )
     layers = [
-        alt.Chart(alt.NamedData("levels")).mark_rule(color=charts.FRONT, strokeWidth=1).encode(y=y),
+        alt.Chart(alt.NamedData("levels")).mark_rule(color=vega_lite.FRONT, strokeWidth=1).encode(y=y),
         references.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(y=y, opacity=alt.value(0.9)),
         lines.mark_rule(strokeWidth=2).encode(y=low, y2="y_hi:Q", opacity=seen(0.4)),
         lines.mark_line(strokeWidth=2).encode(y=y, opacity=seen(0.85)),
@@ -59,13 +59,13 @@ def skeleton(
         .encode(x=x, y=y),
         *(
             chart.mark_point(filled=True, size=size, stroke="var(--paper)", strokeWidth=1).encode(
-                y=y, shape=charts.SHAPE, opacity=full, tooltip=FIGURE
+                y=y, shape=vega_lite.SHAPE, opacity=full, tooltip=FIGURE
             )
             for chart, size, full in ((references, 30, alt.value(1)), (lines, 75, seen(1)))
         ),
-        named.encode(x=alt.value("width"), y=y, text="label:N", color=charts.COLOUR, opacity=seen(1)),
+        named.encode(x=alt.value("width"), y=y, text="label:N", color=vega_lite.COLOUR, opacity=seen(1)),
     ]
-    return charts.finished(alt.layer(*layers), height, "$about")
+    return vega_lite.finished(alt.layer(*layers), height, "$about")
 
 
 @cache
@@ -82,13 +82,13 @@ def dots(height: int = HEIGHT) -> dict[str, Any]:
         for name in ("lines", "rings")
     )
     layers = [
-        lines.mark_rule(strokeWidth=2, opacity=0.4).encode(y=low, y2="y_hi:Q", color=charts.COLOUR),
+        lines.mark_rule(strokeWidth=2, opacity=0.4).encode(y=low, y2="y_hi:Q", color=vega_lite.COLOUR),
         rings.mark_point(size=260, filled=False, stroke="var(--ink)", strokeWidth=1.5).encode(y=y),
         lines.mark_point(filled=True, size=75, stroke="var(--paper)", strokeWidth=1, opacity=1).encode(
-            y=y, color=charts.COLOUR, shape=charts.SHAPE, tooltip=FIGURE
+            y=y, color=vega_lite.COLOUR, shape=vega_lite.SHAPE, tooltip=FIGURE
         ),
     ]
-    return charts.finished(alt.layer(*layers), height, "$about")
+    return vega_lite.finished(alt.layer(*layers), height, "$about")
 
 
 def number(value: Any) -> float | None:
@@ -175,4 +175,4 @@ def chart(
         "names": labels.at_ends(named, y0, y1, height) if several else [],
     }
     known = {**words, "$x0": x0, "$x1": x1, "$y0": y0, "$y1": y1}
-    return charts.filled(skeleton(tuple(values) if whole else (), log, height, pick), data, known)
+    return vega_lite.filled(skeleton(tuple(values) if whole else (), log, height, pick), data, known)

@@ -9,9 +9,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from bench.report import charts, lines
-from bench.report.colours import Look
-from bench.report.figures import Figure, Panels, title
+from bench.report.charts import lines, vega_lite
+from bench.report.charts.colours import Look
+from bench.report.charts.figures import Figure, Panels, title
 from methods import REFERENCES
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift")
@@ -41,9 +41,9 @@ def grid(rows: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
         .mark_rect(color="transparent", stroke="var(--ink)", strokeWidth=1.2, strokeDash=[2, 2])
         .encode(x=x, y=y),
         cells.mark_text(fontSize=11).encode(text="text:N", color=alt.Color("ink:N", scale=None)),
-        cells.mark_rect(color="transparent").encode(tooltip=charts.tip(*tips)),  # above the number
+        cells.mark_rect(color="transparent").encode(tooltip=vega_lite.tip(*tips)),  # above the number
     ]
-    return charts.finished(alt.layer(*layers), alt.Step(24), "$about")
+    return vega_lite.finished(alt.layer(*layers), alt.Step(24), "$about")
 
 
 def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
@@ -69,7 +69,7 @@ def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
             data = {"cells": cells, "asked": [cell for cell in cells if cell["after"] == after[cell["since"]]]}
             name = method if len(chains) == 1 else f"{method} · sequence {number}"
             out.panels[name] = Figure(
-                specs={"": charts.filled(grid(tuple(after.values()), concepts), data, {"$about": about})}
+                specs={"": vega_lite.filled(grid(tuple(after.values()), concepts), data, {"$about": about})}
             )
     return out if out.panels else None
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from bench.board.relearning import UNTOUCHED
-from bench.report import lines
-from bench.report.colours import Look
-from bench.report.figures import Figure
+from bench.report.charts import lines
+from bench.report.charts.colours import Look
+from bench.report.charts.figures import Figure
 from methods import REFERENCES
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench.board import curve, ripple
-from bench.report import charts, labels
-from bench.report.colours import Look
-from bench.report.pareto import front
+from bench.report.charts import labels, vega_lite
+from bench.report.charts.colours import Look
+from bench.report.charts.pareto import front
 from methods import REFERENCES
 from metrics import METRICS
 
@@ -49,12 +49,15 @@ def title(name: str) -> str:
 
 
 def tradeoff(
-    board: pd.DataFrame, points: pd.DataFrame, looks: dict[str, Look], reported: Mapping[str, charts.Rows] | None = None
+    board: pd.DataFrame,
+    points: pd.DataFrame,
+    looks: dict[str, Look],
+    reported: Mapping[str, vega_lite.Rows] | None = None,
 ) -> Figure:
     """Forgetting against retention, along the training where that was measured, and beside it what papers report.
 
     Args:
-        reported: metric of retention -> points of `bench.report.reported`; they are on no front.
+        reported: metric of retention -> points of `bench.report.page.reported`; they are on no front.
     """
     good = _good(board)
     kinds = [name for name in RETENTION if name in good and good[name].notna().any()]
@@ -78,7 +81,7 @@ def tradeoff(
             words = {"$x": title("ua"), "$y": title(name), "$about": about}
             data = {"points": rows, "front": line, "curves": trained[name] if view == "way" else []}
             data |= {"reported": hollow} if hollow else {}
-            figure.specs[f"{name}/{view}"] = charts.filled(charts.tradeoff(beside=bool(hollow)), data, words)
+            figure.specs[f"{name}/{view}"] = vega_lite.filled(vega_lite.tradeoff(beside=bool(hollow)), data, words)
             aside = " Hollow and grey: reported by papers, not measured here." if hollow else ""
             figure.notes[f"{name}/{view}"] = f"On the Pareto front: {', '.join(best)}.{aside}"
     return figure
@@ -109,7 +112,7 @@ def _point(row: dict[Any, Any], x: str, y: str, looks: dict[str, Look], scale: f
     return point
 
 
-def _trails(along: pd.DataFrame, name: str, looks: dict[str, Look]) -> charts.Rows:
+def _trails(along: pd.DataFrame, name: str, looks: dict[str, Look]) -> vega_lite.Rows:
     if along.empty or name not in along:
         return []
     rows = along[along["method"].isin([method for method in looks if method not in REFERENCES])]
@@ -167,7 +170,9 @@ def near_to_far(dropped: pd.DataFrame, looks: dict[str, Look]) -> Panels:
                 "$y0": low - 3,
                 "$y1": high + 3,
             }
-            out.panels[method].specs[name] = charts.filled(charts.near_to_far(), {"profile": line, "dots": dots}, words)
+            out.panels[method].specs[name] = vega_lite.filled(
+                vega_lite.near_to_far(), {"profile": line, "dots": dots}, words
+            )
     return out
 
 
@@ -194,9 +199,11 @@ def heat(
     if not methods:
         return Panels(missing="No method besides the controls has a finished cell.")
     first = [c for before, c in pairwise(concepts) if groups.get(before) != groups.get(c)]
-    skeleton = charts.heat(tuple(tasks), tuple(concepts), tuple(first))
+    skeleton = vega_lite.heat(tuple(tasks), tuple(concepts), tuple(first))
     columns = ["drop", "accuracy", "before"]
-    framed: charts.Rows = [{"task": str(r["task"]), "concept": str(r["concept"])} for r in targets.to_dict("records")]
+    framed: vega_lite.Rows = [
+        {"task": str(r["task"]), "concept": str(r["concept"])} for r in targets.to_dict("records")
+    ]
     means = dropped.groupby(["method", "task", "concept"], sort=False)[columns].mean().reset_index()
     out = Panels(panels={name: Figure() for name in methods})
     for method in methods:
@@ -207,7 +214,7 @@ def heat(
         ]  # fmt: skip
         about = f"Drop in accuracy of each evaluated concept (columns) in each task (rows), for {method}"
         data = {"cells": rows, "targets": framed, "edges": [{"concept": concept} for concept in first]}
-        out.panels[method].specs[""] = charts.filled(skeleton, data, {"$about": about})
+        out.panels[method].specs[""] = vega_lite.filled(skeleton, data, {"$about": about})
     return out
 
 
@@ -227,5 +234,5 @@ def cost(board: pd.DataFrame, looks: dict[str, Look]) -> Figure:
             points = [_point(row, name, quality, looks, scale) for row in known.to_dict("records")]
             points = labels.at_points([{**p, "x_lo": 0.0} for p in points])  # the axis starts at nought
             words = {"$x": label, "$y": title(quality), "$about": f"{quality.upper()} against {COST_NAMES[name]}"}
-            figure.specs[f"{quality}/{name}"] = charts.filled(charts.cost(), {"points": points}, words)
+            figure.specs[f"{quality}/{name}"] = vega_lite.filled(vega_lite.cost(), {"points": points}, words)
     return figure

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.board import aggregates
-from bench.terminal import columns_of
+from bench.report.terminal import columns_of
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 

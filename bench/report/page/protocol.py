@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.filenames import without_paths
-from bench.terminal import each_judge
+from bench.report.terminal import each_judge
 
 
 def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.DataFrame) -> list[tuple[str, str]]:

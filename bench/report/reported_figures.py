@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-FOLDER = Path(__file__).parent.parent / "leaderboards" / "published"  # of a checkout; elsewhere there are none
+FOLDER = Path(__file__).parents[2] / "leaderboards" / "published"  # of a checkout; elsewhere there are none
 
 KIND = "reported"
 ABOUT = ("kind", "world", "suite", "method", "source", "url", "setting", "verified", "note")  # every file has them

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.report.charts import Rows
+from bench.report.charts.vega_lite import Rows
 
 LINE = 16  # pixels of a line of text
 PLACES = (("left", 10, 0), ("right", -10, 0), ("center", 0, -15), ("center", 0, 15), ("left", 9, -13), ("left", 9, 13))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.report.board import Column, columns, own
-from bench.terminal import ranked
+from bench.report.page.board import Column, columns, own
+from bench.report.terminal import ranked
 from methods import REFERENCES
 
 
