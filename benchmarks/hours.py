@@ -21,9 +21,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import options
 from bench.backbones.sampler import decode, sample, shots
 from bench.cells.artifacts import Stages
+from bench.commands import arguments
 from bench.core import guidance
 from bench.core.task import Task
 from bench.plan import plugins
@@ -234,7 +234,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.hours", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_run(p)
+    arguments.add_run(p)
     p.add_argument("--at", type=float, metavar="N", help="count, at N passes of one image through the U-Net a second")
     return p
 
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         plugins.load(args.plugin)
-        plan = resolve(options.run_config(args))
+        plan = resolve(arguments.run_config(args))
         stages = Stages(plan)
         rates = count(stages, args.at) if args.at else measure(stages)
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from bench import cli
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.engines import Settings
 from bench.engines.local import Local
@@ -42,7 +42,7 @@ def adding(setting: Setting) -> list[Line]:
     def run(*methods: str) -> tuple[float, int]:
         before = stages(out)
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            taken = seconds_of(lambda: codes.append(cli.main([*arguments, *methods, "--out", str(out)])))
+            taken = seconds_of(lambda: codes.append(main.main([*arguments, *methods, "--out", str(out)])))
         if codes[-1]:
             raise RuntimeError(f"the run failed:\n{said.getvalue()}")
         return taken, stages(out) - before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import cli
+from bench.commands import main
 
 RUN = (
     "--methods", "mimmu", "salun", "--suite", "finegrained", "--world", "tiny", "--quick", "--curve", "2",
@@ -14,7 +14,7 @@ RUN = (
 )  # fmt: skip
 
 
-def hold(out: Path, *more: str, code: int = cli.OK) -> Path:
+def hold(out: Path, *more: str, code: int = main.OK) -> Path:
     """Run it in `out`; returns the report."""
-    assert cli.main([*RUN, "--out", str(out), *more]) == code
+    assert main.main([*RUN, "--out", str(out), *more]) == code
     return out / "finegrained-tiny-quick.html"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli
-from bench.bundle import ABOUT
 from bench.cells import estimate
 from bench.cells.executor import Executor
+from bench.commands import main, results_archive
+from bench.commands.results_archive import ABOUT
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS
 from bench.plan.plan import Plan, resolve
@@ -27,13 +27,13 @@ TABLES = ("smoke-tiny.csv", "smoke-tiny-cells.csv", "smoke-tiny-concepts.csv", "
 @pytest.fixture(scope="module")
 def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished")
-    assert cli.main([*TINY, "--out", str(out)]) == 0
+    assert main.main([*TINY, "--out", str(out)]) == 0
     return out
 
 
 @pytest.fixture(scope="module")
 def packed(finished: Path) -> Path:
-    assert bundle.main([*TINY, "--out", str(finished), "--to", str(finished / "r.tar.xz")]) == 0
+    assert results_archive.main([*TINY, "--out", str(finished), "--to", str(finished / "r.tar.xz")]) == 0
     return finished / "r.tar.xz"
 
 
@@ -53,7 +53,7 @@ def held(out: Path, kind: str) -> list[Path]:
 def test_a_board_from_handed_on_results_is_the_same_and_computes_nothing(
     finished: Path, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
+    assert main.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
     assert "has 3 of the 3 cells of this run" in capsys.readouterr().out
     for name in TABLES:
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes(), name
@@ -62,20 +62,20 @@ def test_a_board_from_handed_on_results_is_the_same_and_computes_nothing(
 
 
 def test_the_report_shows_pictures_of_the_seed_that_has_them(finished: Path, packed: Path, tmp_path: Path) -> None:
-    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
+    assert main.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
     assert "not in the store" in (tmp_path / "smoke-tiny.html").read_text()
-    assert cli.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(tmp_path), "--results", str(packed)]) == 0
+    assert main.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(tmp_path), "--results", str(packed)]) == 0
     text = (tmp_path / "smoke-tiny.html").read_text()
     assert "not in the store" not in text
     assert "those of training seed 1." in text
     out = shutil.copytree(finished, tmp_path / "copy")
-    assert cli.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(out)]) == 0
+    assert main.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(out)]) == 0
     assert "those of training seed 0." in (out / "smoke-tiny.html").read_text()
 
 
 def test_a_method_more_costs_that_method(packed: Path, tmp_path: Path) -> None:
     more = [word if word != "mimmu" else "esd-x" for word in TINY]
-    assert cli.main([*more, "--out", str(tmp_path), "--results", str(packed)]) == 0
+    assert main.main([*more, "--out", str(tmp_path), "--results", str(packed)]) == 0
     weights = held(tmp_path, "deltas")
     assert [json.loads((file.parent / "record.json").read_text())["key"]["method"] for file in weights] == ["esd-x"]
 
@@ -83,7 +83,7 @@ def test_a_method_more_costs_that_method(packed: Path, tmp_path: Path) -> None:
 def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = [*TINY, "drift", "--out", str(tmp_path), "--results", str(packed)]
     more.insert(more.index("nra") + 1, more.pop(more.index("drift")))
-    assert cli.main(more) == 0
+    assert main.main(more) == 0
     assert (
         "has 3 of the 3 cells of this run, without drift: for that they are computed again" in capsys.readouterr().out
     )
@@ -92,20 +92,20 @@ def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path, caps
 
 def test_the_same_results_make_the_same_file(finished: Path, packed: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.tar.xz"
-    bundle.pack(plan(finished), again)
+    results_archive.pack(plan(finished), again)
     assert again.read_bytes() == packed.read_bytes()
-    bundle.unpack(plan(tmp_path / "other"), packed)
-    bundle.pack(plan(tmp_path / "other"), tmp_path / "handed-on.tar.xz")
+    results_archive.unpack(plan(tmp_path / "other"), packed)
+    results_archive.pack(plan(tmp_path / "other"), tmp_path / "handed-on.tar.xz")
     assert (tmp_path / "handed-on.tar.xz").read_bytes() == packed.read_bytes()
-    assert str(finished) not in json.dumps([*bundle._members(packed)])
+    assert str(finished) not in json.dumps([*results_archive._members(packed)])
 
 
 def test_what_is_missing_is_counted(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = [*TINY, "--seeds", "2", "--out", str(finished), "--to", str(tmp_path / "some.tar.xz")]
-    assert bundle.main(more) == 1
+    assert results_archive.main(more) == 1
     assert "3 of 6 cells" in capsys.readouterr().out
     with pytest.raises(SystemExit) as left:
-        bundle.main([*TINY, "--out", str(tmp_path / "empty"), "--to", str(tmp_path / "none.tar.xz")])
+        results_archive.main([*TINY, "--out", str(tmp_path / "empty"), "--to", str(tmp_path / "none.tar.xz")])
     assert left.value.code == 2
     assert "no cell of this run is finished" in capsys.readouterr().err
     assert not (tmp_path / "none.tar.xz").exists()
@@ -113,18 +113,20 @@ def test_what_is_missing_is_counted(finished: Path, tmp_path: Path, capsys: pyte
 
 def test_what_does_not_fit_is_said_and_left(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = plan(tmp_path, overrides={"mimmu": {"lr": "1e-4"}}, methods=("mimmu",))
-    said = bundle.unpack(other, packed)
+    said = results_archive.unpack(other, packed)
     assert "has 2 of the 3 cells" in said  # the controls
-    only = dict(bundle._members(packed))
+    only = dict(results_archive._members(packed))
     only[ABOUT]["machine"]["versions"]["torch"] = "1.0"
     for name in [n for n in only if n != ABOUT]:
         del only[name]
     old = tmp_path / "old.tar.xz"
-    bundle._write(old, only)
-    assert "none of its 3 cells fits this run here: they were made with torch 1.0, here" in bundle.unpack(other, old)
-    only[ABOUT]["machine"] = dict(bundle._members(packed))[ABOUT]["machine"]
-    bundle._write(old, only)
-    assert "or of another version of Lethe" in bundle.unpack(other, old)
+    results_archive._write(old, only)
+    assert "none of its 3 cells fits this run here: they were made with torch 1.0, here" in results_archive.unpack(
+        other, old
+    )
+    only[ABOUT]["machine"] = dict(results_archive._members(packed))[ABOUT]["machine"]
+    results_archive._write(old, only)
+    assert "or of another version of Lethe" in results_archive.unpack(other, old)
 
 
 def damaged(packed: Path, to: Path, how: str) -> Path:
@@ -141,7 +143,7 @@ def damaged(packed: Path, to: Path, how: str) -> Path:
         with tarfile.open(to, "w:xz") as tar:
             tar.addfile(tarfile.TarInfo("deltas/x/record.json"), io.BytesIO())
     else:
-        found = dict(bundle._members(packed))
+        found = dict(results_archive._members(packed))
         name = next(n for n in found if n.startswith("scores/"))
         if how == "elsewhere":
             found[f"../{name}"] = found.pop(name)
@@ -149,7 +151,7 @@ def damaged(packed: Path, to: Path, how: str) -> Path:
             found[name.replace("scores", "images")] = found.pop(name)
         elif how == "another key":
             found[name]["key"]["what"] = "better"
-        bundle._write(to, found)
+        results_archive._write(to, found)
     return to
 
 
@@ -158,7 +160,7 @@ def damaged(packed: Path, to: Path, how: str) -> Path:
 )
 def test_a_damaged_file_is_refused(packed: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = damaged(packed, tmp_path / "bad.tar.xz", how)
-    assert cli.main([*TINY, "--out", str(tmp_path / "out"), "--results", str(file), "--plan"]) == 2
+    assert main.main([*TINY, "--out", str(tmp_path / "out"), "--results", str(file), "--plan"]) == 2
     assert "not a whole file of results" in capsys.readouterr().out
     assert not (tmp_path / "out" / ".store" / "scores").exists()
 
@@ -169,23 +171,23 @@ def test_no_flipped_bit_loses_records(packed: Path, tmp_path: Path, share: float
     whole[int(share * len(whole))] ^= 16
     (tmp_path / "bad.tar.xz").write_bytes(whole)
     with pytest.raises(ValueError, match="not a whole file of results"):
-        bundle.unpack(plan(tmp_path), tmp_path / "bad.tar.xz")
+        results_archive.unpack(plan(tmp_path), tmp_path / "bad.tar.xz")
     (tmp_path / "short.tar.xz").write_bytes(packed.read_bytes()[:-4])
     with pytest.raises(ValueError, match="not a whole file of results"):
-        bundle.unpack(plan(tmp_path), tmp_path / "short.tar.xz")
+        results_archive.unpack(plan(tmp_path), tmp_path / "short.tar.xz")
 
 
 @pytest.mark.parametrize(("name", "why"), [("none.tar.xz", "no such file"), (".", "a folder, not a file")])
 def test_a_file_that_is_not_there_is_refused(
     tmp_path: Path, name: str, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(tmp_path / name), "--plan"]) == 2
+    assert main.main([*TINY, "--out", str(tmp_path), "--results", str(tmp_path / name), "--plan"]) == 2
     assert why in capsys.readouterr().out
 
 
 def test_a_folder_is_no_file_to_write(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        bundle.main([*TINY, "--out", str(finished), "--to", str(tmp_path)])
+        results_archive.main([*TINY, "--out", str(finished), "--to", str(tmp_path)])
     assert left.value.code == 2
     assert "a folder is there; name a file" in capsys.readouterr().err
 
@@ -194,7 +196,7 @@ def test_figures_that_were_measured_otherwise_are_not_counted_as_had(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = [*TINY, "--out", str(tmp_path), "--results", str(packed), "--set", "protocol.images_per_concept=2"]
-    assert cli.main([*other, "--plan"]) == 0
+    assert main.main([*other, "--plan"]) == 0
     said = capsys.readouterr().out
     assert "3 of its cells are of this run, but were measured otherwise (fingerprint " in said
     assert "0 stored, 3 to do" in said
@@ -209,18 +211,18 @@ def test_to_export_weights_that_did_not_come_along_they_are_made_anew(
 ) -> None:
     task = plan(tmp_path).tasks[0].name
     wanted = ["--export", f"mimmu/{task}", "--to", str(tmp_path / "to")]
-    assert cli.main([*TINY, "--out", str(tmp_path), "--results", str(packed), *wanted]) == 2
+    assert main.main([*TINY, "--out", str(tmp_path), "--results", str(packed), *wanted]) == 2
     said = capsys.readouterr().out
     assert "taken over without its weights" in said
     again = shlex.split(said[said.index("run_bench.py") + len("run_bench.py") :])
     assert "--force" in again
-    assert cli.main(again) == 0
-    assert cli.main([*TINY, "--out", str(tmp_path), *wanted]) == 0
+    assert main.main(again) == 0
+    assert main.main([*TINY, "--out", str(tmp_path), *wanted]) == 0
 
 
 def test_what_is_there_already_stays(finished: Path, packed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     before = {file: file.read_bytes() for file in (out / ".store").rglob("*") if file.is_file()}
-    bundle.unpack(plan(out), packed)
+    results_archive.unpack(plan(out), packed)
     assert {file: file.read_bytes() for file in (out / ".store").rglob("*") if file.is_file()} == before

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench import cli
 from bench.cells import artifacts, weights
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.worlds import World
@@ -28,7 +28,7 @@ SMOKE = ("--world", "tiny", "--suite", "smoke", "--workers", "1")
 def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one finished smoke run of both methods."""
     out = tmp_path_factory.mktemp("board")
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(out)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(out)]) == 0
     return out
 
 
@@ -86,7 +86,7 @@ def refuse(*args: object, **kwargs: object) -> None:
 def test_a_second_run_computes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished / "smoke-tiny.csv").read_text()
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
     assert (finished / "smoke-tiny.csv").read_text() == before
 
 
@@ -101,7 +101,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
     out = ("--out", str(finished))
     with METRICS.temporarily():
         METRICS.add("new", new)
-        assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--metrics", "new", "ua", *out]) == 0
+        assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--metrics", "new", "ua", *out]) == 0
         board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
         assert board.columns[2:7].tolist() == ["rank", "ua", "ua_lo", "ua_hi", "ua_n"]
         assert board.columns[7:11].tolist() == ["new", "new_lo", "new_hi", "new_n"]
@@ -110,10 +110,10 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         assert {"seconds", "peak_bytes"} <= set(board)
         nan = dataclasses.replace(new, name="nan", compute=lambda given: Score(math.nan, 1))
         METRICS.add("nan", nan)
-        assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "nan", *out]) == 1
+        assert main.main([*SMOKE, "--methods", "mimmu", "--metrics", "nan", *out]) == 1
         cells = pd.read_csv(finished / "smoke-tiny-cells.csv")
         assert cells["reason"].tolist() == ["ArithmeticError: nan is nan"] * 3
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", *out]) == 0  # the whole board again, from the store
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", *out]) == 0  # the whole board again, from the store
     assert "new" not in pd.read_csv(finished / "smoke-tiny.csv")
 
 
@@ -124,7 +124,7 @@ def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch
     original = artifacts.sample
     monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
     arguments = [*SMOKE, "--methods", "pretrained", "--metrics", "ua", "cost", "--out", str(tmp_path)]
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     assert sampled == [15, 15]  # pretrained and wrecked, and no head nouns
     assert [c for c in pd.read_csv(tmp_path / "smoke-tiny.csv") if c.endswith("_n")] == ["ua_n", "judge_n"]
 
@@ -136,23 +136,23 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     for path in files:
         path.unlink()
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished), "--collect"]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished), "--collect"]) == 0
     assert {path: path.read_text() for path in files} == before
     few = ("--metrics", "ua", "drift")  # of a full run, any metrics can be shown alone
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", *few, "--out", str(finished), "--collect"]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", *few, "--out", str(finished), "--collect"]) == 0
     board = pd.read_csv(finished / "smoke-tiny.csv")
     assert board["status"].tolist() == ["ok"] * 4
     assert "drift" in board
     assert "nra" not in board
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
 
 
 def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([*SMOKE, "--out", str(tmp_path), "--collect"]) == 2
+    assert main.main([*SMOKE, "--out", str(tmp_path), "--collect"]) == 2
     assert "nothing of this run is in" in capsys.readouterr().out
     assert not [*tmp_path.glob("*.csv")]
-    assert cli.main([*SMOKE, "--methods", "pretrained", "--metrics", "ua", "--out", str(tmp_path)]) == 0
-    assert cli.main([*SMOKE, "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path), "--collect"]) == 1
+    assert main.main([*SMOKE, "--methods", "pretrained", "--metrics", "ua", "--out", str(tmp_path)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path), "--collect"]) == 1
     board = pd.read_csv(tmp_path / "smoke-tiny.csv")
     assert board["status"].tolist() == ["ok", "ok", "1 not run of 1"]
     assert board["ua"].isna().tolist() == [False, False, True]
@@ -168,7 +168,7 @@ def test_force_computes_the_named_method_again(finished: Path, monkeypatch: pyte
 
     monkeypatch.setattr(weights.Weights, "_make", spy)
     before = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
-    assert cli.main([*SMOKE, "--methods", "mimmu", "--force", "--out", str(finished)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "--force", "--out", str(finished)]) == 0
     assert unlearned == ["mimmu"]
     after = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
     assert after.index.tolist() == ["pretrained", "wrecked", "mimmu"]
@@ -192,7 +192,7 @@ def test_adding_a_method_computes_that_method_only(
     sampled = []
     original = artifacts.sample
     monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
-    assert cli.main([*SMOKE, "--methods", "mimmu", "salun", "nudge", "--out", str(finished)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "salun", "nudge", "--out", str(finished)]) == 0
     assert sampled == [1, 1]  # evaluation prompts, head nouns
     assert "nudge" in capsys.readouterr().out
 
@@ -212,7 +212,7 @@ def test_a_failed_cell_is_a_row_and_the_run_goes_on(
 ) -> None:
     METHODS.add("fails", Fails)
     arguments = [*SMOKE, "--methods", "fails", "mimmu", "--out", str(tmp_path)]
-    assert cli.main(arguments) == 1
+    assert main.main(arguments) == 1
     board = pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
     assert board["status"].to_dict() == {"pretrained": "ok", "wrecked": "ok", "fails": "1 failed of 1", "mimmu": "ok"}
     assert board.loc["fails", ["ua", "nra", "ora", "fid"]].isna().all()
@@ -220,10 +220,10 @@ def test_a_failed_cell_is_a_row_and_the_run_goes_on(
     assert cells.loc["fails", "reason"] == "MemoryError: no room"
     assert "raise MemoryError" in (tmp_path / cells.loc["fails", "traceback"]).read_text()
     assert "MemoryError: no room" in capsys.readouterr().out
-    assert cli.main([*arguments, "--collect"]) == 1  # a failure is remembered ...
+    assert main.main([*arguments, "--collect"]) == 1  # a failure is remembered ...
 
     monkeypatch.setattr(Fails, "edit", lambda self, harness: None)
-    assert cli.main(arguments) == 0  # ... and tried again
+    assert main.main(arguments) == 0  # ... and tried again
 
 
 def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
 
     METHODS.add("stops", Stops)
     arguments = [*SMOKE, "--methods", "stops", "--out", str(tmp_path)]
-    assert cli.main(arguments) == 130
+    assert main.main(arguments) == 130
     told = capsys.readouterr().out
     assert "stopped after 2 of 3 cells" in told
     assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --out {tmp_path}" in told
@@ -267,7 +267,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
     sampled = []
     original = artifacts.sample
     monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     assert sampled == []  # changing nothing gives the pretrained model's images, which are there
 
 
@@ -275,18 +275,18 @@ def test_a_plan_computes_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    assert cli.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(tmp_path)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.count("to do") == 9 + 1
     assert "3 cells: 0 stored, 3 to do" in told
     assert list(tmp_path.iterdir()) == []
-    assert cli.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(finished)]) == 0
+    assert main.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(finished)]) == 0
     assert "3 cells: 3 stored, 0 to do" in capsys.readouterr().out
 
 
 def test_settings_reach_the_method(world: World, tmp_path: Path) -> None:
     arguments = ["--methods", "mimmu", "--set", "mimmu.epochs=3", "protocol.images_per_concept=2", "--seeds", "4,5"]
-    assert cli.main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 0
+    assert main.main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 0
     cells = pd.read_csv(tmp_path / "smoke-tiny-cells.csv")
     assert cells.loc[cells["method"] == "mimmu", "steps"].tolist() == [6, 6]
     assert cells.loc[cells["method"] == "mimmu", "seed"].tolist() == [4, 5]
@@ -295,4 +295,4 @@ def test_settings_reach_the_method(world: World, tmp_path: Path) -> None:
 
 def test_another_backbone_takes_the_same_way(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
     arguments = [*SMOKE, "--methods", "mimmu", "--backbone", str(pipeline_folder), "--out", str(tmp_path)]
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0

@@ -9,8 +9,8 @@ import pytest
 import sequels
 from requested import NAMES
 
-from bench import cli
 from bench.board import aggregates, clusters, curve, ripple, tables
+from bench.commands import main
 from bench.plan import column_names, plugins
 from bench.plan.column_names import ENDS, collision, family
 from bench.report import markdown, terminal
@@ -143,7 +143,7 @@ def test_a_run_with_an_odd_name_has_all_its_tables_and_its_report(world: World, 
     (tmp_path / "odd.py").write_text(PLUGIN)
     named = ("--methods", "mimmu", "--suite", "smoke", "--world", "tiny", "--metrics", "ua", "nra", "ora", "top_n")
     more = ("--curve", "2", "--plugin", str(tmp_path / "odd.py"), "--workers", "1", "--out", str(tmp_path))
-    assert cli.main([*named, *more]) == 0
+    assert main.main([*named, *more]) == 0
     board = pd.read_csv(tmp_path / "smoke-tiny.csv")
     assert board["top_n"].tolist() == board["nra"].tolist()
     assert board["top_n_n"].tolist() == board["nra_n"].tolist() == [6] * 3
@@ -158,5 +158,5 @@ def test_a_metric_whose_columns_are_taken_is_refused_when_it_is_loaded(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "odd.py").write_text(PLUGIN.replace("top_n", name))
-    assert cli.main(["--list", "metrics", "--plugin", str(tmp_path / "odd.py")]) == 2
+    assert main.main(["--list", "metrics", "--plugin", str(tmp_path / "odd.py")]) == 2
     assert f"odd.py: metric '{name}' collides with " in capsys.readouterr().out

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench import bundle, options
 from bench.backbones import folder
 from bench.cells import judges as cell_judges
 from bench.cells import outcomes
 from bench.cells.keys import Keys
+from bench.commands import arguments, results_archive
 from bench.core import device as devices
 from bench.core import digest
 from bench.core.config import Protocol
@@ -29,9 +29,9 @@ def _committed_oracles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(about: dict[str, Any]) -> Plan:
-    p = options.parser()
+    p = arguments.parser()
     words = shlex.split(about["command"])
-    return resolve(options.run_config(p.parse_args(words[words.index("run_bench.py") + 1 :])))
+    return resolve(arguments.run_config(p.parse_args(words[words.index("run_bench.py") + 1 :])))
 
 
 def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
@@ -60,7 +60,7 @@ def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.partition(".")[0])
 def test_committed_results_fit_their_plan(file: Path) -> None:
-    about, records = bundle._read(file)
+    about, records = results_archive._read(file)
     plan = planned(about)
     assert fitting(plan, about, records) == about["cells"] == len(plan.cells)
 
@@ -68,7 +68,7 @@ def test_committed_results_fit_their_plan(file: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name.partition(".")[0])
 def test_committed_results_fit_after_a_setting_was_added(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One setting joins the protocol and the config of every method, each at its default."""
-    about, records = bundle._read(file)
+    about, records = results_archive._read(file)
     wider = dataclasses.make_dataclass("Wider", [("later", int, digest.added(3))], bases=(Protocol,), frozen=True)
     world = WORLDS.get("pocket")
     values = {f.name: getattr(world.protocol, f.name) for f in dataclasses.fields(world.protocol)}

@@ -13,8 +13,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from workplace import small
 
-from bench import export
 from bench.backbones.pipeline import Backbone
+from bench.commands import export
 from bench.plan import plugins
 from bench.training.harness import Harness
 from bench.training.unlearning import Outcome, unlearn

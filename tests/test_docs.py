@@ -8,8 +8,8 @@ import guide
 import pandas as pd
 import requested
 
-from bench import cli, options, strip
 from bench.board import aggregates, curve, relearning, tables
+from bench.commands import arguments, main, picture_strip
 from bench.worlds import World
 from bench.worlds.natural.judges import train
 from bench.worlds.pocket.recipe import oracle
@@ -23,7 +23,7 @@ def run(tmp_path: Path, document: str, name: str, *arguments: str) -> pd.DataFra
     """The board of a smoke run with the plugin that `document` shows."""
     plugin = str(guide.plugin(document, name))
     small = ["--world", "tiny", "--suite", "smoke", "--out", str(tmp_path)]
-    assert cli.main([*small, "--plugin", plugin, *arguments]) == 0
+    assert main.main([*small, "--plugin", plugin, *arguments]) == 0
     return pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
 
 
@@ -45,14 +45,14 @@ def test_the_commands_of_the_documents_are_understood() -> None:
         "add-a-method", "add-a-metric", "backbones", "canvas", "memory", "natural", "pocket", "run-on-stable-diffusion"
     )  # fmt: skip
     files = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names)]
-    text = ("".join(file.read_text() for file in files) + options.EPILOG + "\n").replace("\\\n", " ")
+    text = ("".join(file.read_text() for file in files) + arguments.EPILOG + "\n").replace("\\\n", " ")
     commands = re.findall(r"python run_bench\.py ([^\n#&]*)", text)
     assert len(commands) >= 16
     for command in commands:
         if command.strip() != "--help":
-            options.parser().parse_args(shlex.split(command))
-    (command,) = re.findall(r"python -m bench\.strip ((?:.*\\\n)*.*)", text)
-    strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
+            arguments.parser().parse_args(shlex.split(command))
+    (command,) = re.findall(r"python -m bench\.commands\.picture_strip ((?:.*\\\n)*.*)", text)
+    picture_strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
     for module, grammar, least in (
         ("benchmarks.memory", memory.parser, 3), ("benchmarks.hours", hours.parser, 1),
         ("bench.worlds.natural.judges.train", train.parser, 4), ("bench.worlds.pocket.recipe.oracle", oracle.parser, 3),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
 from bench.cells import estimate
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
 from bench.worlds import World
@@ -71,7 +71,7 @@ def test_drawing_takes_as_long_as_so_many_passes_in_training(world: World, tmp_p
 
 
 def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tmp_path: Path) -> None:
-    assert cli.main([*TINY, "--methods", "mimmu", "--out", str(tmp_path)]) == 0
+    assert main.main([*TINY, "--methods", "mimmu", "--out", str(tmp_path)]) == 0
     tables = tmp_path / "tables"
     tables.mkdir()
     table(tables, "smoke-tiny-cells.csv", planned(tmp_path, "mimmu"), 1e6, 2)

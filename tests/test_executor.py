@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import cli
 from bench.cells import artifacts as stages_room
 from bench.cells.artifacts import Stages
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.worlds import World
@@ -24,7 +24,7 @@ METRICS = ("ua", "nra", "ora", "twin")
 def curved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one method with four checkpoints."""
     out = tmp_path_factory.mktemp("curved")
-    assert cli.main([*TINY, "--curve", "4", "--out", str(out)]) == 0
+    assert main.main([*TINY, "--curve", "4", "--out", str(out)]) == 0
     return out
 
 
@@ -59,14 +59,14 @@ def test_the_weights_on_the_way_are_in_the_store_and_differ(curved: Path) -> Non
 
 def test_a_finished_curve_is_not_computed_again(curved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stages, "backbone", property(lambda self: pytest.fail("it loaded the backbone")))
-    assert cli.main([*TINY, "--curve", "4", "--out", str(curved)]) == 0
+    assert main.main([*TINY, "--curve", "4", "--out", str(curved)]) == 0
 
 
 def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World, tmp_path: Path) -> None:
     former = [tmp_path / f"smoke-tiny-{name}.csv" for name in ("curve", "recovery")]
     for file in former:
         file.write_text("of a board that was here before")
-    assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert main.main([*TINY, "--out", str(tmp_path)]) == 0
     assert not any(file.exists() for file in former)
     plain, run = executor(tmp_path, 0), executor(tmp_path, 2)
     before = plain.outcomes.stored(plain.plan.cells[-1])

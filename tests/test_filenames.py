@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, options
+from bench.commands import arguments, main, results_archive
 from bench.core import filenames
 from bench.core.config import RunConfig
 from bench.core.filenames import within, without_folders, without_paths
@@ -90,7 +90,7 @@ def test_no_option_of_a_shared_command_names_a_folder(path: str) -> None:
     )  # fmt: skip
     said = sharing.command(run)
     assert SECRET not in said
-    assert options.command(run).count(SECRET) >= 9
+    assert arguments.command(run).count(SECRET) >= 9
     assert shlex.split(said).count("x.pt") >= 3  # which files they were is still said
 
 
@@ -117,7 +117,7 @@ def test_nothing_that_a_run_writes_for_others_names_a_folder(
     monkeypatch.chdir(home)
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "breaks", "--metrics", "ua", "--backbone", "./model",
              "--plugin", str(plugin), "--out", str(home / "out")]  # fmt: skip
-    assert cli.main([*words, "--workers", "1"]) == 1
+    assert main.main([*words, "--workers", "1"]) == 1
     written = [p for p in (home / "out").iterdir() if p.is_file()]
     assert {p.suffix for p in written} == {".csv", ".md", ".json", ".html"}
     for file in written:
@@ -126,8 +126,8 @@ def test_nothing_that_a_run_writes_for_others_names_a_folder(
     cells = (home / "out" / "smoke-tiny-model-cells.csv").read_text()
     assert "no weights.pt" in cells
     assert ".store/failures/" in cells
-    run = cli.options.run_config(cli.options.parser().parse_args(words))
-    bundle.pack(resolve(run), home / "all.results.tar.xz")
+    run = main.flags.run_config(main.flags.parser().parse_args(words))
+    results_archive.pack(resolve(run), home / "all.results.tar.xz")
     with tarfile.open(home / "all.results.tar.xz") as archive:
         for member in archive:
             stream = archive.extractfile(member)

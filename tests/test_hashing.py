@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cli
 from bench.backbones import folder
 from bench.cells.artifacts import Stages
+from bench.commands import main
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS, Store
@@ -156,7 +156,7 @@ def test_a_whole_run_and_all_that_follows_reads_every_file_once(
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "drift", "--curve", "4",
              "--workers", "1", "--out", str(tmp_path)]  # fmt: skip
     for more in ([], [], ["--metrics", "ua", "drift", "nra"], ["--plan"], ["--collect"]):
-        assert cli.main([*words, *more]) == 0
+        assert main.main([*words, *more]) == 0
     stored = list((tmp_path / ".store").glob(f"*/*/{TENSORS}"))
     assert len(stored) >= 4
     assert {of(file) for file in [*stored, *folder.files(Path(world.backbone()))]} <= read.keys()

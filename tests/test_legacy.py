@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import bundle, cli, options
 from bench.cells import artifacts as stages_room
 from bench.cells import legacy
 from bench.cells.artifacts import STORE, Stages
 from bench.cells.keys import Keys
 from bench.cells.outcomes import Outcomes
+from bench.commands import arguments, main, results_archive
 from bench.core import device
 from bench.core.config import RunConfig
 from bench.core.store import FORMAT, Store
@@ -24,8 +24,8 @@ TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "esd-x", "-
 def test_old_results_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LETHE_ORACLES")
     monkeypatch.setattr(device, "multiplies_bf16", lambda device: True)  # as the machine that made the file
-    plan = resolve(options.run_config(options.parser().parse_args([*SWEEP, "--out", str(tmp_path)])))
-    assert bundle.unpack(plan, OLD).endswith("has 30 of the 30 cells of this run")
+    plan = resolve(arguments.run_config(arguments.parser().parse_args([*SWEEP, "--out", str(tmp_path)])))
+    assert results_archive.unpack(plan, OLD).endswith("has 30 of the 30 cells of this run")
 
 
 def old_store(plan: Plan) -> dict[str, int]:
@@ -44,7 +44,7 @@ def old_store(plan: Plan) -> dict[str, int]:
 def test_old_store_is_used_and_nothing_is_computed_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert main.main([*TINY, "--out", str(tmp_path)]) == 0
     first = (tmp_path / "smoke-tiny.csv").read_bytes()
     plan = resolve(RunConfig(("mimmu", "esd-x"), "smoke", "tiny", curve=2, out=tmp_path))
     moved = old_store(plan)
@@ -52,7 +52,7 @@ def test_old_store_is_used_and_nothing_is_computed_again(
         "latents", "reference", "deltas", "snapshots", "scores", "images", "judgements", "probes", "words"
     }  # fmt: skip
     monkeypatch.setattr(stages_room.pipeline, "load", lambda *args: pytest.fail("something was computed again"))
-    assert cli.main([*TINY, "--out", str(tmp_path)]) == 0
+    assert main.main([*TINY, "--out", str(tmp_path)]) == 0
     assert f"{sum(moved.values())} stages that release 0.1 left" in capsys.readouterr().out
     assert (tmp_path / "smoke-tiny.csv").read_bytes() == first
     assert legacy.adopt(plan) == {}  # all is done

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import cli
+from bench.commands import main
 from bench.suites.base import SUITES, nearest_neighbour, tasks_of
 from bench.suites.several import Asked
 from bench.worlds import WORLDS, World
@@ -27,7 +27,7 @@ def small(world: World, name: str, **sizes: int) -> World:
 
 def run(name: str, out: Path, *more: str) -> pd.DataFrame:
     given = ("--world", name, "--methods", "mimmu", "--workers", "1", "--out", str(out))
-    assert cli.main([*given, *more]) == 0
+    assert main.main([*given, *more]) == 0
     suite = more[more.index("--suite") + 1]
     return pd.read_csv(out / f"{suite}-{name}.csv").set_index("method")
 
@@ -72,7 +72,7 @@ def test_a_board_of_unlike_domains_has_ripples_and_a_blank_h(world: World, tmp_p
     named = ("golden retriever", "red rose")
     less = ("--metrics", "ua", "nra", "ora", "twin", "--set", "protocol.num_inference_steps=2", "mimmu.epochs=1")
     given = ("--world", "lonely", "--methods", "mimmu", "--workers", "1", "--out", str(tmp_path))
-    assert cli.main([*given, "--suite", "finegrained", "--forget", *named, *less]) == 0
+    assert main.main([*given, "--suite", "finegrained", "--forget", *named, *less]) == 0
     (file,) = tmp_path.glob("finegrained-lonely-*-cells.csv")
     cells = pd.read_csv(file).set_index(["method", "task"])
     assert cells["nra"].isna().groupby("task").all().to_dict() == {"golden retriever": True, "red rose": False}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requested import NAMES, Result, failed, result
 
-from bench import oracle_gap
 from bench.board import tables
+from bench.commands import oracle_gap
 from methods import ORACLE
 
 TASKS, SEEDS = ("corgi", "rose", "toucan"), (0, 1)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
 from bench.cells.artifacts import Stages
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.core.store import Store
 from bench.plan.plan import Plan, resolve
@@ -22,7 +22,7 @@ TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics"
 @pytest.fixture(scope="module")
 def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished")
-    assert cli.main([*TINY, "--out", str(out)]) == 0
+    assert main.main([*TINY, "--out", str(out)]) == 0
     return out
 
 
@@ -95,11 +95,11 @@ def test_forced_results_are_gone(out: Path) -> None:
 
 def test_planning_a_new_run_loads_no_judges(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stages, "panel", property(lambda self: pytest.fail("it loaded the judges")))
-    assert cli.main([*TINY, "--out", str(tmp_path), "--plan"]) == 0
+    assert main.main([*TINY, "--out", str(tmp_path), "--plan"]) == 0
 
 
 def test_boards_can_wait_where_nothing_is_drawn_up() -> None:
     """--help and --list answer sooner without what boards are made of."""
-    code = "import sys, bench.cli; print([name for name in ('pandas', 'scipy', 'torchvision') if name in sys.modules])"
+    code = "import sys, bench.commands.main; print([name for name in ('pandas', 'scipy', 'torchvision') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 import pytest
 
+from bench.commands.eta import Pace
 from bench.engines import Status
-from bench.pace import Pace
 
 
 class Clock:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import options
+from bench.commands import arguments
 from bench.core.config import QUICK, RunConfig
 from bench.core.registry import UnknownName
 from bench.plan.plan import method_names, resolve
@@ -120,8 +120,8 @@ def test_a_curve_is_the_suites_own_unless_the_run_says_otherwise(
     run = RunConfig(("mimmu",), suite, "tiny", curve=asked)
     assert resolve(run).curve == measured
     given = [] if asked is None else ["--curve", str(asked)]
-    assert options.parser().parse_args(given).curve == asked
-    assert (f"--curve {asked}" in options.command(run)) == (asked is not None)
+    assert arguments.parser().parse_args(given).curve == asked
+    assert (f"--curve {asked}" in arguments.command(run)) == (asked is not None)
 
 
 @pytest.mark.parametrize("curve", [1, -1])

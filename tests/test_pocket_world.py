@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import cli, tune
+from bench.commands import main, tune
 from bench.core import overrides
 from bench.suites.base import SUITES, nearest_neighbour
 from bench.worlds import WORLDS, World
@@ -81,7 +81,7 @@ def test_judges_know_every_concept(pocket: World) -> None:
 
 
 def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
-    assert cli.main(["--methods", "mimmu", "--suite", "smoke", "--quick", "--out", str(tmp_path)]) == 0
+    assert main.main(["--methods", "mimmu", "--suite", "smoke", "--quick", "--out", str(tmp_path)]) == 0
     board = pd.read_csv(tmp_path / "smoke-pocket-quick.csv").set_index("method")
     assert board.index.tolist() == ["pretrained", "wrecked", "mimmu"]
     assert (board["status"] == "ok").all()
@@ -98,7 +98,7 @@ def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
     small += ["--seeds", "2"]
     boards = {}
     for count in ("1", "2"):
-        assert cli.main([*small, "--workers", count, "--out", str(tmp_path / count)]) == 0
+        assert main.main([*small, "--workers", count, "--out", str(tmp_path / count)]) == 0
         frame = pd.read_csv(tmp_path / count / "smoke-pocket-cells.csv")
         boards[count] = frame[["method", "task", "seed", "status", "ua", "nra", "ora", "fingerprint"]]
     pd.testing.assert_frame_equal(boards["1"], boards["2"])

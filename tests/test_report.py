@@ -8,8 +8,8 @@ import pytest
 from exhibition import hold
 from papers import publish
 
-from bench import cli
 from bench.board import ripple
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.report import reported_figures, sharing
 from bench.report.charts import colours, figures, labels, pareto, vega_lite
@@ -127,7 +127,7 @@ def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: 
 
 def test_a_page_needs_no_accuracies(world: World, tmp_path: Path) -> None:
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "pretrained", "--metrics", "clip", "--out"]
-    assert cli.main([*words, str(tmp_path)]) == 0
+    assert main.main([*words, str(tmp_path)]) == 0
     assert "needs UA and one of NRA" in (tmp_path / "smoke-tiny.html").read_text()
 
 
@@ -138,7 +138,7 @@ def test_a_failed_cell_is_a_row_with_its_reason_and_frames_without_pictures(
         raise ArithmeticError("loss is nan at step 1 of /somewhere/on/this/machine")
 
     monkeypatch.setattr(METHODS.get("salun"), "loss", diverge)
-    text = hold(tmp_path, code=cli.FAILED).read_text()
+    text = hold(tmp_path, code=main.FAILED).read_text()
     assert text.count("ArithmeticError: loss is nan at step 1 of machine") > 2
     assert "/somewhere/on" not in text
     assert "Not every cell of salun finished" in text

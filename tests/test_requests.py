@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan import plan
@@ -123,7 +123,7 @@ def test_it_is_refused_before_anything_is_loaded_or_fetched(
 ) -> None:
     monkeypatch.setattr(plan, "locate", lambda *given: pytest.fail("it looked for the backbone"))
     words = ["--suite", "multi", "--forget", "tulip", "tulip", "--backbone", "sd15", "--out", str(tmp_path)]
-    assert cli.main(words) == 2
+    assert main.main(words) == 2
     assert "asked to be forgotten twice" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import cli
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart
 from bench.engines.run_folder import OtherMachine, RunFolder, apart
@@ -104,10 +104,10 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     results = [executor.run(cell) for cell in executor.plan.cells]
     assert [result["status"] for result in results] == ["ok"] * 3
     assert executor.outcomes.restated(executor.plan.cells[2], results[2]) is results[2]
-    assert cli.main([*words, "--collect"]) == 1  # nothing says what computed it
+    assert main.main([*words, "--collect"]) == 1  # nothing says what computed it
     assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]
     RunFolder(run).claim(node)
-    assert cli.main([*words, "--collect"]) == 0
+    assert main.main([*words, "--collect"]) == 0
     assert "a card" in (tmp_path / "smoke-tiny.json").read_text()
     board = pd.read_csv(tmp_path / "smoke-tiny.csv", dtype={"fingerprint": str})  # of digits alone now and then
     assert set(board["fingerprint"]) == {executor.outcomes.fingerprint}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import cli, strip
+from bench.commands import main, picture_strip
 from bench.core.config import RunConfig
 from bench.worlds import World
 
@@ -14,14 +14,14 @@ def test_every_picture_stands_in_its_place() -> None:
         return torch.full((2, 3, 8, 8), value, dtype=torch.uint8)
 
     shown = {"pretrained": {"rose": plain(10), "daisy": plain(20)}, "mimmu": {"rose": plain(30), "daisy": plain(40)}}
-    picture = np.asarray(strip.strip(shown, {"rose": "rose (forgotten)", "daisy": "daisy"}, zoom=2))
+    picture = np.asarray(picture_strip.strip(shown, {"rose": "rose (forgotten)", "daisy": "daisy"}, zoom=2))
     for row, values in enumerate(((10, 20), (30, 40))):
         for column, value in enumerate(values):
-            x = strip.LEFT + column * (2 * 16 + strip.GAP)
-            block = picture[strip.TOP + row * 16 : strip.TOP + (row + 1) * 16, x : x + 32]
+            x = picture_strip.LEFT + column * (2 * 16 + picture_strip.GAP)
+            block = picture[picture_strip.TOP + row * 16 : picture_strip.TOP + (row + 1) * 16, x : x + 32]
             assert block.shape == (16, 32, 3)
             assert (block == value).all()
-    assert (picture[:, : strip.LEFT] < 255).any(), "no name beside the rows"
+    assert (picture[:, : picture_strip.LEFT] < 255).any(), "no name beside the rows"
 
 
 def test_images_come_from_the_store_paired_by_noise(world: World, tmp_path: Path) -> None:
@@ -30,9 +30,9 @@ def test_images_come_from_the_store_paired_by_noise(world: World, tmp_path: Path
     run = RunConfig(methods=("mimmu",), suite="smoke", world="tiny", out=tmp_path)
     task, kept = world.concepts[0], world.concepts[1]
     with pytest.raises(ValueError, match=r"is not in .*: run it first"):
-        strip.gather(run, task, [kept], 2)
-    assert cli.main(arguments) == 0
-    images = strip.gather(run, task, [task, kept], 2)
+        picture_strip.gather(run, task, [kept], 2)
+    assert main.main(arguments) == 0
+    images = picture_strip.gather(run, task, [task, kept], 2)
     assert list(images) == ["pretrained", "mimmu"]
     assert all(pictures.shape == (2, 3, 64, 64) for shown in images.values() for pictures in shown.values())
     # the method moved the pictures, from the same noise: neither the same nor unrelated
@@ -44,6 +44,6 @@ def test_images_come_from_the_store_paired_by_noise(world: World, tmp_path: Path
 def test_what_is_not_there_is_named(world: World, tmp_path: Path) -> None:
     run = RunConfig(methods=("mimmu",), suite="smoke", world="tiny", out=tmp_path)
     with pytest.raises(ValueError, match=r"has no task 'golden retreiver'.*golden retriever"):
-        strip.gather(run, "golden retreiver", [], 1)
+        picture_strip.gather(run, "golden retreiver", [], 1)
     with pytest.raises(ValueError, match="no concept 'tulp'"):
-        strip.gather(run, world.concepts[0], ["tulp"], 1)
+        picture_strip.gather(run, world.concepts[0], ["tulp"], 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import load_file
 
-from bench import cli
+from bench.commands import main
 from bench.worlds import World
 
 SMALL = ("--set", "protocol.images_per_concept=1", "protocol.num_inference_steps=1", "protocol.forget_images=2")
@@ -27,7 +27,7 @@ def run(suite: str, out: Path, *settings: str) -> pd.DataFrame:
         *SMALL,
         *MIMMU,
     ]
-    assert cli.main([*arguments, *settings]) == 0
+    assert main.main([*arguments, *settings]) == 0
     return pd.read_csv(out / f"{suite}-tiny-concepts.csv")
 
 

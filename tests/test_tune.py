@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import tune
+from bench.commands import tune
 from bench.worlds import WORLDS, World
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, options, show
 from bench.cells import artifacts
+from bench.commands import arguments, listing, main
 from bench.core.config import QUICK, RunConfig
 from bench.worlds import World
 from methods import METHODS
@@ -23,7 +23,7 @@ def refuse(*args: object, **kwargs: object) -> None:
 
 @pytest.mark.parametrize("what", ["methods", "suites", "worlds", "metrics", "executors"])
 def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--list", what]) == 0
+    assert main.main(["--list", what]) == 0
     told = capsys.readouterr().out
     names = {"methods": METHODS.names(), "metrics": METRICS.names(), "worlds": ("pocket", "tiny"),
              "suites": ("finegrained", "style", "object", "search", "smoke"),
@@ -73,7 +73,7 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(artifacts.judges, "Panel", refuse)
-    assert cli.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
+    assert main.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
 
 
@@ -82,7 +82,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
     world: World, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").write_text("a file")
-    assert cli.main([*SMOKE, *more, "--out", str(tmp_path / "taken")]) == 2
+    assert main.main([*SMOKE, *more, "--out", str(tmp_path / "taken")]) == 2
     told = capsys.readouterr().out.replace("\n", " ")
     assert f"taken: {tmp_path / 'taken'} is a file, and a folder is needed" in told
 
@@ -99,28 +99,28 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
 )
 def test_seeds_that_are_none_say_how_to_give_them(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main(["--seeds", text])
+        main.main(["--seeds", text])
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["a=1,a=2", "=3", "a=1,,b=2", "alone"])
 def test_options_of_a_cluster_are_names_and_values(text: str) -> None:
-    assert options.pairs("partition=gpu, --time=4:00:00,exclude=n1,n2,exclusive=") == {
+    assert arguments.pairs("partition=gpu, --time=4:00:00,exclude=n1,n2,exclusive=") == {
         "partition": "gpu", "time": "4:00:00", "exclude": "n1,n2", "exclusive": "",
     }  # fmt: skip
     with pytest.raises(argparse.ArgumentTypeError, match="is no list of NAME=VALUE"):
-        options.pairs(text)
+        arguments.pairs(text)
 
 
 def test_a_plan_of_many_cells_is_told_method_by_method(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*SMOKE, "--methods", "mimmu", "--seeds", "3", "--plan", "--out", str(tmp_path)]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     assert "seed 2" in capsys.readouterr().out
-    monkeypatch.setattr(show, "MOST", 8)
-    assert cli.main(words) == 0
+    monkeypatch.setattr(listing, "MOST", 8)
+    assert main.main(words) == 0
     told = capsys.readouterr().out
     assert "seed 2" not in told
     assert "9 cells: 0 stored, 9 to do" in told
@@ -130,35 +130,35 @@ def test_a_plan_of_many_cells_is_told_method_by_method(
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main(["--help"])
+        main.main(["--help"])
     assert stop.value.code == 0
     assert "python run_bench.py --methods mimmu salun --suite finegrained" in capsys.readouterr().out
 
 
 def test_help_groups_the_flags_and_says_how_a_run_ends() -> None:
-    text = options.parser().format_help()
+    text = arguments.parser().format_help()
     groups = ["what to run:", "how to measure:", "where:", "how to run it:", "look without running:", "examples:"]
     places = [text.index(f"\n{group}\n") for group in groups]
     assert places == sorted(places)
     assert f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept" in " ".join(text.split())
     assert "goes on where it" in text
-    codes = {cli.OK: "all cells", cli.FAILED: "a cell failed", cli.USAGE: "can't be run", cli.INTERRUPTED: "Ctrl-C"}
+    codes = {main.OK: "all cells", main.FAILED: "a cell failed", main.USAGE: "can't be run", main.INTERRUPTED: "Ctrl-C"}
     for code, words in codes.items():
-        (line,) = [line for line in options.EPILOG.splitlines() if line.startswith(f"  {code} ")]
+        (line,) = [line for line in arguments.EPILOG.splitlines() if line.startswith(f"  {code} ")]
         assert words in line
 
 
 def test_suites_count_their_tasks_in_the_world_at_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--list", "suites", "--world", "tiny"]) == 0
+    assert main.main(["--list", "suites", "--world", "tiny"]) == 0
     told = capsys.readouterr().out
     assert "tasks in tiny" in told
     (line,) = [line for line in told.splitlines() if line.strip().startswith("finegrained")]
     assert line.split()[-2:] == ["Lethe", "9"]
-    assert cli.main(["--list", "suites", "--world", "tinny"]) == 2
+    assert main.main(["--list", "suites", "--world", "tinny"]) == 2
 
 
 def test_worlds_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--list", "worlds"]) == 0
+    assert main.main(["--list", "worlds"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("tiny")]
     assert line.split()[-3:] == ["3", "15", "3"]
 
@@ -171,5 +171,5 @@ def test_a_run_and_its_command_say_the_same(tmp_path: Path) -> None:
         plugins=(tmp_path / "mine.py",), quick=True, out=tmp_path,
     )  # fmt: skip
     for one in (run, RunConfig(), dataclasses.replace(run, force=True)):
-        words = shlex.split(options.command(one))
-        assert options.run_config(options.parser().parse_args(words[2:])) == one
+        words = shlex.split(arguments.command(one))
+        assert arguments.run_config(arguments.parser().parse_args(words[2:])) == one

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bench import export
 from bench.board import tables
 from bench.cells import train
 from bench.cells.executor import Executor
+from bench.commands import export
 from bench.core.config import RunConfig
 from bench.core.store import Thinned
 from bench.plan.plan import Cell, Plan, resolve

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench import options
+from bench.commands import arguments
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.lock import BEAT, STALE, elsewhere, held
@@ -57,7 +57,7 @@ class RunFolder:
 
     def __init__(self, run: RunConfig) -> None:
         run = apart(run)
-        self.id = digest.of_json(options.command(run))[:8]
+        self.id = digest.of_json(arguments.command(run))[:8]
         self.path = place(run.out) / f"{run.board_name}-{self.id}"
 
     @contextmanager

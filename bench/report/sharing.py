@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from bench import options
 from bench.backbones import locate
+from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.filenames import last_part, without_folders
 
@@ -18,7 +18,7 @@ def command(run: RunConfig) -> str:
 
     Where the board is written is left out, and so is --force.
     """
-    return options.command(
+    return arguments.command(
         dataclasses.replace(
             run,
             backbone=run.backbone and _backbone(run.backbone),

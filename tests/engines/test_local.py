@@ -16,8 +16,8 @@ import psutil
 import pytest
 from safetensors import SafetensorError
 
-from bench import cli
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.engines import Settings, Status, local
 from bench.engines.base import CannotStart
@@ -211,7 +211,7 @@ def test_a_method_that_kills_its_workers_is_a_failed_row(
 ) -> None:
     arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "pretrained", "--out", str(tmp_path)]
     monkeypatch.setattr(local, "_work", doomed.die)
-    assert cli.main([*arguments, "--workers", "2"]) == 1
+    assert main.main([*arguments, "--workers", "2"]) == 1
     told = capsys.readouterr().out
     assert told.count("signal 9, SIGKILL") == 2
     assert told.count("(tried 2 times)") == 2
@@ -221,8 +221,8 @@ def test_a_method_that_kills_its_workers_is_a_failed_row(
         assert cells["status"].tolist() == ["failed", "failed"]
         assert cells["reason"].str.contains("worker process died").all()
         assert cells["traceback"].isna().all()
-        assert cli.main([*arguments, "--collect"]) == 1
-    assert cli.main([*arguments, "--workers", "1"]) == 0  # tried again
+        assert main.main([*arguments, "--collect"]) == 1
+    assert main.main([*arguments, "--workers", "1"]) == 0  # tried again
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from afar import LITTLE, OTHER_KIND, WORDS, Afar, wait_for
 
-from bench import cli
+from bench.commands import main
 from bench.engines import Settings
 from bench.engines.ray import Ray
 from bench.engines.ray_actor import NAMESPACE
@@ -70,11 +70,11 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     assert log.read_text().count("done ") == 1
 
     before = run.board()
-    assert cli.main([*words, "--collect"]) == 0
+    assert main.main([*words, "--collect"]) == 0
     assert run.board() == before
     assert pd.read_csv(tmp_path / "far" / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
     capsys.readouterr()
-    assert cli.main([*far, "--attach"]) == 2
+    assert main.main([*far, "--attach"]) == 2
     assert "no run of this command goes on" in capsys.readouterr().out
     (other,) = (node for node in nodes if node is not lost)
     cluster.remove_node(other)
@@ -93,11 +93,11 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     afar = ["--executor", "ray", "--ray-address", cluster.address, "--retries", "0"]
     one, other = (cluster.add_node(num_cpus=1, env_vars={"LETHE_TEST_NODE": name}) for name in ("n1", "n2"))
     try:
-        code = cli.main([*words, "--out", str(tmp_path / "one"), *afar])
+        code = main.main([*words, "--out", str(tmp_path / "one"), *afar])
         assert code == 0, capsys.readouterr().out
         cluster.remove_node(one)  # what is left is of another kind than this host
-        assert cli.main([*words, "--out", str(tmp_path / "none")]) == 0
-        code = cli.main([*words, "--out", str(tmp_path / "none"), "--seeds", "2", *afar])
+        assert main.main([*words, "--out", str(tmp_path / "none")]) == 0
+        code = main.main([*words, "--out", str(tmp_path / "none"), "--seeds", "2", *afar])
         assert code == 1, capsys.readouterr().out
     finally:
         cluster.remove_node(other)
@@ -121,7 +121,7 @@ def test_where_memory_ends_cells_are_tried_so_often_and_no_more(
     full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}  # as if memory were used up
     node = cluster.add_node(num_cpus=1, env_vars=full)
     try:
-        code = cli.main([*LITTLE, "--out", str(tmp_path), "--executor", "ray", "--ray-address", cluster.address])
+        code = main.main([*LITTLE, "--out", str(tmp_path), "--executor", "ray", "--ray-address", cluster.address])
     finally:
         cluster.remove_node(node)
         ray.shutdown()

@@ -12,8 +12,8 @@ import pytest
 import slurm_cluster
 from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
-from bench import cli
 from bench.cells.executor import Executor
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.engines import Settings, slurm, slurm_queue, worker
 from bench.engines.base import refusal, refuser
@@ -307,24 +307,24 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     (job,) = [job for job, places in (run.folder.state() or {})["jobs"].items() if run.victim in places]
     first = run.lease.read_text()
     subprocess.run(["scontrol", "requeue", job], check=True)  # as where it is preempted
-    assert cli.main(far) == 2
+    assert main.main(far) == 2
     assert "jobs of this run are in the queue" in capsys.readouterr().out
     wait_for(lambda: run.lease.exists() and run.lease.read_text() not in ("", first))  # it trains again
     subprocess.run(["scancel", job], check=True)
-    assert cli.main([*far, "--attach"]) == 0, capsys.readouterr().out
+    assert main.main([*far, "--attach"]) == 0, capsys.readouterr().out
     book = Book(run.folder.state() or {})
     places = range(len(run.units))
     assert [book.attempts(place) for place in places] == [1 + (place == run.victim) for place in places]
 
     before = run.board()
-    assert cli.main([*WORDS, "--out", str(tmp_path / "far"), "--collect"]) == 0
+    assert main.main([*WORDS, "--out", str(tmp_path / "far"), "--collect"]) == 0
     assert run.board() == before
-    assert cli.main([*WORDS, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
+    assert main.main([*WORDS, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
     for name in BOARD[:3]:
         one, other = (pd.read_csv(tmp_path / where / name) for where in ("far", "near"))
         pd.testing.assert_frame_equal(*(f.drop(columns=MEASURED, errors="ignore") for f in (one, other)))
     capsys.readouterr()
-    assert cli.main([*far, "--seeds", "2", "--attach"]) == 2
+    assert main.main([*far, "--seeds", "2", "--attach"]) == 2
     assert "no run of this command was begun here" in capsys.readouterr().out
 
     controls = ["--methods", "pretrained", *far[2 : far.index("--set")], *far[far.index("--out") :]]
@@ -334,10 +334,10 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
         units(both), Executor(both).outcomes.signature
     )  # as if the shell had ended before sbatch was asked
     RunFolder(both.run).note({"jobs": {}, "signed": "of other code"})
-    assert cli.main(controls) == 2
+    assert main.main(controls) == 2
     assert "changed after this run began" in capsys.readouterr().out
     RunFolder(both.run).note({"jobs": {}, "signed": signed})
-    assert cli.main(controls) == 0
+    assert main.main(controls) == 0
     assert capsys.readouterr().out.count("/4] ") == 4  # two of them from the store
 
 
@@ -349,7 +349,7 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     for name, value in {**cluster, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     far = [*LITTLE, "--out", str(tmp_path), "--plugin", OTHER_KIND, "--retries", "0"]
-    code = cli.main([*far, "--executor", "slurm", "--slurm", "time=20,grace=3"])
+    code = main.main([*far, "--executor", "slurm", "--slurm", "time=20,grace=3"])
     assert code == 0, capsys.readouterr().out
     assert pd.read_csv(tmp_path / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
     (folder,) = (tmp_path / ".store" / "runs").iterdir()
@@ -359,9 +359,9 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
 
     monkeypatch.setenv("LETHE_TEST_OTHERS", "12")  # and now both are other than the store's, which is that of this host
     capsys.readouterr()
-    assert cli.main([*LITTLE, "--out", str(tmp_path / "both"), "--plugin", OTHER_KIND]) == 0
+    assert main.main([*LITTLE, "--out", str(tmp_path / "both"), "--plugin", OTHER_KIND]) == 0
     both = [*LITTLE, "--out", str(tmp_path / "both"), "--plugin", OTHER_KIND, "--seeds", "2"]
-    code = cli.main([*both, "--executor", "slurm", "--slurm", "time=20,grace=3"])
+    code = main.main([*both, "--executor", "slurm", "--slurm", "time=20,grace=3"])
     assert code == 1, capsys.readouterr().out
     cells = pd.read_csv(tmp_path / "both" / "smoke-pocket-cells.csv").set_index("seed")
     assert cells.loc[0, "status"].tolist() == ["ok"] * 3

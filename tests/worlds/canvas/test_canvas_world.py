@@ -12,8 +12,8 @@ import pytest
 import tiny
 from rich.console import Console
 
-from bench import cli
 from bench.cells.keys import Keys
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, Options, WorldUnavailable
@@ -106,7 +106,7 @@ def test_prepare_says_what_is_there_and_what_is_not(data: Path, tmp_path: Path) 
     assert "1020 of 1020 folders of UnlearnCanvas are not as released" in text
     assert "style50_cls.pth" in text
     assert "drive.google.com" in text
-    assert cli.main(["--prepare", "canvas", "--data", str(tmp_path)]) == cli.FAILED
+    assert main.main(["--prepare", "canvas", "--data", str(tmp_path)]) == main.FAILED
 
 
 def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_the_whole_way_on_a_miniature_release(data: Path, tmp_path: Path, monkey
     command += ["--out", str(tmp_path), "--set", "protocol.images_per_concept=2", "protocol.num_inference_steps=2"]
     command += ["protocol.reference_per_concept=2", "protocol.forget_images=4", "protocol.retain_images=1"]
     command += ["mimmu.epochs=1", "salun.epochs=1"]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     (file,) = tmp_path.glob("style-canvas-*-quick.csv")
     board = pd.read_csv(file).set_index("method")
     assert board["status"].tolist() == ["ok"] * 4

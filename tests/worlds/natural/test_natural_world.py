@@ -13,8 +13,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from bench import cli
 from bench.cells.judges import Panel
+from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
@@ -126,7 +126,7 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     command += " protocol.images_per_concept=1 protocol.num_inference_steps=2 protocol.forget_images=4"
     command += " protocol.reference_per_concept=2 protocol.retain_images=1"
     arguments = command.split()
-    assert cli.main(arguments) == 0
+    assert main.main(arguments) == 0
     (file,) = tmp_path.glob("finegrained-natural-*-quick.csv")
     board = pd.read_csv(file).set_index("method")
     assert board["status"].tolist() == ["ok"] * 4
@@ -149,6 +149,6 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     assert "judge of dogs" in page
     assert str(data.parent) not in page
     # FID takes seconds a cell, and costs no image more
-    assert cli.main(["pretrained" if word in ("mimmu", "salun") else "fid" if word == "kid" else word
+    assert main.main(["pretrained" if word in ("mimmu", "salun") else "fid" if word == "kid" else word
                      for word in arguments if not word.startswith(("mimmu.", "salun."))]) == 0  # fmt: skip
     assert pd.read_csv(file)["fid_n"].tolist() == [13] * 2

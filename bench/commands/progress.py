@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.board import tables
 from bench.cells import estimate
 from bench.cells.executor import Executor
+from bench.commands.eta import Pace
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
 from bench.engines.run_folder import RunFolder
-from bench.pace import Pace
 from bench.plan.plan import Plan
 from bench.report import terminal
 

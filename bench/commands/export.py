@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from bench import options
 from bench.backbones import folder
 from bench.backbones.pipeline import owners, read
 from bench.cells.artifacts import Stages
+from bench.commands import arguments
 from bench.core import digest
 from bench.core.registry import nearest
 from bench.core.store import Thinned
@@ -100,7 +100,7 @@ def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
     kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
     swept = {section: fields for section, fields in run.sweep.items() if section == name}
     run = dataclasses.replace(run, methods=(name,), seeds=(cell.seed,), overrides=kept, sweep=swept, force=force)
-    return options.command(run)
+    return arguments.command(run)
 
 
 def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:

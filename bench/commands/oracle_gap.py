@@ -1,6 +1,6 @@
 """How far each method is from a model that never saw the concept, by the cells of a board that has such models.
 
-python -m bench.oracle_gap leaderboards/finegrained-pocket-cells.csv
+python -m bench.commands.oracle_gap leaderboards/finegrained-pocket-cells.csv
 
 Methods are compared with the oracle on the tasks that it has, and with the same training seeds. Its own row has its
 figures, means with their 95 % intervals over tasks. Every other row has how much it exceeds them, pair by pair, what is
@@ -118,9 +118,11 @@ def read(file: Path, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The grammar of `python -m bench.oracle_gap`."""
+    """The grammar of `python -m bench.commands.oracle_gap`."""
     p = argparse.ArgumentParser(
-        prog="python -m bench.oracle_gap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.commands.oracle_gap",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("cells", type=Path, metavar="FILE", help="a board's BOARD-cells.csv")
     p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help=f"default: {' '.join(USUAL)}")

@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from bench import bundle, export, options, show
 from bench.cells import legacy
+from bench.commands import arguments as flags
+from bench.commands import export, listing, results_archive
 from bench.engines import ENGINES
 from bench.engines.base import CannotStart
 from bench.engines.local import usual_count
@@ -26,11 +27,11 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, 1 if a cell failed, 2 for bad usage, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = options.parser().parse_args(arguments)
+    args = flags.parser().parse_args(arguments)
     if args.workers is not None and args.workers < 1:
-        options.parser().error("--workers must be at least 1")
+        flags.parser().error("--workers must be at least 1")
     if bool(args.export) != bool(args.to):
-        options.parser().error("--export CELL and --to DIR go together")
+        flags.parser().error("--export CELL and --to DIR go together")
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plugins.load(args.plugin)
         if args.list:
-            console.print(show.listing(args.list, WORLDS.get(args.world)))
+            console.print(listing.listing(args.list, WORLDS.get(args.world)))
             return OK
         if args.prepare:
             return prepare(args.prepare, args.data, console)
@@ -46,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             method, _, seed = export.parse(args.export)
             name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
             args.methods, args.seeds = [*args.methods, name], args.seeds if seed is None else (seed,)
-        engine = ENGINES.get(args.executor)(options.settings(args))
+        engine = ENGINES.get(args.executor)(flags.settings(args))
         if args.results or not (args.plan or args.export):
-            options.require_writable(args.out)
-        plan = resolve(options.run_config(args))
+            flags.require_writable(args.out)
+        plan = resolve(flags.run_config(args))
         for file in args.results:
-            console.print(escape(bundle.unpack(plan, file)), highlight=False, soft_wrap=True)
+            console.print(escape(results_archive.unpack(plan, file)), highlight=False, soft_wrap=True)
         if renamed := legacy.adopt(plan):
             said = f"{len(renamed)} stages that release 0.1 left in {args.out} were given today's keys"
             console.print(escape(said), highlight=False, soft_wrap=True)
@@ -63,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refuse(error, console)
     try:
         if args.plan:
-            console.print(show.planned(plan, args.workers or usual_count(plan)))
+            console.print(listing.planned(plan, args.workers or usual_count(plan)))
             return OK
-        from bench import progress  # what boards are made of takes a second to import
+        from bench.commands import progress  # what boards are made of takes a second to import
         from bench.report import write
 
         if args.collect:

@@ -1,6 +1,6 @@
 """A picture strip from the store: same prompt and same noise in a row, one row a method.
 
-python -m bench.strip --methods mimmu salun --task "red rose" --show "red rose" "tea rose" daisy --to docs/strip.png
+python -m bench.commands.picture_strip --methods mimmu salun --task "red rose" --show "red rose" "tea rose" daisy --to docs/strip.png
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from bench import options
 from bench.cells.artifacts import Stages
+from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.plan import plugins
@@ -83,11 +83,13 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
 
 
 def parser() -> argparse.ArgumentParser:
-    """The grammar of `python -m bench.strip`: the flags that describe a run, and what to show of it."""
+    """The grammar of `python -m bench.commands.picture_strip`: the flags that describe a run, and what to show of it."""
     p = argparse.ArgumentParser(
-        prog="python -m bench.strip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.commands.picture_strip",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_run(p)
+    arguments.add_run(p)
     p.add_argument("--task", required=True, help="what was forgotten")
     p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, left to right")
     p.add_argument("--count", type=int, default=3, metavar="N", help="pictures of each concept (default: 3)")
@@ -97,12 +99,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of `python -m bench.strip`."""
+    """Command line of `python -m bench.commands.picture_strip`."""
     p = parser()
     args = p.parse_args(argv)
     try:
         plugins.load(args.plugin)
-        images = gather(options.run_config(args), args.task, args.show, args.count)
+        images = gather(arguments.run_config(args), args.task, args.show, args.count)
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         p.error(str(error))
     titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}

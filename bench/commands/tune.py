@@ -1,6 +1,6 @@
 """The same small search for every method: a few learning rates on targets that no board forgets.
 
-    python -m bench.tune --methods all
+    python -m bench.commands.tune --methods all
 
 A preset is what a method's settings become on a world's own backbone; a benchmark that tunes its favourite alone is
 worth nothing. Every method gets the same learning rates, tasks, seed and rules. The best rate has the largest H, the
@@ -24,11 +24,11 @@ from rich.table import Table
 
 from bench.board import tables
 from bench.cells.executor import Executor
+from bench.commands.arguments import require_writable
 from bench.core.config import RunConfig
 from bench.engines import Engine, Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
-from bench.options import require_writable
 from bench.plan import plugins
 from bench.plan.plan import method_names, resolve
 from bench.worlds import WorldUnavailable
@@ -106,9 +106,9 @@ def show(found: pd.DataFrame, title: str) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of `python -m bench.tune`."""
+    """Command line of `python -m bench.commands.tune`."""
     p = argparse.ArgumentParser(
-        prog="python -m bench.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.commands.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     defaults = RunConfig()
     p.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help='names, or "all" (default)')

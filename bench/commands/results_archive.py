@@ -1,6 +1,6 @@
 """A run's finished results as one file, to hand on: figures and what they cost, without weights and pictures.
 
-python -m bench.bundle --methods all --suite multi --seeds 2 --to multi-pocket.results.tar.xz
+python -m bench.commands.results_archive --methods all --suite multi --seeds 2 --to multi-pocket.results.tar.xz
 
 `run_bench.py --results FILE` takes them over: cells in them count as finished, so that a method of your own is compared
 with all of them at the price of that method. They fit the version of Lethe, the settings and the kind of machine that
@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import options
 from bench.cells import legacy
 from bench.cells.artifacts import Stages
 from bench.cells.outcomes import ACCURACY, Outcomes
+from bench.commands import arguments
 from bench.core import digest
 from bench.core.store import RECORD, Store
 from bench.plan import plugins
@@ -136,7 +136,7 @@ def _write(file: Path, files: Mapping[str, Any]) -> None:
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What `_write` wrote: what it is about, and records by name."""
     if not file.is_file():
-        there = "a folder, not a file that bench.bundle wrote" if file.is_dir() else "no such file"
+        there = "a folder, not a file that bench.commands.results_archive wrote" if file.is_dir() else "no such file"
         raise FileNotFoundError(f"--results {file}: {there}")
     try:
         found = dict(_members(file))
@@ -150,7 +150,9 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     except OSError as error:
         raise ValueError(f"--results {file}: can't be read ({error})") from None
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--results {file}: not a whole file of results ({error}); bench.bundle writes them") from None
+        raise ValueError(
+            f"--results {file}: not a whole file of results ({error}); bench.commands.results_archive writes them"
+        ) from None
     return about, found
 
 
@@ -164,11 +166,13 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The grammar of `python -m bench.bundle`: the flags that describe a run, and the file to write."""
+    """The grammar of `python -m bench.commands.results_archive`: the flags that describe a run, and the file to write."""
     p = argparse.ArgumentParser(
-        prog="python -m bench.bundle", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m bench.commands.results_archive",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_run(p)
+    arguments.add_run(p)
     p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write: NAME.results.tar.xz")
     return p
 
@@ -181,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.to.is_dir():
             raise ValueError(f"--to {args.to}: a folder is there; name a file, as multi-pocket.results.tar.xz")
         plugins.load(args.plugin)
-        cells, about = pack(resolve(options.run_config(args)), args.to)
+        cells, about = pack(resolve(arguments.run_config(args)), args.to)
     except (ValueError, OSError, WorldUnavailable) as error:
         p.error(str(error))
     print(f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB")

@@ -1,0 +1,1 @@
+"""The command line: `lethe` itself, its arguments and progress, and the commands beside it."""
