@@ -11,10 +11,9 @@ os.environ["LETHE_ORACLES"] = "none"  # committed or built on this machine: boar
 
 import hypothesis
 import pytest
-import tiny
 import torch
-import workplace
-from towards import Make
+from support import tiny, workplace
+from support.towards import Make
 
 from bench.backbones import pipeline
 from bench.core.task import Task

@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 FILE = HERE / "golden.json"
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # this checkout's code, where the file is run as a script
 
-import tiny  # noqa: E402
 import torch  # noqa: E402
+from support import tiny  # noqa: E402
 
 from bench.cells.executor import Executor  # noqa: E402
 from bench.core.config import RunConfig  # noqa: E402

@@ -155,7 +155,7 @@ def complaints(locked: Found, now: Found) -> list[str]:
             moved = moved or sorted({*old["modules"]} ^ {*new["modules"]})
             lines.append(
                 f"{what}: {', '.join(moved)} changed since version {old['version']!r} was locked. "
-                "The numbers change: raise its version. They don't, as tests/test_golden.py says: "
+                "The numbers change: raise its version. They don't, as tests/cells/test_golden.py says: "
                 "python tests/stages_lock.py"
             )
     return lines

@@ -4,9 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
-import guide
 import pandas as pd
-import requested
+from support import guide, requested
 
 from bench.board import aggregates, curve, relearning, tables
 from bench.commands import arguments, main, picture_strip

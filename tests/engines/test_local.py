@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from multiprocessing import active_children
 from pathlib import Path
 
-import doomed
 import pandas as pd
 import psutil
 import pytest
 from safetensors import SafetensorError
+from support import doomed
 
 from bench.cells.executor import Executor
 from bench.commands import main
@@ -63,7 +63,7 @@ def test_the_usual_count_of_workers_follows_from_cores_and_from_cells_that_can_t
 
 @pytest.fixture
 def doom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers do what tests/doomed.py says, and load nothing for it."""
+    """Workers do what tests/support/doomed.py says, and load nothing for it."""
     monkeypatch.setattr(local, "_start", doomed.start)
     monkeypatch.setattr(local, "_work", doomed.work)
 

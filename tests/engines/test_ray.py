@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from afar import LITTLE, OTHER_KIND, WORDS, Afar, wait_for
+from support.afar import LITTLE, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench.commands import main
 from bench.engines import Settings

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import slurm_cluster
-from afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
+from support import slurm_cluster
+from support.afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 
 from bench.cells.executor import Executor
 from bench.commands import main

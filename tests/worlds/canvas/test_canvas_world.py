@@ -9,8 +9,8 @@ from pathlib import Path
 import easel
 import pandas as pd
 import pytest
-import tiny
 from rich.console import Console
+from support import tiny
 
 from bench.cells.keys import Keys
 from bench.commands import main

@@ -4,7 +4,6 @@ import io
 import json
 from pathlib import Path
 
-import inception_weights
 import miniature
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ import timm
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
+from support import inception_weights
 
 from bench.cells.judges import Panel
 from bench.commands import main

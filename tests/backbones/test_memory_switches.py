@@ -1,0 +1,188 @@
+"""What saves memory changes nothing else, or says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support import workplace
+from support.towards import Make, method
+
+from bench.backbones import folder as folders
+from bench.backbones import pipeline, sampler
+from bench.backbones.sampler import Shot, decode, sample
+from bench.cells.artifacts import Stages
+from bench.core.checkpoint import Checkpoint
+from bench.core.config import RunConfig
+from bench.plan.plan import resolve
+from bench.training import optimizers
+from bench.training.harness import Harness
+from bench.training.loop import TrainConfig
+from bench.training.unlearning import unlearn
+from bench.worlds import World
+
+
+def kept_bytes(harness: Harness) -> int:
+    """Bytes that one forward pass of the student keeps for the gradient."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = next(harness.forget_batches(4))
+    with harness.trainable(lambda name: ".attn2." in name), torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        harness.student(batch.latents, torch.full((4,), 500), batch.prompt_embeds).sum().backward()
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("name", ["mimmu", "sdd"])
+def test_checkpointed_activations_train_to_the_same_weights(
+    world: World, pipeline_folder: Path, device: torch.device, name: str
+) -> None:
+    deltas = []
+    for switch in (False, True):
+        model = pipeline.load(pipeline_folder, device, "fp32", gradient_checkpointing=switch)
+        deltas.append(unlearn(workplace.harnesses(world, model)(0), workplace.small(name)).delta)
+    assert deltas[0].keys() == deltas[1].keys()
+    assert len(deltas[0]) > 0
+    assert all(torch.equal(deltas[0][key], deltas[1][key]) for key in deltas[0])
+
+
+def test_checkpointing_keeps_less(world: World, pipeline_folder: Path, device: torch.device) -> None:
+    plain, switched = (
+        kept_bytes(workplace.harnesses(world, pipeline.load(pipeline_folder, device, "fp32", False, switch))(0))
+        for switch in (False, True)
+    )
+    assert 0 < switched < plain / 2
+
+
+def test_sliced_attention_is_attention(
+    pipeline_folder: Path, device: torch.device, make: Make, model: pipeline.Backbone
+) -> None:
+    sliced = pipeline.load(pipeline_folder, device, "fp32", attention_slicing=True)
+    kinds = {type(processor).__name__ for processor in sliced.unet.attn_processors.values()}
+    assert kinds == {"SlicedAttnProcessor"}
+    latents, embeds = torch.randn(3, *model.latent_shape), model.embed(["a dog", "a tulip", ""])
+    with torch.no_grad():
+        expected, found = (
+            b.unet(latents, 500, encoder_hidden_states=embeds, return_dict=False)[0] for b in (model, sliced)
+        )
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert unlearn(make(backbone=sliced), method(epochs=1)).delta
+
+
+def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_path: Path) -> None:
+    def keys(**switches: bool) -> tuple[object, object]:
+        plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, **switches))  # type: ignore[arg-type]
+        stages = Stages(plan)
+        return stages.keys.delta(plan.cells[-1]), stages.keys.images(None)
+
+    plain = keys()
+    assert keys(gradient_checkpointing=True) == plain
+    sliced = keys(attention_slicing=True)
+    assert sliced[0] != plain[0]
+    assert sliced[1] != plain[1]
+    assert keys(compile=True, gradient_checkpointing=True) != keys(compile=True)
+
+
+def test_the_switches_reach_the_network(world: World, tmp_path: Path) -> None:
+    run = RunConfig(world="tiny", suite="smoke", out=tmp_path, gradient_checkpointing=True, attention_slicing=True)
+    unet = Stages(resolve(run)).backbone.unet
+    assert unet.is_gradient_checkpointing
+    assert {type(p).__name__ for p in unet.attn_processors.values()} == {"SlicedAttnProcessor"}
+
+
+def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pipeline_folder, tmp_path / "copy"))
+    file = folder / "unet" / "config.json"
+    settings, found = json.loads(file.read_text()), {}
+    for side in (16, 32, 64, 128, 192):  # of latents, a quarter of the picture's
+        file.write_text(json.dumps({**settings, "sample_size": side}))
+        assert folders.picture_size(folder) == (4 * side, 4 * side)
+        found[4 * side] = folders.usual_batch(folder)
+    assert found == {64: 64, 128: 64, 256: 32, 512: 16, 768: 10}
+    assert resolve(RunConfig(world="tiny")).sample_batch == 64
+    assert resolve(RunConfig(world="tiny", sample_batch=3)).sample_batch == 3
+    assert resolve(RunConfig(world="tiny", backbone=str(folder))).sample_batch == 10
+
+
+def test_pictures_are_decoded_a_few_at_a_time(
+    world: World, model: pipeline.Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots = [Shot(f"a photo of {i}", i) for i in range(5)]
+    latents = sample(model, shots, world.protocol, 0, 5, as_images=False)
+    whole, sizes = decode(model, latents), []
+    monkeypatch.setattr(sampler, "PIXELS", 2 * 64 * 64 + 1)
+    original = model.vae.decode
+    monkeypatch.setattr(model.vae, "decode", lambda z, **kw: (sizes.append(len(z)), original(z, **kw))[1])
+    assert (decode(model, latents).int() - whole.int()).abs().max() <= 1  # a grey level, by rounding
+    assert sizes == [2, 2, 1]
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimizers, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs bitsandbytes: pip install .*\[8bit\]"):
+        TrainConfig(optimizer="adam8bit")
+    TrainConfig(optimizer="adam")
+
+
+@pytest.fixture
+def eight_bit() -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra .[8bit] is not installed")
+
+
+def test_eight_bit_moments_are_a_quarter(eight_bit: None, device: torch.device) -> None:
+    weights = torch.randn(64, 128)
+    parameters = {name: torch.nn.Parameter(weights.clone()) for name in optimizers.NAMES}
+    sizes = {}
+    for name, parameter in parameters.items():
+        optimizer = optimizers.build(name, [parameter], 1e-2, 0.0, device)
+        for _ in range(5):
+            parameter.square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tensors, _ = optimizers.state_of(optimizer)
+        sizes[name] = sum(t.nbytes for t in tensors.values() if t.shape == weights.shape)
+    assert sizes["adam8bit"] == sizes["adamw8bit"] == sizes["adam"] / 4 == 2 * weights.numel()
+    moved = (parameters["adam"] - weights).abs().mean()
+    assert (parameters["adam8bit"] - parameters["adam"]).abs().mean() < 0.05 * moved
+
+
+def test_eight_bit_moments_survive_an_interruption(
+    eight_bit: None, make: Make, tmp_path: Path, harness: Callable[[int], Harness]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def stops(step: int, steps: int, loss: float) -> None:
+        if step == 2:
+            raise Killed
+
+    def trains() -> workplace.Method:
+        return method(epochs=3, batch_size=8, optimizer="adam8bit", parameters="unet")
+
+    whole = unlearn(make(), trains()).delta
+    with pytest.raises(Killed):
+        unlearn(make(on_step=stops, checkpoint=Checkpoint(tmp_path / "c", every=0)), trains())
+    told: list[int] = []
+    last = make(on_step=lambda step, steps, loss: told.append(step), checkpoint=Checkpoint(tmp_path / "c", every=1e9))
+    resumed = unlearn(last, trains()).delta
+    assert told[0] == 2
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_eight_bit_weights_are_of_their_library(eight_bit: None, world: World, tmp_path: Path) -> None:
+    def key(optimizer: str) -> dict[str, object]:
+        run = RunConfig(("mimmu",), "smoke", "tiny", overrides={"mimmu": {"optimizer": optimizer}}, out=tmp_path)
+        plan = resolve(run)
+        return Stages(plan).keys.delta(plan.cells[-1])
+
+    assert "bitsandbytes" in key("adam8bit")
+    assert "bitsandbytes" not in key("adam")

@@ -1,0 +1,117 @@
+"""How far methods are from an oracle, by a table of cells."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.requested import NAMES, Result, failed, result
+
+from bench.board import tables
+from bench.commands import oracle_gap
+from methods import ORACLE
+
+TASKS, SEEDS = ("corgi", "rose", "toucan"), (0, 1)
+SOME = {"corgi": 0.9, "rose": 0.5, "toucan": 1.0}
+
+
+def results(uas: dict[str, float]) -> list[Result]:
+    """Of each task two seeds of a method, whose UA is in shares, and where there is one of the oracle, whose UA is 1.
+
+    Of a further task, which has no oracle, UA is 0.
+    """
+    every = [(task, seed) for task in (*TASKS, "daisy") for seed in SEEDS]
+    out = [result("mimmu", task, [task], seed, ua=uas.get(task, 0.0), drift=0.01) for task, seed in every]
+    return out + [result(ORACLE, task, [task], seed, drift=0.03) for task, seed in every if task in TASKS]
+
+
+def cells(made: list[Result]) -> pd.DataFrame:
+    return tables.cells_frame(made, NAMES)
+
+
+def mimmu(made: list[Result], name: str) -> oracle_gap.Interval:
+    found = oracle_gap.paired(cells(made))
+    return oracle_gap.gap(found["mimmu"], found[ORACLE], name)
+
+
+def test_only_the_tasks_of_the_oracle_count() -> None:
+    assert {name: set(rows["task"]) for name, rows in oracle_gap.paired(cells(results(SOME))).items()} == {
+        "mimmu": {*TASKS}, ORACLE: {*TASKS}
+    }  # fmt: skip
+    away = mimmu(results(SOME), "ua")
+    assert away.mean == pytest.approx(80 - 100)
+    assert away.low < away.mean < away.high < 60
+    assert mimmu(results(SOME), "drift").mean == pytest.approx(-0.02)
+
+
+def test_each_task_is_compared_with_its_own() -> None:
+    made = results(SOME)
+    for one in made:  # both go up and down together: no spread is left
+        if one["method"] == ORACLE:
+            one["scores"]["ua"]["value"] = SOME[one["task"]] - 0.1
+    away = mimmu(made, "ua")
+    assert (away.mean, away.low, away.high) == pytest.approx((10, 10, 10))
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3))
+def test_a_gap_is_no_wider_than_the_metric(uas: list[float]) -> None:
+    away = mimmu(results(dict(zip(TASKS, uas, strict=True))), "ua")
+    assert away.mean == pytest.approx(100 * sum(uas) / 3 - 100)
+    assert -100 <= away.low <= away.mean + 1e-9
+    assert away.mean - 1e-9 <= away.high <= 100
+
+
+def test_the_table_begins_with_the_oracle_and_marks_what_differs() -> None:
+    made = results(SOME) + [result("salun", task, [task], seed) for task in TASKS for seed in SEEDS]
+    heads, *rows = oracle_gap.table(cells(made), ["ua", "drift"])
+    assert heads == ["method", "UA %", "DRIFT"]
+    assert [row[0] for row in rows] == ["oracle", "mimmu", "salun"]
+    assert rows[0][1] == "100.0 (100.0..100.0)"
+    assert rows[1][1].startswith("-20.0 (-")
+    assert rows[1][2] == "**-0.020 (-0.020..-0.020)**"
+    assert rows[2][1] == "+0.0 (+0.0..+0.0)"
+    made[-1] = failed(made[-1])
+    assert oracle_gap.table(cells(made), ["ua"])[-1] == ["salun", ""]
+    alone = [one for one in made if one["task"] == "rose" and one["seed"] == 0]
+    assert oracle_gap.table(cells(alone), ["ua"])[2] == ["mimmu", "-50.0"]  # one cluster has no interval
+
+
+def test_a_task_that_the_oracle_has_not_in_every_seed_is_left_out() -> None:
+    made = results(SOME)
+    (last,) = (i for i, one in enumerate(made) if (one["method"], one["task"], one["seed"]) == (ORACLE, "rose", 1))
+    made[last] = failed(made[last])
+    assert mimmu(made, "ua").mean == pytest.approx(95 - 100)
+
+
+@pytest.mark.parametrize("method", ["mimmu", ORACLE])
+def test_a_figure_that_one_cell_lacks_leaves_a_blank(method: str) -> None:
+    made = results(SOME)
+    next(one for one in made if one["method"] == method)["scores"]["drift"] = None
+    _, oracle, row = oracle_gap.table(cells(made), ["ua", "drift"])
+    assert (oracle[2] == "") == (method == ORACLE)
+    assert row[2] == ""
+    assert "" not in (oracle[1], row[1])
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = [one for one in results(SOME) if one["method"] != ORACLE]
+    none = [failed(one) if one["method"] == ORACLE else one for one in results(SOME)]
+    with pytest.raises(ValueError, match="an oracle has no task with all its cells finished"):
+        oracle_gap.table(cells(none), ["ua"])
+    (tmp_path / "board.csv").write_text("method,ua\nmimmu,100\n")
+    (tmp_path / "a-cells.csv").write_text(cells(plain).to_csv(index=False))
+    (tmp_path / "b-cells.csv").write_text(cells(results(SOME)).to_csv(index=False))
+    for words, said in (
+        (["none-cells.csv"], "no such file; a run writes BOARD-cells.csv"),
+        ([str(tmp_path)], "a folder; a run writes BOARD-cells.csv"),
+        ([str(tmp_path / "board.csv")], "has no column 'task', so it is no board's -cells.csv"),
+        ([str(tmp_path / "a-cells.csv")], "a-cells.csv: has no row of an oracle; docs/pocket.md says which"),
+        ([str(tmp_path / "b-cells.csv"), "--metrics", "fod"], "has no metric 'fod': "),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            oracle_gap.main(words)
+        assert stop.value.code == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+    oracle_gap.main([str(tmp_path / "b-cells.csv")])
+    assert capsys.readouterr().out.splitlines()[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"

@@ -1,0 +1,76 @@
+"""One contract for every registered method, the one of the guide included.
+
+`pytest tests/methods/test_contract.py --plugin FILE` holds the methods of FILE to it as well.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from support import guide
+from support.workplace import small
+
+from bench.backbones.pipeline import Backbone
+from bench.commands import export
+from bench.plan import plugins
+from bench.training.harness import Harness
+from bench.training.unlearning import Outcome, unlearn
+from methods import METHODS, Method
+
+EXAMPLE = "neighbour"
+
+
+@pytest.fixture(params=dict.fromkeys((*METHODS.names(), EXAMPLE)))
+def name(request: pytest.FixtureRequest, plugged: None) -> Iterator[str]:
+    """Each method's name; that of the guide stands for its plugin unless one of the same name was given."""
+    if request.param not in METHODS:
+        plugins.load([guide.plugin("add-a-method.md", f"{EXAMPLE}.py")])
+    return request.param
+
+
+def test_it_says_what_it_is(name: str) -> None:
+    cls = METHODS.get(name)
+    assert issubclass(cls, Method)
+    assert cls.__doc__
+    assert cls.about
+    assert cls.source
+    assert cls.fidelity in ("published", "reconstruction", "control")
+
+
+def test_its_config_is_frozen_and_knows_its_fields(name: str) -> None:
+    cls = METHODS.get(name)
+    config = cls.Config()
+    assert cls(config).config is config
+    with pytest.raises(TypeError):
+        cls.Config(no_such_setting=1)  # type: ignore[call-arg]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.lr = 1.0  # type: ignore[misc]
+    with pytest.raises(TypeError, match="takes a"):
+        cls({"lr": 1.0})  # type: ignore[arg-type]
+
+
+def test_what_it_does_to_the_weights(
+    name: str, harness: Callable[[int], Harness], model: Backbone, pipeline_folder: Path, tmp_path: Path
+) -> None:
+    before = {key: tensor.clone() for key, tensor in model.unet.state_dict().items()}
+
+    def run(seed: int) -> Outcome:
+        return unlearn(harness(seed), small(name))
+
+    first, again, other = run(3), run(3), run(4)
+    assert first.delta.keys() == again.delta.keys()
+    assert all(torch.equal(first.delta[key], again.delta[key]) for key in first.delta)
+    if first.cost["steps"]:  # it trains, so the order of the images and the noise are random
+        assert any(not torch.equal(first.delta[key], other.delta[key]) for key in first.delta)
+    assert all(small(name).trains(key) for key in first.delta)
+    assert bool(first.delta) == (name != "pretrained")
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.unet.state_dict().items())
+
+    export.write(pipeline_folder, first.delta, {}, tmp_path / "made")
+    made = StableDiffusionPipeline.from_pretrained(tmp_path / "made", safety_checker=None)
+    after = made.unet.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(first.delta.get(key, before[key]), tensor) for key, tensor in after.items())

@@ -1,0 +1,60 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.exhibits import ALL, whole
+
+from bench.worlds.pocket.drawing.species import SPECIES
+from bench.worlds.pocket.world import POCKET
+from metrics import METRICS, Evidence, HeadNouns
+from metrics.base import MissingEvidence, Score
+
+HEADNOUN = METRICS.get("headnoun")
+
+
+def shown(judged: str, named: str = "ab", **changes: object) -> Evidence:
+    nouns = HeadNouns(asked=("a",) * len(judged), judged=tuple(judged), named={"a": tuple(named)})
+    base = whole({c: c * 4 for c in ALL})
+    return dataclasses.replace(base, headnoun=nouns, **changes)  # type: ignore[arg-type]
+
+
+def test_by_hand() -> None:
+    assert HEADNOUN.compute(shown("abbx")) == Score(2 / 4, 4)
+    assert HEADNOUN.compute(shown("bbcc", named="abc")) == Score(1, 4)
+
+
+def test_all_right_and_all_wrong() -> None:
+    assert HEADNOUN.compute(shown("bbbb")) == Score(1, 4)
+    assert HEADNOUN.compute(shown("aaaa")) == Score(0, 4)  # the forgotten concept itself does not remain
+
+
+@given(st.permutations("aabbbx"))
+def test_the_order_of_images_changes_nothing(judged: list[str]) -> None:
+    assert HEADNOUN.compute(shown("".join(judged), counts={"a": 6})) == Score(3 / 6, 6)
+
+
+def test_a_missing_image_is_an_error() -> None:
+    with pytest.raises(MissingEvidence, match="due; a: 3 of 4"):
+        HEADNOUN.compute(shown("bbb"))
+    with pytest.raises(MissingEvidence, match="no images were prompted with head nouns"):
+        HEADNOUN.compute(dataclasses.replace(shown("bbbb"), headnoun=None))
+    lost = dataclasses.replace(shown("bbbb").headnoun, judged=("b", "b", "b"))  # type: ignore[type-var]
+    with pytest.raises(MissingEvidence, match="4 images were asked for, 3 were judged"):
+        HEADNOUN.compute(dataclasses.replace(shown("bbbb"), headnoun=lost))
+
+
+def test_where_nothing_remains_there_is_no_figure() -> None:
+    assert HEADNOUN.compute(dataclasses.replace(shown(""), headnoun=HeadNouns())) is None
+    both = dataclasses.replace(shown("bbbb"), forget=("a", "b"), in_domain=("c",))
+    assert HEADNOUN.compute(both) is None
+
+
+def test_the_pocket_world_knows_which_species_share_a_noun() -> None:
+    prompts, named = POCKET.headnoun("golden retriever") or ((), ())
+    assert named == ("golden retriever", "labrador retriever")
+    assert len(prompts) == len(POCKET.prompts("evaluate", "golden retriever"))
+    assert all("retriever" in prompt and "golden" not in prompt for prompt in prompts)
+    shared = {name for name in SPECIES if POCKET.headnoun(name)}
+    assert len(shared) == 12
+    assert not shared & {"siberian husky", "poodle", "daisy", "barn owl"}

@@ -1,0 +1,1 @@
+"""What tests share: a tiny world, small methods, results made by hand, and servers on this machine."""

@@ -1,0 +1,109 @@
+import pytest
+import torch
+from support.towards import Make, Towards, method
+
+from bench.backbones.pipeline import Backbone
+from bench.core.task import Task
+from bench.training.forget_set import LatentSet
+from bench.training.harness import Batch, Harness
+from bench.training.unlearning import unlearn
+from bench.worlds import World
+
+
+def test_retained_data_is_made_only_when_asked_for(make: Make) -> None:
+    def refuse() -> LatentSet:
+        raise AssertionError("nobody asked")
+
+    unlearn(make(retain=refuse), method())
+
+
+def test_what_must_stay_is_drawn_by_the_untouched_model_in_the_middle_of_a_step(make: Make, model: Backbone) -> None:
+    seen: list[bool] = []
+    original = {name: p.detach().clone() for name, p in model.unet.named_parameters()}
+
+    def draw() -> LatentSet:
+        seen.append(all(torch.equal(p, original[name]) for name, p in model.unet.named_parameters()))
+        return make(0)._forget
+
+    class Late(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            own = super().loss(harness, batch)
+            if harness.meter.steps:  # weights have moved, and a gradient through them is under way
+                moved = {n: p.detach().clone() for n, p in harness.trained.items()}
+                harness.retain_batch(2)
+                assert any(not torch.equal(p, original[n]) for n, p in moved.items())
+                assert all(torch.equal(p, moved[n]) for n, p in harness.trained.items())
+            return own
+
+    assert unlearn(make(0, retain=draw), Late(method().config)).delta
+    assert seen == [True]
+
+
+def test_noise_is_added_as_the_scheduler_says(make: Make, model: Backbone) -> None:
+    harness = make()
+    clean = torch.randn(64, *model.latent_shape)
+    latents, noise, timesteps = harness.noised(clean, 50, 60)
+    assert (timesteps.min().item(), timesteps.max().item()) == (50, 60)
+    alpha = harness.noise_scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+    assert torch.allclose(latents, alpha.sqrt() * clean + (1 - alpha).sqrt() * noise, atol=1e-5)
+    _, _, everywhere = harness.noised(clean)
+    assert everywhere.max() > 900
+    for low, high in ((-1, 10), (20, 10), (0, 1000)):
+        with pytest.raises(ValueError, match="timesteps"):
+            harness.noised(clean, low, high)
+
+
+def test_every_pass_sees_every_example_once_in_another_order(make: Make) -> None:
+    harness = make()
+    passes = [torch.cat([b.latents for b in harness.forget_batches(3)]) for _ in range(2)]
+    assert [p.shape[0] for p in passes] == [8, 8]
+    assert not torch.equal(*passes)
+    assert torch.equal(passes[0].flatten(1).sum(1).sort().values, passes[1].flatten(1).sum(1).sort().values)
+
+
+def test_other_predictions_than_noise_are_refused(make: Make, model: Backbone) -> None:
+    config = {**model.pipeline.scheduler.config, "prediction_type": "v_prediction"}
+    model.pipeline.scheduler = type(model.pipeline.scheduler).from_config(config)
+    with pytest.raises(ValueError, match="noise prediction"):
+        make()
+
+
+def test_images_are_used_once_they_are_read(make: Make) -> None:
+    class Prompts(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            latents, timesteps = harness.sampled(batch.prompt_embeds, steps=2)
+            return harness.student(latents, timesteps, batch.prompt_embeds).square().mean()
+
+    harness = make()
+    facts = unlearn(harness, Prompts(method().config)).ledger.facts()
+    assert set(facts.values()) == {0}
+    kept = harness.retain_batch(3)
+    assert len(harness.ledger.retain_images) == 3  # its prompts are there to be used at once
+    assert kept.latents is kept.latents
+
+
+def test_several_concepts_come_together_or_by_turns(make: Make, world: World, model: Backbone) -> None:
+    names = world.concepts[:3]
+    task = Task("t", names[:2], names[2:], ())
+    examples = LatentSet(torch.randn(10, *model.latent_shape), names[:1] * 6 + names[1:2] * 4, (0,) * 10)
+
+    def shown(alternate: bool) -> list[tuple[str, ...]]:
+        harness = make(task=task, forget=examples, alternate=alternate)
+        found = [batch.concepts for batch in harness.forget_batches(4)]
+        assert len(found) == harness.batch_count(4)
+        assert sorted(c for batch in found for c in batch) == sorted(examples.concepts)
+        return found
+
+    assert any(len(set(batch)) == 2 for batch in shown(alternate=False))
+    turns = shown(alternate=True)
+    assert [set(batch) for batch in turns] == [{names[0]}, {names[1]}, {names[0]}]
+    assert len(shown(alternate=False)) == 3
+
+
+def test_what_is_asked_of_retained_concepts_is_in_the_ledger(make: Make, world: World) -> None:
+    harness = make()
+    states = harness.retained_states()
+    asked = {p for name in world.concepts[1:3] for p in world.prompts("forget", name)}
+    assert states.shape[0] == len(asked) * harness.null(1).shape[1]
+    assert harness.ledger.anchor_prompts == asked
+    assert harness.ledger.compensation == "anchor prompts"
