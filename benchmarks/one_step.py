@@ -94,7 +94,7 @@ def workplace(
 def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
     """Give the networks the load's picture size and switches.
 
-    `fused` says whether attention is one kernel; None: as `bench.backbones.pipeline` would choose for this size and device.
+    `fused` says whether attention is one kernel; None: as `bench.backbones.pipeline` chooses for this size and device.
     """
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 

@@ -1,8 +1,8 @@
 """Which code had which version: `stages.lock`, and `python tests/stages_lock.py` to write it anew.
 
 For everything that has a declared version the lock holds the version and a digest of the code that computes it: of the
-modules that `bench.cells.versions` names, and of the modules of this project that these import. Comments, docstrings, import
-lines and layout are not part of the digest.
+modules that `bench.cells.versions` names, and of the modules of this project that these import. Comments, docstrings,
+import lines and layout are not part of the digest.
 """
 
 from __future__ import annotations

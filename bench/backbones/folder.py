@@ -22,7 +22,7 @@ MOST = 64
 
 
 def files(folder: Path) -> list[Path]:
-    """What `bench.backbones.pipeline.load` reads of a pipeline folder: settings, tokenizer, and one set of weights a network.
+    """What `bench.backbones.pipeline.load` reads of a pipeline folder: settings, tokenizer, weights of each network.
 
     Left out: safety checker, feature extractor, half-precision twins, pickles beside safetensors, single files.
     Raises FileNotFoundError for a part that is not there.

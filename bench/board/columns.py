@@ -77,12 +77,12 @@ class Measured:
     """The tables that derived columns are read off, of all methods or of one.
 
     Args:
-        cells: of `leaderboard.cells_frame`.
-        concepts: of `leaderboard.concepts_frame`.
-        dropped: of `nearness.drops`.
+        cells: of `tables.cells_frame`.
+        concepts: of `tables.concepts_frame`.
+        dropped: of `ripple.drops`.
         points: of `curve.frame`, of what was unlearned from the untouched model.
-        matrix: of `chain.matrix`.
-        recovered: of `recovery.frame`.
+        matrix: of `sequences.matrix`.
+        recovered: of `relearning.frame`.
     """
 
     cells: pd.DataFrame

@@ -126,7 +126,7 @@ def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.Data
 def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) -> pd.DataFrame:
     """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
 
-    `rank` is by H (`derived.ranked_by`), shared by methods whose difference is within chance; controls have none. It
+    `rank` is by H (`aggregates.ranked_by`), shared by methods whose difference is within chance; controls have none. It
     alone depends on the other rows.
 
     Each of `metrics` has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also

@@ -182,7 +182,7 @@ class Stages:
         return self.store.stage("probes", key, compute)
 
     def words(self, weights: Entry, task: Task) -> Entry:
-        """The same with other prompts besides, as `bench.cells.probe.words` has it. What `probe` gives comes with it."""
+        """The same with other prompts besides, as `bench.cells.probe.words` has it, and what `probe` gives."""
         protocol, batch = self.plan.protocol, self.plan.sample_batch
         images, kept, wanted = self._probed(weights, task)
         asked = [concept for concept, _ in self.asked if concept in task.forget]

@@ -36,7 +36,7 @@ class Executor:
         self.adopt(None)
 
     def adopt(self, machine: Mapping[str, Any] | None) -> None:
-        """See the store as `machine`, as `bench.core.device.describe` has it, does: results that it made. None: this one.
+        """See the store as `machine` does, described by `bench.core.device.describe`: its results. None: this machine.
 
         Then nothing is to be computed here.
         """

@@ -1,8 +1,8 @@
 """The keys under which the store has each stage of a cell.
 
 A key contains everything that decides its stage: settings, inputs, the machine with the libraries that the stage uses,
-and the version of the code, which `bench.cells.versions` declares. A key must be complete: what is missing from it leads to
-stale results.
+and the version of the code, which `bench.cells.versions` declares. A key must be complete: what is missing from it
+leads to stale results.
 """
 
 from __future__ import annotations

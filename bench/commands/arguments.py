@@ -102,7 +102,8 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--results", nargs="+", action="extend", type=Path, metavar="FILE", default=[],
-        help="put into the store results that others computed, from files that `python -m bench.commands.results_archive` wrote",
+        help="put into the store results that others computed, from files that "
+        "`python -m bench.commands.results_archive` wrote",
     )  # fmt: skip
     how.add_argument("--force", action="store_true", help="compute the named methods again, whatever the store has")
     look = p.add_argument_group("look without running")

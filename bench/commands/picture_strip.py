@@ -1,6 +1,7 @@
 """A picture strip from the store: same prompt and same noise in a row, one row a method.
 
-python -m bench.commands.picture_strip --methods mimmu salun --task "red rose" --show "red rose" "tea rose" daisy --to docs/strip.png
+python -m bench.commands.picture_strip --methods mimmu salun --task "red rose" \
+    --show "red rose" "tea rose" daisy --to docs/strip.png
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
 
 
 def parser() -> argparse.ArgumentParser:
-    """The grammar of `python -m bench.commands.picture_strip`: the flags that describe a run, and what to show of it."""
+    """The parser of `python -m bench.commands.picture_strip`: the flags of a run, and what to show of it."""
     p = argparse.ArgumentParser(
         prog="python -m bench.commands.picture_strip",
         description=__doc__,

@@ -166,7 +166,7 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The grammar of `python -m bench.commands.results_archive`: the flags that describe a run, and the file to write."""
+    """The parser of `python -m bench.commands.results_archive`: the flags of a run, and the file to write."""
     p = argparse.ArgumentParser(
         prog="python -m bench.commands.results_archive",
         description=__doc__,

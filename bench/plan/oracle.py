@@ -30,7 +30,7 @@ def require(world: World, concept: str) -> Path:
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """An oracle's whole U-Net and text encoder, float32, named as `bench.backbones.pipeline.Backbone.weights` takes them.
+    """An oracle's U-Net and text encoder, float32, named as `bench.backbones.pipeline.Backbone.weights` takes them.
 
     Args:
         path: a safetensors file, plain or compressed by xz.

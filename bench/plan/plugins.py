@@ -38,8 +38,8 @@ def load(files: Sequence[Path]) -> None:
 
     A file becomes a module of its own, named after the file and the folder it lies in: its source is digested like a
     built-in method's, and two files of one name don't meet. Raises PluginError for a file that is not there, breaks,
-    registers nothing, takes a name that is taken, or registers what `bench.plan.plugin_checks` refuses. After an error the
-    registries may hold part of what the file had to say.
+    registers nothing, takes a name that is taken, or registers what `bench.plan.plugin_checks` refuses. After an error
+    the registries may hold part of what the file had to say.
     """
     for file in map(Path.resolve, files):
         if file not in _loaded:

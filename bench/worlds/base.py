@@ -141,7 +141,7 @@ class World:
         headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
             plain style, and every concept that this noun names; None where it names no other.
         clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
-        oracles: concept -> () -> file of a model retrained from nothing without it, as `bench.plan.oracle` reads it; None
+        oracles: concept -> () -> file of a model retrained from nothing without it, read by `bench.plan.oracle`; None
             where it was not built here. It raises WorldUnavailable for a file that is damaged or belongs to another
             default backbone. Only concepts that the world can build one of.
         oracle_hint: what to tell a user where they were not built.

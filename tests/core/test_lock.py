@@ -51,8 +51,8 @@ def test_that_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     code = """if True:
         import os, sys
         from pathlib import Path
-        from bench.core import lock as lease
-        claim = lease.held(Path(sys.argv[1]))
+        from bench.core import lock
+        claim = lock.held(Path(sys.argv[1]))
         claim.__enter__()
         os._exit(1)"""
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=False, cwd=Path(__file__).parents[2])

@@ -15,7 +15,7 @@ from methods import REFERENCES
 
 
 def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
-    """Accuracy of the forgotten concept against steps of training, from `bench.board.relearning.means`; None without any.
+    """Accuracy of the forgotten concept by steps of training, from `bench.board.relearning.means`; None without any.
 
     A switch chooses how the model was trained further. References are dashed; a
     rule lies at half of the untouched model's accuracy.

@@ -47,7 +47,9 @@ def grid(rows: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
-    """UA of each concept after each request, a panel a method and sequence, from `bench.board.sequences.matrix`; None of nothing.
+    """UA of each concept after each request, from `bench.board.sequences.matrix`: a panel for each method and sequence.
+
+    None without any.
 
     Means over training seeds, whose values are in the tooltip.
     """

@@ -86,7 +86,7 @@ class Block:
 
 
 def block(frame: pd.DataFrame) -> Block | None:
-    """The rows of `published.rows` as they are shown, figures with the digits that the source gives; None of none."""
+    """The rows of `reported_figures.rows` as they are shown, with the digits of their source; None without any."""
     if frame.empty:
         return None
     heads = tuple(head for head in HEADS if head.name in frame)

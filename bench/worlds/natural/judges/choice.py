@@ -124,6 +124,7 @@ def _untrained(domain: str, data: Path | None) -> str:
     where = f"{trained_file(domain, data)} is missing" if data else "there is no folder of data sets (--data DIR)"
     return (
         f"no judge of {domain} has been trained: {where}. Train one, some minutes on a GPU: "
-        f"`python -m bench.worlds.natural.judges.train --domain {domain} --data {data or 'DIR'}`; or judge without training: "
+        f"`python -m bench.worlds.natural.judges.train --domain {domain} --data {data or 'DIR'}`; "
+        "or judge without training: "
         f"`--judge {domain}={ALTERNATIVE}`"
     )

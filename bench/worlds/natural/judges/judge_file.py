@@ -111,7 +111,8 @@ def _read(file: Path, whole: bool = False) -> tuple[Record, dict[str, Tensor]]:
         raise WorldUnavailable(f"{file} is damaged: {error}") from error
     if "judge" not in metadata:
         raise WorldUnavailable(
-            f"{file} is no judge file: its metadata lacks 'judge', as `python -m bench.worlds.natural.judges.train` writes it"
+            f"{file} is no judge file: its metadata lacks 'judge', "
+            "as `python -m bench.worlds.natural.judges.train` writes it"
         )
     if whole and metadata.get("digest") != _digest(tensors, metadata["judge"]):
         raise WorldUnavailable(f"{file} is damaged: it does not have the digest it was written with")
