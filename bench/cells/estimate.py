@@ -19,7 +19,8 @@ from bench.plan.plan import Cell
 from methods import REFERENCES
 from methods.base import MethodConfig
 
-TABLES = Path(__file__).parents[2] / "leaderboards"  # of a checkout; elsewhere there are none
+BOARDS = Path(__file__).parents[2] / "leaderboards"  # of a checkout; an installed package has no such folder
+TABLES = (BOARDS, BOARDS / "reference")  # this machine's own boards first, then those that the repository ships
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Past:
             its own suite and world, or any of its world.
     """
 
-    def __init__(self, outcomes: Outcomes, tables: Path = TABLES) -> None:
+    def __init__(self, outcomes: Outcomes, tables: Sequence[Path] = TABLES) -> None:
         self._plan, self.store = outcomes.plan, str(outcomes.store.root)
         self._outcomes, self._table = outcomes, _table(outcomes, tables)
         self.used: set[str] = set()  # where the figures given so far came from
@@ -273,12 +274,15 @@ def _as_in_training(table: Path, protocol: Protocol) -> float | None:
     return median(rates) * passes if rates else None
 
 
-def _table(outcomes: Outcomes, folder: Path) -> Path | None:
-    """The nearest table of cells: this suite's, else any other of this world, quick boards last."""
+def _table(outcomes: Outcomes, folders: Sequence[Path]) -> Path | None:
+    """The table of cells to estimate from: the first that is found in the run's own folder, then in `folders`.
+
+    In each folder this suite's table comes first, then any other of this world, quick boards last.
+    """
     run = outcomes.plan.run
     if run.backbone is not None:
         return None
-    for place in (run.out, folder):
+    for place in (run.out, *folders):
         others = sorted(place.glob(f"*-{run.world}-cells.csv")) + sorted(place.glob(f"*-{run.world}-quick-cells.csv"))
         for file in (place / f"{run.suite}-{run.world}-cells.csv", *others):
             if file.is_file():

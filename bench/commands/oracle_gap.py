@@ -1,6 +1,6 @@
 """How far each method is from a model that never saw the concept, by the cells of a board that has such models.
 
-python -m bench.commands.oracle_gap leaderboards/finegrained-pocket-cells.csv
+python -m bench.commands.oracle_gap leaderboards/reference/finegrained-pocket-cells.csv
 
 Methods are compared with the oracle on the tasks that it has, and with the same training seeds. Its own row has its
 figures, means with their 95 % intervals over tasks. Every other row has how much it exceeds them, pair by pair, what is

@@ -14,7 +14,7 @@ from bench.worlds import World
 TINY = ("--world", "tiny", "--suite", "smoke", "--metrics", "ua")
 
 
-def look(plan: Plan, tables: Path, workers: int = 1) -> tuple[list[estimate.Ahead], str]:
+def look(plan: Plan, *tables: Path, workers: int = 1) -> tuple[list[estimate.Ahead], str]:
     executor = Executor(plan)
     past = estimate.Past(executor.outcomes, tables)
     cells = estimate.ahead(executor.outcomes, past)
@@ -64,7 +64,7 @@ def test_drawing_takes_as_long_as_so_many_passes_in_training(world: World, tmp_p
     head = "method,status,steps,student_forwards,teacher_forwards,seconds,config"
     # batches of 4, 10 steps: 4 * (10 + 10 + 2 * 10) passes in 1.6 seconds, so that one takes 0.01
     (tmp_path / "smoke-tiny-cells.csv").write_text(f'{head}\nmimmu,ok,10,10,10,1.6,"{config}"\n')
-    past = estimate.Past(Executor(plan).outcomes, tmp_path)
+    past = estimate.Past(Executor(plan).outcomes, [tmp_path])
     steps = plan.protocol.num_inference_steps
     assert past.drawing(100) == pytest.approx(100 * 0.01 * 2 * steps)
     assert past.used == {str(tmp_path / "smoke-tiny-cells.csv")}
@@ -138,3 +138,21 @@ def test_what_is_trained_further_is_unlearnt_once(world: World, tmp_path: Path) 
     twice = made("multi", forget=(*world.concepts[:1], *world.concepts[6:7]))
     (pair,) = (a for a in look(twice, tmp_path)[0] if a.cell.method == "mimmu")
     assert pair.seconds == pytest.approx(12.8)
+
+
+def test_estimates_prefer_the_runs_own_folder_then_this_machines_boards_then_the_reference(
+    world: World, tmp_path: Path
+) -> None:
+    out, boards, reference = (tmp_path / name for name in ("out", "leaderboards", "leaderboards/reference"))
+    plan = planned(out, "mimmu")
+    epochs = plan.cells[-1].config.epochs
+    for folder, seconds in ((reference, 300.0), (boards, 200.0), (out, 100.0)):
+        folder.mkdir(parents=True, exist_ok=True)
+        table(folder, "smoke-tiny-cells.csv", plan, seconds, epochs)
+        assert look(plan, boards, reference)[0][-1].seconds == pytest.approx(seconds)
+
+
+def test_the_repository_ships_the_boards_that_estimates_read() -> None:
+    boards, reference = estimate.TABLES
+    assert reference.parent == boards
+    assert (reference / "finegrained-pocket-cells.csv").is_file()

@@ -43,7 +43,7 @@ def plan(out: Path, **changes: object) -> Plan:
 
 def estimate_of(plan: Plan) -> list[estimate.Ahead]:
     outcomes = Executor(plan).outcomes
-    return estimate.ahead(outcomes, estimate.Past(outcomes, plan.run.out))
+    return estimate.ahead(outcomes, estimate.Past(outcomes, []))
 
 
 def held(out: Path, kind: str) -> list[Path]:

@@ -152,7 +152,7 @@ def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None
 
 
 def test_rates_are_those_the_search_found(pocket: World) -> None:
-    table = pd.read_csv(Path(__file__).parents[3] / "leaderboards" / "tuning-pocket.csv")
+    table = pd.read_csv(Path(__file__).parents[3] / "leaderboards" / "reference" / "tuning-pocket.csv")
     best = table[table["best"] == "yes"].set_index("method")["lr"]
     assert best.to_dict() == {name: settings["lr"] for name, settings in pocket.presets.items()}
     assert tune.chosen(table)["best"].tolist() == table["best"].fillna("").tolist()  # by the rule
