@@ -80,7 +80,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=int, default=16, metavar="N", help="drawn at a time (default: %(default)s)")
     p.add_argument("--optimizer", metavar="NAME", help="in place of the methods' own, e.g. adam8bit")
     p.add_argument("--gradient-checkpointing", action="store_true", help="as in a run")
-    p.add_argument("--attention-slicing", action="store_true", help="as in a run")
     p.add_argument("--estimate", action="store_true", help="count tensors instead of measuring: needs neither")
     p.add_argument("--cards", action="store_true", help="with --estimate: which switches get each method onto a card")
     p.add_argument("--markdown", action="store_true", help="print the table as a document has it")
@@ -242,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _said(args: argparse.Namespace) -> list[str]:
-    switches = ["gradient checkpointing"] * args.gradient_checkpointing + ["sliced attention"] * args.attention_slicing
+    switches = ["gradient checkpointing"] * args.gradient_checkpointing
     switches += [args.optimizer] if args.optimizer else []
     if args.estimate:
         how = "estimated from tensors for CUDA in bfloat16, not measured"

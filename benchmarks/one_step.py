@@ -33,7 +33,7 @@ class Load:
         batch: examples of a training step; None: as many as each method's own settings say.
         images: pictures that are drawn at a time.
         optimizer: in place of each method's own; None leaves that.
-        gradient_checkpointing, attention_slicing: as in a run.
+        gradient_checkpointing: as in a run.
     """
 
     size: int = 512
@@ -41,7 +41,6 @@ class Load:
     images: int = 16
     optimizer: str | None = None
     gradient_checkpointing: bool = False
-    attention_slicing: bool = False
 
 
 def trained_methods() -> tuple[str, ...]:
@@ -104,10 +103,7 @@ def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
         backbone.unet.enable_gradient_checkpointing()
     if fused is None:
         fused = backbone.device.type == "cuda" or side > SMALL_MAP
-    if load.attention_slicing:
-        backbone.unet.set_attention_slice("max")
-    else:
-        backbone.unet.set_attn_processor(AttnProcessor2_0() if fused else AttnProcessor())
+    backbone.unet.set_attn_processor(AttnProcessor2_0() if fused else AttnProcessor())
 
 
 def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:

@@ -133,14 +133,12 @@ def load(
     precision: str = "auto",
     compile: bool = False,
     gradient_checkpointing: bool = False,
-    attention_slicing: bool = False,
 ) -> Backbone:
     """`read` a pipeline folder and freeze it; what passes forward has `bench.core.device.compute_dtype`.
 
     Args:
         compile: the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
         gradient_checkpointing: keep the inputs of the U-Net's blocks for the gradient, and compute the rest again.
-        attention_slicing: attend with one head of one image at a time, in place of the fused kernel.
     """
     pipeline = read(folder)
     dtype = devices.compute_dtype(device, precision)
@@ -149,8 +147,6 @@ def load(
     made = Backbone(pipeline, device, dtype)
     if gradient_checkpointing:
         made.unet.enable_gradient_checkpointing()
-    if attention_slicing:
-        made.unet.set_attention_slice("max")
     if compile:
         made.unet.compile()
     return made

@@ -29,9 +29,7 @@ Report = Callable[[str, int, int], None]  # what is being done, how much of it i
 
 def _describe(plan: Plan, device: torch.device) -> dict[str, Any]:
     run = plan.run
-    return describe(
-        device, plan.protocol.precision, run.compile, run.gradient_checkpointing, run.attention_slicing
-    )  # fmt: skip
+    return describe(device, plan.protocol.precision, run.compile, run.gradient_checkpointing)
 
 
 class Stages:
@@ -81,7 +79,6 @@ class Stages:
                 self.plan.protocol.precision,
                 run.compile,
                 run.gradient_checkpointing,
-                run.attention_slicing,
             )
         return self._backbone
 

@@ -206,10 +206,6 @@ def add_run(p: argparse.ArgumentParser) -> None:
         help="compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
     )
     measure.add_argument(
-        "--safety-checker", default=defaults.safety_checker, metavar="off",
-        help="the backbone's own is never loaded: it blackens pictures, and black would count as forgotten",
-    )  # fmt: skip
-    measure.add_argument(
         "--sample-batch", type=int, metavar="N",
         help="images drawn at a time; in bf16 images depend on it by rounding (default: "
         f"{MOST} of up to {LARGEST} pixels a side, 16 of 512)",
@@ -219,11 +215,6 @@ def add_run(p: argparse.ArgumentParser) -> None:
         "--gradient-checkpointing",
         action="store_true",
         help="keep few activations in training, compute the rest again: the same weights, in a third more time",
-    )
-    memory.add_argument(
-        "--attention-slicing",
-        action="store_true",
-        help="one head of one image at a time; only of use where there is no fused attention kernel",
     )
     where = p.add_argument_group("where")
     where.add_argument(
@@ -311,8 +302,6 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         quick=args.quick,
         compile=args.compile,
         gradient_checkpointing=args.gradient_checkpointing,
-        attention_slicing=args.attention_slicing,
-        safety_checker=args.safety_checker,
         curve=args.curve,
         sample_batch=args.sample_batch,
         force=getattr(args, "force", False),
@@ -342,7 +331,7 @@ def command(run: RunConfig) -> str:
     words += ["--forget", *run.forget] if run.forget else []
     words += ["--k", *map(str, run.several)] if run.several else []
     words += ["--plugin", *map(str, run.plugins)] if run.plugins else []
-    switches = ("quick", "compile", "gradient_checkpointing", "attention_slicing", "force")
+    switches = ("quick", "compile", "gradient_checkpointing", "force")
     words += [f"--{flag.replace('_', '-')}" for flag in switches if getattr(run, flag)]
     words += ["--out", str(run.out)] if run.out != usual.out else []
     return f"python run_bench.py {shlex.join(words)}"

@@ -111,8 +111,6 @@ class RunConfig:
     quick: bool = False
     compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
     gradient_checkpointing: bool = False  # activations are computed again for the gradient, not kept: the same weights
-    attention_slicing: bool = False  # one head of one image at a time: other rounding, as with `compile`
-    safety_checker: str = "off"  # nothing else: it would blacken pictures, and black counts as forgotten
     force: bool = False
     # checkpoints along each training that are measured, the last included; 0: none; None: as many as the suite says
     curve: int | None = None
@@ -122,11 +120,6 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.sample_batch is not None and self.sample_batch < 1:
             raise ValueError(f"sample_batch must be at least 1, not {self.sample_batch}")
-        if self.safety_checker != "off":
-            raise ValueError(
-                f"--safety-checker takes off, not {self.safety_checker!r}: a checker blackens pictures, of the "
-                "untouched model too, and a black picture would count as forgotten"
-            )
         if self.curve is not None and (self.curve < 0 or self.curve == 1):
             raise ValueError(
                 f"--curve must be at least 2, or 0 for no curve, not {self.curve}: a curve has a checkpoint along the "

@@ -27,7 +27,6 @@ def describe(
     precision: str,
     compile: bool = False,
     gradient_checkpointing: bool = False,
-    attention_slicing: bool = False,
 ) -> dict[str, Any]:
     """Name of the device, type of forward passes and what else decides their rounding, and versions of libraries.
 
@@ -35,7 +34,6 @@ def describe(
     borders of what is compiled.
     """
     how = " compiled" * compile + " checkpointed" * (compile and gradient_checkpointing)
-    how += " sliced attention" * attention_slicing
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "dtype": str(compute_dtype(device, precision)) + how,

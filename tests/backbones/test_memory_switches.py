@@ -62,21 +62,6 @@ def test_checkpointing_keeps_less(world: World, pipeline_folder: Path, device: t
     assert 0 < switched < plain / 2
 
 
-def test_sliced_attention_is_attention(
-    pipeline_folder: Path, device: torch.device, make: Make, model: pipeline.Backbone
-) -> None:
-    sliced = pipeline.load(pipeline_folder, device, "fp32", attention_slicing=True)
-    kinds = {type(processor).__name__ for processor in sliced.unet.attn_processors.values()}
-    assert kinds == {"SlicedAttnProcessor"}
-    latents, embeds = torch.randn(3, *model.latent_shape), model.embed(["a dog", "a tulip", ""])
-    with torch.no_grad():
-        expected, found = (
-            b.unet(latents, 500, encoder_hidden_states=embeds, return_dict=False)[0] for b in (model, sliced)
-        )
-    assert torch.allclose(found, expected, atol=1e-5)
-    assert unlearn(make(backbone=sliced), method(epochs=1)).delta
-
-
 def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_path: Path) -> None:
     def keys(**switches: bool) -> tuple[object, object]:
         plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, **switches))  # type: ignore[arg-type]
@@ -85,17 +70,16 @@ def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_
 
     plain = keys()
     assert keys(gradient_checkpointing=True) == plain
-    sliced = keys(attention_slicing=True)
-    assert sliced[0] != plain[0]
-    assert sliced[1] != plain[1]
-    assert keys(compile=True, gradient_checkpointing=True) != keys(compile=True)
+    compiled = keys(compile=True)
+    assert compiled[0] != plain[0]
+    assert compiled[1] != plain[1]
+    assert keys(compile=True, gradient_checkpointing=True) != compiled
 
 
-def test_the_switches_reach_the_network(world: World, tmp_path: Path) -> None:
-    run = RunConfig(world="tiny", suite="smoke", out=tmp_path, gradient_checkpointing=True, attention_slicing=True)
+def test_the_switch_reaches_the_network(world: World, tmp_path: Path) -> None:
+    run = RunConfig(world="tiny", suite="smoke", out=tmp_path, gradient_checkpointing=True)
     unet = Stages(resolve(run)).backbone.unet
     assert unet.is_gradient_checkpointing
-    assert {type(p).__name__ for p in unet.attn_processors.values()} == {"SlicedAttnProcessor"}
 
 
 def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder: Path, tmp_path: Path) -> None:

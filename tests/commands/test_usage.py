@@ -44,7 +44,6 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
         (["--backbone", "sd1.5"], "did you mean 'sd15'"),
         (["--backbone", "sd15"], "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 model_index.json"),
         (["--backbone", "v1-5-pruned-emaonly.ckpt"], "a pickle may run any code"),
-        (["--safety-checker", "on"], "a black picture would count as forgotten"),
         (["--backbone-config", "sd15"], "is for a single .safetensors file"),
         (["--slurm", "partition=gpu"], "--slurm goes with --executor slurm"),
         (["--ray-address", "auto"], "--ray-address goes with --executor ray"),
