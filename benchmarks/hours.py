@@ -21,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.backbones.sampler import decode, sample, shots
+from bench.backbones.sampler import decode, image_specs, sample
 from bench.cells.artifacts import Stages
 from bench.commands import arguments
 from bench.core import guidance
@@ -60,15 +60,15 @@ def measure(stages: Stages) -> Rates:
     plan, passes = stages.plan, count(stages, 1.0)
     pace = {cell.method: seconds_a_pass(stages, cell) for cell in first_cells(plan)}
     batch, protocol = plan.sample_batch, plan.protocol
-    wanted = shots(plan.world.prompts("evaluate", plan.concepts[0]), batch)
+    wanted = image_specs(plan.world.prompts("evaluate", plan.concepts[0]), batch)
     few = dataclasses.replace(protocol, num_inference_steps=2)
     seconds = _seconds(stages, lambda: sample(stages.backbone, wanted, few, 1, batch, as_images=False))
     drawing = seconds / few.num_inference_steps * protocol.num_inference_steps / batch
     latents = torch.randn(batch, *stages.backbone.latent_shape)
-    prompts = [shot.prompt for shot in wanted]
+    prompts = [spec.prompt for spec in wanted]
 
     def judge() -> None:
-        stages.panel.look([decode(stages.backbone, latents.to(stages.device))], prompts)
+        stages.panel.judge([decode(stages.backbone, latents.to(stages.device))], prompts)
 
     judging = _seconds(stages, judge) / batch
     preparing, step = ({n: made[n] * pace[n] for n in pace} for made in (passes.preparing, passes.step))
@@ -158,7 +158,7 @@ def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, fl
 
     Of a model that is trained further, its unlearning is counted with the first of its cells.
     """
-    images, trained, made = len(stages.shots), dict[str, list[float]](), set[tuple[str, Task, int]]()
+    images, trained, made = len(stages.specs), dict[str, list[float]](), set[tuple[str, Task, int]]()
     for cell in plan.cells:
         after = cell.task.after if cell.task.finetune else None
         seconds = further(plan, rates) if after else unlearning(plan, rates, cell)
@@ -203,7 +203,7 @@ def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     judged = "decoding and judging not counted" if rates.judging is None else f"{rates.judging:.3g} s to judge"
     said = (
         f"{where}; an image takes {rates.drawing:.3g} s to draw ({protocol.scheduler}, {protocol.num_inference_steps} "
-        f"steps), {judged}; {len(stages.shots)} images a cell\n"
+        f"steps), {judged}; {len(stages.specs)} images a cell\n"
         f"images to forget with, once: {once:.3g} h; all {len(plan.cells)} cells: {total + once:.3g} h with one worker"
     )
     table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")

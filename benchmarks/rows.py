@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from bench.backbones import pipeline as networks
 from bench.backbones.locate import locate
-from bench.backbones.sampler import Shot, make_scheduler, sample, seed_of, shots
+from bench.backbones.sampler import ImageSpec, image_specs, make_scheduler, sample, seed_of
 from bench.core import device
 from bench.core.config import Protocol
 from bench.suites.base import SUITES
@@ -84,19 +84,19 @@ def harness_step(setting: Setting) -> list[Line]:
     return [Line("step", "training step: bare loop / harness", ratios(theirs, mine), goal=0.95, note=note)]
 
 
-def wanted(setting: Setting, count: int) -> tuple[Shot, ...]:
-    """Evaluation shots of the world's first concepts."""
+def wanted(setting: Setting, count: int) -> tuple[ImageSpec, ...]:
+    """Evaluation specs of the world's first concepts."""
     world, each = setting.world, 4
-    every = (shot for c in world.concepts for shot in shots(world.prompts("evaluate", c), each))
+    every = (spec for c in world.concepts for spec in image_specs(world.prompts("evaluate", c), each))
     return tuple(itertools.islice(itertools.cycle(every), count))
 
 
 def sampling(setting: Setting) -> list[Line]:
     """Images by the sampler, noise, scheduler and rounding included, against the bare network passes they need."""
     backbone, protocol, count = setting.backbone, setting.protocol, setting.images
-    shots = wanted(setting, count)
+    specs = wanted(setting, count)
     mine, theirs = by_turns(
-        lambda: seconds_of(lambda: sample(backbone, shots, protocol, 1, count)),
+        lambda: seconds_of(lambda: sample(backbone, specs, protocol, 1, count)),
         lambda: seconds_of(lambda: bare.sample(backbone, count, count, protocol.num_inference_steps)),
         setting.rounds,
     )
@@ -109,7 +109,7 @@ def batching(setting: Setting) -> list[Line]:
     """Images by the sampler in batches, against diffusers' own pipeline for one prompt after the other."""
     backbone, protocol, count = setting.backbone, setting.protocol, setting.images
     alone = max(1, count // 8)
-    shots = wanted(setting, count)
+    specs = wanted(setting, count)
     stock = StableDiffusionPipeline.from_pretrained(
         locate(setting.world.backbone()), safety_checker=None, requires_safety_checker=False
     ).to(backbone.device)
@@ -117,10 +117,10 @@ def batching(setting: Setting) -> list[Line]:
     def one_by_one(pipeline: StableDiffusionPipeline) -> None:
         pipeline.scheduler = make_scheduler(backbone, protocol)
         pipeline.set_progress_bar_config(disable=True)
-        for shot in shots[:alone]:
-            generator = torch.Generator().manual_seed(seed_of(1, shot.prompt, shot.index))
+        for spec in specs[:alone]:
+            generator = torch.Generator().manual_seed(seed_of(1, spec.prompt, spec.index))
             pipeline(
-                shot.prompt, num_inference_steps=protocol.num_inference_steps,
+                spec.prompt, num_inference_steps=protocol.num_inference_steps,
                 guidance_scale=protocol.guidance_scale, generator=generator,
             )  # fmt: skip
 
@@ -139,7 +139,7 @@ def batching(setting: Setting) -> list[Line]:
     )
     for name, theirs, goal in cases:
         batched, single = by_turns(
-            lambda: seconds_of(lambda: sample(backbone, shots, protocol, 1, count)) / count,
+            lambda: seconds_of(lambda: sample(backbone, specs, protocol, 1, count)) / count,
             lambda: seconds_of(theirs) / alone,  # noqa: B023
             max(1, setting.rounds - 2),
         )

@@ -1,7 +1,7 @@
 """Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
 
 from bench.core.registry import Registry
-from metrics.base import Evidence, HeadNouns, Metric, Probe, Score, Words
+from metrics.base import Evidence, HeadNouns, Metric, Probe, PromptProbes, Score
 from metrics.cost import COSTS
 
 METRICS: Registry[Metric] = Registry(
@@ -31,4 +31,4 @@ METRICS: Registry[Metric] = Registry(
     group="lethe.metrics",
 )
 
-__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "Score", "Words"]
+__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "PromptProbes", "Score"]

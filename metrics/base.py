@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-NEEDS = ("kin", "pretrained", "headnoun", "words", "probe")  # the optional parts of Evidence, by field name
+NEEDS = (
+    "domain_reference",
+    "pretrained",
+    "headnoun",
+    "prompt_probes",
+    "probe",
+)  # the optional parts of Evidence, by field name
 
 
 class MissingEvidence(ValueError):
@@ -20,13 +26,13 @@ class HeadNouns:
     """Images prompted with nothing but the head noun of a forgotten concept ("a photo of a retriever").
 
     Args:
-        asked: the forgotten concept whose head noun each of the M images was asked for.
-        judged: concept that the world's classifier saw in each.
+        requested: the forgotten concept whose head noun each of the M images was asked for.
+        predicted: concept that the world's classifier saw in each.
         named: forgotten concept -> every concept that its head noun names, itself among them.
     """
 
-    asked: tuple[str, ...] = ()
-    judged: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
+    predicted: tuple[str, ...] = ()
     named: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -35,22 +41,22 @@ class Probe:
     """How the model predicts noise for the images of forgotten concepts, with their prompts and without.
 
     Args:
-        asked: concept that each of the M images was asked to show.
+        requested: concept that each of the M images was asked to show.
         gaps: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, float (M, T).
         logsnr: l, the log-SNR of these levels, float (T,).
     """
 
-    asked: tuple[str, ...]
+    requested: tuple[str, ...]
     gaps: torch.Tensor
     logsnr: torch.Tensor
 
 
 @dataclass(frozen=True)
-class Words:
+class PromptProbes:
     """How the model predicts noise for the images of forgotten concepts when it is told less, or something else.
 
     Args:
-        asked: concept that each of the M images was asked to show.
+        requested: concept that each of the M images was asked to show.
         null: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, as in Probe, float (M, T).
         looked: where the others were looked at, bool (M, T): an image sees some of the levels.
         logsnr: l, the log-SNR of these levels, float (T,).
@@ -59,7 +65,7 @@ class Words:
         has: "rest" or "near" -> the forgotten concepts that have one.
     """
 
-    asked: tuple[str, ...]
+    requested: tuple[str, ...]
     null: torch.Tensor
     looked: torch.Tensor
     logsnr: torch.Tensor
@@ -73,16 +79,17 @@ class Evidence:
 
     Args:
         forget, in_domain, out_of_domain: the task's concepts by role.
-        asked: concept that each of the N rows was asked to show. An image that was asked to show two has two rows.
-        judged: concept that the classifier which knows such concepts saw in each.
+        requested: concept that each of the N rows was asked to show. An image that was asked to show two has two rows.
+        predicted: concept that the classifier which knows such concepts saw in each.
         counts: concept -> rows that it must have.
         images: which image each row is, (N,); empty: every row is an image of its own.
-        shows: all that the prompt of each row's image asks for, (N,), whether that has a row or not; empty: `asked`.
-        aside: concepts outside of the task whose images only a published way of counting takes in.
+        also_requested: every concept that the prompt of each row's image asks for, (N,), whether or not that concept
+            has a row; empty: `requested` alone.
+        held_out: concepts outside of the task whose images only a published way of counting takes in.
         features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
-        reference: concept -> features of real pictures of it, float (R, D). Of the task's concepts and of those aside.
-        real: concept -> a name for each of these pictures, where concepts may share some; empty: they share none. Of
-            forgotten concepts and those aside a name for every picture of theirs.
+        reference: concept -> features of real pictures of it, float (R, D). For all concepts, held-out ones too.
+        reference_ids: concept -> one id per reference image, so that an image that two concepts share is counted once;
+            empty if concepts share no image. Forgotten and held-out concepts have an id for every image that there is.
         domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
         labels: what the judges of the forgotten concepts can answer.
         nearest: the in-domain concepts that are closest to a forgotten one.
@@ -90,25 +97,25 @@ class Evidence:
             behind it where another judge's is longer.
         latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
         alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
-        kin: optional: the same as `reference` of all concepts in the domains of the forgotten ones.
+        domain_reference: optional: the same as `reference` of all concepts in the domains of the forgotten ones.
         pretrained: optional: the same of the untouched model, on the same noise, image by image.
         headnoun: optional: what head nouns alone give.
         probe: optional: the model's predictions for the images of forgotten concepts.
-        words: optional: the same with other prompts than theirs.
+        prompt_probes: optional: the same with other prompts than theirs.
     """
 
     forget: tuple[str, ...]
     in_domain: tuple[str, ...]
     out_of_domain: tuple[str, ...]
-    asked: tuple[str, ...]
-    judged: tuple[str, ...]
+    requested: tuple[str, ...]
+    predicted: tuple[str, ...]
     counts: Mapping[str, int]
     images: tuple[int, ...] = ()
-    shows: tuple[frozenset[str], ...] = ()
-    aside: tuple[str, ...] = ()
+    also_requested: tuple[frozenset[str], ...] = ()
+    held_out: tuple[str, ...] = ()
     features: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     reference: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    real: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reference_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     extractor: str = ""
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: frozenset[str] = frozenset()
@@ -116,11 +123,11 @@ class Evidence:
     penultimate: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0))
     latents: torch.Tensor = field(default_factory=lambda: torch.empty(0, 0, 0, 0))
     alignment: torch.Tensor | None = None
-    kin: Mapping[str, torch.Tensor] | None = None
+    domain_reference: Mapping[str, torch.Tensor] | None = None
     pretrained: Evidence | None = None
     headnoun: HeadNouns | None = None
     probe: Probe | None = None
-    words: Words | None = None
+    prompt_probes: PromptProbes | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:
@@ -129,7 +136,7 @@ class Evidence:
 
     def require(self, concepts: Sequence[str]) -> None:
         """Raise MissingEvidence unless every one of `concepts` has exactly its `counts` of judged rows."""
-        require_counts(self.asked, self.judged, concepts, self.counts)
+        require_counts(self.requested, self.predicted, concepts, self.counts)
 
     def rows(self, concepts: Sequence[str], whole: bool = False) -> list[int]:
         """The rows of `concepts`; unless `whole`, without images that also ask for something else that decides.
@@ -137,16 +144,16 @@ class Evidence:
         Of a concept that must stay these are images that also ask for a forgotten one: what should become of them is
         not said. Of any, those that also ask for a concept aside.
         """
-        aside, gone = set(self.aside), {*self.aside, *self.forget}
+        aside, gone = set(self.held_out), {*self.held_out, *self.forget}
         apart = {c: set() if whole else (aside if c in self.forget else gone) - {c} for c in concepts}
-        shows = self.shows or [{c} for c in self.asked]
-        return [i for i, c in enumerate(self.asked) if c in apart and apart[c].isdisjoint(shows[i])]
+        shows = self.also_requested or [{c} for c in self.requested]
+        return [i for i, c in enumerate(self.requested) if c in apart and apart[c].isdisjoint(shows[i])]
 
     def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str], whole: bool = False) -> Score:
         """Mean of `values`, one for each row, over the `rows` of `concepts`. Raises MissingEvidence."""
         self.require(concepts)
-        if len(values) != len(self.asked):
-            raise MissingEvidence(f"{len(self.asked)} images were asked for, {len(values)} were measured")
+        if len(values) != len(self.requested):
+            raise MissingEvidence(f"{len(self.requested)} images were asked for, {len(values)} were measured")
         kept = [float(values[i]) for i in self.rows(concepts, whole)]
         if not kept:
             raise MissingEvidence(f"every image of {', '.join(concepts)} also asks for a forgotten concept")
@@ -155,7 +162,7 @@ class Evidence:
     def accuracy(self, concepts: Sequence[str], whole: bool = False) -> Score:
         """Share of the `rows` of `concepts` that are judged as the concept asked for. Raises MissingEvidence."""
         self.require(concepts)
-        return self.mean([a == j for a, j in zip(self.asked, self.judged, strict=True)], concepts, whole)
+        return self.mean([a == j for a, j in zip(self.requested, self.predicted, strict=True)], concepts, whole)
 
     def features_of(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of the images of `concepts` and of real pictures of them, double (n, D) and (m, D), pooled.
@@ -165,19 +172,19 @@ class Evidence:
         MissingEvidence.
         """
         self.require(concepts)
-        apart = [c for c in (*self.forget, *self.aside) if c not in concepts]
-        missing = [c for c in (*concepts, *(apart if self.real else ())) if c not in self.reference]
-        if missing or len(self.features) != len(self.asked):
+        apart = [c for c in (*self.forget, *self.held_out) if c not in concepts]
+        missing = [c for c in (*concepts, *(apart if self.reference_ids else ())) if c not in self.reference]
+        if missing or len(self.features) != len(self.requested):
             raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(self.features)} images")
         rows = self.rows(concepts)
-        if not self.real:
+        if not self.reference_ids:
             return self.features[rows].double(), torch.cat([self.reference[c] for c in sorted(set(concepts))]).double()
         once = {self.images[i] if self.images else i: i for i in reversed(rows)}
         drawn = self.features[sorted(once.values())].double()
-        shown = {name for c in apart for name in self.real[c]}
+        shown = {name for c in apart for name in self.reference_ids[c]}
         pool: dict[str, torch.Tensor] = {}
         for c in sorted(set(concepts)):
-            pool |= {n: row for n, row in zip(self.real[c], self.reference[c], strict=True) if n not in shown}
+            pool |= {n: row for n, row in zip(self.reference_ids[c], self.reference[c], strict=True) if n not in shown}
         return drawn, torch.stack([*pool.values()]).double()
 
 

@@ -27,11 +27,15 @@ def latent_distances(evidence: Evidence) -> torch.Tensor:
 
 def _pair(evidence: Evidence, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     before = evidence.pretrained
-    if before is None or before.asked != evidence.asked:
-        raise MissingEvidence("drift needs the pretrained model's image of every shot, in the same order")
+    if before is None or before.requested != evidence.requested:
+        raise MissingEvidence(
+            "drift needs the pretrained model's image of every prompt and noise seed, in the same order"
+        )
     mine, theirs = getattr(evidence, name).double(), getattr(before, name).double()
-    if not len(mine) == len(theirs) == len(evidence.asked):
-        raise MissingEvidence(f"{len(evidence.asked)} images were asked for, {min(len(mine), len(theirs))} measured")
+    if not len(mine) == len(theirs) == len(evidence.requested):
+        raise MissingEvidence(
+            f"{len(evidence.requested)} images were asked for, {min(len(mine), len(theirs))} measured"
+        )
     return mine, theirs
 
 

@@ -19,8 +19,8 @@ def compute(evidence: Evidence) -> Score | None:
     asking = [concept for concept in evidence.forget if remaining.get(concept)]
     if evidence.forget and not asking:
         return None
-    require_counts(nouns.asked, nouns.judged, asking, evidence.counts)
-    pairs = [(a, j) for a, j in zip(nouns.asked, nouns.judged, strict=True) if a in asking]
+    require_counts(nouns.requested, nouns.predicted, asking, evidence.counts)
+    pairs = [(a, j) for a, j in zip(nouns.requested, nouns.predicted, strict=True) if a in asking]
     return Score(sum(j in remaining[a] for a, j in pairs) / len(pairs), len(pairs))
 
 

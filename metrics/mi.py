@@ -24,8 +24,8 @@ def compute(evidence: Evidence) -> Score:
     probe = evidence.probe
     if probe is None:
         raise MissingEvidence("the model itself was not probed")
-    require_counts(probe.asked, list(probe.gaps), evidence.forget, evidence.counts)
-    wanted = [concept in evidence.forget for concept in probe.asked]
+    require_counts(probe.requested, list(probe.gaps), evidence.forget, evidence.counts)
+    wanted = [concept in evidence.forget for concept in probe.requested]
     order = probe.logsnr.argsort()
     nats = torch.trapezoid(probe.gaps[wanted][:, order], probe.logsnr[order], dim=1) / 2
     return Score(float(nats.mean()), len(nats))

@@ -79,7 +79,7 @@ class Look:
     others: dict[str, torch.Tensor]
 
     def told(self, name: str) -> float:
-        """What the prompt called so in `metrics.base.Words` tells of the images, in nats."""
+        """What the prompt called so in `metrics.base.PromptProbes` tells of the images, in nats."""
         return told(self.whole, self.others[name], self.logsnr)
 
     def parts(self) -> Parts:
@@ -89,10 +89,10 @@ class Look:
 
 def look(evidence: Evidence, concept: str) -> Look:
     """What the model was seen to do with a forgotten concept's images. Raises MissingEvidence."""
-    words = evidence.words
+    words = evidence.prompt_probes
     if words is None:
         raise MissingEvidence("the model was not probed with other prompts")
-    mine = torch.tensor([asked == concept for asked in words.asked])
+    mine = torch.tensor([asked == concept for asked in words.requested])
     looked = words.looked[mine]
     levels = looked.any(0)
     if levels.sum() < 2:
@@ -108,14 +108,14 @@ def look(evidence: Evidence, concept: str) -> Look:
 
 def _mean(evidence: Evidence, beside: str, figure: Callable[[Look], float]) -> Score | None:
     """Mean of `figure` over the images of the forgotten concepts that have a prompt called `beside`."""
-    words = evidence.words
+    words = evidence.prompt_probes
     if words is None:
         raise MissingEvidence("the model was not probed with other prompts")
     concepts = [concept for concept in evidence.forget if concept in words.has.get(beside, ())]
     if evidence.forget and not concepts:
         return None
-    require_counts(words.asked, list(words.null), concepts, evidence.counts)
-    n = [words.asked.count(concept) for concept in concepts]
+    require_counts(words.requested, list(words.null), concepts, evidence.counts)
+    n = [words.requested.count(concept) for concept in concepts]
     values = [figure(look(evidence, concept)) for concept in concepts]
     return Score(sum(v * k for v, k in zip(values, n, strict=True)) / sum(n), sum(n))
 
@@ -164,7 +164,7 @@ def compute_shared(evidence: Evidence) -> Score | None:
 
 
 def _metric(name: str, about: str, better: bool, compute: Callable[[Evidence], Score | None]) -> Metric:
-    return Metric(name, about, "nats", better, 0.0, float("inf"), SOURCE, compute, needs=("words",), digits=2)
+    return Metric(name, about, "nats", better, 0.0, float("inf"), SOURCE, compute, needs=("prompt_probes",), digits=2)
 
 
 UNIQUE = _metric(

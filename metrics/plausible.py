@@ -22,9 +22,9 @@ def compute(evidence: Evidence) -> Score | None:
     right, n = 0.0, 0
     for concept in evidence.forget:
         members = evidence.domains[concept]
-        kin = evidence.kin or {}
+        kin = evidence.domain_reference or {}
         missing = [c for c in members if c not in kin]
-        if missing or len(evidence.features) != len(evidence.asked):
+        if missing or len(evidence.features) != len(evidence.requested):
             raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(evidence.features)} images")
         real = torch.cat([kin[c] for c in members]).double()
         if len(real) <= NEIGHBOURHOOD:
@@ -48,7 +48,7 @@ def compute_domain(evidence: Evidence) -> Score | None:
     if evidence.labels and evidence.labels <= members:
         return None
     evidence.require(evidence.forget)
-    inside = [j in evidence.domains.get(a, ()) for a, j in zip(evidence.asked, evidence.judged, strict=True)]
+    inside = [j in evidence.domains.get(a, ()) for a, j in zip(evidence.requested, evidence.predicted, strict=True)]
     return evidence.mean(inside, evidence.forget)
 
 
@@ -61,7 +61,7 @@ PLAUSIBLE = Metric(
     high=1.0,
     source="Kynkäänniemi et al., NeurIPS 2019; torch-fidelity",
     compute=compute,
-    needs=("kin",),
+    needs=("domain_reference",),
 )
 
 PLAUSIBLE_DOMAIN = Metric(

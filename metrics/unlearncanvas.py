@@ -10,13 +10,13 @@ SOURCE = "Zhang et al., UnlearnCanvas, NeurIPS 2024: as the released scripts cou
 def counts_otherwise(evidence: Evidence) -> bool:
     """Whether this count takes in images that UA, NRA and ORA leave out."""
     concepts = evidence.forget + evidence.retained
-    return bool(evidence.aside) or evidence.rows(concepts) != evidence.rows(concepts, whole=True)
+    return bool(evidence.held_out) or evidence.rows(concepts) != evidence.rows(concepts, whole=True)
 
 
 def beside(evidence: Evidence, near: bool) -> tuple[str, ...]:
     """The concepts aside that are of the forgotten ones' kind (`near`), or that are not."""
     kin = {member for members in evidence.domains.values() for member in members}
-    return tuple(concept for concept in evidence.aside if (concept in kin) == near)
+    return tuple(concept for concept in evidence.held_out if (concept in kin) == near)
 
 
 def unlearned(evidence: Evidence) -> Score | None:

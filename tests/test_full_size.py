@@ -10,7 +10,7 @@ import torch
 
 from bench.backbones import sampler
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import Shot
+from bench.backbones.sampler import ImageSpec
 from bench.core import device
 from bench.core.config import Protocol
 from bench.training.unlearning import unlearn
@@ -74,7 +74,7 @@ def takes_a_step(model: Backbone, name: str) -> None:
 
 def draws_a_picture(model: Backbone) -> None:
     protocol = Protocol(num_inference_steps=2)
-    pictures = sampler.sample(model, [Shot("a photo of a tulip", 0)], protocol, 1, 1)
+    pictures = sampler.sample(model, [ImageSpec("a photo of a tulip", 0)], protocol, 1, 1)
     assert pictures.shape == (1, 3, 64, 64)
     assert pictures.dtype == torch.uint8
     assert pictures.float().std() > 0

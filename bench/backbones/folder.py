@@ -17,8 +17,8 @@ NETWORKS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model",
 PICKLED = {"text_encoder": "pytorch_model"}  # the stem where it is another one
 OTHERS = ("tokenizer", "scheduler")  # loaded whole
 PIPELINE = "StableDiffusionPipeline"
-LARGEST = 128  # side of pictures that are drawn MOST at a time
-MOST = 64
+LARGE_BATCH_SIDE = 128  # side of pictures that are drawn LARGE_BATCH at a time
+LARGE_BATCH = 64
 
 
 def files(folder: Path) -> list[Path]:
@@ -45,7 +45,7 @@ def picture_size(folder: Path) -> tuple[int, int]:
 
 def usual_batch(folder: Path) -> int:
     """Images to draw at a time where nobody says: 64 of up to 128 pixels a side, 16 of 512."""
-    return max(1, MOST * LARGEST // max(LARGEST, *picture_size(folder)))
+    return max(1, LARGE_BATCH * LARGE_BATCH_SIDE // max(LARGE_BATCH_SIDE, *picture_size(folder)))
 
 
 def require_usable(folder: Path) -> None:

@@ -26,7 +26,7 @@ PIXELS = 64 * 128 * 128  # decoded at a time: four pictures of 512 x 512
 
 
 @dataclass(frozen=True)
-class Shot:
+class ImageSpec:
     """One image to take.
 
     Args:
@@ -44,8 +44,8 @@ class NonFiniteImage(ArithmeticError):
     """The model produced NaN or infinite latents."""
 
 
-def shots(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -> tuple[Shot, ...]:
-    """`count` shots spread evenly over `prompts`; the i-th of a prompt has the i-th of `seeds`, if there are any.
+def image_specs(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -> tuple[ImageSpec, ...]:
+    """`count` specs spread evenly over `prompts`; the i-th of a prompt has the i-th of `seeds`, if there are any.
 
     Raises ValueError if a prompt would need more of them.
     """
@@ -53,7 +53,7 @@ def shots(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -> tupl
     if seeds and each > len(seeds):
         raise ValueError(f"{count} images of {len(prompts)} prompts take {each} noise seeds; there are {len(seeds)}")
     places = [(prompts[i % len(prompts)], i // len(prompts)) for i in range(count)]
-    return tuple(Shot(prompt, index, seeds[index] if seeds else None) for prompt, index in places)
+    return tuple(ImageSpec(prompt, index, seeds[index] if seeds else None) for prompt, index in places)
 
 
 def seed_of(*parts: str | int) -> int:
@@ -62,9 +62,9 @@ def seed_of(*parts: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Shot]) -> torch.Tensor:
-    """Standard normal noise of each shot, float32 (len(batch), *shape), on the CPU."""
-    seeds = [seed_of(seed, shot.prompt, shot.index) if shot.seed is None else shot.seed for shot in batch]
+def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[ImageSpec]) -> torch.Tensor:
+    """Standard normal noise of each spec, float32 (len(batch), *shape), on the CPU."""
+    seeds = [seed_of(seed, spec.prompt, spec.index) if spec.seed is None else spec.seed for spec in batch]
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(own)) for own in seeds])
 
 
@@ -123,14 +123,14 @@ def _decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
 
 def sample(
     backbone: Backbone,
-    wanted: Sequence[Shot],
+    wanted: Sequence[ImageSpec],
     protocol: Protocol,
     seed: int,
     batch_size: int,
     as_images: bool = True,
     advance: Callable[[int], None] = lambda done: None,
 ) -> torch.Tensor:
-    """Take every shot with the backbone's present weights.
+    """Take every spec with the backbone's present weights.
 
     Returns uint8 images (N, 3, H, W), or with `as_images=False` the final latents, float32 (N, C, h, w) on the CPU.
     `advance` is told the number of images after each batch.
@@ -139,7 +139,7 @@ def sample(
     for start in range(0, len(wanted), batch_size):
         batch = wanted[start : start + batch_size]
         noise = initial_latents(backbone.latent_shape, seed, batch)
-        latents = denoise(backbone, [shot.prompt for shot in batch], noise, protocol)
+        latents = denoise(backbone, [spec.prompt for spec in batch], noise, protocol)
         parts.append(decode(backbone, latents) if as_images else latents.cpu())
         advance(len(batch))
     return torch.cat(parts)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bench.backbones import folder, pipeline
-from bench.backbones.sampler import Shot, decode, sample, shots
+from bench.backbones.sampler import ImageSpec, decode, image_specs, sample
 from bench.cells import judges, probe
 from bench.cells.keys import Keys
 from bench.cells.weights import Weights
@@ -20,8 +20,8 @@ from bench.core.store import Entry, Store
 from bench.core.task import Task
 from bench.plan.plan import Plan
 
-SMALL = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
-SHOWN, EDGE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
+KEPT_SIDE = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
+PREVIEWS, PREVIEW_SIDE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
 
 STORE = ".store"  # within a run's --out
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
@@ -53,7 +53,7 @@ class Stages:
         self.machine = dict(machine) if machine else _describe(plan, self.device)
         self.content = folder.content(plan.folder)
         self.keys = Keys(plan, self.content, self.machine, lambda: self.panel.digest)
-        self.shots, self.asked = self.keys.shots, self.keys.asked
+        self.specs, self.asked = self.keys.specs, self.keys.asked
         self.weights = Weights(plan, self.keys, self.store, lambda: self.backbone, report, self._make_room)
         self._backbone: pipeline.Backbone | None = None
         self._reference: dict[str, Entry] = {}
@@ -65,7 +65,7 @@ class Stages:
 
     def _make_room(self) -> None:
         if "panel" in self.__dict__:  # they have been loaded
-            self.panel.rest()
+            self.panel.offload()
 
     @property
     def backbone(self) -> pipeline.Backbone:
@@ -88,13 +88,14 @@ class Stages:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> Entry:
-        """Images of the shots `wanted` (all evaluation shots) under changed weights; None stands for untouched ones.
+    def images(self, weights: Entry | None, wanted: Sequence[ImageSpec] | None = None) -> Entry:
+        """Images of the specs `wanted` (all evaluation specs) under changed weights; None stands for untouched ones.
 
         Holds the final "latents", float32 (N, C, h, w), and "images", uint8 (K, 3, H, W): all of them, decoded, where
-        pictures are small; else, shrunk to `EDGE`, those in places "shown", int64 (K,): the first of each concept.
+        pictures are small; else the first few of each concept, shrunk to `PREVIEW_SIDE`: those at the indices "shown",
+        int64 (K,).
         """
-        wanted = self.shots if wanted is None else wanted
+        wanted = self.specs if wanted is None else wanted
 
         def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             done = 0
@@ -111,7 +112,7 @@ class Stages:
                     model, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
                 )
             side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
-            shown = range(len(wanted)) if side <= SMALL else self._first() if wanted is self.shots else ()
+            shown = range(len(wanted)) if side <= KEPT_SIDE else self._first() if wanted is self.specs else ()
             kept = latents[[*shown]].split(batch) if len(shown) else ()  # split makes a part of nothing, too
             parts = [self._shrunk(decode(model, part.to(self.device))) for part in kept]
             images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
@@ -133,33 +134,33 @@ class Stages:
             self.report("judging", done, total)
 
     def _first(self) -> list[int]:
-        """Places of the first few evaluation shots of each concept."""
-        each = {c: [i for one, i in self.asked if one == c][:SHOWN] for c in self.plan.concepts}
+        """Places of the first few evaluation specs of each concept."""
+        each = {c: [i for one, i in self.asked if one == c][:PREVIEWS] for c in self.plan.concepts}
         return sorted({i for places in each.values() for i in places})
 
     @staticmethod
     def _shrunk(images: torch.Tensor) -> torch.Tensor:
-        """Uint8 images (B, 3, H, W), at most `EDGE` pixels a side if they are not small."""
-        if max(images.shape[-2:]) <= SMALL:
+        """Uint8 images (B, 3, H, W), at most `PREVIEW_SIDE` pixels a side if they are not small."""
+        if max(images.shape[-2:]) <= KEPT_SIDE:
             return images
-        scale = min(1.0, EDGE / max(images.shape[-2:]))
+        scale = min(1.0, PREVIEW_SIDE / max(images.shape[-2:]))
         return torch.nn.functional.interpolate(images.float(), scale_factor=scale, mode="area").round().to(torch.uint8)
 
-    def headnoun_shots(self, task: Task) -> tuple[tuple[str, ...], tuple[Shot, ...]]:
+    def headnoun_specs(self, task: Task) -> tuple[tuple[str, ...], tuple[ImageSpec, ...]]:
         """Shots of the head nouns of a task's forgotten concepts, as many as each has images, and whose each one is.
 
         Few tasks have any.
         """
         nouns = {concept: self.plan.world.headnoun(concept) for concept in task.forget}
-        each = {c: shots(noun[0], self.plan.images(c)) for c, noun in nouns.items() if noun}
+        each = {c: image_specs(noun[0], self.plan.images(c)) for c, noun in nouns.items() if noun}
         asked = tuple(concept for concept, taken in each.items() for _ in taken)
-        return asked, tuple(shot for taken in each.values() for shot in taken)
+        return asked, tuple(spec for taken in each.values() for spec in taken)
 
-    def judgements(self, images: Entry, wanted: Sequence[Shot] | None = None) -> Entry:
-        """What the panel saw in the images of the shots `wanted` (all evaluation shots)."""
-        prompts = [shot.prompt for shot in (self.shots if wanted is None else wanted)]
+    def judgements(self, images: Entry, wanted: Sequence[ImageSpec] | None = None) -> Entry:
+        """What the panel saw in the images of the specs `wanted` (all evaluation specs)."""
+        prompts = [spec.prompt for spec in (self.specs if wanted is None else wanted)]
         key = self.keys.judgements(images, prompts)
-        return self.store.stage("judgements", key, lambda: (self.panel.look(self.pictures(images), prompts), {}))
+        return self.store.stage("judgements", key, lambda: (self.panel.judge(self.pictures(images), prompts), {}))
 
     def probe(self, weights: Entry, task: Task) -> Entry:
         """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
@@ -199,10 +200,10 @@ class Stages:
 
         return self.store.stage("words", key, compute)
 
-    def _probed(self, weights: Entry, task: Task) -> tuple[Entry, list[int], tuple[Shot, ...]]:
-        """All images under the weights, and the places and shots of those of the task's forgotten concepts."""
+    def _probed(self, weights: Entry, task: Task) -> tuple[Entry, list[int], tuple[ImageSpec, ...]]:
+        """All images under the weights, and the places and specs of those of the task's forgotten concepts."""
         kept = [i for concept, i in self.asked if concept in task.forget]
-        return self.images(weights), kept, tuple(self.shots[i] for i in kept)
+        return self.images(weights), kept, tuple(self.specs[i] for i in kept)
 
     def reference(self, concept: str) -> Entry:
         """Real pictures of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""

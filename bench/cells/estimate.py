@@ -57,23 +57,23 @@ def ahead(outcomes: Outcomes, past: Past) -> list[Ahead]:
     seen: set[str] = set()  # image sets that an earlier cell draws
     found = []
     for cell in plan.cells:
-        forced = cell.method in plan.forced
-        weights = None if forced else store.get("deltas", keys.delta(cell), look=False)
-        result = weights is not None and outcomes.there(cell, weights)
+        forced = cell.method in plan.recompute
+        weights = None if forced else store.get("deltas", keys.delta(cell), verify=False)
+        result = weights is not None and outcomes.is_complete(cell, weights)
         curve = plan.curve > 1 and not result
         images = weights is not None and store.has("images", keys.images(weights))
-        thin = weights is not None and not result and not images and store.thinned("deltas", keys.delta(cell))
+        thin = weights is not None and not result and not images and store.tensors_discarded("deltas", keys.delta(cell))
         held = weights if not thin else None  # figures taken over came without weights, which are made again
-        trains = cell.task.finetune or plan.plain(cell.method) not in REFERENCES
+        trains = cell.task.finetune or plan.base_method(cell.method) not in REFERENCES
         draws = 0 if held or not trains else _to_learn_from(outcomes, cell, seen)
-        shared = str(store.place("images", keys.images(weights))) if weights else cell.method
+        shared = str(store.path("images", keys.images(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or not trains)):
-            draws += len(keys.shots)
+            draws += len(keys.specs)
         seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
         again = False  # it trains once more, where it kept none of the weights on the way
         if curve and trains:
             passing = [keys.snapshot(cell, part, plan.curve) for part in range(1, plan.curve)]
-            again = not all(store.get("snapshots", key, look=False) for key in passing)
+            again = not all(store.get("snapshots", key, verify=False) for key in passing)
             draws += len(passing) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
         seconds = held.facts["cost"]["seconds"] if held else _to_make(outcomes, cell, past, seen)
         found.append(Ahead(cell, held is not None and not again, images, result, draws, seconds))
@@ -141,7 +141,7 @@ class Past:
 
         The median of cells with the same settings, otherwise of all, in proportion to the examples trained on.
         """
-        asked = (self._plan.plain(cell.method), cell.config, forget_images, len(cell.task.request))
+        asked = (self._plan.base_method(cell.method), cell.config, forget_images, len(cell.task.request))
         if asked not in self._said:
             self._said[asked] = self._median(*asked)
         return self._said[asked]
@@ -195,13 +195,13 @@ class Past:
 def _to_make(outcomes: Outcomes, cell: Cell, past: Past, seen: set[str]) -> float | None:
     """Seconds until a cell has its weights, those that it starts from counted for one cell only; None: not known."""
     images, task = outcomes.plan.protocol.forget_images, cell.task
-    if outcomes.plan.plain(cell.method) in REFERENCES and task.finetune is None:
+    if outcomes.plan.base_method(cell.method) in REFERENCES and task.finetune is None:
         return 0.0  # nothing is trained: an oracle was beforehand
     if task.finetune is None or task.after is None:
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)
-    place = str(outcomes.store.place("deltas", outcomes.keys.delta(before)))
-    done = place in seen or Path(place).exists() or outcomes.plan.plain(cell.method) in REFERENCES
+    place = str(outcomes.store.path("deltas", outcomes.keys.delta(before)))
+    done = place in seen or Path(place).exists() or outcomes.plan.base_method(cell.method) in REFERENCES
     seen.add(place)
     parts = [past.further(), 0.0 if done else past.unlearning(before, images)]
     return None if None in parts else sum(part for part in parts if part)
@@ -211,7 +211,7 @@ def _to_learn_from(outcomes: Outcomes, cell: Cell, seen: set[str]) -> int:
     count = outcomes.plan.protocol.forget_images
     draws = 0
     for concept in cell.task.request:
-        place = outcomes.store.place("latents", outcomes.keys.latents(concept, count))
+        place = outcomes.store.path("latents", outcomes.keys.latents(concept, count))
         draws += 0 if place.exists() or str(place) in seen else count
         seen.add(str(place))
     return draws

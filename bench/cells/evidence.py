@@ -13,7 +13,7 @@ from bench.core.store import Entry
 from bench.core.task import Task
 from bench.suites.base import nearest_neighbour
 from bench.worlds import World
-from metrics import Evidence, HeadNouns, Probe, Words
+from metrics import Evidence, HeadNouns, Probe, PromptProbes
 
 
 def gather(stages: Stages, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
@@ -38,7 +38,7 @@ def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evi
     counts = {concept: stages.plan.curve_images(concept) for concept in concepts}
     rows = [(c, i) for c in concepts for i in [place for one, place in stages.asked if one == c][: counts[c]]]
     keep = list(dict.fromkeys(i for _, i in rows))
-    wanted = None if whole else tuple(stages.shots[i] for i in keep)
+    wanted = None if whole else tuple(stages.specs[i] for i in keep)
     seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
     asked, images = tuple(c for c, _ in rows), tuple(i for _, i in rows)
     places = images if whole else [keep.index(i) for i in images]
@@ -46,11 +46,11 @@ def along(stages: Stages, task: Task, weights: Entry | None, whole: bool) -> Evi
         forget=task.forget,
         in_domain=task.in_domain,
         out_of_domain=(),
-        asked=asked,
-        judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, places, strict=True)),
+        requested=asked,
+        predicted=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, places, strict=True)),
         counts=counts,
         images=images,
-        shows=tuple(stages.keys.shows[i] for i in images),
+        also_requested=tuple(stages.keys.shows[i] for i in images),
         nearest=nearest(stages.plan.world, task),
         labels=stages.panel.labels(task.forget),
     )
@@ -69,18 +69,18 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         forget=task.forget,
         in_domain=task.in_domain,
         out_of_domain=task.out_of_domain,
-        asked=asked,
-        judged=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
+        requested=asked,
+        predicted=tuple(stages.panel.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
         counts={concept: stages.plan.images(concept) for concept in dict.fromkeys(asked)},
         images=tuple(keep),
-        shows=tuple(stages.keys.shows[i] for i in keep),
-        aside=world.aside,
+        also_requested=tuple(stages.keys.shows[i] for i in keep),
+        held_out=world.aside,
         features=seen["features"][keep],
         penultimate=stages.panel.penultimate(asked, seen, keep),
         latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c).tensors()["features"] for c in known},
-        real={c: names(c, None if c in apart else stages.plan.references(c)) for c in known} if names else {},
+        reference_ids={c: names(c, None if c in apart else stages.plan.references(c)) for c in known} if names else {},
         domains=domains,
         nearest=nearest(world, task),
         labels=stages.panel.labels(task.forget),
@@ -107,14 +107,14 @@ def nearest(world: World, task: Task) -> tuple[str, ...]:
 
 
 def _headnoun(stages: Stages, task: Task, weights: Entry) -> HeadNouns:
-    asked, wanted = stages.headnoun_shots(task)
+    asked, wanted = stages.headnoun_specs(task)
     if not wanted:
         return HeadNouns()
     seen = stages.judgements(stages.images(weights, wanted), wanted).tensors()
     nouns = {concept: stages.plan.world.headnoun(concept) for concept in task.forget}
     return HeadNouns(
-        asked=asked,
-        judged=tuple(stages.panel.label(concept, seen, i) for i, concept in enumerate(asked)),
+        requested=asked,
+        predicted=tuple(stages.panel.label(concept, seen, i) for i, concept in enumerate(asked)),
         named={concept: noun[1] for concept, noun in nouns.items() if noun},
     )
 
@@ -124,20 +124,22 @@ def _probe(stages: Stages, task: Task, weights: Entry) -> Probe:
     return Probe(asked, **stages.probe(weights, task).tensors())
 
 
-def _words(stages: Stages, task: Task, weights: Entry) -> Words:
+def _words(stages: Stages, task: Task, weights: Entry) -> PromptProbes:
     world = stages.plan.world
     asked = tuple(concept for concept, _ in stages.asked if concept in task.forget)
     found = stages.words(weights, task).tensors()
     looked, logsnr, null = (found.pop(name) for name in ("looked", "logsnr", probe.NULL))
     has = {probe.REST: [c for c in task.forget if world.rest(c, "evaluate")], probe.NEAR: probe.neighbours(world, task)}
-    return Words(asked, null, looked.bool(), logsnr, found, {name: tuple(concepts) for name, concepts in has.items()})
+    return PromptProbes(
+        asked, null, looked.bool(), logsnr, found, {name: tuple(concepts) for name, concepts in has.items()}
+    )
 
 
 # field of Evidence -> (stages, task, weights) -> its value
 OPTIONAL: dict[str, Callable[[Stages, Task, Entry], Any]] = {
-    "kin": _kin,
+    "domain_reference": _kin,
     "pretrained": _pretrained,
     "headnoun": _headnoun,
-    "words": _words,  # before the probe, which comes with it
+    "prompt_probes": _words,  # before the probe, which comes with it
     "probe": _probe,
 }

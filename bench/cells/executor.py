@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from bench.cells import evidence
 from bench.cells.artifacts import Report, Stages
 from bench.cells.outcomes import ACCURACY, Outcomes
-from bench.core.store import Entry, Thinned
+from bench.core.store import Entry, TensorsDiscarded
 from bench.core.task import Task
 from bench.plan.plan import Cell, Plan
 from bench.worlds import World
@@ -64,7 +64,7 @@ class Executor:
         """Evaluate, and give up weights that are no longer of use; those given up too early are made once more."""
         try:
             self._evaluate(cell)
-        except Thinned:
+        except TensorsDiscarded:
             self.stages.weights.remake(cell)
             self._evaluate(cell)
         with suppress(OSError):  # space alone is lost
@@ -121,13 +121,13 @@ class Executor:
     def drop_forced(self) -> None:
         """Forget what --force computes again. Once, before cells run: they share images."""
         store, keys = self.stages.store, self.stages.keys
-        if self.plan.forced:
+        if self.plan.recompute:
             store.clear("results")  # of any set of metrics; whoever reads them next puts them together again
         for cell in self.plan.cells:
             weights = store.get("deltas", keys.delta(cell))
-            if cell.method not in self.plan.forced or weights is None:
+            if cell.method not in self.plan.recompute or weights is None:
                 continue
-            for wanted in (None, self.stages.headnoun_shots(cell.task)[1]):
+            for wanted in (None, self.stages.headnoun_specs(cell.task)[1]):
                 store.drop("images", keys.images(weights, wanted))
             for name in self.outcomes.names:
                 store.drop("scores", self.outcomes.score_key(cell, weights, name))
@@ -136,7 +136,7 @@ class Executor:
             if points and all(points):
                 store.drop("scores", self.outcomes.curve_key(cell, weights, [entry for entry in points if entry]))
         for cell in self.plan.cells:
-            if cell.method in self.plan.forced:
+            if cell.method in self.plan.recompute:
                 self.stages.weights.drop(cell)
 
 

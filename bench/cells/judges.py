@@ -50,7 +50,7 @@ class Panel:
             }
         )
 
-    def rest(self) -> None:
+    def offload(self) -> None:
         """Leave the device, whose memory others need, until there is something to look at."""
         self._move(torch.device("cpu"))
 
@@ -62,7 +62,7 @@ class Panel:
 
     @torch.inference_mode()
     @device.exact()
-    def look(self, pictures: Iterable[torch.Tensor], prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def judge(self, images: Iterable[torch.Tensor], prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Judge uint8 images (n, 3, H, W), some at a time, N in all, and the N prompts that asked for them.
 
         Returns "judged.NAME", the label index each judge gives, int64 (N,), "penultimate.NAME", what its last layer
@@ -74,7 +74,7 @@ class Panel:
         self._move(self.device)
         texts = self._texts(self.clip, prompts) if self.clip else torch.empty(0)
         done = 0
-        for batch in (batch.to(self.device) for images in pictures for batch in images.split(BATCH)):
+        for batch in (batch.to(self.device) for part in images for batch in part.split(BATCH)):
             for name, judge in self.judges.items():
                 logits, penultimate = classify(judge, batch)
                 seen[f"judged.{name}"].append(logits.argmax(1).cpu())

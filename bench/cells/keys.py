@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from bench.backbones.sampler import Shot, shots
+from bench.backbones.sampler import ImageSpec, image_specs
 from bench.cells.versions import Stamps
 from bench.core import digest
 from bench.core.store import Entry
@@ -46,15 +46,15 @@ class Keys:
     ) -> None:
         self.plan, self.content, self.machine, self._panel = plan, content, machine, panel
         self.stamps = stamps or Stamps(machine)
-        wanted = [(concept, shot) for concept in plan.concepts for shot in evaluation_shots(plan, concept)]
-        places = {shot: i for i, shot in enumerate(dict.fromkeys(shot for _, shot in wanted))}
-        self.shots: tuple[Shot, ...] = tuple(places)  # each image once, though several concepts ask for it
-        self.asked: tuple[tuple[str, int], ...] = tuple((concept, places[shot]) for concept, shot in wanted)
+        wanted = [(concept, spec) for concept in plan.concepts for spec in evaluation_specs(plan, concept)]
+        places = {spec: i for i, spec in enumerate(dict.fromkeys(spec for _, spec in wanted))}
+        self.specs: tuple[ImageSpec, ...] = tuple(places)  # each image once, though several concepts ask for it
+        self.asked: tuple[tuple[str, int], ...] = tuple((concept, places[spec]) for concept, spec in wanted)
         asking: dict[str, set[str]] = {}
         for concept in plan.concepts:
             for prompt in plan.world.prompts("evaluate", concept):
                 asking.setdefault(prompt, set()).add(concept)
-        self.shows = tuple(frozenset(asking[shot.prompt]) for shot in self.shots)  # all that each image is asked for
+        self.shows = tuple(frozenset(asking[spec.prompt]) for spec in self.specs)  # all that each image is asked for
         self._first: dict[str, dict[str, Any]] = {}
         self._known: dict[tuple[Any, ...], Any] = {}  # what cells share is put in words once
 
@@ -104,7 +104,7 @@ class Keys:
 
     def _unlearning(self, cell: Cell) -> dict[str, Any]:
         return {
-            "method": self.plan.plain(cell.method),
+            "method": self.plan.base_method(cell.method),
             "config": self._once("config", cell.config, lambda: digest.plain(cell.config)),
             "learns": self._once("learns", cell.task, lambda: self._learns(cell.task)),
             **self._once("optimizer", cell.config.optimizer, lambda: optimizers.libraries(cell.config.optimizer)),
@@ -153,7 +153,7 @@ class Keys:
         """A method's weights after `part` of `parts` equal parts of its training: 2 of 4 are 1 of 2."""
         return {"delta": digest.of_json(self.delta(cell)), "part": Fraction(part, parts).as_integer_ratio()}
 
-    def images(self, weights: Entry | None, wanted: Sequence[Shot] | None = None) -> dict[str, Any]:
+    def images(self, weights: Entry | None, wanted: Sequence[ImageSpec] | None = None) -> dict[str, Any]:
         """Images under changed weights, whoever made them; None stands for untouched ones."""
         return {
             **self._sampled("images"),
@@ -163,10 +163,10 @@ class Keys:
             "seed": self.plan.protocol.evaluation_seed,
         }
 
-    def _taken(self, wanted: Sequence[Shot] | None) -> str:
-        """Digest of some shots, or of all."""
-        if wanted is None or wanted is self.shots:
-            return self._once("shots", None, lambda: digest.of_json(self.shots))
+    def _taken(self, wanted: Sequence[ImageSpec] | None) -> str:
+        """Digest of some specs, or of all."""
+        if wanted is None or wanted is self.specs:
+            return self._once("shots", None, lambda: digest.of_json(self.specs))
         return digest.of_json(wanted)
 
     def judgements(self, images: Entry, prompts: Sequence[str]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Keys:
         looking = {"panel": self.panel, **self.stamps.of("judgements")}
         return {"images": images.content, "prompts": asked, "backbone": self.content, **looking}
 
-    def probe(self, weights: Entry, images: Entry, wanted: Sequence[Shot]) -> dict[str, Any]:
+    def probe(self, weights: Entry, images: Entry, wanted: Sequence[ImageSpec]) -> dict[str, Any]:
         """The model's own predictions for some of its images."""
         return {
             "backbone": self.content,
@@ -188,7 +188,7 @@ class Keys:
         }
 
     def words(
-        self, weights: Entry, images: Entry, wanted: Sequence[Shot], others: Mapping[str, Sequence[str]]
+        self, weights: Entry, images: Entry, wanted: Sequence[ImageSpec], others: Mapping[str, Sequence[str]]
     ) -> dict[str, Any]:
         """The same with `others` in place of their prompts."""
         return {**self.probe(weights, images, wanted), "others": digest.of_json(others), **self.stamps.of("words")}
@@ -240,6 +240,6 @@ class Keys:
         return self._first[concept]
 
 
-def evaluation_shots(plan: Plan, concept: str) -> tuple[Shot, ...]:
+def evaluation_specs(plan: Plan, concept: str) -> tuple[ImageSpec, ...]:
     """The evaluation images of a concept."""
-    return shots(plan.world.prompts("evaluate", concept), plan.images(concept), plan.protocol.noise_seeds)
+    return image_specs(plan.world.prompts("evaluate", concept), plan.images(concept), plan.protocol.noise_seeds)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.backbones import folder
-from bench.backbones.sampler import Shot
+from bench.backbones.sampler import ImageSpec
 from bench.cells import probe
 from bench.cells.artifacts import STORE, Stages
 from bench.cells.keys import Keys
@@ -131,7 +131,7 @@ def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str
 
 
 def _name(store: Store, kind: str, key: Key) -> str:
-    return f"{kind}/{store.place(kind, key).name}"
+    return f"{kind}/{store.path(kind, key).name}"
 
 
 def _pairs(stages: Stages, before: Outcomes, after: Outcomes) -> Iterator[tuple[str, Key, Key]]:
@@ -146,22 +146,22 @@ def _pairs(stages: Stages, before: Outcomes, after: Outcomes) -> Iterator[tuple[
     yield "latents", old.unrelated(side), new.unrelated(side)
     for concept in plan.concepts:
         yield "reference", old.reference(concept), new.reference(concept)
-    yield from _seen(store, old, new, None, new.shots)
+    yield from _seen(store, old, new, None, new.specs)
     for cell in plan.cells:
         yield from (("deltas", old.delta(one), new.delta(one)) for one in _chain(cell))
-        if (weights := store.get("deltas", new.delta(cell), look=False)) is None:
+        if (weights := store.get("deltas", new.delta(cell), verify=False)) is None:
             continue
         parts, points = plan.curve, []
         for part in range(1, parts):
             yield "snapshots", old.snapshot(cell, part, parts), new.snapshot(cell, part, parts)
-            points += [store.get("snapshots", new.snapshot(cell, part, parts), look=False)]
+            points += [store.get("snapshots", new.snapshot(cell, part, parts), verify=False)]
         for name in after.names:
             yield "scores", before.score_key(cell, weights, name), after.score_key(cell, weights, name)
         if points and None not in points:
             known = [entry for entry in points if entry]
             yield "scores", before.curve_key(cell, weights, known), after.curve_key(cell, weights, known)
-        yield from _seen(store, old, new, weights, new.shots)
-        yield from _seen(store, old, new, weights, stages.headnoun_shots(cell.task)[1])
+        yield from _seen(store, old, new, weights, new.specs)
+        yield from _seen(store, old, new, weights, stages.headnoun_specs(cell.task)[1])
         yield from _probed(stages, old, new, cell.task, weights)
 
 
@@ -171,20 +171,20 @@ def _chain(cell: Cell) -> list[Cell]:
 
 
 def _seen(
-    store: Store, old: Keys, new: Keys, weights: Entry | None, wanted: Sequence[Shot]
+    store: Store, old: Keys, new: Keys, weights: Entry | None, wanted: Sequence[ImageSpec]
 ) -> Iterator[tuple[str, Key, Key]]:
     """Images under some weights, and judgements of them."""
     yield "images", old.images(weights, wanted), new.images(weights, wanted)
-    if images := store.get("images", new.images(weights, wanted), look=False):
-        prompts = [shot.prompt for shot in wanted]
+    if images := store.get("images", new.images(weights, wanted), verify=False):
+        prompts = [spec.prompt for spec in wanted]
         yield "judgements", old.judgements(images, prompts), new.judgements(images, prompts)
 
 
 def _probed(stages: Stages, old: Keys, new: Keys, task: Task, weights: Entry) -> Iterator[tuple[str, Key, Key]]:
     """The model's own predictions for its images of what a task forgets."""
-    if images := stages.store.get("images", new.images(weights), look=False):
+    if images := stages.store.get("images", new.images(weights), verify=False):
         asked = [concept for concept, _ in new.asked if concept in task.forget]
-        wanted = tuple(new.shots[i] for concept, i in new.asked if concept in task.forget)
+        wanted = tuple(new.specs[i] for concept, i in new.asked if concept in task.forget)
         yield "probes", old.probe(weights, images, wanted), new.probe(weights, images, wanted)
         others = probe.contexts(stages.plan.world, task, asked, wanted)
         yield "words", old.words(weights, images, wanted, others), new.words(weights, images, wanted, others)

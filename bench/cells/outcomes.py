@@ -52,7 +52,7 @@ class Outcomes:
         may fare better. Where nothing can be stored any more, the result is returned all the same.
         """
         key, store = self.failure_key(cell), self.store
-        file = str(store.place("failures", key) / "traceback.txt") if traceback_text else log
+        file = str(store.path("failures", key) / "traceback.txt") if traceback_text else log
         facts = {**self._about(cell), "status": "failed", "reason": reason, "traceback": file, "again": again}
         texts = {"traceback.txt": traceback_text} if traceback_text else {}
         try:
@@ -61,13 +61,13 @@ class Outcomes:
         except OSError as error:
             return {**facts, "reason": f"{reason} (and it could not be noted: {error})", "traceback": log}
 
-    def restated(self, cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
+    def relabel(self, cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
         """A result as is said here: a failed one may have been noted before it knew the workers' machine."""
         return result if result["status"] == "ok" else {**result, **self._about(cell)}
 
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
-        weights, whole = self.store.get("deltas", self.keys.delta(cell), look=False), None
+        weights, whole = self.store.get("deltas", self.keys.delta(cell), verify=False), None
         if weights is not None and (parts := self._parts(cell, weights)):
             whole = self._whole(cell, weights, parts)
             if not self.wants_curve(whole):
@@ -77,7 +77,7 @@ class Outcomes:
             return {**failure.facts, **self._about(cell)}  # settings may be those of another row of a sweep
         return {**self._about(cell), "status": "not run"} if whole is None else whole
 
-    def there(self, cell: Cell, weights: Entry) -> bool:
+    def is_complete(self, cell: Cell, weights: Entry) -> bool:
         """Whether the store has all that a run wants of the cell under its `weights`: no figure is read for it."""
         if not self.store.has("results", self.result_key(cell, weights)):
             return self.finished(self.stored(cell))  # figures may be there that nobody put together yet
@@ -93,14 +93,14 @@ class Outcomes:
 
     def stages(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
         """Kind and key of each stage that a finished cell's result is read from; none where it is not finished."""
-        weights = self.store.get("deltas", self.keys.delta(cell), look=False)
+        weights = self.store.get("deltas", self.keys.delta(cell), verify=False)
         if weights is None or not self.finished(self.stored(cell)):
             return []
         found = [("deltas", self.keys.delta(cell))]
         found += [("scores", self.score_key(cell, weights, name)) for name in self.names]
         if self.plan.curve > 1:
             between = [("snapshots", self.keys.snapshot(cell, i, self.plan.curve)) for i in range(1, self.plan.curve)]
-            known = [entry for kind, key in between if (entry := self.store.get(kind, key, look=False))]
+            known = [entry for kind, key in between if (entry := self.store.get(kind, key, verify=False))]
             found += [*between, ("scores", self.curve_key(cell, weights, known))]
         return found
 
@@ -139,7 +139,7 @@ class Outcomes:
         """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
         parts = self.plan.curve
         keys = [self.keys.snapshot(cell, part, parts) for part in range(1, parts)]
-        on_the_way = [self.store.get("snapshots", key, look=False) for key in keys]
+        on_the_way = [self.store.get("snapshots", key, verify=False) for key in keys]
         known = [entry for entry in on_the_way if entry is not None]
         if not keys or len(known) < len(keys):
             return None
@@ -152,7 +152,7 @@ class Outcomes:
             "method": cell.method,
             "fidelity": self.plan.methods[cell.method].fidelity,
             "variant": dict(variant.values) if variant else {},
-            "variant_of": self.plan.plain(cell.method),
+            "variant_of": self.plan.base_method(cell.method),
             "way": self.plan.methods[cell.method].multi,
             "task": cell.task.name,
             "band": cell.task.band,

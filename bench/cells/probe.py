@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import Shot, seed_of
+from bench.backbones.sampler import ImageSpec, seed_of
 from bench.core import device
 from bench.core.task import Task
 from bench.suites.base import nearest_neighbour
@@ -37,32 +37,32 @@ def neighbours(world: World, task: Task) -> dict[str, str]:
     return {c: nearest_neighbour(world, c, others)[0] for c, others in kept.items() if others}
 
 
-def contexts(world: World, task: Task, asked: Sequence[str], wanted: Sequence[Shot]) -> dict[str, tuple[str, ...]]:
+def contexts(world: World, task: Task, asked: Sequence[str], wanted: Sequence[ImageSpec]) -> dict[str, tuple[str, ...]]:
     """What `words` shows the model in place of each shot's prompt; `asked` has the concept that each is about.
 
     WORD: the concept's name alone, `World.word`. REST: the prompt without it, as `World.rest` has it. NEAR: the prompt
-    with the name of the concept's neighbour (`neighbours`) in its place. A shot that has no such prompt has its own
-    there, from which nothing differs. What no shot has is left out; WORD goes with REST.
+    with the name of the concept's neighbour (`neighbours`) in its place. A spec that has no such prompt has its own
+    there, from which nothing differs. What no spec has is left out; WORD goes with REST.
     """
     near, found = neighbours(world, task), dict[str, tuple[str, ...]]()
     of = {c: world.prompts("evaluate", c) for c in {*asked, *near.values()}}
     rest = {c: world.rest(c, "evaluate") for c in asked}
-    places = [of[c].index(shot.prompt) for c, shot in zip(asked, wanted, strict=True)]
+    places = [of[c].index(spec.prompt) for c, spec in zip(asked, wanted, strict=True)]
     rows = list(zip(asked, places, wanted, strict=True))
     if any(rest.values()):
         found[WORD] = tuple(world.word(c) for c in asked)
-        found[REST] = tuple(rest[c][i] if rest[c] else shot.prompt for c, i, shot in rows)
+        found[REST] = tuple(rest[c][i] if rest[c] else spec.prompt for c, i, spec in rows)
     if near:
-        found[NEAR] = tuple(of[near[c]][i] if c in near else shot.prompt for c, i, shot in rows)
+        found[NEAR] = tuple(of[near[c]][i] if c in near else spec.prompt for c, i, spec in rows)
     return found
 
 
 @torch.inference_mode()
 @device.exact()
 def gaps(
-    backbone: Backbone, wanted: Sequence[Shot], latents: torch.Tensor, seed: int, count: int, batch_size: int
+    backbone: Backbone, wanted: Sequence[ImageSpec], latents: torch.Tensor, seed: int, count: int, batch_size: int
 ) -> dict[str, torch.Tensor]:
-    """||eps(x_t, c) - eps(x_t, null)||^2 of the present weights at `timesteps`, for each shot and its final latents.
+    """||eps(x_t, c) - eps(x_t, null)||^2 of the present weights at `timesteps`, for each spec and its final latents.
 
     Returns "gaps", float64 (N, T), and "logsnr", float64 (T,). x_t is the latents under noise that follows from (seed,
     prompt, index, t) alone: the same for every model, whatever the batch.
@@ -77,7 +77,7 @@ def gaps(
 @device.exact()
 def words(
     backbone: Backbone,
-    wanted: Sequence[Shot],
+    wanted: Sequence[ImageSpec],
     latents: torch.Tensor,
     others: Mapping[str, Sequence[str]],
     seed: int,
@@ -91,7 +91,7 @@ def words(
     """
     times, logsnr = timesteps(backbone, count)
     # by image and by prompt in turns, or each prompt would be seen at its own half of the levels
-    turns = torch.tensor([i + shot.index for i, shot in enumerate(wanted)])
+    turns = torch.tensor([i + spec.index for i, spec in enumerate(wanted)])
     looked = (turns.unsqueeze(1) + torch.arange(len(times))) % 2 == 0
     null = _null(wanted)
     found = _distances(backbone, wanted, latents, {**null, **others}, times, looked, seed, batch_size)
@@ -99,13 +99,13 @@ def words(
     return {**found, "looked": looked, "logsnr": logsnr}
 
 
-def _null(wanted: Sequence[Shot]) -> dict[str, tuple[str, ...]]:
+def _null(wanted: Sequence[ImageSpec]) -> dict[str, tuple[str, ...]]:
     return {NULL: ("",) * len(wanted)}
 
 
 def _distances(
     backbone: Backbone,
-    wanted: Sequence[Shot],
+    wanted: Sequence[ImageSpec],
     latents: torch.Tensor,
     others: Mapping[str, Sequence[str]],
     times: torch.Tensor,
@@ -115,7 +115,7 @@ def _distances(
 ) -> dict[str, torch.Tensor]:
     """Squared distance of each shot's prediction with its own prompt from those with each of `others`.
 
-    float64 (N, T) each; 0 but for the shots and times that are True in `where`, bool (N, T).
+    float64 (N, T) each; 0 but for the specs and times that are True in `where`, bool (N, T).
     """
     from diffusers import DDPMScheduler
 
@@ -128,7 +128,7 @@ def _distances(
         clean = latents[i].float()
         noise = torch.stack([_noise(clean.shape[1:], seed, wanted[a], int(b)) for a, b in zip(i, t, strict=True)])
         noised = scheduler.add_noise(clean, noise, t).to(backbone.device)
-        prompts = [[shot.prompt for shot in wanted], *others.values()]
+        prompts = [[spec.prompt for spec in wanted], *others.values()]
         embeds = backbone.embed([given[a] for given in prompts for a in i])
         # in float32 whatever the run's precision: of the small difference, bfloat16 would leave its own rounding
         predicted = backbone.unet(
@@ -141,6 +141,6 @@ def _distances(
     return found
 
 
-def _noise(shape: torch.Size, seed: int, shot: Shot, t: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed_of("probe", seed, shot.prompt, shot.index, t))
+def _noise(shape: torch.Size, seed: int, spec: ImageSpec, t: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed_of("probe", seed, spec.prompt, spec.index, t))
     return torch.randn(shape, generator=generator)

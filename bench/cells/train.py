@@ -23,12 +23,12 @@ from bench.worlds import World
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
 
-Made = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # a stage's tensors and facts
-Start = Mapping[str, torch.Tensor]  # the tensors that earlier requests changed
+StageOutput = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # a stage's tensors and facts
+StartTensors = Mapping[str, torch.Tensor]  # the tensors that earlier requests changed
 
 
 @dataclass(frozen=True)
-class Supplies:
+class TrainingContext:
     """What a training takes from the run.
 
     Args:
@@ -72,7 +72,7 @@ class Supplies:
         )
 
 
-def given(world: World, concept: str) -> Made:
+def given(world: World, concept: str) -> StageOutput:
     """The oracle that never saw `concept`. Raises WorldUnavailable where there is none."""
     tensors = oracle.tensors(oracle.require(world, concept))
     size = sum(t.numel() * t.element_size() for t in tensors.values())
@@ -80,15 +80,15 @@ def given(world: World, concept: str) -> Made:
     return tensors, {"cost": cost, "data": {}, "compensation": "trained anew without it"}
 
 
-def unlearned(plan: Plan, cell: Cell, start: Start, supplies: Supplies) -> Made:
+def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:
     """What the cell's method makes of the weights `start`, forgetting what its task asks for."""
     world, protocol, task = plan.world, plan.protocol, cell.task
-    supplies.report("forget set", 0, 1)
+    context.report("forget set", 0, 1)
     method = plan.methods[cell.method]
-    workplace = supplies.harness(
+    workplace = context.harness(
         dataclasses.replace(task, forget=task.request, after=None),
-        supplies.drawn(task.request, protocol.forget_images),
-        lambda: supplies.drawn(task.in_domain + task.out_of_domain, protocol.retain_images),
+        context.drawn(task.request, protocol.forget_images),
+        lambda: context.drawn(task.in_domain + task.out_of_domain, protocol.retain_images),
         {concept: world.prompts("forget", concept) for concept in task.concepts},
         cell.seed,
         "unlearning",
@@ -103,29 +103,29 @@ def unlearned(plan: Plan, cell: Cell, start: Start, supplies: Supplies) -> Made:
     return outcome.delta, facts
 
 
-def finetuned(plan: Plan, cell: Cell, start: Start, supplies: Supplies) -> Made:
+def finetuned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:
     """What further training, as the cell's task has it, makes of the weights `start`."""
     assert cell.task.finetune
-    supplies.report("pictures to train further on", 0, 1)
-    examples, captions = pictures(plan, cell.task, supplies)
+    context.report("pictures to train further on", 0, 1)
+    examples, captions = pictures(plan, cell.task, context)
     beside = {name: t for name, t in start.items() if name.startswith(TEXT)}  # nothing here trains it
     inside = {name: t for name, t in start.items() if name not in beside}
     task = Task(cell.task.name, cell.task.forget[:1], (), ())
-    workplace = supplies.harness(
+    workplace = context.harness(
         task, examples, lambda: examples, captions, cell.seed, "training further", start=inside
     )  # fmt: skip
-    with supplies.backbone.weights(beside):
+    with context.backbone.weights(beside):
         tensors, cost = further(workplace, cell.task.finetune, plan.protocol, cell.seed)
     return {**tensors, **beside}, {"further": cost}
 
 
-def pictures(plan: Plan, task: Task, supplies: Supplies) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
+def pictures(plan: Plan, task: Task, context: TrainingContext) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
     """What an unlearned model is trained further on, and its captions."""
     assert task.finetune
     assert task.after
     if task.finetune.data == "unrelated":
-        return supplies.unrelated()
+        return context.unrelated()
     kept = task.after.in_domain + task.after.out_of_domain
     concepts, each = (kept, plan.protocol.retain_images) if task.finetune.harmless else (task.after.forget, 0)
-    examples = supplies.drawn(concepts, each or task.finetune.pictures)
+    examples = context.drawn(concepts, each or task.finetune.pictures)
     return examples, {concept: plan.world.prompts("forget", concept) for concept in concepts}

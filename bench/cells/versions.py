@@ -57,7 +57,7 @@ STAGES: dict[str, Stage] = {
     "curve": Stage(1, (), ("bench.cells.executor",)),
 }
 SEEN = ("images", "judgements", "reference", "evidence")  # stages that every figure is computed from
-NEEDS = {"probe": ("probes",), "words": ("words",)}  # field of Evidence that a metric may need -> its stages
+NEEDS = {"probe": ("probes",), "prompt_probes": ("words",)}  # field of Evidence that a metric may need -> its stages
 
 
 class Stamps:

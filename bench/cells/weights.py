@@ -13,7 +13,7 @@ from bench.backbones import vae
 from bench.backbones.pipeline import Backbone
 from bench.cells import train
 from bench.cells.keys import Keys
-from bench.cells.train import Made, Supplies
+from bench.cells.train import StageOutput, TrainingContext
 from bench.core.checkpoint import Checkpoint
 from bench.core.store import Entry, Store
 from bench.plan.plan import Cell, Plan
@@ -70,7 +70,7 @@ class Weights:
         parts = self.plan.curve
         keys = [self.keys.snapshot(cell, part, parts) for part in range(1, parts)]
         if not all(self.store.get("snapshots", key) for key in keys):
-            with self.store.alone("deltas", self.keys.delta(cell)):
+            with self.store.locked("deltas", self.keys.delta(cell)):
                 if not all(self.store.get("snapshots", key) for key in keys):
                     self._make(cell)  # once more, where it was done without keeping any
         return [self.store.stage("snapshots", key, lambda: ({}, {"taken": False})) for key in keys]
@@ -84,8 +84,8 @@ class Weights:
         if after is None:
             return None
         first = dataclasses.replace(cell, task=after)
-        place = str(self.store.place("deltas", self.keys.delta(first)))
-        if place in self._failed and self.store.get("deltas", self.keys.delta(first), look=False) is None:
+        place = str(self.store.path("deltas", self.keys.delta(first)))
+        if place in self._failed and self.store.get("deltas", self.keys.delta(first), verify=False) is None:
             raise NothingToStartFrom(self._failed[place])
         try:
             return self.of(first)
@@ -97,7 +97,7 @@ class Weights:
 
     def checkpoint(self, cell: Cell) -> Checkpoint:
         """Where the cell's training leaves its state while it is not done."""
-        place = self.store.place("checkpoints", self.keys.delta(cell))
+        place = self.store.path("checkpoints", self.keys.delta(cell))
         return Checkpoint(place.with_suffix(".safetensors"), CHECKPOINT_SECONDS)
 
     def thin(self, cell: Cell) -> None:
@@ -106,7 +106,7 @@ class Weights:
         Those on the way of a training, and those of a model that was trained further, as large as the whole U-Net.
         """
         for kind, key in self._passing(cell):
-            self.store.thin(kind, key)
+            self.store.discard_tensors(kind, key)
 
     def remake(self, cell: Cell) -> None:
         """Forget what stands without its tensors, of the cell and of those before it, so that it is made again whole.
@@ -114,7 +114,7 @@ class Weights:
         `thin` left it so, or it was taken over from another store without them.
         """
         for kind, key in [*self._passing(cell), *self._along(cell)]:
-            if self.store.thinned(kind, key):
+            if self.store.tensors_discarded(kind, key):
                 self.store.drop(kind, key)
 
     def _along(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
@@ -136,18 +136,18 @@ class Weights:
             self.store.drop(kind, key)
         self.checkpoint(cell).remove()
 
-    def _make(self, cell: Cell) -> Made:
+    def _make(self, cell: Cell) -> StageOutput:
         if cell.method == ORACLE and cell.task.finetune is None:
             return train.given(self.plan.world, cell.task.forget[0])
         before = self.before(cell)
         self._clear()
-        supplies = Supplies(
+        context = TrainingContext(
             self._backbone(), self.drawn, self._unrelated, self._report, self.checkpoint(cell), self._on_the_way(cell)
         )
         if before and cell.task.finetune:
-            tensors, facts = train.finetuned(self.plan, cell, before.tensors(), supplies)
+            tensors, facts = train.finetuned(self.plan, cell, before.tensors(), context)
             return tensors, {**before.facts, **facts}
-        return train.unlearned(self.plan, cell, before.tensors() if before else {}, supplies)
+        return train.unlearned(self.plan, cell, before.tensors() if before else {}, context)
 
     def _on_the_way(self, cell: Cell) -> Snapshots | None:
         parts = self.plan.curve if cell.task in self.plan.tasks else 0
@@ -170,7 +170,7 @@ class Weights:
         side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
         drawn, captions = neutral_pictures.drawn(self.plan.protocol.finetune_pictures, side)
 
-        def encoded() -> Made:
+        def encoded() -> StageOutput:
             return {"latents": vae.encode(model, drawn, self.plan.sample_batch)}, {}
 
         latents = self.store.stage("latents", self.keys.unrelated(side), encoded).tensors()["latents"]

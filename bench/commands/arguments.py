@@ -7,7 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
-from bench.backbones.folder import LARGEST, MOST
+from bench.backbones.folder import LARGE_BATCH, LARGE_BATCH_SIDE
 from bench.backbones.locate import NAMES
 from bench.core import overrides
 from bench.core.config import QUICK, RunConfig
@@ -208,7 +208,7 @@ def add_run(p: argparse.ArgumentParser) -> None:
     measure.add_argument(
         "--sample-batch", type=int, metavar="N",
         help="images drawn at a time; in bf16 images depend on it by rounding (default: "
-        f"{MOST} of up to {LARGEST} pixels a side, 16 of 512)",
+        f"{LARGE_BATCH} of up to {LARGE_BATCH_SIDE} pixels a side, 16 of 512)",
     )  # fmt: skip
     memory = p.add_argument_group("on a small card (docs/memory.md)")
     memory.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bench.engines import Status
 
 
-class Pace:
+class Eta:
     """The pace of a run.
 
     Args:
@@ -22,13 +22,13 @@ class Pace:
         self._begun: tuple[float, int] | None = None  # when the first worker ran, and how many cells were done by then
         self.status = Status(0, total)
 
-    def told(self, status: Status, done: int) -> None:
+    def update(self, status: Status, done: int) -> None:
         """What is going on, and how many cells are done."""
         self.status = status
         if status.running and self._begun is None:
             self._begun = self._clock(), done
 
-    def left(self, done: int) -> float | None:
+    def remaining(self, done: int) -> float | None:
         """Seconds that are left with `done` cells done; None where nobody could say."""
         if done >= self.total:
             return 0.0
@@ -41,7 +41,7 @@ class Pace:
 
     def text(self, done: int, failed: int) -> str:
         """One line for a person who watches."""
-        left = self.left(done)
+        left = self.remaining(done)
         parts = [f"{done} done", f"{self.status.running} running", f"{self.status.waiting} waiting"]
         parts += [f"[red]{failed} failed[/red]"] if failed else []
         parts.append("time left: not known yet" if left is None else f"about {_long(left)} left")

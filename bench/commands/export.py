@@ -19,7 +19,7 @@ from bench.cells.artifacts import Stages
 from bench.commands import arguments
 from bench.core import digest
 from bench.core.registry import nearest
-from bench.core.store import Thinned
+from bench.core.store import TensorsDiscarded
 from bench.plan.plan import PROTOCOL, Cell, Plan
 
 NOTE = "lethe.json"
@@ -72,7 +72,7 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
         raise ValueError(f"{found.name} is not in {stages.store.root}; this runs it:\n  {_command(plan, found)}")
     try:
         tensors = weights.tensors()
-    except Thinned:
+    except TensorsDiscarded:
         if found.task.finetune is not None:
             raise ValueError(
                 f"{found.name} is measured, but the weights of models that were trained further are not kept"
@@ -96,7 +96,7 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
 
 def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
     """What runs the cell, and others of its method and seed."""
-    name, run = plan.plain(cell.method), plan.run
+    name, run = plan.base_method(cell.method), plan.run
     kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
     swept = {section: fields for section, fields in run.sweep.items() if section == name}
     run = dataclasses.replace(run, methods=(name,), seeds=(cell.seed,), overrides=kept, sweep=swept, force=force)

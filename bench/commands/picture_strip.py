@@ -70,7 +70,7 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
     for cell in plan.cells:
         if cell.task.name != task or cell.seed != run.seeds[0] or cell.method == "wrecked":
             continue
-        weights = stages.store.get("deltas", stages.keys.delta(cell), look=False)
+        weights = stages.store.get("deltas", stages.keys.delta(cell), verify=False)
         taken = weights and stages.store.get("images", stages.keys.images(weights))
         if not taken:
             raise ValueError(f"{cell.name} is not in {stages.store.root}: run it first")

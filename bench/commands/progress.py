@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.board import tables
 from bench.cells import estimate
 from bench.cells.executor import Executor
-from bench.commands.eta import Pace
+from bench.commands.eta import Eta
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
 from bench.engines.run_folder import RunFolder
@@ -44,7 +44,7 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
             if engine.begun and engine.detachable and not said:
                 said = True
                 console.print(f"handed out; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
-            pace.told(status, len(results))
+            pace.update(status, len(results))
             if engine.detachable or status.running > 1:  # nothing is reported from within a cell elsewhere
                 failed = sum(result["status"] != "ok" for result in results.values())
                 progress.update(stage, description=pace.text(len(results), failed), total=None)
@@ -55,7 +55,7 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
                 adopt(executor, RunFolder(plan.run).machine())
                 for name in ("SIGHUP", "SIGTERM"):  # a terminal that is closed leaves the run as Ctrl-C does
                     signal.signal(getattr(signal, name), signal.default_int_handler)
-            pace = Pace(len(plan.cells), estimate.work(executor.outcomes) if engine.detachable else None)
+            pace = Eta(len(plan.cells), estimate.work(executor.outcomes) if engine.detachable else None)
             for index, result in engine.run(executor, watch):
                 results[index] = result
                 progress.advance(cells)
@@ -75,7 +75,7 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
             progress.console.print(f"{stopped}\n{again}", soft_wrap=True, highlight=False)
             return None
     minutes = (time.perf_counter() - began) / 60
-    ordered = [executor.outcomes.restated(plan.cells[i], results[i]) for i in sorted(results)]
+    ordered = [executor.outcomes.relabel(plan.cells[i], results[i]) for i in sorted(results)]
     return executor, ordered, minutes
 
 

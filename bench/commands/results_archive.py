@@ -76,7 +76,7 @@ def unpack(plan: Plan, file: Path) -> str:
     about, records = _read(file)
     stages = Stages(plan)
     for name, record in records.items():
-        stages.store.receive(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
+        stages.store.import_record(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
     renamed = legacy.adopt(plan)
     names = {renamed.get(name.rpartition("/")[0], name.rpartition("/")[0]) for name in records}
     outcomes = Outcomes(plan, stages.keys, stages.store)
@@ -85,7 +85,7 @@ def unpack(plan: Plan, file: Path) -> str:
         return f"{file}: none of its {about['cells']} cells fits this run here: {_unlike(about, plan, stages.machine)}"
     fit = 0
     for cell in made:
-        if weights := stages.store.get("deltas", stages.keys.delta(cell), look=False):
+        if weights := stages.store.get("deltas", stages.keys.delta(cell), verify=False):
             fit += _place(stages.store, "scores", outcomes.score_key(cell, weights, ACCURACY)) in names
     if not fit:
         return (
@@ -109,7 +109,7 @@ def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) ->
 
 def _place(store: Store, kind: str, key: Mapping[str, Any]) -> str:
     """A stage's folder, in the store and in the file."""
-    return f"{kind}/{store.place(kind, key).name}"
+    return f"{kind}/{store.path(kind, key).name}"
 
 
 def _flat(machine: Mapping[str, Any]) -> dict[str, str]:

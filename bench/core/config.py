@@ -13,7 +13,7 @@ from bench.core.overrides import Overrides, Sweep, require_finite
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
-LONGEST = 80  # letters of a board's name that say what the user asked for
+MAX_NAME_LENGTH = 80  # letters of a board's name that say what the user asked for
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class RunConfig:
         asked = [f"k{'+'.join(map(str, self.several))}"] if self.several else [*self.forget]
         swept = [f"sweep-{name}.{key}" for name, fields in self.sweep.items() for key in fields]
         chosen = re.sub(r"[^a-z0-9.+_]+", "-", "-".join([*asked, *swept]).lower()).strip("-")
-        if len(chosen) > LONGEST:
-            chosen = f"{chosen[: LONGEST - 9]}-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
+        if len(chosen) > MAX_NAME_LENGTH:
+            chosen = f"{chosen[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
         words = [self.suite, self.world, *own, *([chosen] if chosen else []), *(["quick"] if self.quick else [])]
         return "-".join(words)

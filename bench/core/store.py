@@ -32,7 +32,7 @@ RECORD, TENSORS = "record.json", "tensors.safetensors"
 FORMAT = ".format"  # in a store that no release 0.1 wrote to, whose keys were others
 
 
-class Thinned(LookupError):
+class TensorsDiscarded(LookupError):
     """Tensors that were wanted again after they had been given up to save space."""
 
 
@@ -47,12 +47,12 @@ class Entry:
     def tensors(self, *names: str) -> dict[str, torch.Tensor]:
         """The stage's tensors, on the CPU: those called `names`, or all; empty where it has none.
 
-        Raises Thinned where it had some that are no longer kept.
+        Raises TensorsDiscarded where it had some that are no longer kept.
         """
         file = self.path / TENSORS
         if not file.exists():
             if self.content:
-                raise Thinned(f"{self.path} no longer has its tensors")
+                raise TensorsDiscarded(f"{self.path} no longer has its tensors")
             return {}
         with safe_open(file, framework="pt") as stored:
             return {name: stored.get_tensor(name) for name in names or stored.keys()}
@@ -65,27 +65,27 @@ class Store:
         self.root = root
         self._begun = False  # whether it is known to have its FORMAT, or to be older
 
-    def place(self, kind: str, key: Mapping[str, Any]) -> Path:
+    def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Where the stage lies or would lie."""
         return self.root / kind / digest.of_json(key)[:16]
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the stage is there, sound or not: nothing of it is read."""
-        return self.place(kind, key).exists()
+        return self.path(kind, key).exists()
 
-    def get(self, kind: str, key: Mapping[str, Any], look: bool = True) -> Entry | None:
+    def get(self, kind: str, key: Mapping[str, Any], verify: bool = True) -> Entry | None:
         """The stage if it is there and sound. A damaged entry is reported, removed and taken as absent.
 
-        Without a `look` at its tensors they are taken to be what was written: for whoever needs none of them.
+        With verify=False its tensors are not read, for callers that need none of them.
         """
-        path = self.place(kind, key)
+        path = self.path(kind, key)
         if not path.exists():
             return None
         try:
             try:
-                record, content = _read(path, look)
+                record, content = _read(path, verify)
             except FileNotFoundError:  # given up, or dropped and made again, between two looks
-                record, content = _read(path, look)
+                record, content = _read(path, verify)
             if content != record["content"]:
                 raise ValueError(f"{TENSORS} has digest {content[:16]}, {record['content'][:16]} was written")
             if record["key"] != digest.plain(key):
@@ -121,7 +121,7 @@ class Store:
             record = {"key": digest.plain(key), "facts": digest.plain(dict(facts or {})), "content": content}
             (work / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
 
-        path = self.place(kind, key)
+        path = self.path(kind, key)
         self._begin()
         _place(path, fill)
         entry = self.get(kind, key)
@@ -131,15 +131,15 @@ class Store:
 
     def record(self, kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """A stage's record, as another store can `receive` it; None where there is no such stage."""
-        entry = self.get(kind, key, look=False)
+        entry = self.get(kind, key, verify=False)
         return None if entry is None else {"key": digest.plain(key), "facts": entry.facts, "content": entry.content}
 
-    def receive(self, kind: str, record: Mapping[str, Any]) -> bool:
+    def import_record(self, kind: str, record: Mapping[str, Any]) -> bool:
         """Take over a stage of another store by its `record`, without its tensors: as if they had been given up.
 
         Returns False where the stage is there already, which then stays as it is.
         """
-        path = self.place(kind, record["key"])
+        path = self.path(kind, record["key"])
         if path.exists():
             return False
         whole = {name: record[name] for name in ("key", "facts", "content")}
@@ -153,8 +153,8 @@ class Store:
 
     def rename(self, kind: str, key: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Give the stage under `key` the key `other`. Returns False where there is none, or one under `other`."""
-        path, to = self.place(kind, key), self.place(kind, other)
-        if to.exists() or self.get(kind, key, look=False) is None:
+        path, to = self.path(kind, key), self.path(kind, other)
+        if to.exists() or self.get(kind, key, verify=False) is None:
             return False
 
         def fill(work: Path) -> None:
@@ -178,12 +178,12 @@ class Store:
                 (self.root / FORMAT).touch()
             self._begun = True
 
-    def thin(self, kind: str, key: Mapping[str, Any]) -> None:
+    def discard_tensors(self, kind: str, key: Mapping[str, Any]) -> None:
         """Give up a stage's tensors, and keep what they were: its facts, and the digest that others are stored under.
 
         Nothing happens where there is no such stage.
         """
-        path = self.place(kind, key)
+        path = self.path(kind, key)
         if not (path / TENSORS).exists():
             return
         record = json.loads((path / RECORD).read_text())
@@ -192,9 +192,9 @@ class Store:
         work.replace(path / RECORD)
         (path / TENSORS).unlink(missing_ok=True)
 
-    def thinned(self, kind: str, key: Mapping[str, Any]) -> bool:
+    def tensors_discarded(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the stage is there without the tensors that it once had."""
-        path = self.place(kind, key)
+        path = self.path(kind, key)
         try:
             return bool(json.loads((path / RECORD).read_text())["content"]) and not (path / TENSORS).exists()
         except (FileNotFoundError, ValueError, KeyError):
@@ -202,17 +202,17 @@ class Store:
 
     def drop(self, kind: str, key: Mapping[str, Any]) -> None:
         """Forget a stage."""
-        shutil.rmtree(self.place(kind, key), ignore_errors=True)
+        shutil.rmtree(self.path(kind, key), ignore_errors=True)
 
     def clear(self, kind: str) -> None:
         """Forget all stages of a kind."""
         shutil.rmtree(self.root / kind, ignore_errors=True)
 
     @contextmanager
-    def alone(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
+    def locked(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
         """Within the block no other process computes the stage, and what others had finished is seen."""
-        with held(self.root / ".leases" / f"{kind}-{self.place(kind, key).name}"):
-            _see_anew(self.place(kind, key).parent)
+        with held(self.root / ".leases" / f"{kind}-{self.path(kind, key).name}"):
+            _see_anew(self.path(kind, key).parent)
             yield
 
     def stage(
@@ -229,7 +229,7 @@ class Store:
         entry = self.get(kind, key)
         if entry is not None:
             return entry
-        with self.alone(kind, key):
+        with self.locked(kind, key):
             entry = self.get(kind, key)
             if entry is None:
                 tensors, facts = compute()
@@ -261,10 +261,10 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _read(path: Path, look: bool) -> tuple[dict[str, Any], str]:
-    """An entry's record, and the digest of its tensors: as found, or where nobody is to `look` as it was written."""
+def _read(path: Path, verify: bool) -> tuple[dict[str, Any], str]:
+    """An entry's record, and the digest of its tensors: as found, or without `verify` as written."""
     record = json.loads((path / RECORD).read_text())
-    if not look or not record["content"] or (record.get("thin", False) and not (path / TENSORS).exists()):
+    if not verify or not record["content"] or (record.get("thin", False) and not (path / TENSORS).exists()):
         return record, record["content"]
     return record, digest.of_file(path / TENSORS)
 

@@ -13,7 +13,7 @@ from bench.cells.executor import Executor
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, lost, stored
 from bench.engines.ray_actor import NAMESPACE, Event, Foreman, Orders, Work, do, find
 from bench.engines.run_folder import RunFolder, apart
-from bench.plan.work_graph import Unit, signature, units
+from bench.plan.work_graph import WorkItem, signature, work_items
 
 POLL = 0.5  # seconds between two questions to the actor
 HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of the cluster, and memory in bytes"
@@ -44,7 +44,7 @@ class Ray:
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
         self._connect()
-        folder, pieces = RunFolder(executor.plan.run), units(executor.plan)
+        folder, pieces = RunFolder(executor.plan.run), work_items(executor.plan)
         adopt(executor, folder.machine())
         cells = {place: unit.cell for place, unit in enumerate(pieces) if unit.cell is not None}
         place_of, done = {index: place for place, index in cells.items()}, set[int]()
@@ -78,7 +78,7 @@ class Ray:
             said = "the code, its plug-ins or oracles changed after this run began"
             raise CannotStart(f"{said}: let it end, or end it with Ctrl-C where it was begun, and begin it anew")
 
-    def _begin(self, executor: Executor, folder: RunFolder, pieces: tuple[Unit, ...], done: set[int]) -> None:
+    def _begin(self, executor: Executor, folder: RunFolder, pieces: tuple[WorkItem, ...], done: set[int]) -> None:
         """Start the actor, and with it the run."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -17,7 +17,7 @@ from bench.core.config import RunConfig
 from bench.engines import worker
 from bench.engines.base import REFUSALS, ROOT, again, refusal, refuser
 from bench.engines.run_folder import OtherMachine, RunFolder
-from bench.plan.work_graph import Unit
+from bench.plan.work_graph import WorkItem
 
 NAMESPACE = "lethe"
 Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
@@ -66,7 +66,7 @@ class Foreman:
     def __init__(
         self,
         orders: Orders,
-        pieces: tuple[Unit, ...],
+        pieces: tuple[WorkItem, ...],
         known: list[int],
         retries: int,
         workers: int | None,

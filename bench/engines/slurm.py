@@ -23,7 +23,7 @@ from bench.engines.base import (
 )  # fmt: skip
 from bench.engines.run_folder import RunFolder, apart
 from bench.engines.slurm_queue import Book, Job, Part, Queue, last_words, minutes
-from bench.plan.work_graph import signature, units, waves
+from bench.plan.work_graph import signature, waves, work_items
 
 POLL = 5.0  # seconds between two looks at the queue
 HINT = (
@@ -87,7 +87,7 @@ class _Watched:
     def __init__(self, engine: Slurm, executor: Executor, folder: RunFolder, queue: Queue) -> None:
         self.executor, self.folder, self.queue = executor, folder, queue
         self.engine, self.settings, self.grace, self.each = engine, engine.settings, engine.grace, engine.cells
-        self.pieces = units(executor.plan)
+        self.pieces = work_items(executor.plan)
         self.signed = signature(self.pieces, executor.outcomes.signature)
         self.cells = {place: unit.cell for place, unit in enumerate(self.pieces) if unit.cell is not None}
         self.job = engine.job(apart(executor.plan.run), folder, self.signed)

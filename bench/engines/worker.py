@@ -11,16 +11,16 @@ from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
-from bench.plan.work_graph import Unit, signature, units
+from bench.plan.work_graph import WorkItem, signature, work_items
 
-_ready: tuple[RunConfig, Executor, tuple[Unit, ...]] | None = None  # of this process
+_ready: tuple[RunConfig, Executor, tuple[WorkItem, ...]] | None = None  # of this process
 
 
 class OtherPlan(RuntimeError):
     """A worker that makes other units of a run than the shell that handed them out."""
 
 
-def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[Unit, ...]]:
+def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[WorkItem, ...]]:
     """The run's executor and units in this process: made with its first unit, and kept for those that follow.
 
     Raises OtherMachine, and whatever `bench.plan.plan.resolve` raises.
@@ -31,7 +31,7 @@ def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[Unit, ...]
             torch.set_num_threads(int(cores))
         executor = Executor(resolve(run))
         folder.claim(executor.stages.machine)
-        _ready = run, executor, units(executor.plan)
+        _ready = run, executor, work_items(executor.plan)
     return _ready[1:]
 
 

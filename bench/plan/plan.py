@@ -75,7 +75,7 @@ class Plan:
     folder: Path  # of the backbone
     variants: dict[str, Variant] = field(default_factory=dict)  # of `methods`, those whose settings are swept
 
-    def plain(self, name: str) -> str:
+    def base_method(self, name: str) -> str:
         """The method that a row called `name` is, or is a variant of."""
         return self.variants[name].of if name in self.variants else name
 
@@ -85,10 +85,10 @@ class Plan:
         return self.run.sample_batch or folder.usual_batch(self.folder)
 
     @property
-    def forced(self) -> tuple[str, ...]:
+    def recompute(self) -> tuple[str, ...]:
         """Methods to compute again whatever the store has; controls only where they were asked for by name."""
         asked = self.run.methods if self.run.force else ()
-        named = {n: self.plain(n) for n in self.methods}
+        named = {n: self.base_method(n) for n in self.methods}
         return tuple(n for n, of in named.items() if of in asked or ("all" in asked and of not in CONTROLS))
 
     @property

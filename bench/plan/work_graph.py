@@ -13,7 +13,7 @@ from methods import CONTROLS, REFERENCES
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkItem:
     """A piece of a run that one worker does alone.
 
     Args:
@@ -32,20 +32,20 @@ class Unit:
     after: tuple[int, ...] = ()
 
 
-def units(plan: Plan) -> tuple[Unit, ...]:
+def work_items(plan: Plan) -> tuple[WorkItem, ...]:
     """The pieces of `plan`, each behind those that it comes after: first what cells share.
 
     Shared are the pictures of each concept to forget, the untouched model's images, and unlearned models that several
     cells train further. Of a control the first cell comes before its others, which find its images.
     """
-    learns = [plan.plain(cell.method) not in REFERENCES for cell in plan.cells]
+    learns = [plan.base_method(cell.method) not in REFERENCES for cell in plan.cells]
     asked = dict.fromkeys(
         c for cell, own in zip(plan.cells, learns, strict=True) if own for t in cell.task.chain for c in t.request
     )
-    made = [Unit(f"pictures of {concept}", concept=concept) for concept in asked]
+    made = [WorkItem(f"pictures of {concept}", concept=concept) for concept in asked]
     sets = {concept: place for place, concept in enumerate(asked)}
     untouched = len(made)
-    made.append(Unit("images of the untouched model"))
+    made.append(WorkItem("images of the untouched model"))
     before, places, firsts = predecessors(plan), dict[int, int](), dict[str, int]()
     starts: dict[tuple[str, Task, int], int] = {}
     for index, cell in enumerate(plan.cells):
@@ -53,7 +53,7 @@ def units(plan: Plan) -> tuple[Unit, ...]:
         if learns[index] and task and index not in before and (cell.method, task, cell.seed) not in starts:
             starts[cell.method, task, cell.seed] = len(made)
             sources = tuple(sets[c] for one in task.chain for c in one.request)
-            made.append(Unit(f"{cell.method} · {task.name} · seed {cell.seed}", start=index, after=sources))
+            made.append(WorkItem(f"{cell.method} · {task.name} · seed {cell.seed}", start=index, after=sources))
     for index, cell in enumerate(plan.cells):
         after = [sets[c] for task in cell.task.chain for c in task.request] if learns[index] else []
         after += [untouched, *([places[before[index]]] if index in before else [])]
@@ -63,11 +63,11 @@ def units(plan: Plan) -> tuple[Unit, ...]:
         if cell.method in CONTROLS and cell.task.finetune is None:
             after += [firsts[cell.method]] if cell.method in firsts else []
             firsts.setdefault(cell.method, places[index])
-        made.append(Unit(cell.name, index, after=tuple(after)))
+        made.append(WorkItem(cell.name, index, after=tuple(after)))
     return tuple(made)
 
 
-def signature(pieces: Sequence[Unit], results: str) -> str:
+def signature(pieces: Sequence[WorkItem], results: str) -> str:
     """Digest of the pieces and of what their `results` depend on, `bench.cells.outcomes.Outcomes.signature`.
 
     Another where a place no longer means the same cell, as with another method among "all", or means it differently.
@@ -75,7 +75,7 @@ def signature(pieces: Sequence[Unit], results: str) -> str:
     return digest.of_json([pieces, results])
 
 
-def waves(pieces: Sequence[Unit]) -> list[list[int]]:
+def waves(pieces: Sequence[WorkItem]) -> list[list[int]]:
     """Places of units by how many must be done before them one after another: those of a wave need no other of it."""
     depth: list[int] = []
     for unit in pieces:
@@ -92,7 +92,7 @@ def side_by_side(plan: Plan) -> int:
     before, depth = predecessors(plan), dict[int, int]()
     for index in range(len(plan.cells)):
         depth[index] = depth[before[index]] + 1 if index in before else 0
-    trains = [plan.plain(cell.method) not in REFERENCES or cell.task.finetune is not None for cell in plan.cells]
+    trains = [plan.base_method(cell.method) not in REFERENCES or cell.task.finetune is not None for cell in plan.cells]
     return max(Counter(depth[index] for index, one in enumerate(trains) if one).values(), default=0)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import Shot, sample, shots
+from bench.backbones.sampler import ImageSpec, image_specs, sample
 from bench.core.config import Protocol
 from bench.core.store import Store
 
@@ -64,7 +64,7 @@ def build(
     """
     parts: dict[str, torch.Tensor] = {}
     for concept in _from_anywhere([*keys]):
-        wanted = shots(prompts[concept], count)
+        wanted = image_specs(prompts[concept], count)
         parts[concept] = _concept(store, backbone, protocol, concept, keys[concept], wanted, batch)
     names = [concept for concept in keys for _ in range(count)]
     templates = [i % len(prompts[concept]) for concept in keys for i in range(count)]
@@ -83,7 +83,7 @@ def _concept(
     protocol: Protocol,
     concept: str,
     key: Mapping[str, Any],
-    wanted: Sequence[Shot],
+    wanted: Sequence[ImageSpec],
     batch: int,
 ) -> torch.Tensor:
     def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

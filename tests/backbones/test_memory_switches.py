@@ -14,7 +14,7 @@ from support.towards import Make, method
 
 from bench.backbones import folder as folders
 from bench.backbones import pipeline, sampler
-from bench.backbones.sampler import Shot, decode, sample
+from bench.backbones.sampler import ImageSpec, decode, sample
 from bench.cells.artifacts import Stages
 from bench.core.checkpoint import Checkpoint
 from bench.core.config import RunConfig
@@ -99,8 +99,8 @@ def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder:
 def test_pictures_are_decoded_a_few_at_a_time(
     world: World, model: pipeline.Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shots = [Shot(f"a photo of {i}", i) for i in range(5)]
-    latents = sample(model, shots, world.protocol, 0, 5, as_images=False)
+    specs = [ImageSpec(f"a photo of {i}", i) for i in range(5)]
+    latents = sample(model, specs, world.protocol, 0, 5, as_images=False)
     whole, sizes = decode(model, latents), []
     monkeypatch.setattr(sampler, "PIXELS", 2 * 64 * 64 + 1)
     original = model.vae.decode

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import NonFiniteImage, Shot, initial_latents, make_scheduler, sample, shots
+from bench.backbones.sampler import ImageSpec, NonFiniteImage, image_specs, initial_latents, make_scheduler, sample
 from bench.core.config import Protocol
 
 PROMPTS = ("a photo of a red rose", "one photo of a blue jay", "a nice photo of the poodle")
@@ -12,23 +12,23 @@ BASE = Protocol(num_inference_steps=5, guidance_scale=3.0)
 
 
 @pytest.fixture
-def wanted() -> tuple[Shot, ...]:
-    return shots(PROMPTS, 7)
+def wanted() -> tuple[ImageSpec, ...]:
+    return image_specs(PROMPTS, 7)
 
 
-def test_shots_are_spread_over_prompts_without_repeating_noise(wanted: tuple[Shot, ...]) -> None:
-    assert [(shot.prompt, shot.index) for shot in wanted[:4]] == [
+def test_shots_are_spread_over_prompts_without_repeating_noise(wanted: tuple[ImageSpec, ...]) -> None:
+    assert [(spec.prompt, spec.index) for spec in wanted[:4]] == [
         (PROMPTS[0], 0), (PROMPTS[1], 0), (PROMPTS[2], 0), (PROMPTS[0], 1)
     ]  # fmt: skip
     assert len(set(wanted)) == 7
-    assert shots(PROMPTS, 3) == wanted[:3]
+    assert image_specs(PROMPTS, 3) == wanted[:3]
 
 
 @pytest.mark.parametrize("name", ["dpmsolver++", "ddim"])
 @pytest.mark.parametrize("guidance_scale", [3.0, 1.0])
 def test_images_are_those_of_the_stock_pipeline(model: Backbone, name: str, guidance_scale: float) -> None:
     protocol = dataclasses.replace(BASE, scheduler=name, guidance_scale=guidance_scale)
-    batch = [Shot(prompt, 0) for prompt in PROMPTS]
+    batch = [ImageSpec(prompt, 0) for prompt in PROMPTS]
     ours = sample(model, batch, protocol, seed=1, batch_size=3)
     model.pipeline.scheduler = make_scheduler(model, protocol)
     theirs = model.pipeline(
@@ -42,7 +42,7 @@ def test_images_are_those_of_the_stock_pipeline(model: Backbone, name: str, guid
     assert (ours.float() - expected).abs().max() <= 1
 
 
-def test_an_image_does_not_depend_on_its_batch(model: Backbone, wanted: tuple[Shot, ...]) -> None:
+def test_an_image_does_not_depend_on_its_batch(model: Backbone, wanted: tuple[ImageSpec, ...]) -> None:
     together = sample(model, wanted, BASE, seed=1, batch_size=7).int()
     in_twos = sample(model, wanted, BASE, seed=1, batch_size=2).int()
     backwards = sample(model, wanted[::-1], BASE, seed=1, batch_size=3).int().flip(0)
@@ -53,14 +53,14 @@ def test_an_image_does_not_depend_on_its_batch(model: Backbone, wanted: tuple[Sh
 
 def test_noise_follows_from_seed_prompt_and_index_alone() -> None:
     shape = (4, 16, 16)
-    base = initial_latents(shape, 1, [Shot("a", 0)])
-    assert torch.equal(base, initial_latents(shape, 1, [Shot("b", 5), Shot("a", 0)])[1:])
-    for seed, shot in ((2, Shot("a", 0)), (1, Shot("b", 0)), (1, Shot("a", 1))):
-        assert not torch.equal(base, initial_latents(shape, seed, [shot]))
+    base = initial_latents(shape, 1, [ImageSpec("a", 0)])
+    assert torch.equal(base, initial_latents(shape, 1, [ImageSpec("b", 5), ImageSpec("a", 0)])[1:])
+    for seed, spec in ((2, ImageSpec("a", 0)), (1, ImageSpec("b", 0)), (1, ImageSpec("a", 1))):
+        assert not torch.equal(base, initial_latents(shape, seed, [spec]))
     assert base.sum().item() == pytest.approx(34.264, abs=0.01)  # drawn once and written down: every board relies on it
 
 
-def test_latents_are_what_the_images_are_decoded_from(model: Backbone, wanted: tuple[Shot, ...]) -> None:
+def test_latents_are_what_the_images_are_decoded_from(model: Backbone, wanted: tuple[ImageSpec, ...]) -> None:
     latents = sample(model, wanted[:2], BASE, seed=1, batch_size=2, as_images=False)
     images = sample(model, wanted[:2], BASE, seed=1, batch_size=2)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_latents_are_what_the_images_are_decoded_from(model: Backbone, wanted: t
     assert torch.equal(((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8), images)
 
 
-def test_a_model_that_breaks_is_an_error_not_a_black_image(model: Backbone, wanted: tuple[Shot, ...]) -> None:
+def test_a_model_that_breaks_is_an_error_not_a_black_image(model: Backbone, wanted: tuple[ImageSpec, ...]) -> None:
     broken = {"conv_out.bias": torch.full_like(model.unet.conv_out.bias, float("nan"))}
     with model.weights(broken), pytest.raises(NonFiniteImage):
         sample(model, wanted[:1], BASE, seed=1, batch_size=1)
@@ -83,7 +83,7 @@ def test_each_prompt_is_encoded_once(model: Backbone, monkeypatch: pytest.Monkey
         return original(prompts, *args)
 
     monkeypatch.setattr(model.pipeline, "encode_prompt", spy)
-    sample(model, shots(PROMPTS, 6), BASE, seed=1, batch_size=2)
+    sample(model, image_specs(PROMPTS, 6), BASE, seed=1, batch_size=2)
     assert sorted(encoded) == sorted(["", *PROMPTS])
 
 

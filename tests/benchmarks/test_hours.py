@@ -38,7 +38,7 @@ def test_hours_are_rates_times_amounts(stages: Stages) -> None:
     plan = stages.plan
     rates = hours.Rates(dict.fromkeys(METHODS, 36.0), dict.fromkeys(METHODS, 2.0), drawing=1.0, judging=0.5)
     found = hours.hours(plan, stages, rates)
-    images = len(stages.shots)
+    images = len(stages.specs)
     assert found["pretrained"] == (0.0, pytest.approx(images / 3600), pytest.approx(images / 7200))
     assert found["esd-x"][0] == pytest.approx((36 + 2 * 7) / 3600)
     assert found["mimmu"][0] == pytest.approx((36 + 2 * 4) / 3600)  # two epochs of two batches of eight images

@@ -42,7 +42,7 @@ def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
     found = outcomes.Outcomes(plan, keys, store)
 
     def stored(kind: str, key: Any) -> Entry | None:
-        record = records.get(f"{kind}/{store.place(kind, key).name}/record.json")
+        record = records.get(f"{kind}/{store.path(kind, key).name}/record.json")
         return record and Entry(Path(), record["facts"], record["content"])
 
     whole = 0

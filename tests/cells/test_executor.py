@@ -116,9 +116,9 @@ def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_
         return made, [made.run(cell) for cell in made.plan.cells]
 
     _, before = whole(tmp_path / "small")
-    monkeypatch.setattr(stages_room, "SMALL", 32)
-    monkeypatch.setattr(stages_room, "EDGE", 48)
-    monkeypatch.setattr(stages_room, "SHOWN", 2)
+    monkeypatch.setattr(stages_room, "KEPT_SIDE", 32)
+    monkeypatch.setattr(stages_room, "PREVIEW_SIDE", 48)
+    monkeypatch.setattr(stages_room, "PREVIEWS", 2)
     executor, after = whole(tmp_path / "large")
     for small, large in zip(before, after, strict=True):
         assert large["status"] == "ok"

@@ -27,8 +27,8 @@ def every(plan: Plan, machine: dict = MACHINE, weights: str = "w", panel: str = 
         "delta": keys.delta(cell),
         "images": keys.images(entry),
         "judgements": keys.judgements(entry, ["a"]),
-        "probe": keys.probe(entry, entry, keys.shots),
-        "words": keys.words(entry, entry, keys.shots, {"rest": ("a dog",)}),
+        "probe": keys.probe(entry, entry, keys.specs),
+        "words": keys.words(entry, entry, keys.specs, {"rest": ("a dog",)}),
         "reference": keys.reference(cell.task.name),
         "score": keys.score(cell.task, entry, "f", "ua", {"version": 1}),
     }
@@ -75,7 +75,7 @@ def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None
 
 def test_force_means_methods_asked_for_and_controls_by_name(world: World) -> None:
     def forced(*methods: str, force: bool = True) -> tuple[str, ...]:
-        return resolve(RunConfig(methods, "smoke", "tiny", force=force)).forced
+        return resolve(RunConfig(methods, "smoke", "tiny", force=force)).recompute
 
     assert forced("mimmu") == ("mimmu",)
     assert forced("mimmu", "wrecked") == ("wrecked", "mimmu")

@@ -62,7 +62,7 @@ def test_new_store_is_not_searched_for_old_keys(world: World, tmp_path: Path) ->
     assert not Store(tmp_path / STORE).may_hold_old_keys()
     Store(tmp_path / STORE).put("scores", {"a": 1})
     assert not Store(tmp_path / STORE).may_hold_old_keys()
-    assert Store(tmp_path / STORE).receive("deltas", {"key": {"code": "x"}, "facts": {}, "content": ""})
+    assert Store(tmp_path / STORE).import_record("deltas", {"key": {"code": "x"}, "facts": {}, "content": ""})
     assert Store(tmp_path / STORE).may_hold_old_keys()
 
 

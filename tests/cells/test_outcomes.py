@@ -72,11 +72,11 @@ def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
     run, longer = Executor(plan(out)), Executor(plan(out, curve=4))
     for cell in run.plan.cells:
         weights = run.stages.weights.of(cell)
-        assert run.outcomes.there(cell, weights)
-        assert not longer.outcomes.there(cell, weights)
-        record = run.stages.store.place("results", run.outcomes.result_key(cell, weights)) / "record.json"
+        assert run.outcomes.is_complete(cell, weights)
+        assert not longer.outcomes.is_complete(cell, weights)
+        record = run.stages.store.path("results", run.outcomes.result_key(cell, weights)) / "record.json"
         record.write_text("damaged")
-        assert run.outcomes.there(cell, weights)
+        assert run.outcomes.is_complete(cell, weights)
         assert record.read_text() == "damaged"  # or it would have been removed
         assert run.outcomes.stored(cell)["status"] == "ok"  # the damage is found when it is read, and the parts serve
         assert record.read_text() != "damaged"

@@ -8,7 +8,7 @@ from stages_lock import Code, complaints, computed
 
 FORMULAS = [  # module, a formula in it, another, what is computed by it
     ("bench.cells.executor", "score.value, ", "2 * score.value, ", "stage accuracy"),
-    ("bench.cells.artifacts", "EDGE / max(", "2 * EDGE / max(", "stage images"),
+    ("bench.cells.artifacts", "PREVIEW_SIDE / max(", "2 * PREVIEW_SIDE / max(", "stage images"),
     ("bench.cells.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
     ("bench.suites.base", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),

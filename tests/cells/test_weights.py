@@ -13,7 +13,7 @@ from bench.cells import train
 from bench.cells.executor import Executor
 from bench.commands import export
 from bench.core.config import RunConfig
-from bench.core.store import Thinned
+from bench.core.store import TensorsDiscarded
 from bench.plan.plan import Cell, Plan, resolve
 from bench.training.loop import NonFiniteLoss
 from bench.worlds import WORLDS, World, WorldUnavailable
@@ -115,8 +115,8 @@ def test_whatever_a_sequence_lacks_is_made_again(chained: Executor) -> None:
     run, store, keys = chained.stages.weights, chained.stages.store, chained.stages.keys
     before = [run.of(cell).content for cell in (first, second)]
     for cell in (first, second):
-        store.thin("deltas", keys.delta(cell))  # as what is taken over from another store
-    with pytest.raises(Thinned):
+        store.discard_tensors("deltas", keys.delta(cell))  # as what is taken over from another store
+    with pytest.raises(TensorsDiscarded):
         run.of(second).tensors()
     run.remake(second)
     assert run.of(second).tensors()
@@ -208,7 +208,7 @@ def test_what_was_trained_further_is_measured_and_not_kept(
     entries = [weights.of(cell), *weights.snapshots(cell)]
     assert [entry.facts.get("taken", True) for entry in entries] == [True] * 2
     for entry in entries:
-        with pytest.raises(Thinned):
+        with pytest.raises(TensorsDiscarded):
             entry.tensors()
     before = weights.before(cell)
     assert before is not None

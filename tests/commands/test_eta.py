@@ -1,6 +1,6 @@
 import pytest
 
-from bench.commands.eta import Pace
+from bench.commands.eta import Eta
 from bench.engines import Status
 
 
@@ -13,21 +13,21 @@ class Clock:
 
 def test_hours_left_follow_from_cells_that_came() -> None:
     clock = Clock()
-    pace = Pace(100, None, clock)
-    assert pace.left(0) is None
-    pace.told(Status(0, 100), 40)  # stored ones came at once
+    pace = Eta(100, None, clock)
+    assert pace.remaining(0) is None
+    pace.update(Status(0, 100), 40)  # stored ones came at once
     clock.now = 50
-    pace.told(Status(4, 56), 40)
-    assert pace.left(40) is None
+    pace.update(Status(4, 56), 40)
+    assert pace.remaining(40) is None
     clock.now = 50 + 7200
-    assert pace.left(60) == pytest.approx(2 * 7200)
+    assert pace.remaining(60) == pytest.approx(2 * 7200)
     assert pace.text(60, 0) == "60 done, 4 running, 56 waiting, about 4.0 h left"
-    assert pace.left(100) == 0
+    assert pace.remaining(100) == 0
 
 
 def test_before_the_first_it_is_what_the_estimate_says() -> None:
-    pace = Pace(100, 3600 * 60, Clock())
-    pace.told(Status(8, 52), 40)
-    assert pace.left(40) == pytest.approx(3600 * 60 / 8)
+    pace = Eta(100, 3600 * 60, Clock())
+    pace.update(Status(8, 52), 40)
+    assert pace.remaining(40) == pytest.approx(3600 * 60 / 8)
     assert "2 failed" in pace.text(40, 2)
-    assert "not known yet" in Pace(5, None, Clock()).text(0, 0)
+    assert "not known yet" in Eta(5, None, Clock()).text(0, 0)

@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from bench.backbones import folder as folders
 from bench.backbones import pipeline
-from bench.backbones.sampler import Shot, sample
+from bench.backbones.sampler import ImageSpec, sample
 from bench.commands import export, main
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
@@ -43,11 +43,11 @@ def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path,
     weights = stages.store.get("deltas", stages.keys.delta(export.find(plan, f"mimmu/{task}/0")))
     assert weights is not None
     before, after = (pipeline.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
-    shots = [Shot(f"a photo of a {task}", i) for i in range(2)]
+    specs = [ImageSpec(f"a photo of a {task}", i) for i in range(2)]
     with before.weights(weights.tensors()):
-        expected = sample(before, shots, plan.protocol, 0, 2)
-    assert torch.equal(sample(after, shots, plan.protocol, 0, 2), expected)
-    assert not torch.equal(sample(before, shots, plan.protocol, 0, 2), expected)
+        expected = sample(before, specs, plan.protocol, 0, 2)
+    assert torch.equal(sample(after, specs, plan.protocol, 0, 2), expected)
+    assert not torch.equal(sample(before, specs, plan.protocol, 0, 2), expected)
     assert (before.embed(["a dog"]) == after.embed(["a dog"])).all()
 
 

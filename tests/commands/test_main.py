@@ -93,11 +93,13 @@ def test_a_second_run_computes_nothing(finished: Path, monkeypatch: pytest.Monke
 def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compute(given: Evidence) -> Score:
         assert given.pretrained is not None
-        return given.mean([0.25] * len(given.asked), given.forget)
+        return given.mean([0.25] * len(given.requested), given.forget)
 
-    new = Metric("new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "words"))
+    new = Metric(
+        "new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "prompt_probes")
+    )
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    monkeypatch.setattr(artifacts.judges.Panel, "look", refuse)  # nor is any image looked at again
+    monkeypatch.setattr(artifacts.judges.Panel, "judge", refuse)  # nor is any image judged again
     out = ("--out", str(finished))
     with METRICS.temporarily():
         METRICS.add("new", new)

@@ -9,7 +9,7 @@ from support.towards import Make
 
 from bench.backbones import sampling_paths
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import denoise, initial_latents, make_scheduler, shots
+from bench.backbones.sampler import denoise, image_specs, initial_latents, make_scheduler
 from bench.core import guidance
 from bench.core.config import Protocol, RunConfig
 from bench.plan.plan import resolve
@@ -37,7 +37,7 @@ def plainly(model: Backbone, scale: float, z: torch.Tensor, t: torch.Tensor) -> 
 @pytest.mark.parametrize("scale", SCALES)
 def test_evaluation_images_follow_the_formula_bit_by_bit(model: Backbone, scale: float) -> None:
     protocol = dataclasses.replace(BASE, guidance_scale=scale)
-    noise = initial_latents(model.latent_shape, 1, shots(PROMPTS, 2))
+    noise = initial_latents(model.latent_shape, 1, image_specs(PROMPTS, 2))
     scheduler, z = make_scheduler(model, protocol), noise
     for t in scheduler.timesteps:
         z = scheduler.step(plainly(model, scale, z, t), t, z, return_dict=False)[0]
@@ -48,7 +48,7 @@ def test_evaluation_images_follow_the_formula_bit_by_bit(model: Backbone, scale:
 def test_sampling_paths_follow_the_formula_bit_by_bit(model: Backbone, make: Make, scale: float) -> None:
     harness = make()
     scheduler = sampling_paths.ddim(harness.noise_scheduler.config, 4)
-    noise = z = initial_latents(model.latent_shape, 1, shots(PROMPTS, 2))
+    noise = z = initial_latents(model.latent_shape, 1, image_specs(PROMPTS, 2))
     for t in scheduler.timesteps[:3]:
         z = scheduler.step(plainly(model, scale, z, t), int(t), z, return_dict=False)[0]
     both = model.embed(["", "", *PROMPTS]).chunk(2) if guidance.passes(scale) == 2 else None
@@ -57,7 +57,7 @@ def test_sampling_paths_follow_the_formula_bit_by_bit(model: Backbone, make: Mak
 
 
 def test_every_scale_draws_other_images(model: Backbone) -> None:
-    noise = initial_latents(model.latent_shape, 1, shots(PROMPTS, 2))
+    noise = initial_latents(model.latent_shape, 1, image_specs(PROMPTS, 2))
     drawn = [denoise(model, PROMPTS, noise, dataclasses.replace(BASE, guidance_scale=s)) for s in SCALES]
     for i, one in enumerate(drawn):
         for other in drawn[i + 1 :]:
@@ -65,7 +65,7 @@ def test_every_scale_draws_other_images(model: Backbone) -> None:
 
 
 def test_scale_0_does_not_depend_on_the_prompt(model: Backbone) -> None:
-    noise = initial_latents(model.latent_shape, 1, shots(PROMPTS, 2))
+    noise = initial_latents(model.latent_shape, 1, image_specs(PROMPTS, 2))
     protocol = dataclasses.replace(BASE, guidance_scale=0.0)
     assert torch.equal(denoise(model, PROMPTS, noise, protocol), denoise(model, PROMPTS[::-1], noise, protocol))
 
@@ -88,7 +88,7 @@ def test_passes_are_the_images_that_the_network_sees(scale: float, passes: int) 
 
 @pytest.mark.parametrize("scale", WRONG)
 def test_scales_without_meaning_are_refused_wherever_one_is_given(make: Make, model: Backbone, scale: float) -> None:
-    said = "guidance_scale must be a finite number of at least 0, not (-|inf|nan)"
+    said = "guidance_scale must be a finite number( of at least 0)?, not (-|inf|nan)"
     with pytest.raises(ValueError, match=said):
         Protocol(guidance_scale=scale)
     with pytest.raises(ValueError, match=said):
@@ -105,7 +105,7 @@ def guided_settings() -> list[tuple[str, str]]:
 def test_methods_refuse_guidance_scales_without_meaning(method: str, setting: str) -> None:
     assert len(guided_settings()) >= 6
     for scale in WRONG:
-        with pytest.raises(ValueError, match=f"{setting} must be a finite number of at least 0"):
+        with pytest.raises(ValueError, match=f"{setting} must be a finite number"):
             METHODS.get(method).Config(**{setting: scale})
     METHODS.get(method).Config(**{setting: 0.0})
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bench.core import digest
-from bench.core.store import RECORD, TENSORS, Store, Thinned
+from bench.core.store import RECORD, TENSORS, Store, TensorsDiscarded
 
 KEY = {"method": "mimmu", "config": {"lr": 1e-5}}
 
@@ -56,7 +56,7 @@ def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         store.put("deltas", KEY, {"x": torch.ones(4)})
     monkeypatch.undo()
     assert store.get("deltas", KEY) is None
-    assert list(store.place("deltas", KEY).parent.iterdir()) == []
+    assert list(store.path("deltas", KEY).parent.iterdir()) == []
 
 
 def test_of_two_writers_both_end_with_the_first_entry(tmp_path: Path) -> None:
@@ -100,14 +100,14 @@ def test_settings_without_a_canonical_form_are_refused() -> None:
 def test_what_is_thinned_keeps_its_place_and_says_so_when_it_is_wanted(tmp_path: Path) -> None:
     store = Store(tmp_path)
     whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
-    store.thin("deltas", KEY)
-    store.thin("deltas", KEY)  # nothing is left to give up
-    store.thin("deltas", {"other": 1})
+    store.discard_tensors("deltas", KEY)
+    store.discard_tensors("deltas", KEY)  # nothing is left to give up
+    store.discard_tensors("deltas", {"other": 1})
     thin = store.get("deltas", KEY)
     assert thin is not None
     assert (thin.content, thin.facts) == (whole.content, whole.facts)
     assert [file.name for file in whole.path.iterdir()] == [RECORD]
-    with pytest.raises(Thinned, match="no longer has its tensors"):
+    with pytest.raises(TensorsDiscarded, match="no longer has its tensors"):
         thin.tensors("x")
     store.drop("deltas", KEY)
     again = store.stage("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
@@ -138,4 +138,4 @@ def test_who_needs_no_tensors_need_not_read_them(tmp_path: Path, monkeypatch: py
     store = Store(tmp_path)
     whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
     monkeypatch.setattr(digest, "of_file", lambda path: pytest.fail("it read the tensors"))
-    assert store.get("deltas", KEY, look=False) == whole
+    assert store.get("deltas", KEY, verify=False) == whole

@@ -100,10 +100,10 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     node = {**executor.stages.machine, "device": "a card"}
     executor.adopt(node)
     assert executor.outcomes.fingerprint != own
-    assert executor.outcomes.restated(executor.plan.cells[2], early)["fingerprint"] == executor.outcomes.fingerprint
+    assert executor.outcomes.relabel(executor.plan.cells[2], early)["fingerprint"] == executor.outcomes.fingerprint
     results = [executor.run(cell) for cell in executor.plan.cells]
     assert [result["status"] for result in results] == ["ok"] * 3
-    assert executor.outcomes.restated(executor.plan.cells[2], results[2]) is results[2]
+    assert executor.outcomes.relabel(executor.plan.cells[2], results[2]) is results[2]
     assert main.main([*words, "--collect"]) == 1  # nothing says what computed it
     assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]
     RunFolder(run).claim(node)

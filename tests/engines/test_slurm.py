@@ -21,7 +21,7 @@ from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.engines.slurm import Slurm, _Watched
 from bench.engines.slurm_queue import Book, Job, Queue, last_words, minutes
 from bench.plan.plan import resolve
-from bench.plan.work_graph import signature, units
+from bench.plan.work_graph import signature, work_items
 from bench.worlds import World
 
 ROOT = Path(__file__).parents[2]
@@ -219,7 +219,7 @@ def directives(folder: Path) -> list[dict[str, str]]:
 def test_arrays_begin_behind_each_other_where_workers_are_counted(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
-    monkeypatch.setattr(slurm_queue, "LONGEST", 2)
+    monkeypatch.setattr(slurm_queue, "MAX_NAME_LENGTH", 2)
     queue = Queue("lethe-x", 20, workers, {"partition": "gpu", "exclude": "n9"})
     book, job = Book({"excluded": ["n1"]}), Job(RunConfig(out=tmp_path), RunFolder(RunConfig(out=tmp_path)), "s")
     arrays, left = queue.submit(job, book, [(0,), (1,), (2,), (3,), (4,)], ["77"])
@@ -331,7 +331,7 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     controls += ["--seeds", "2", "--attach"]
     both = resolve(RunConfig(("pretrained",), "smoke", metrics=METRICS, seeds=(0, 1), out=tmp_path / "far"))
     signed = signature(
-        units(both), Executor(both).outcomes.signature
+        work_items(both), Executor(both).outcomes.signature
     )  # as if the shell had ended before sbatch was asked
     RunFolder(both.run).note({"jobs": {}, "signed": "of other code"})
     assert main.main(controls) == 2

@@ -32,13 +32,13 @@ def test_the_panel_pairs_each_image_with_its_own_prompt(
     concepts = (world.concepts[0], world.concepts[0], world.concepts[7])
     images = torch.cat([world.reference(c, i + 1)[-1:] for i, c in enumerate(concepts)])
     prompts = [world.prompts("evaluate", c)[0] for c in concepts]
-    found = panel.look([images], prompts)["clip"]
+    found = panel.judge([images], prompts)["clip"]
     model = clip(CLIPTokenizer.from_pretrained(pipeline_folder / "tokenizer"), device)
     for i in range(3):
         image = model.model.encode_image(images[i : i + 1].float() / 127.5 - 1)
         text = model.model.encode_text(model.tokenizer([prompts[i]]))
         assert found[i].item() == pytest.approx(torch.cosine_similarity(image, text).item(), abs=1e-5)
-    swapped = panel.look([images], prompts[::-1])["clip"]
+    swapped = panel.judge([images], prompts[::-1])["clip"]
     assert not torch.allclose(found[[0, 2]], swapped[[0, 2]], atol=1e-4)
 
 
@@ -46,4 +46,4 @@ def test_another_model_is_another_panel(world: World, device: torch.device) -> N
     with_model = Panel(world, world.concepts[:2], device)
     without = Panel(dataclasses.replace(world, clip=None), world.concepts[:2], device)
     assert without.digest != with_model.digest
-    assert "clip" not in without.look([world.reference(world.concepts[0], 1)], ["a photo"])
+    assert "clip" not in without.judge([world.reference(world.concepts[0], 1)], ["a photo"])

@@ -49,7 +49,7 @@ def test_images_are_compared_one_by_one_on_the_same_noise(name: str) -> None:
     shifted = dataclasses.replace(base, pretrained=take(base.pretrained, [*range(11, -1, -1)]))
     with pytest.raises(MissingEvidence, match="in the same order"):
         value(name, shifted)
-    with pytest.raises(MissingEvidence, match="pretrained model's image of every shot"):
+    with pytest.raises(MissingEvidence, match="pretrained model's image of every prompt"):
         value(name, dataclasses.replace(base, pretrained=None))
     with pytest.raises(MissingEvidence, match="12 images were asked for, 11 measured"):
         value(name, dataclasses.replace(base, penultimate=base.penultimate[1:], latents=base.latents[1:]))

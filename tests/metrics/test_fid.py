@@ -31,7 +31,7 @@ def test_by_hand() -> None:
 
 def test_a_set_has_no_distance_from_itself() -> None:
     base = whole({c: c * 4 for c in ALL}, seed=3)
-    own = {c: base.features[[a == c for a in base.asked]] for c in ALL}
+    own = {c: base.features[[a == c for a in base.requested]] for c in ALL}
     assert value(dataclasses.replace(base, reference=own)) == pytest.approx(0, abs=1e-6)
 
 

@@ -14,7 +14,7 @@ HEADNOUN = METRICS.get("headnoun")
 
 
 def shown(judged: str, named: str = "ab", **changes: object) -> Evidence:
-    nouns = HeadNouns(asked=("a",) * len(judged), judged=tuple(judged), named={"a": tuple(named)})
+    nouns = HeadNouns(requested=("a",) * len(judged), predicted=tuple(judged), named={"a": tuple(named)})
     base = whole({c: c * 4 for c in ALL})
     return dataclasses.replace(base, headnoun=nouns, **changes)  # type: ignore[arg-type]
 
@@ -39,7 +39,7 @@ def test_a_missing_image_is_an_error() -> None:
         HEADNOUN.compute(shown("bbb"))
     with pytest.raises(MissingEvidence, match="no images were prompted with head nouns"):
         HEADNOUN.compute(dataclasses.replace(shown("bbbb"), headnoun=None))
-    lost = dataclasses.replace(shown("bbbb").headnoun, judged=("b", "b", "b"))  # type: ignore[type-var]
+    lost = dataclasses.replace(shown("bbbb").headnoun, predicted=("b", "b", "b"))  # type: ignore[type-var]
     with pytest.raises(MissingEvidence, match="4 images were asked for, 3 were judged"):
         HEADNOUN.compute(dataclasses.replace(shown("bbbb"), headnoun=lost))
 

@@ -97,12 +97,12 @@ def test_figures_stay_in_their_range_and_say_what_they_rest_on(name: str, seen: 
 @given(seen=sights, seed=seeds)
 def test_only_its_own_concepts_count(name: str, seen: dict[str, str], seed: int) -> None:
     before = whole(seen, seed)
-    others = [i for i, concept in enumerate(before.asked) if concept not in CONCERNS[name]]
+    others = [i for i, concept in enumerate(before.requested) if concept not in CONCERNS[name]]
     # the images of the concepts that don't concern it swap places among themselves, labels kept: other images for each
     order = list(range(16))
     for i, j in zip(others, [*others[1:], *others[:1]], strict=True):
         order[i] = j
-    moved = dataclasses.replace(take(before, order), asked=before.asked)
+    moved = dataclasses.replace(take(before, order), requested=before.requested)
     assert value(name, moved) == pytest.approx(value(name, before), rel=1e-6, abs=1e-9)
 
 
@@ -111,12 +111,12 @@ def test_a_missing_image_is_an_error(name: str) -> None:
     complete = whole(GOLDEN)
     for lost in range(16):
         broken = take(complete, [i for i in range(16) if i != lost])
-        if complete.asked[lost] in CONCERNS[name]:
+        if complete.requested[lost] in CONCERNS[name]:
             with pytest.raises(MissingEvidence, match=r"than are due; .: 3 of 4"):
                 METRICS.get(name).compute(broken)
     if name not in OTHER_IMAGES:
         with pytest.raises(MissingEvidence, match="16 images were asked for, 15 were judged"):
-            METRICS.get(name).compute(dataclasses.replace(complete, judged=complete.judged[:-1]))
+            METRICS.get(name).compute(dataclasses.replace(complete, predicted=complete.predicted[:-1]))
 
 
 @pytest.mark.parametrize("name", NAMES)

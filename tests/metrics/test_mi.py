@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support.exhibits import ALL, whole
 
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import Shot
+from bench.backbones.sampler import ImageSpec
 from bench.cells import probe
 from bench.worlds import World
 from metrics import METRICS, Evidence, Probe
@@ -52,11 +52,11 @@ class TestProbe:
     @pytest.fixture
     def look(self, model: Backbone, world: World) -> Callable[..., torch.Tensor]:
         name = world.concepts[0]
-        wanted = [Shot(prompt, 0) for prompt in world.prompts("evaluate", name)[:3]]
+        wanted = [ImageSpec(prompt, 0) for prompt in world.prompts("evaluate", name)[:3]]
         latents = torch.randn(3, *model.latent_shape)
 
-        def look(shots: list[Shot] = wanted, batch: int = 64) -> torch.Tensor:
-            return probe.gaps(model, shots, latents, seed=1, count=4, batch_size=batch)["gaps"]
+        def look(specs: list[ImageSpec] = wanted, batch: int = 64) -> torch.Tensor:
+            return probe.gaps(model, specs, latents, seed=1, count=4, batch_size=batch)["gaps"]
 
         return look
 
@@ -76,7 +76,7 @@ class TestProbe:
         assert torch.allclose(look(batch=5), whole_batch, rtol=1e-3)
 
     def test_the_null_prompt_tells_nothing(self, look: Callable[..., torch.Tensor]) -> None:
-        assert look([Shot("", i) for i in range(3)]).max() < 1e-9
+        assert look([ImageSpec("", i) for i in range(3)]).max() < 1e-9
 
     def test_it_is_the_distance_of_both_predictions_under_the_same_noise(
         self, model: Backbone, look: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch

@@ -12,14 +12,14 @@ from support.exhibits import ALL, whole, words
 
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import Shot, shots
+from bench.backbones.sampler import ImageSpec, image_specs
 from bench.cells import artifacts, evidence, probe
 from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, World
-from metrics import METRICS, Evidence, Words
+from metrics import METRICS, Evidence, PromptProbes
 from metrics.base import MissingEvidence, Score
 from metrics.pid import Parts, decompose, information, told
 
@@ -211,9 +211,9 @@ def test_a_word_that_is_right_but_for_details_tells_what_it_is_right_about() -> 
 
 
 class TestMetric:
-    def probed(self, given: Words) -> Evidence:
-        base = whole({c: c * len(given.asked) for c in ALL})
-        return dataclasses.replace(base, words=given)
+    def probed(self, given: PromptProbes) -> Evidence:
+        base = whole({c: c * len(given.requested) for c in ALL})
+        return dataclasses.replace(base, prompt_probes=given)
 
     def test_by_hand(self) -> None:
         # means at log-SNRs 5, 1, -3 where an image was looked at: 6, 4, 2; 6, 0, 0; 3, 2, 1; 20, 2, 1
@@ -257,7 +257,7 @@ class TestMetric:
         base = self.probed(words(torch.rand(4, 3, 3)))
         for metric in (*TRIPLE, SHARED):
             with pytest.raises(MissingEvidence, match="not probed"):
-                metric.compute(dataclasses.replace(base, words=None))
+                metric.compute(dataclasses.replace(base, prompt_probes=None))
             with pytest.raises(MissingEvidence, match="due; a: 3 of 4"):
                 metric.compute(dataclasses.replace(base, counts={"a": 4}))
         one = words(torch.rand(4, 3, 3))
@@ -270,8 +270,8 @@ class TestContexts:
     def test_what_the_model_is_shown(self) -> None:
         pocket = WORLDS.get("pocket")
         task = Task("t", ("tulip",), ("tea rose", "daisy"), ("poodle",))
-        wanted = [Shot(prompt, 0) for prompt in pocket.prompts("evaluate", "tulip")[:2]]
-        assert [shot.prompt for shot in wanted] == ["a photo showing the tulip", "a nice photo of the tulip"]
+        wanted = [ImageSpec(prompt, 0) for prompt in pocket.prompts("evaluate", "tulip")[:2]]
+        assert [spec.prompt for spec in wanted] == ["a photo showing the tulip", "a nice photo of the tulip"]
         assert probe.contexts(pocket, task, ["tulip"] * 2, wanted) == {
             "word": ("tulip", "tulip"),
             "rest": ("a photo showing the flower", "a nice photo of the flower"),
@@ -288,7 +288,7 @@ class TestContexts:
 
     def test_what_there_is_no_prompt_for_is_left_out(self, world: World) -> None:
         name, style = world.concepts[0], world.styles[2]
-        wanted = [Shot(world.prompts("evaluate", c)[1], 0) for c in (name, style)]
+        wanted = [ImageSpec(world.prompts("evaluate", c)[1], 0) for c in (name, style)]
         task = Task("t", (name, style), (world.concepts[1],), ())
         both = probe.contexts(world, task, [name, style], wanted)
         assert both["rest"] == (wanted[0].prompt, world.prompts("evaluate", world.styles[0])[1])
@@ -301,9 +301,9 @@ class TestProbe:
     @pytest.fixture
     def look(self, model: Backbone, world: World) -> Callable[..., dict[str, torch.Tensor]]:
         name, other = world.concepts[:2]
-        wanted = shots(world.prompts("evaluate", name)[:2], 4)
-        near = [shot.prompt.replace(name, other) for shot in wanted]
-        others = {"near": near, "own": [shot.prompt for shot in wanted]}
+        wanted = image_specs(world.prompts("evaluate", name)[:2], 4)
+        near = [spec.prompt.replace(name, other) for spec in wanted]
+        others = {"near": near, "own": [spec.prompt for spec in wanted]}
         latents = torch.randn(4, *model.latent_shape)
 
         def look(plain: bool = False, batch: int = 64) -> dict[str, torch.Tensor]:
@@ -349,12 +349,12 @@ class TestModel:
     def figures(self, model: Backbone, latents: torch.Tensor) -> dict[str, float]:
         pocket, (name,) = WORLDS.get("pocket"), self.TASK.forget
         count = len(latents)
-        wanted, asked = shots(pocket.prompts("evaluate", name), count), (name,) * count
+        wanted, asked = image_specs(pocket.prompts("evaluate", name), count), (name,) * count
         others = probe.contexts(pocket, self.TASK, asked, wanted)
         found = probe.words(model, wanted, latents, others, seed=1, count=6, batch_size=16)
         has = {"rest": self.TASK.forget, "near": self.TASK.forget}
-        given = Words(asked, found["null"], found["looked"], found["logsnr"], {k: found[k] for k in others}, has)
-        seen = Evidence(self.TASK.forget, self.TASK.in_domain, (), asked, asked, {name: count}, words=given)
+        given = PromptProbes(asked, found["null"], found["looked"], found["logsnr"], {k: found[k] for k in others}, has)
+        seen = Evidence(self.TASK.forget, self.TASK.in_domain, (), asked, asked, {name: count}, prompt_probes=given)
         scores = {m.name: m.compute(seen) for m in (*TRIPLE, SHARED)}
         values = {name: score.value for name, score in scores.items() if score and score.n == count}
         at = found["looked"]
@@ -388,7 +388,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     def figures(plan: Plan) -> tuple[Evidence, list[Score | None]]:
         rooms, cell = Stages(plan), plan.cells[0]
         untouched = rooms.store.put("deltas", {"method": "none"})
-        seen = evidence.gather(rooms, cell.task, untouched, {"probe", "words"})
+        seen = evidence.gather(rooms, cell.task, untouched, {"probe", "prompt_probes"})
         return seen, [metric.compute(seen) for metric in (*TRIPLE, SHARED)]
 
     monkeypatch.setattr(artifacts.probe, "gaps", refuse)
@@ -397,9 +397,9 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     assert shared is not None
     assert shared.n == 3
     assert seen.probe is not None
-    assert seen.words is not None
-    assert torch.equal(seen.probe.gaps, seen.words.null)
-    assert set(seen.words.others) == {"near"}
+    assert seen.prompt_probes is not None
+    assert torch.equal(seen.probe.gaps, seen.prompt_probes.null)
+    assert set(seen.prompt_probes.others) == {"near"}
     dogs = dataclasses.replace(
         plan.world, rest=lambda concept, split="forget": plan.world.prompts(split, plan.world.concepts[2])
     )
@@ -408,8 +408,8 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     monkeypatch.setattr(artifacts.probe, "words", refuse)
     again, same = figures(dataclasses.replace(plan, world=dogs))  # from the store
     assert same == found
-    assert again.words is not None
-    assert again.words.looked.dtype == torch.bool
+    assert again.prompt_probes is not None
+    assert again.prompt_probes.looked.dtype == torch.bool
 
 
 def refuse(*args: object, **kwargs: object) -> None:

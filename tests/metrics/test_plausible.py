@@ -23,7 +23,7 @@ class TestPrecision:
         base = evidence({c: c * len(drawn) for c in ALL})
         features = torch.tensor([*drawn, *[50.0] * (3 * len(drawn))]).unsqueeze(1)
         reference = {"a": self.REAL[:10], "b": self.REAL[10:11], "c": self.REAL[11:]}
-        return dataclasses.replace(base, features=features, kin=reference, domains={"a": ("a", "b", "c")})
+        return dataclasses.replace(base, features=features, domain_reference=reference, domains={"a": ("a", "b", "c")})
 
     def test_by_hand(self) -> None:
         # within 0 +- 10, ..., 10 +- 10 or 30 +- 29, which is -10 to 59
@@ -43,9 +43,9 @@ class TestPrecision:
 
     def test_real_pictures_of_the_whole_domain_are_needed(self) -> None:
         whole_domain = self.given([0.0, 1.0])
-        without = {c: r for c, r in whole_domain.kin.items() if c != "c"}
+        without = {c: r for c, r in whole_domain.domain_reference.items() if c != "c"}
         with pytest.raises(MissingEvidence, match=r"no real pictures of \['c'\]"):
-            value("plausible", dataclasses.replace(whole_domain, kin=without))
+            value("plausible", dataclasses.replace(whole_domain, domain_reference=without))
 
     def test_there_is_no_value_without_a_tenth_neighbour(self) -> None:
         alone = dataclasses.replace(self.given([0.0, 1.0]), domains={"a": ("a",)})  # ten real pictures

@@ -27,15 +27,15 @@ def crossed(right: dict[tuple[str, str], bool], forget: str = "ink", aside: tupl
         forget=(forget,),
         in_domain=tuple(c for c in kinds[near] if c != forget),
         out_of_domain=kinds[far],
-        asked=tuple(c for c, _ in rows),
-        judged=tuple(c if right.get(IMAGES[i][:2], True) else "?" for c, i in rows),
+        requested=tuple(c for c, _ in rows),
+        predicted=tuple(c if right.get(IMAGES[i][:2], True) else "?" for c, i in rows),
         counts={c: len(names[c]) for c in names},
         images=tuple(i for _, i in rows),
-        shows=tuple(frozenset(IMAGES[i][:2]) for _, i in rows),
-        aside=aside,
+        also_requested=tuple(frozenset(IMAGES[i][:2]) for _, i in rows),
+        held_out=aside,
         features=torch.arange(len(IMAGES), dtype=torch.float32)[[i for _, i in rows]][:, None].expand(-1, 3),
         reference={c: real[[place[name] for name in names[c]]] for c in names},
-        real={c: tuple(names[c]) for c in names},
+        reference_ids={c: tuple(names[c]) for c in names},
         domains={forget: STYLES if forget in STYLES else OBJECTS},
     )
 
@@ -85,7 +85,10 @@ def test_the_order_of_rows_changes_nothing(order: list[int], wrong: set[tuple[st
     turned = dataclasses.replace(
         before,
         features=before.features[order],
-        **{name: tuple(getattr(before, name)[i] for i in order) for name in ("asked", "judged", "images", "shows")},
+        **{
+            name: tuple(getattr(before, name)[i] for i in order)
+            for name in ("requested", "predicted", "images", "also_requested")
+        },
     )
     for name in ("ua", "nra", "ora", "uc_ua", "uc_ira", "uc_cra"):
         assert score(name, turned) == score(name, before)
@@ -99,14 +102,16 @@ def test_where_no_image_asks_for_two_there_is_no_other_count() -> None:
         assert score(name, apart) is None
     # two that must stay may share an image
     both = frozenset("bc")
-    shared = dataclasses.replace(apart, images=(0, 1, 1), shows=(frozenset("a"), both, both))
+    shared = dataclasses.replace(apart, images=(0, 1, 1), also_requested=(frozenset("a"), both, both))
     assert score("uc_cra", shared) is None
     assert score("ora", shared) == Score(1.0, 1)
 
 
 def test_a_concept_all_of_whose_images_ask_for_the_forgotten_one_can_not_be_measured() -> None:
     only = Evidence(("a",), ("b",), ("c",), tuple("abc"), tuple("abc"), dict.fromkeys("abc", 1))
-    only = dataclasses.replace(only, images=(0, 0, 1), shows=(frozenset("ab"), frozenset("ab"), frozenset("c")))
+    only = dataclasses.replace(
+        only, images=(0, 0, 1), also_requested=(frozenset("ab"), frozenset("ab"), frozenset("c"))
+    )
     with pytest.raises(MissingEvidence, match="every image of b"):
         score("nra", only)
     assert score("uc_ira", only) == Score(1.0, 1)
@@ -116,9 +121,11 @@ def test_a_concept_all_of_whose_images_ask_for_the_forgotten_one_can_not_be_meas
 def test_a_missing_row_is_an_error(name: str) -> None:
     whole = crossed({})
     for concept in (*whole.forget, *whole.in_domain[:1], *whole.out_of_domain[:1]):
-        lost = whole.asked.index(concept)
-        rows = [i for i in range(len(whole.asked)) if i != lost]
-        parts = {n: tuple(getattr(whole, n)[i] for i in rows) for n in ("asked", "judged", "images", "shows")}
+        lost = whole.requested.index(concept)
+        rows = [i for i in range(len(whole.requested)) if i != lost]
+        parts = {
+            n: tuple(getattr(whole, n)[i] for i in rows) for n in ("requested", "predicted", "images", "also_requested")
+        }
         broken = dataclasses.replace(whole, **parts)
         concerned = {"ua": whole.forget, "nra": whole.in_domain, "ora": whole.out_of_domain}
         ours = {"uc_ua": "ua", "uc_ira": "nra", "uc_cra": "ora"}.get(name, name)
@@ -130,6 +137,8 @@ def test_a_missing_row_is_an_error(name: str) -> None:
 def test_an_image_that_asks_for_the_forgotten_concept_is_known_by_its_prompt() -> None:
     # the only image of "a" itself is another one
     few = Evidence(("a",), ("b",), ("c",), tuple("abccc"), tuple("abcc?"), {"a": 1, "b": 1, "c": 3})
-    few = dataclasses.replace(few, shows=tuple(map(frozenset, ("a", "b", "c", "c", "ac"))), images=tuple(range(5)))
+    few = dataclasses.replace(
+        few, also_requested=tuple(map(frozenset, ("a", "b", "c", "c", "ac"))), images=tuple(range(5))
+    )
     assert score("ora", few) == Score(1.0, 2)
     assert score("uc_cra", few) == Score(2 / 3, 3)

@@ -135,7 +135,7 @@ from dataclasses import replace
 from metrics import METRICS
 from metrics.nra import NRA
 
-METRICS.add("top_n", replace(NRA, name="top_n", each=lambda given: [0.5] * len(given.asked)))
+METRICS.add("top_n", replace(NRA, name="top_n", each=lambda given: [0.5] * len(given.requested)))
 """
 
 

@@ -152,8 +152,8 @@ def test_a_sweep_is_a_row_for_every_combination(world: World) -> None:
     ]  # fmt: skip
     configs = {cell.method: cell.config for cell in plan.cells}
     assert [c.t_max for c in configs.values() if isinstance(c, MimMuConfig)] == [300, 600]
-    assert plan.plain("mimmu t_max=300 lr=1e-3") == "mimmu"
-    assert plan.plain("salun") == "salun"
+    assert plan.base_method("mimmu t_max=300 lr=1e-3") == "mimmu"
+    assert plan.base_method("salun") == "salun"
     assert plan.run.board_name == "finegrained-tiny-sweep-mimmu.t_max-sweep-mimmu.lr"  # not over the suite's board
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
-from bench.plan.work_graph import predecessors, side_by_side, signature, units, waves
+from bench.plan.work_graph import predecessors, side_by_side, signature, waves, work_items
 from bench.worlds import World
 
 
@@ -14,7 +14,7 @@ def planned(*methods: str, suite: str = "finegrained", **more: object) -> Plan:
 
 def test_what_cells_share_comes_first_and_each_cell_once(world: World) -> None:
     plan = planned()
-    pieces = units(plan)
+    pieces = work_items(plan)
     shared = [unit for unit in pieces if unit.cell is None]
     assert [unit.concept for unit in shared] == [*(task.forget[0] for task in plan.tasks), ""]
     assert sorted(unit.cell for unit in pieces if unit.cell is not None) == list(range(len(plan.cells)))
@@ -32,7 +32,7 @@ def test_what_cells_share_comes_first_and_each_cell_once(world: World) -> None:
 def test_a_wave_needs_nothing_of_itself(world: World) -> None:
     forget = (world.concepts[0], world.concepts[6], world.concepts[1])
     plan = planned("mimmu", suite="sequential", forget=forget)
-    pieces = units(plan)
+    pieces = work_items(plan)
     order = waves(pieces)
     assert sorted(place for wave in order for place in wave) == list(range(len(pieces)))
     wave_of = {place: i for i, wave in enumerate(order) for place in wave}
@@ -42,7 +42,7 @@ def test_a_wave_needs_nothing_of_itself(world: World) -> None:
 
 
 def test_controls_alone_need_no_pictures_to_learn_from(world: World, tmp_path: Path) -> None:
-    assert [unit.concept for unit in units(planned("pretrained", suite="smoke")) if unit.cell is None] == [""]
+    assert [unit.concept for unit in work_items(planned("pretrained", suite="smoke")) if unit.cell is None] == [""]
 
 
 def test_a_request_waits_for_the_one_before_it(world: World) -> None:
@@ -70,7 +70,7 @@ def test_cells_that_train_run_side_by_side_unless_one_starts_from_another(world:
 
 def test_an_unlearned_model_that_several_cells_train_further_is_made_first(world: World) -> None:
     plan = planned("mimmu", suite="resurgence", forget=world.concepts[:1], seeds=(0, 1))
-    pieces = units(plan)
+    pieces = work_items(plan)
     made = [place for place, unit in enumerate(pieces) if unit.start is not None]
     assert [pieces[place].name for place in made] == [f"mimmu · {world.concepts[0]} · seed {seed}" for seed in (0, 1)]
     for unit in pieces:
@@ -80,6 +80,6 @@ def test_an_unlearned_model_that_several_cells_train_further_is_made_first(world
 
 
 def test_another_plan_has_another_signature(world: World) -> None:
-    assert signature(units(planned()), "1") == signature(units(planned()), "1")
-    assert signature(units(planned()), "1") != signature(units(planned("mimmu")), "1")
-    assert signature(units(planned()), "1") != signature(units(planned()), "2")
+    assert signature(work_items(planned()), "1") == signature(work_items(planned()), "1")
+    assert signature(work_items(planned()), "1") != signature(work_items(planned("mimmu")), "1")
+    assert signature(work_items(planned()), "1") != signature(work_items(planned()), "2")

@@ -139,7 +139,7 @@ def test_of_two_domains_one_is_left_alone_and_of_one_none(world: World) -> None:
 
 def test_the_ablation_changes_one_setting_at_a_time() -> None:
     found = resolve(RunConfig(methods=("mimmu",), suite="noise-ablation"))
-    rows = [name for name in found.methods if found.plain(name) == "mimmu"]
+    rows = [name for name in found.methods if found.base_method(name) == "mimmu"]
     assert rows[0] == "mimmu"
     assert all(len(found.variants[name].values) == 1 for name in rows[1:])
     swept = {field for name in rows for field in found.variants[name].values}

@@ -9,7 +9,7 @@ from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
-from bench.plan.work_graph import units
+from bench.plan.work_graph import work_items
 
 METRICS = ("ua", "nra", "drift")
 WORDS = ["--methods", "mimmu", "--suite", "smoke", "--metrics", *METRICS, "--set", "mimmu.epochs=40"]
@@ -27,10 +27,10 @@ class Afar:
     def __init__(self, out: Path) -> None:
         run = RunConfig(("mimmu",), "smoke", metrics=METRICS, overrides={"mimmu": {"epochs": "40"}}, out=out)
         plan = resolve(run)
-        self.out, self.folder, self.units = out, RunFolder(plan.run), units(plan)
+        self.out, self.folder, self.units = out, RunFolder(plan.run), work_items(plan)
         self.victim = next(i for i, unit in enumerate(self.units) if unit.cell == 2)
         keys, store = (made := Executor(plan)).stages.keys, made.stages.store
-        self.lease = out / ".store" / ".leases" / f"deltas-{store.place('deltas', keys.delta(plan.cells[2])).name}"
+        self.lease = out / ".store" / ".leases" / f"deltas-{store.path('deltas', keys.delta(plan.cells[2])).name}"
 
     def board(self) -> dict[str, bytes]:
         """The board's files."""

@@ -34,8 +34,8 @@ def test_training_and_evaluation_share_neither_prompt_nor_noise(world: World) ->
     for concept in world.concepts:
         given, asked = world.prompts("forget", concept), world.prompts("evaluate", concept)
         assert not set(given) & set(asked)
-        noise = sampler.initial_latents((1, 2, 2), world.protocol.forget_seed, sampler.shots(given, 4))
-        other = sampler.initial_latents((1, 2, 2), world.protocol.evaluation_seed, sampler.shots(asked, 4))
+        noise = sampler.initial_latents((1, 2, 2), world.protocol.forget_seed, sampler.image_specs(given, 4))
+        other = sampler.initial_latents((1, 2, 2), world.protocol.evaluation_seed, sampler.image_specs(asked, 4))
         assert not torch.isin(noise, other).any()
 
 

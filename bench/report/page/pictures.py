@@ -112,7 +112,7 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
                         else:
                             key = strips.keep(encoded(found[0], edge, quality))
                             pictures.append(Picture(method, key, found[1]))
-                    row = Row(concept, role, stages.shots[index].prompt, tuple(pictures))
+                    row = Row(concept, role, stages.specs[index].prompt, tuple(pictures))
                     strips.tasks.setdefault(task.name, []).append(row)
         if strips.size <= BUDGET:
             return strips
@@ -130,7 +130,7 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
     best, most = stages.plan.run.seeds[0], -1
     for seed in stages.plan.run.seeds:
         cells = [cell for cell in stages.plan.cells if cell.seed == seed and cell.method in methods]
-        stored = sum(_images(stages, cell, look=False) is not None for cell in cells)
+        stored = sum(_images(stages, cell, verify=False) is not None for cell in cells)
         if stored > most:
             best, most = seed, stored
         if stored == len(cells):
@@ -138,10 +138,10 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
     return best
 
 
-def _images(stages: Stages, cell: Cell, look: bool = True) -> Entry | None:
-    """A cell's images if they are stored. No `look` at tensors: of a large board these are many gigabytes."""
-    weights = stages.store.get("deltas", stages.keys.delta(cell), look=False)  # only their digest is of use
-    return stages.store.get("images", stages.keys.images(weights), look) if weights else None
+def _images(stages: Stages, cell: Cell, verify: bool = True) -> Entry | None:
+    """A cell's images if they are stored. `verify=False` reads no tensors: a large board has many gigabytes."""
+    weights = stages.store.get("deltas", stages.keys.delta(cell), verify=False)  # only their digest is of use
+    return stages.store.get("images", stages.keys.images(weights), verify) if weights else None
 
 
 def _indices(stages: Stages, concept: str) -> list[int]:
@@ -158,7 +158,7 @@ def _taken(
     entry = _images(stages, cell)
     if entry is None:
         return {}
-    judged = stages.store.get("judgements", stages.keys.judgements(entry, [shot.prompt for shot in stages.shots]))
+    judged = stages.store.get("judgements", stages.keys.judgements(entry, [spec.prompt for spec in stages.specs]))
     kept, seen = entry.tensors("images", "shown"), judged.tensors() if judged else {}
     row = {place: i for i, place in enumerate(kept["shown"].tolist())}
     out = {}

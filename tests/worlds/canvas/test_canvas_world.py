@@ -40,8 +40,8 @@ def test_the_answer_set_is_the_published_one(data: Path, pipeline_folder: Path) 
         plan = plan_of(data, pipeline_folder, suite)
         assert len(plan.tasks) == count
         keys = Keys(plan, "b", {}, lambda: "p")
-        assert len(keys.shots) == 51 * 20 * 5
-        assert {(shot.prompt, shot.seed) for shot in keys.shots} == {
+        assert len(keys.specs) == 51 * 20 * 5
+        assert {(spec.prompt, spec.seed) for spec in keys.specs} == {
             (prompt(style, object), seed) for style in (*STYLES, SEED_IMAGES) for object in OBJECTS for seed in SEEDS
         }
         assert {concept: plan.images(concept) for concept in plan.concepts} == {

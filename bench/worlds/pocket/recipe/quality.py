@@ -15,7 +15,7 @@ from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from bench.backbones import pipeline
-from bench.backbones.sampler import Shot, sample
+from bench.backbones.sampler import ImageSpec, sample
 from bench.worlds.pocket.drawing import captions
 from bench.worlds.pocket.drawing.dataset import FIRST_SEED
 from bench.worlds.pocket.drawing.renderer import render
@@ -72,12 +72,12 @@ def generated(model: pipeline.Backbone, per_species: int, styles: Sequence[str])
     """`per_species` generated pictures of each species in each of `styles`, over the evaluation templates."""
     templates = captions.EVALUATE
     jobs = [(k, STYLES.index(s), i) for k in range(len(NAMES)) for s in styles for i in range(per_species)]
-    shots = [
-        Shot(captions.caption(templates[i % len(templates)], NAMES[k], STYLES[s]), i // len(templates))
+    specs = [
+        ImageSpec(captions.caption(templates[i % len(templates)], NAMES[k], STYLES[s]), i // len(templates))
         for k, s, i in jobs
     ]
     table = np.array(jobs)
-    return Batch(sample(model, shots, POCKET.protocol, seed=7, batch_size=64), table[:, 0], table[:, 1])
+    return Batch(sample(model, specs, POCKET.protocol, seed=7, batch_size=64), table[:, 0], table[:, 1])
 
 
 def by_species(batch: Batch, guess: np.ndarray) -> np.ndarray:
@@ -170,8 +170,8 @@ def brief_findings(model: pipeline.Backbone, folder: Path, n: int) -> list[Findi
         judge = load_judge("style" if what == "style alone" else "species", folder=folder)
         hits = []
         for prompt, names in wanted.items():
-            shots = [Shot(prompt, i) for i in range(max(1, n * 6 // len(wanted)))]
-            images = sample(model, shots, POCKET.protocol, seed=7, batch_size=64)
+            specs = [ImageSpec(prompt, i) for i in range(max(1, n * 6 // len(wanted)))]
+            images = sample(model, specs, POCKET.protocol, seed=7, batch_size=64)
             hits += [judge.labels[k] in names for k in classify(judge, images.float() / 255).tolist()]
         found.append(Finding(f"generated, {what}: as asked", float(np.mean(hits)), None, len(hits)))
     return found
@@ -188,10 +188,10 @@ def fid(a: Tensor, b: Tensor, folder: Path) -> float:
 
 def speed_finding(model: pipeline.Backbone) -> Finding:
     """Images a second, default sampler, one batch of 64 after a warm-up."""
-    shots = [Shot(captions.caption(captions.EVALUATE[0], name), i) for i in range(3) for name in NAMES][:64]
-    sample(model, shots, POCKET.protocol, seed=1, batch_size=64)
+    specs = [ImageSpec(captions.caption(captions.EVALUATE[0], name), i) for i in range(3) for name in NAMES][:64]
+    sample(model, specs, POCKET.protocol, seed=1, batch_size=64)
     start = time.perf_counter()
-    sample(model, shots, POCKET.protocol, seed=2, batch_size=64)
+    sample(model, specs, POCKET.protocol, seed=2, batch_size=64)
     rate = 64 / (time.perf_counter() - start)
     note = f"{POCKET.protocol.num_inference_steps} steps, {torch.get_num_threads()} threads, {model.dtype}"
     return Finding("sampling, images a second", rate, 10, 64, note)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from bench.backbones import pipeline
-from bench.backbones.sampler import Shot, sample
+from bench.backbones.sampler import ImageSpec, sample
 from bench.core import device
 from bench.worlds.pocket.drawing import captions
 from bench.worlds.pocket.drawing.dataset import FIRST_SEED
@@ -55,14 +55,14 @@ def rendered() -> Image.Image:
 def generated(folder: Path = WEIGHTS, per_style: int = 2) -> Image.Image:
     """What the model in `folder` makes of each species in each style, evaluation templates, unselected."""
     model = pipeline.load(folder / "pipeline", device.default_device())
-    shots = [
-        Shot(captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)
+    specs = [
+        ImageSpec(captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)
         for name in NAMES
         for style in STYLES
         for k in range(per_style)
     ]
     with torch.no_grad():
-        images = sample(model, shots, POCKET.protocol, seed=0, batch_size=64)
+        images = sample(model, specs, POCKET.protocol, seed=0, batch_size=64)
     pictures = images.permute(0, 2, 3, 1).numpy()
     width = len(STYLES) * per_style
     rows = [list(pictures[i : i + width]) for i in range(0, len(pictures), width)]
