@@ -28,7 +28,7 @@ from bench.core import guidance
 from bench.core.task import Task
 from bench.plan import plugins
 from bench.plan.plan import Cell, Plan, resolve
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import WorldUnavailable
 from benchmarks.one_step import workplace
 from methods import CONTROLS, REFERENCES

@@ -115,7 +115,7 @@ def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:
         made.prepare(place)
         optimizer = build(made, parameters)
         if made.config.ema_decay is not None:
-            place.averaged = {n: p.detach().clone() for n, p in place.trained.items()}
+            place.average_weights = {n: p.detach().clone() for n, p in place.trained.items()}
         for batch in place.forget_batches(made.config.batch_size):
             made.loss(place, batch).backward()
         made.after_backward(place)

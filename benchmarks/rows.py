@@ -21,7 +21,7 @@ from bench.core.config import Protocol
 from bench.suites.base import SUITES
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World
 from benchmarks import bare
 from benchmarks.timing import Line, by_turns, milliseconds, ratios, seconds_of

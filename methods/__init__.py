@@ -1,9 +1,9 @@
-"""Unlearning methods by name; other packages add theirs through the entry-point group `lethe.methods`."""
+"""Unlearning methods by name. Other packages add theirs through the entry-point group `lethe.methods`."""
 
 from bench.core.registry import Registry
 from methods.base import Method
 
-ORACLE = "oracle"  # a control on every board whose tasks it exists for
+ORACLE = "oracle"  # a control, on the boards whose world has its weights
 METHODS: Registry[type[Method]] = Registry(
     "method",
     {
@@ -20,7 +20,7 @@ METHODS: Registry[type[Method]] = Registry(
     group="lethe.methods",
     unlisted=(ORACLE,),
 )
-CONTROLS = ("pretrained", "wrecked")  # on every board, asked for or not
-REFERENCES = (*CONTROLS, ORACLE)  # rows that methods are compared with, and that have no rank
+CONTROLS = ("pretrained", "wrecked")  # on every board, whether requested or not
+REFERENCES = (*CONTROLS, ORACLE)  # rows without a rank that methods are compared with
 
 __all__ = ["CONTROLS", "METHODS", "ORACLE", "REFERENCES", "Method"]

@@ -1,4 +1,4 @@
-"""ESD: erasing a concept by steering its prediction away from it, on the student's own sampling paths."""
+"""ESD: erase a concept by steering its prediction away from the concept, on the student's own sampling paths."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.training.harness import Batch, Harness
-from methods.base import Method, MethodConfig, require_scale
-from methods.family import erasure_target
+from methods.base import Batch, Harness, Method, MethodConfig, require_scale
 
 
 @dataclass(frozen=True)
 class EsdConfig(MethodConfig):
-    """Settings; defaults are those of the authors' first release."""
+    """Settings. The defaults are those of the authors' first release.
+
+    Args:
+        eta: the paper's negative guidance scale. 0 stops at the null prompt's prediction.
+        path_guidance: classifier-free guidance scale of the sampling paths, at least 0.
+        path_steps: DDIM steps of a whole sampling path.
+    """
 
     lr: float = 1e-5
     epochs: int | None = None
     steps: int | None = 1000
     batch_size: int = 1
     parameters: str = "attn2"
-    eta: float = 1.0  # the paper's negative guidance
+    eta: float = 1.0
     path_guidance: float = 3.0
-    path_steps: int = 50  # DDIM steps of a whole sampling path
+    path_steps: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,7 +36,7 @@ class EsdConfig(MethodConfig):
 
 @dataclass(frozen=True)
 class EsdUConfig(EsdConfig):
-    """The same, on the weights that no prompt reaches directly."""
+    """Settings of ESD-u: those of ESD-x, but all weights except cross-attention train."""
 
     parameters: str = "not-attn2"
 
@@ -40,28 +44,36 @@ class EsdUConfig(EsdConfig):
 class Esd(Method):
     """L = || eps_theta(z_t, c) - sg[eps*(z_t, null) - eta (eps*(z_t, c) - eps*(z_t, null))] ||^2.
 
-    z_t lies on the student's own sampling path for c under guidance, broken off at a random step; t is uniform in the
-    bin of that step. No image is needed. ESD-x trains cross-attention (for concepts that prompts name), ESD-u the rest
-    of the U-Net (for concepts that show unasked).
+    eps_theta is the student, eps* the frozen original, sg the stop-gradient. z_t comes from the student's own sampling
+    path for c under guidance, stopped at a random step, and t is uniform in the bin of that step. No image is used.
+    ESD-x trains cross-attention, for concepts that prompts name. ESD-u trains the rest of the U-Net, for concepts that
+    appear without being named.
 
-    Scripts by the authors differ. The first is followed: z_t from the student, not from the original; eta 1, which a
-    later script calls 2 (it counts from eps*(c), and its target is the same); breaking off before the first step means
-    pure noise. The prompts are the harness's sentences about the concept, where the authors take its name alone.
+    The authors' scripts differ. This follows the first one: z_t comes from the student, not from the original. eta = 1
+    here is what a later script calls 2: it counts from eps*(z_t, c), and its target is the same. A path that stops
+    before its first step is pure noise. The prompts are the harness's sentences about the concept, where the authors
+    use only its name.
     """
 
     about = "steers the concept's prediction to the far side of the null prompt's; cross-attention; no images"
     source = "Gandikota et al., ICCV 2023, arXiv 2303.07345"
     fidelity = "published"
-    multi = "alternate"  # as the authors' loop, which draws one prompt a step
+    multi = "alternate"  # as in the authors' loop, which draws one prompt a step
     Config = EsdConfig
     config: EsdConfig
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """Mean squared distance of the student's conditional from the negatively guided prediction of the teacher."""
-        c, config = batch.prompt_embeds, self.config
-        latents, timesteps = harness.sampled(c, "student", config.path_guidance, config.path_steps)
-        target = erasure_target(harness, latents, timesteps, c, eta=config.eta)
-        return F.mse_loss(harness.student(latents, timesteps, c), target)
+        """The loss of Gandikota et al., 2023, section 4.1, on the prompts of the batch."""
+        c, null, config = batch.prompt_embeds, harness.null_embeds(len(batch)), self.config
+        # z_t: the student's partial sampling path for c
+        z, t = harness.sampled(c, "student", config.path_guidance, config.path_steps)
+        # eps*(z_t, null) and eps*(z_t, c); eta = 0 needs only the first
+        eps_null = harness.teacher(z, t, null)
+        eps_c = harness.teacher(z, t, c) if config.eta else eps_null
+        # eps*(z_t, null) - eta [eps*(z_t, c) - eps*(z_t, null)]: negative guidance
+        target = eps_null - config.eta * (eps_c - eps_null)
+        # || eps_theta(z_t, c) - target ||^2
+        return F.mse_loss(harness.student(z, t, c), target)
 
 
 class EsdU(Esd):

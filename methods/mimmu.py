@@ -1,4 +1,4 @@
-"""MiM-MU: forgetting a concept by minimising the mutual information between its prompt and the image."""
+"""MiM-MU: forget a concept by minimising the mutual information between its prompt and the image."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.training.harness import Batch, Harness
-from methods.base import Method, MethodConfig, require_known, require_scale
-from methods.family import erasure_target
-from methods.noise_levels import WEIGHTINGS, noised, predicted_clean, weights_at
+from methods.base import Batch, Harness, Method, MethodConfig, require_known, require_scale
+from methods.noise_levels import WEIGHTINGS, loss_weights_at, noised_with_weights, predicted_x0
 
 
 @dataclass(frozen=True)
 class MimMuConfig(MethodConfig):
-    """Settings; whatever stands after `t_max` is an ablation of the method, see docs/methods.md."""
+    """Settings. Every value of the fields after `t_max` that is not the default is an ablation: see docs/methods.md.
+
+    Args:
+        t_min, t_max: timesteps are drawn from t_min..t_max, both included.
+        weighting: w(t). "uniform": 1. "snr": |dl/dt|, clipped, with l the log-SNR. "logistic": 1 / density of l, with t
+            drawn so that l is logistic.
+        x_source: where z_t comes from. "forget": noised images of the forget set. "student" or "teacher": a sampling
+            path of that network.
+        objective: "align": pull the prediction on z_t to the target. "sds": judge it on the image that the student
+            predicts from z_t in one step.
+        target: "null": the null prompt. "rest": the prompt with the superclass in place of the concept.
+        path_guidance: classifier-free guidance scale of the sampling paths, at least 0.
+        path_steps: DDIM steps of a whole sampling path.
+    """
 
     lr: float = 1e-5
     epochs: int | None = 30
     batch_size: int = 8
     parameters: str = "attn2"
-    t_min: int = 50  # t is drawn from t_min..t_max, both included
+    t_min: int = 50
     t_max: int = 950
-    weighting: str = "uniform"  # w(t): uniform, snr (|dl/dt|, clipped) or logistic (t drawn logistic in l)
-    x_source: str = "forget"  # z_t: noised forget images, or a sampling path of the student or the teacher
-    objective: str = "align"  # or sds: align judged on images the student predicts in one step
-    target: str = "null"  # or rest: the same prompt without the concept
+    weighting: str = "uniform"
+    x_source: str = "forget"
+    objective: str = "align"
+    target: str = "null"
     path_guidance: float = 3.0
-    path_steps: int = 50  # DDIM steps of a whole sampling path
+    path_steps: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,22 +54,25 @@ class MimMuConfig(MethodConfig):
 
 
 class MimMu(Method):
-    """L = E_{(z,c) in D_f, t, eps} w(t) || eps_theta(z_t, c) - sg[eps*(z_t, null)] ||^2; no retain data.
+    """L = E_{(z,c) in D_f, t, eps} w(t) || eps_theta(z_t, c) - sg[eps*(z_t, null)] ||^2, without retain data.
 
-    From I(x;c) to that loss, with p* the pretrained model, p_theta the student and z_t the noised latents:
+    Let p* be the pretrained model, p_theta the student, and l the log-SNR of the noised latents z_t. The loss follows
+    from the mutual information I_theta(x;c) of image and prompt in four steps:
 
     1. I_theta(x;c) = E_c KL(p_theta(x|c) || q) - KL(p_theta(x) || q) <= E_c KL(p_theta(x|c) || q) for any q.
-       Take q = p*(x), what the frozen model draws for the null prompt. The bound is zero iff p_theta(x|c) = p*(x)
-       for every forget prompt: the prompt then says nothing about the image, and the marginal has not moved.
-    2. KL(P || Q) = 1/2 int E_{x~P, eps} || eps_P(x_l) - eps_Q(x_l) ||^2 dl over the log-SNR l (Kong et al. 2024),
-       so the bound is 1/2 int E || eps_theta(x_l, c) - eps*(x_l, null) ||^2 dl.
-    3. The gradient's path through the sampler and the U-Net's Jacobian is dropped, and x ~ p_theta(x|c) is replaced
-       by images the pretrained model drew for c: exact at the start of training, with the same zero.
-    4. Uniform t in 50..950 stands in for the weight |dl/dt|, nearly flat from t = 100 on and singular at 0; w = 1.
+       Choose q = p*(x), what the frozen model samples for the null prompt. The bound is zero if and only if
+       p_theta(x|c) = p*(x) for every forget prompt c. Then the prompt says nothing about the image, and the marginal
+       has not moved.
+    2. KL(P || Q) = 1/2 int E_{x~P, eps} || eps_P(x_l) - eps_Q(x_l) ||^2 dl over the log-SNR l (Kong et al., 2024), so
+       the bound is 1/2 int E || eps_theta(x_l, c) - eps*(x_l, null) ||^2 dl.
+    3. Drop the part of the gradient that passes through the sampler and the U-Net's Jacobian. Replace
+       x ~ p_theta(x|c) by images that the pretrained model sampled for c. This is exact at the start of the training,
+       and the loss is zero for the same students.
+    4. Replace the weight |dl/dt|, nearly flat from t = 100 on and singular at 0, by w = 1 and uniform t in 50..950.
 
-    Published, in abstract and summaries (there is no code to follow): alignment with the pretrained model's
-    unconditional distribution, the Jacobian dropped, cross-attention trained for 30 epochs with a small learning rate
-    on a constructed forgetting set, no compensation. Reconstructed: the derivation, the range of t, the learning rate.
+    Published, in the abstract and in summaries (there is no code): the alignment with the pretrained model's
+    unconditional distribution, the dropped Jacobian, cross-attention trained for 30 epochs with a small learning rate
+    on a constructed forget set, no compensation. Reconstructed: the derivation, the range of t, the learning rate.
     """
 
     about = "aligns the forgotten prompt with the pretrained model's unconditional prediction; no retain data"
@@ -68,25 +82,34 @@ class MimMu(Method):
     config: MimMuConfig
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """Mean of w(t) times the squared distance of the student's conditional from the target."""
-        config, c = self.config, batch.prompt_embeds
-        anchor = harness.rest(batch.concepts, batch.templates) if config.target == "rest" else None
+        """The loss of step 4 above on one batch. The numbers in comments are those of the steps."""
+        c, config = batch.prompt_embeds, self.config
+        # 1. q: the teacher's distribution for the null prompt, or for the superclass
+        if config.target == "rest":
+            q = harness.superclass_embeds(batch.concepts, batch.templates)
+        else:
+            q = harness.null_embeds(len(batch))
+        # 3. z_t from the pretrained model's images; 4. t and w(t)
         z, t, w = self.examples(harness, batch)
         predicted = harness.student(z, t, c)
         if config.objective == "align":
-            target = erasure_target(harness, z, t, c, anchor)
-        else:  # the bound at the student's own x0, its gradient handed to x0 past both U-Nets' Jacobians
+            # 2. sg[eps*(z_t, q)]
+            target = harness.teacher(z, t, q)
+        else:
+            # 2. at x_0, the image that the student predicts from z_t: the bound's gradient in x_0,
+            # eps_theta(x_s, c) - eps*(x_s, q), goes to the prediction; 3. past the Jacobians of both U-Nets
             with torch.no_grad():
-                x0 = predicted_clean(harness, z, t, predicted)
-                z, t, w = noised(harness, x0, config.weighting, config.t_min, config.t_max)
-                target = predicted + erasure_target(harness, z, t, c, anchor) - harness.student(z, t, c)
+                x0 = predicted_x0(harness, z, t, predicted)
+                x_s, s, w = noised_with_weights(harness, x0, config.weighting, config.t_min, config.t_max)
+                target = predicted + harness.teacher(x_s, s, q) - harness.student(x_s, s, c)
+        # w(t) || eps_theta(z_t, c) - target ||^2
         return (w * (predicted - target).square().mean((1, 2, 3))).mean()
 
     def examples(self, harness: Harness, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """z_t, (B, C, h, w), the timesteps and their weights, (B,)."""
+        """z_t, float32 (B, C, h, w); the timesteps t, int64 (B,); and the weights w(t), float32 (B,)."""
         config, span = self.config, (self.config.t_min, self.config.t_max)
         if config.x_source == "forget":
-            return noised(harness, batch.latents, config.weighting, *span)
+            return noised_with_weights(harness, batch.latents, config.weighting, *span)
         path = config.x_source, config.path_guidance, config.path_steps
         z, t = harness.sampled(batch.prompt_embeds, *path, *span)
-        return z, t, weights_at(harness, t, config.weighting, *span)
+        return z, t, loss_weights_at(harness, t, config.weighting, *span)

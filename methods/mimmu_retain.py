@@ -1,4 +1,4 @@
-"""MiM-MU with compensation: what it gains, and what it costs, to hold on to retained images as well."""
+"""MiM-MU with compensation: what matching the teacher on retained images adds, and what it costs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.training.harness import Batch, Harness
+from methods.base import Batch, Harness
 from methods.mimmu import MimMu, MimMuConfig
 
 
 @dataclass(frozen=True)
 class MimMuRetainConfig(MimMuConfig):
-    """Settings of MiM-MU, and the weight of what is added to it."""
+    """Settings of MiM-MU, and `gamma`, the weight of the loss on retained images."""
 
     gamma: float = 1.0
 
 
 class MimMuRetain(MimMu):
-    """L = L_MiM-MU + gamma || eps_theta(r_t, c_r) - eps*(r_t, c_r) ||^2, r being images of retained concepts c_r.
+    """L = L_MiM-MU + gamma || eps_theta(r_t, c_r) - eps*(r_t, c_r) ||^2, with images r of retained concepts c_r.
 
-    The second term holds the student to the pretrained model's own prediction: of the two kinds of compensation that
-    the MiM-MU paper argues against, bringing retained data back in and bounding the divergence from the pretrained
-    model, it is both. It is no published method; it is there to tell what compensation adds to the method without.
+    The second term pulls the student to the pretrained model's own prediction. The MiM-MU paper argues against two
+    kinds of compensation: using retained data, and bounding the divergence from the pretrained model. This term is
+    both. It is not a published method. It shows what compensation adds to MiM-MU.
     """
 
     about = "MiM-MU plus teacher matching on retained images: the compensation baseline"
@@ -33,9 +33,10 @@ class MimMuRetain(MimMu):
     config: MimMuRetainConfig
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """MiM-MU's loss plus the matching of as many retained examples."""
-        kept = harness.retain_batch(len(batch))
-        latents, _, timesteps = harness.noised(kept.latents, self.config.t_min, self.config.t_max)
-        target = harness.teacher(latents, timesteps, kept.prompt_embeds)
-        matched = F.mse_loss(harness.student(latents, timesteps, kept.prompt_embeds), target)
-        return super().loss(harness, batch) + self.config.gamma * matched
+        """The loss of MiM-MU plus teacher matching on as many retained examples."""
+        retained = harness.retain_batch(len(batch))
+        r, _, t = harness.noised(retained.latents, self.config.t_min, self.config.t_max)
+        # || eps_theta(r_t, c_r) - sg[eps*(r_t, c_r)] ||^2
+        target = harness.teacher(r, t, retained.prompt_embeds)
+        matching = F.mse_loss(harness.student(r, t, retained.prompt_embeds), target)
+        return super().loss(harness, batch) + self.config.gamma * matching

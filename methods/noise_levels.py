@@ -1,42 +1,59 @@
-"""Which noise levels a loss looks at, and how much each counts.
+"""Weights w(t) of a loss over timesteps, and ways to draw the timesteps.
 
-Mutual information is an integral over the log-SNR l = log(abar_t / (1 - abar_t)) with a flat weight (Kong et al., ICLR
-2024, arXiv 2310.07972); a mean over timesteps stands for it once t is weighted by |dl/dt|, or drawn flat in l.
+Mutual information is an integral over the log-SNR l = log(abar_t / (1 - abar_t)) with a constant weight (Kong et al.,
+ICLR 2024, arXiv 2310.07972). A mean over timesteps estimates it if the timesteps are weighted by |dl/dt|, or if they
+are drawn from a known density of l and weighted by its inverse.
 """
 
 from __future__ import annotations
 
 import torch
 
-from bench.training.harness import Harness
+from methods.base import Harness
 
 WEIGHTINGS = ("uniform", "snr", "logistic")
 
 
 def log_snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """l of every timestep: float64 (T,), falling."""
+    """The log-SNR l of every timestep.
+
+    Args:
+        alphas_cumprod: abar_t of the noise schedule, (T,), in (0, 1).
+
+    Returns float64 (T,), decreasing.
+
+    Example:
+        >>> log_snr(torch.tensor([0.5]))
+        tensor([0.], dtype=torch.float64)
+    """
     return torch.logit(alphas_cumprod.double())
 
 
-def level_density(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """|dl/dt| by central differences: float64 (T,). On Stable Diffusion's schedule 0.17 at t = 5, 0.0066 at t = 400."""
+def log_snr_rate(alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """|dl/dt| by central differences, float64 (T,). In Stable Diffusion it is 0.17 at t = 5 and 0.0066 at t = 400."""
     return torch.gradient(log_snr(alphas_cumprod))[0].abs()
 
 
-def weights(alphas_cumprod: torch.Tensor, weighting: str, low: int, high: int, clip: float = 0.05) -> torch.Tensor:
-    """w(t) of "uniform" (1) or "snr" (|dl/dt|, at most `clip`): float32 (T,) of mean 1 over low..high.
+def loss_weights(alphas_cumprod: torch.Tensor, weighting: str, low: int, high: int, clip: float = 0.05) -> torch.Tensor:
+    """w(t) for every timestep, float32 (T,), with mean 1 over low..high, so that the learning rate keeps its meaning.
 
-    `clip` tames the singularity at t -> 0; 0.05 is |dl/dt| at t = 20 on Stable Diffusion's schedule. The mean of 1
-    leaves the learning rate its meaning. Raises ValueError for another weighting.
+    Args:
+        alphas_cumprod: abar_t of the noise schedule, (T,).
+        weighting: "uniform" for w = 1, "snr" for w proportional to |dl/dt|. Raises ValueError for any other.
+        clip: upper limit of |dl/dt|, which is singular at t -> 0. 0.05 is its value at t = 20 in Stable Diffusion.
+
+    Example:
+        >>> loss_weights(torch.linspace(0.9, 0.1, 10), "uniform", 0, 9)[:3]
+        tensor([1., 1., 1.])
     """
     if weighting not in ("uniform", "snr"):
         raise ValueError(f"weighting {weighting!r} is no function of the timestep; these are: uniform, snr")
-    density = level_density(alphas_cumprod)
-    w = density.clamp(max=clip) if weighting == "snr" else torch.ones_like(density)
+    rate = log_snr_rate(alphas_cumprod)
+    w = rate.clamp(max=clip) if weighting == "snr" else torch.ones_like(rate)
     return (w / w[low : high + 1].mean()).float()
 
 
-def logistic_levels(
+def logistic_timesteps(
     uniform: torch.Tensor,
     alphas_cumprod: torch.Tensor,
     low: int,
@@ -45,13 +62,18 @@ def logistic_levels(
     scale: float = 2.0,
     clip: float = 3.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Timesteps whose l is logistic(loc, scale), cut off `clip` scales from `loc` and at low..high; and their weights.
+    """Timesteps whose log-SNR is logistic, and their importance weights.
 
     Args:
-        uniform: (N,) in [0, 1), mapped through the inverse of the distribution function.
+        uniform: random numbers in [0, 1), (N,). Each is mapped through the inverse of the distribution function.
+        alphas_cumprod: abar_t of the noise schedule, (T,).
+        low, high: the timesteps stay within low..high, both included.
+        loc, scale: of the logistic distribution of l.
+        clip: l stays within `clip` times `scale` of `loc`.
 
-    Returns the nearest timesteps, int64 (N,), and 1 / (density of l), of mean 1, float32 (N,): importance sampling of
-    an integral flat in l, with less variance than weights on a uniform t. Raises ValueError if the cuts leave nothing.
+    Returns the nearest timesteps, int64 (N,), and the weights 1 / (density of l), float32 (N,), of mean 1. This is
+    importance sampling of the integral over l; it has less variance than uniform t with weights. Raises ValueError if
+    no log-SNR satisfies both limits.
     """
     levels = log_snr(alphas_cumprod)
     edges = torch.stack([levels[high].clamp(min=loc - clip * scale), levels[low].clamp(max=loc + clip * scale)])
@@ -59,36 +81,57 @@ def logistic_levels(
         raise ValueError(f"timesteps {low}..{high} have no log-SNR within {loc} +- {clip * scale}")
     below, above = torch.sigmoid((edges - loc) / scale)
     u = below + uniform.double() * (above - below)
-    drawn = loc + scale * torch.logit(u)
-    timesteps = (drawn[:, None] - levels[low : high + 1]).abs().argmin(1) + low
+    sampled_levels = loc + scale * torch.logit(u)
+    timesteps = (sampled_levels[:, None] - levels[low : high + 1]).abs().argmin(1) + low
     density = u * (1 - u) / scale / (above - below)
     return timesteps, (1 / (density * (edges[1] - edges[0]))).float()
 
 
-def weights_at(harness: Harness, timesteps: torch.Tensor, weighting: str, low: int, high: int) -> torch.Tensor:
-    """`weights` of a batch's timesteps, int64 (B,): float32 (B,) on their device."""
-    alphas = harness.noise_scheduler.alphas_cumprod.cpu()  # diffusers leaves it on the device it was last used on
-    return weights(alphas, weighting, low, high).to(timesteps.device)[timesteps]
+def loss_weights_at(harness: Harness, timesteps: torch.Tensor, weighting: str, low: int, high: int) -> torch.Tensor:
+    """`loss_weights` at the timesteps of a batch, int64 (B,). Returns float32 (B,) on their device."""
+    alphas = harness.noise_scheduler.alphas_cumprod.cpu()  # diffusers leaves it on the device where it was last used
+    return loss_weights(alphas, weighting, low, high).to(timesteps.device)[timesteps]
 
 
-def noised(
+def noised_with_weights(
     harness: Harness, latents: torch.Tensor, weighting: str, low: int, high: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Diffuse clean latents to levels drawn under a weighting, one of WEIGHTINGS, within timesteps low..high.
+    """Add noise to clean latents at timesteps drawn for a weighting, within low..high.
 
-    Returns z_t, float32 (B, C, h, w), the timesteps, int64 (B,), and w, float32 (B,).
+    Args:
+        latents: z_0, float32 (B, C, h, w).
+        weighting: one of WEIGHTINGS.
+
+    Returns z_t, float32 (B, C, h, w); the timesteps t, int64 (B,); and the weights w(t), float32 (B,).
+
+    Example:
+        >>> z, t, w = noised_with_weights(harness, torch.zeros(2, 4, 16, 16), "logistic", 50, 950)
+        >>> z.shape, t.shape, w.shape
+        (torch.Size([2, 4, 16, 16]), torch.Size([2]), torch.Size([2]))
     """
     if weighting != "logistic":
         z, _, timesteps = harness.noised(latents, low, high)
-        return z, timesteps, weights_at(harness, timesteps, weighting, low, high)
+        return z, timesteps, loss_weights_at(harness, timesteps, weighting, low, high)
     alphas = harness.noise_scheduler.alphas_cumprod.cpu()
-    timesteps, w = logistic_levels(torch.rand(len(latents), generator=harness.generator), alphas, low, high)
+    timesteps, w = logistic_timesteps(torch.rand(len(latents), generator=harness.generator), alphas, low, high)
     noise = torch.randn(latents.shape, generator=harness.generator).to(latents.device)
     timesteps = timesteps.to(latents.device)
     return harness.noise_scheduler.add_noise(latents, noise, timesteps), timesteps, w.to(latents.device)
 
 
-def predicted_clean(harness: Harness, z: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """x0 = (z_t - sqrt(1 - abar_t) noise) / sqrt(abar_t), the shape of `z`."""
+def predicted_x0(harness: Harness, z: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """x_0 = (z_t - sqrt(1 - abar_t) eps) / sqrt(abar_t): the clean latents that a noise prediction implies.
+
+    Args:
+        z: z_t, float32 (B, C, h, w).
+        timesteps: t, int64 (B,).
+        noise: the predicted noise eps, of the shape of `z`.
+
+    Example:
+        >>> x0 = torch.ones(1, 4, 16, 16)
+        >>> z, noise, t = harness.noised(x0)
+        >>> torch.allclose(predicted_x0(harness, z, t, noise), x0, atol=1e-3)
+        True
+    """
     alphas = harness.noise_scheduler.alphas_cumprod.to(z.device)[timesteps].view(-1, 1, 1, 1)
     return (z - (1 - alphas).sqrt() * noise) / alphas.sqrt()

@@ -1,20 +1,19 @@
-"""Control: the untouched model. The floor of forgetting and the ceiling of retention."""
+"""Control: the unchanged model. It forgets least and retains most."""
 
 from __future__ import annotations
 
-from bench.training.harness import Harness
-from methods.base import Method
+from methods.base import Harness, Method
 
 
 class Pretrained(Method):
-    """Changes nothing; every other row is read against this one."""
+    """Changes nothing. Every other row of a board is read against this one."""
 
     about = "control: nothing is removed"
     source = "the backbone itself"
     fidelity = "control"
 
     def trains(self, parameter: str) -> bool:
-        """Nothing."""
+        """False: no parameter of the U-Net trains."""
         return False
 
     def edit(self, harness: Harness) -> None:

@@ -1,4 +1,4 @@
-"""SalUn: saliency-masked relabelling of the concept, with a denoising loss on retained data."""
+"""SalUn: relabel the concept within a mask of salient weights, and denoise retained data."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.training.harness import Batch, Harness
-from methods.base import Method, MethodConfig, require_scale
-from methods.family import erasure_target
+from methods.base import Batch, Harness, Method, MethodConfig, require_scale
 
 
 @dataclass(frozen=True)
 class SalUnConfig(MethodConfig):
-    """Settings; defaults are those of the authors' class-forgetting recipe for Stable Diffusion."""
+    """Settings. The defaults are those of the authors' class-forgetting recipe for Stable Diffusion.
+
+    Args:
+        alpha: weight of the loss on retained images.
+        mask_fraction: share of the weights that may change.
+        mask_guidance: classifier-free guidance scale in the loss that the mask is computed from, at least 0.
+
+    Raises ValueError for a non-zero `weight_decay`, which would change weights outside of the mask too.
+    """
 
     lr: float = 1e-5
     epochs: int | None = 5
     batch_size: int = 8
     parameters: str = "unet"
-    alpha: float = 0.5  # weight of the retain loss
-    mask_fraction: float = 0.5  # share of the weights that may change
+    alpha: float = 0.5
+    mask_fraction: float = 0.5
     mask_guidance: float = 7.5
 
     def __post_init__(self) -> None:
@@ -34,12 +40,13 @@ class SalUnConfig(MethodConfig):
 class SalUn(Method):
     """L = || eps_theta(z_t, c) - sg[eps_theta(z_t, c')] ||^2 + alpha || eps_theta(r_t, c_r) - eps ||^2, within a mask.
 
-    c' is another concept of the same domain, drawn anew for every example; r are images of retained concepts. The
-    mask lets through the gradient of a `mask_fraction` of all weights: those with the largest |gradient|, summed over
-    one pass through the forget set, of || eps - [(1 + g) eps_theta(z_t, c) - g eps_theta(z_t, null)] ||^2.
+    c' is another concept of the same domain, drawn anew for every example. r are images of retained concepts c_r. The
+    mask keeps the gradient of the `mask_fraction` of all weights with the largest |gradient|, summed over one pass
+    through the forget set, of || eps - [(1 + g) eps_theta(z_t, c) - g eps_theta(z_t, null)] ||^2.
 
-    Where scripts differ from the paper, the paper is followed: c' is random (one script takes the next class), the
-    null prompt of the mask is empty (one copy passes the concept's), the mask is applied (in one copy it never is).
+    Where the authors' scripts differ from the paper, this follows the paper: c' is random (one script takes the next
+    class), the null prompt of the mask is empty (one copy uses the concept's prompt), and the mask is applied (one
+    copy never applies it).
     """
 
     about = "relabels the concept within a mask of salient weights, and keeps the rest by retain data"
@@ -49,51 +56,67 @@ class SalUn(Method):
     config: SalUnConfig
 
     def prepare(self, harness: Harness) -> None:
-        """Compute the saliency mask."""
+        """Compute the weight saliency mask of Fan et al., 2024, section 4: m_S = 1(|grad l_f| >= gamma)."""
         g = self.config.mask_guidance
         for batch in harness.forget_batches(self.config.batch_size):
-            latents, noise, timesteps = harness.noised(batch.latents)
-            concept = harness.student(latents, timesteps, batch.prompt_embeds)
-            null = harness.student(latents, timesteps, harness.null(len(batch)))
-            (-F.mse_loss((1 + g) * concept - g * null, noise)).backward()
+            z, noise, t = harness.noised(batch.latents)
+            eps_c = harness.student(z, t, batch.prompt_embeds)
+            eps_null = harness.student(z, t, harness.null_embeds(len(batch)))
+            # l_f = - || eps - [(1 + g) eps_theta(z_t, c) - g eps_theta(z_t, null)] ||^2
+            (-F.mse_loss((1 + g) * eps_c - g * eps_null, noise)).backward()
         gradients = {n: p.grad for n, p in harness.trained.items() if p.grad is not None}
         self.mask = saliency_mask(gradients, self.config.mask_fraction)
         harness.unet.zero_grad(set_to_none=True)
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """Relabelling on the forget batch plus denoising on as many retained examples."""
-        latents, _, timesteps = harness.noised(batch.latents)
-        others = [harness.choose(harness.siblings[concept]) for concept in batch.concepts]
-        relabelled = harness.anchors(others, batch.templates)
-        target = erasure_target(harness, latents, timesteps, batch.prompt_embeds, relabelled, anchor="student")
-        forget = F.mse_loss(harness.student(latents, timesteps, batch.prompt_embeds), target)
-        kept = harness.retain_batch(len(batch))
-        latents, noise, timesteps = harness.noised(kept.latents)
-        retain = F.mse_loss(harness.student(latents, timesteps, kept.prompt_embeds), noise)
+        """The loss of Fan et al., 2024, section 4, for image generation, with as many retained examples."""
+        z, _, t = harness.noised(batch.latents)
+        # c' != c: a random label for each example
+        other_concepts = [harness.choose(harness.siblings[concept]) for concept in batch.concepts]
+        relabelled = harness.anchor_embeds(other_concepts, batch.templates)
+        # sg[eps_theta(z_t, c')]
+        with torch.no_grad():
+            target = harness.student(z, t, relabelled)
+        # || eps_theta(z_t, c) - target ||^2
+        forget = F.mse_loss(harness.student(z, t, batch.prompt_embeds), target)
+        # || eps_theta(r_t, c_r) - eps ||^2
+        retained = harness.retain_batch(len(batch))
+        r, noise, t = harness.noised(retained.latents)
+        retain = F.mse_loss(harness.student(r, t, retained.prompt_embeds), noise)
         return forget + self.config.alpha * retain
 
     def after_backward(self, harness: Harness) -> None:
-        """Only salient weights move."""
+        """Apply the mask: grad <- m_S * grad, so that only salient weights change."""
         for name, parameter in harness.trained.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(self.mask[name])
 
 
 def saliency_mask(gradients: dict[str, torch.Tensor], fraction: float) -> dict[str, torch.Tensor]:
-    """Boolean masks, named and shaped as `gradients`, of the `fraction` of all entries largest in magnitude.
+    """Boolean masks of the entries with the largest magnitude, over all tensors together.
 
-    What equals the smallest of these is in as well. That one is found bit by bit, since floats without a sign are in
-    the order of their bits: sorting all entries of a U-Net would take several times the memory of its gradients.
+    Args:
+        gradients: parameter name -> tensor of any shape.
+        fraction: in 0..1, the share of entries to keep. Entries equal to the smallest kept one are kept too.
+
+    Returns masks with the names and shapes of `gradients`.
+
+    The threshold is found bit by bit, because magnitudes of floats sort like their bits. Sorting all entries of a
+    U-Net would take several times the memory of its gradients.
+
+    Example:
+        >>> saliency_mask({"a": torch.tensor([0.1, -5.0]), "b": torch.tensor([0.3, 4.0])}, 0.5)
+        {'a': tensor([False,  True]), 'b': tensor([False,  True])}
     """
-    wanted = round(fraction * sum(g.numel() for g in gradients.values()))
-    smallest = torch.zeros((), dtype=torch.int32, device=next(iter(gradients.values())).device)
+    kept = round(fraction * sum(g.numel() for g in gradients.values()))
+    threshold = torch.zeros((), dtype=torch.int32, device=next(iter(gradients.values())).device)
     for bit in reversed(range(31)):
-        higher = smallest + (1 << bit)
-        count = sum(torch.count_nonzero(bits(g) >= higher) for g in gradients.values())
-        smallest = torch.where(torch.as_tensor(count) >= wanted, higher, smallest)
-    return {name: bits(g) >= smallest for name, g in gradients.items()}
+        higher = threshold + (1 << bit)
+        count = sum(torch.count_nonzero(magnitude_bits(g) >= higher) for g in gradients.values())
+        threshold = torch.where(torch.as_tensor(count) >= kept, higher, threshold)
+    return {name: magnitude_bits(g) >= threshold for name, g in gradients.items()}
 
 
-def bits(values: torch.Tensor) -> torch.Tensor:
-    """The bits of magnitudes, as integers: int32, the shape of `values`."""
+def magnitude_bits(values: torch.Tensor) -> torch.Tensor:
+    """The bits of |values| as integers: int32, the shape of `values`."""
     return values.abs().float().contiguous().view(torch.int32)

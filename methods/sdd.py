@@ -1,4 +1,4 @@
-"""SDD: safe self-distillation, in which the student's own null prediction teaches it what the concept should mean."""
+"""SDD: safe self-distillation. The student's own prediction for the null prompt is the target for the concept."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from bench.training.harness import Batch, Harness
-from methods.base import Method, MethodConfig, require_scale
-from methods.family import erasure_target
+from methods.base import Batch, Harness, Method, MethodConfig, require_scale
 
 
 @dataclass(frozen=True)
 class SddConfig(MethodConfig):
-    """Settings; defaults are the authors'."""
+    """Settings. The defaults are the authors'.
+
+    Args:
+        path_guidance: classifier-free guidance scale of the sampling paths, at least 0.
+        path_steps: DDIM steps of a whole sampling path.
+    """
 
     lr: float = 1e-5
     epochs: int | None = None
@@ -26,7 +29,7 @@ class SddConfig(MethodConfig):
     ema_decay: float | None = 0.999
     parameters: str = "attn2"
     path_guidance: float = 3.0
-    path_steps: int = 50  # DDIM steps of a whole sampling path
+    path_steps: int = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,14 +37,14 @@ class SddConfig(MethodConfig):
 
 
 class Sdd(Method):
-    """L = || eps_theta(z_t, c) - sg[eps_theta(z_t, null)] ||^2; the result is the moving average of theta.
+    """L = || eps_theta(z_t, c) - sg[eps_theta(z_t, null)] ||^2. The result is the moving average of theta.
 
-    z_t lies on the sampling path of that average for c under guidance, broken off at a random step; t is uniform in the
-    bin of that step. No image and no original network is needed.
+    z_t comes from the sampling path of the moving average for c under guidance, stopped at a random step, and t is
+    uniform in the bin of that step. Neither an image nor the original network is used.
 
-    Where the authors' script differs from the method, the method is followed: breaking off before the first step means
-    pure noise (the script runs the whole path then, and keeps the high t). Of several concepts each step has one,
-    in the loss as on the path, and they take turns ("iterative").
+    Where the authors' script differs from the published method, this follows the method: a path that stops before its
+    first step is pure noise, while the script runs the whole path and keeps the high t. With several concepts, each
+    step shows one, in the loss as on the path, and the concepts take turns ("iterative").
     """
 
     about = "distils the student's own null prediction into the concept's, and keeps the moving average; no images"
@@ -52,8 +55,12 @@ class Sdd(Method):
     config: SddConfig
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """Mean squared distance of the student's conditional from its own null prediction."""
-        c, config = batch.prompt_embeds, self.config
-        latents, timesteps = harness.sampled(c, "average", config.path_guidance, config.path_steps)
-        target = erasure_target(harness, latents, timesteps, c, anchor="student")
-        return F.mse_loss(harness.student(latents, timesteps, c), target)
+        """The loss of Kim et al., 2023, section 3, on the prompts of the batch."""
+        c, null, config = batch.prompt_embeds, harness.null_embeds(len(batch)), self.config
+        # z_t: a partial sampling path of the moving average for c
+        z, t = harness.sampled(c, "average", config.path_guidance, config.path_steps)
+        # sg[eps_theta(z_t, null)]
+        with torch.no_grad():
+            target = harness.student(z, t, null)
+        # || eps_theta(z_t, c) - target ||^2
+        return F.mse_loss(harness.student(z, t, c), target)

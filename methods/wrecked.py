@@ -1,26 +1,25 @@
-"""Control: a ruined model. It forgets everything, so a board on which it looks good measures the wrong thing."""
+"""Control: a ruined model. It forgets everything, so a board that ranks it high measures the wrong thing."""
 
 from __future__ import annotations
 
 import torch
 
-from bench.training.harness import Harness
-from methods.base import Method
+from methods.base import Harness, Method
 
 
 class Wrecked(Method):
-    """Zeroes the U-Net's output layer: it predicts no noise, and samples are noise whatever the prompt."""
+    """Zeroes the U-Net's output layer, so that it predicts no noise and every sample is noise."""
 
     about = "control: everything is removed; forgetting is complete and retention at chance"
     source = "the backbone with a zeroed output layer"
     fidelity = "control"
 
     def trains(self, parameter: str) -> bool:
-        """The last convolution alone."""
+        """True for the parameters of the output layer."""
         return parameter.startswith("conv_out.")
 
     def edit(self, harness: Harness) -> None:
-        """Zero it."""
+        """Set the output layer to zero."""
         with torch.no_grad():
             for parameter in harness.trained.values():
                 parameter.zero_()

@@ -28,7 +28,7 @@ KNOWN = {
     ("bench.engines.run_folder", "bench.commands.arguments"),
     ("bench.report.sharing", "bench.commands.arguments"),
 }
-METHODS_SEE = {"bench.core.guidance", "bench.core.registry", "bench.training.harness", "bench.training.loop"}
+METHODS_SEE = {"bench.core.guidance", "bench.core.registry", "bench.training.harness", "bench.training.method"}
 METRICS_SEE = {"bench.core.registry"}
 MOST_MODULES = 14  # in one package of bench
 MOST_LINES = 350  # in one module

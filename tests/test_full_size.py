@@ -13,7 +13,7 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec
 from bench.core import device
 from bench.core.config import Protocol
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from benchmarks import architectures, one_step
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.one_step import Load

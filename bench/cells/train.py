@@ -17,8 +17,8 @@ from bench.plan.plan import Cell, Plan
 from bench.training.finetuning import further
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
+from bench.training.loop import unlearn
 from bench.training.snapshots import Snapshots
-from bench.training.unlearning import unlearn
 from bench.worlds import World
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
@@ -92,14 +92,14 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         {concept: world.prompts("forget", concept) for concept in task.concepts},
         cell.seed,
         "unlearning",
-        rest={concept: world.rest(concept) for concept in task.request},
+        superclass_prompts={concept: world.rest(concept) for concept in task.request},
         start=start,
         siblings=world.kin(task.request, task.in_domain),
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )
     outcome = unlearn(workplace, method(cell.config))
-    facts = {"cost": outcome.cost, "data": outcome.ledger.facts(), "compensation": outcome.ledger.compensation}
+    facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
     return outcome.delta, facts
 
 

@@ -1,4 +1,4 @@
-"""What a method used to get where it got: the cost meter and the ledger of data."""
+"""What a method spends, and which data it uses."""
 
 from __future__ import annotations
 
@@ -12,11 +12,23 @@ import torch
 
 
 @dataclass
-class Meter:
-    """Counts while a method works.
+class CostMeter:
+    """Counts the cost of a method while the method works.
 
-    `seconds` is the wall time between `start` and `stop`, summed; forwards are calls of the U-Net; `peak_bytes` is
-    CUDA's peak allocation, or on the CPU the largest resident set of the process that was seen at a step.
+    Attributes:
+        seconds: wall time between each `start` and the next `stop`, summed.
+        steps: optimiser steps.
+        student_forwards, teacher_forwards: calls of the U-Net, whatever the batch size.
+        peak_bytes: on CUDA the peak of the allocated memory, elsewhere the largest resident set size of the process
+            that `record_memory` saw.
+
+    Example:
+        >>> meter = CostMeter(torch.device("cpu"))
+        >>> meter.start()
+        >>> meter.steps += 1
+        >>> meter.stop()
+        >>> meter.counts()["steps"], meter.counts()["seconds"] > 0
+        (1, True)
     """
 
     device: torch.device
@@ -28,13 +40,13 @@ class Meter:
     _began: float = 0.0
 
     def start(self) -> None:
-        """Begin, or go on after a `stop`."""
+        """Start the clock, or start it again after `stop`."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self._began = time.perf_counter()
 
-    def look(self) -> None:
-        """Note the memory in use now."""
+    def record_memory(self) -> None:
+        """Raise `peak_bytes` to the memory in use now, if that is more."""
         used = (
             torch.cuda.max_memory_allocated(self.device)
             if self.device.type == "cuda"
@@ -43,14 +55,14 @@ class Meter:
         self.peak_bytes = max(self.peak_bytes, used)
 
     def stop(self) -> None:
-        """Pause or end; what happens until the next `start` is not the method's cost."""
+        """Stop the clock. The method is not charged for what happens until the next `start`."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self.look()
+        self.record_memory()
         self.seconds += time.perf_counter() - self._began
 
-    def facts(self) -> dict[str, float | int]:
-        """The counts as a plain record."""
+    def counts(self) -> dict[str, float | int]:
+        """The public attributes by name."""
         return {
             "seconds": self.seconds,
             "steps": self.steps,
@@ -59,39 +71,56 @@ class Meter:
             "peak_bytes": self.peak_bytes,
         }
 
-    def restore(self, facts: Mapping[str, Any]) -> None:
-        """Go on from the `facts` of another process, in place of what was counted here so far; call it while paused."""
-        for name, value in facts.items():
+    def restore(self, counts: Mapping[str, Any]) -> None:
+        """Replace the counts by the `counts` of an interrupted process. Call it while the clock is stopped.
+
+        `peak_bytes` becomes the larger of the two values.
+        """
+        for name, value in counts.items():
             setattr(self, name, max(value, self.peak_bytes) if name == "peak_bytes" else value)
 
 
 @dataclass
-class Ledger:
-    """The data a method looked at, as sets: looking twice costs nothing."""
+class DataUse:
+    """The data that a method used. Each example counts once, however often the method used it.
+
+    Attributes:
+        forget_images: indices into the forget set.
+        retain_images: indices into the retain set.
+        anchor_prompts: prompts of other concepts, or of the superclass, that the method asked for.
+
+    Example:
+        >>> use = DataUse()
+        >>> use.compensation
+        'none'
+        >>> use.retain_images.update([0, 1, 1])
+        >>> use.counts()["retain_images"], use.compensation
+        (2, 'retain images')
+    """
 
     forget_images: set[int] = field(default_factory=set)
     retain_images: set[int] = field(default_factory=set)
     anchor_prompts: set[str] = field(default_factory=set)
 
-    def facts(self) -> dict[str, int]:
-        """Sizes of the sets."""
+    def counts(self) -> dict[str, int]:
+        """The size of each set by name."""
         return {
             "forget_images": len(self.forget_images),
             "retain_images": len(self.retain_images),
             "anchor_prompts": len(self.anchor_prompts),
         }
 
-    def seen(self) -> dict[str, list[Any]]:
-        """The sets themselves as a plain record."""
-        return {name: sorted(seen) for name, seen in vars(self).items()}
+    def state(self) -> dict[str, list[Any]]:
+        """The sets as sorted lists, for a checkpoint."""
+        return {name: sorted(members) for name, members in vars(self).items()}
 
-    def restore(self, seen: Mapping[str, Sequence[Any]]) -> None:
-        """Go on from what another process had `seen`."""
-        for name, values in seen.items():
-            getattr(self, name).update(values)
+    def restore(self, state: Mapping[str, Sequence[Any]]) -> None:
+        """Add the `state` of an interrupted process."""
+        for name, members in state.items():
+            getattr(self, name).update(members)
 
     @property
     def compensation(self) -> str:
-        """What kinds of help the method had beyond the forget set; "none" for compensation-free methods."""
-        used = {"retain images": self.retain_images, "anchor prompts": self.anchor_prompts}
-        return " + ".join(what for what, seen in used.items() if seen) or "none"
+        """The kinds of data that the method used beyond the forget set, joined by " + "; "none" if it used no other."""
+        kinds = {"retain images": self.retain_images, "anchor prompts": self.anchor_prompts}
+        return " + ".join(kind for kind, members in kinds.items() if members) or "none"

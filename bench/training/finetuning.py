@@ -1,9 +1,9 @@
-"""Training an unlearned model further, as somebody would who has nothing to do with the unlearning."""
+"""Train an unlearned model further on ordinary data, to see what comes back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,68 +11,59 @@ import torch.nn.functional as F
 from bench.core.config import Protocol
 from bench.core.task import Finetune
 from bench.training.harness import Batch, Harness
-from bench.training.loop import NonFiniteLoss, TrainConfig, fit
+from bench.training.loop import NonFiniteLoss
+from bench.training.method import Method, MethodConfig
 
-SETTINGS = ("finetune_steps", "finetune_batch", "finetune_pictures")  # of a protocol, whichever weights move
-RATES = {"full": ("finetune_lr",), "lora": ("lora_lr", "lora_rank")}  # and what else, by `Finetune.how`
+SETTINGS = ("finetune_steps", "finetune_batch", "finetune_pictures")  # fields of Protocol, for every `Finetune.how`
+RATES = {"full": ("finetune_lr",), "lora": ("lora_lr", "lora_rank")}  # `Finetune.how` -> further fields of Protocol
 
 
 def settings(protocol: Protocol, finetune: Finetune) -> dict[str, Any]:
-    """What of the protocol decides how the model is trained further."""
+    """The fields of the protocol that affect this kind of fine-tuning, by name."""
     return {name: getattr(protocol, name) for name in (*SETTINGS, *RATES[finetune.how])}
 
 
-class Denoising:
-    """L = || eps_theta(z_t, c) - eps ||^2, t uniform: how such models are trained and fine-tuned (Ho et al., 2020)."""
+class Denoising(Method):
+    """L = || eps_theta(z_t, c) - eps ||^2, t uniform (Ho et al., 2020, equation 14): ordinary diffusion training."""
 
-    resumable: ClassVar[bool] = True
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+    about = "fine-tuning on the denoising loss"
+    source = "Ho et al., NeurIPS 2020, arXiv 2006.11239"
+    fidelity = "control"
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """The loss on one batch of pictures with their captions."""
-        latents, noise, timesteps = harness.noised(batch.latents)
-        return F.mse_loss(harness.student(latents, timesteps, batch.prompt_embeds), noise)
-
-    def trains(self, parameter: str) -> bool:
-        """Every weight of the U-Net, where no adapters stand for it."""
-        return True
-
-    def prepare(self, harness: Harness) -> None:
-        """Nothing to prepare."""
-
-    def after_backward(self, harness: Harness) -> None:
-        """Gradients stay as they are."""
-
-    def after_step(self, harness: Harness) -> None:
-        """Nothing follows a step."""
-
-    def finish(self, harness: Harness) -> None:
-        """Nothing follows the training."""
-
-    def edit(self, harness: Harness) -> None:
-        """Train."""
-        fit(harness, self)
+        """The denoising loss on one batch of images with their captions."""
+        z, noise, t = harness.noised(batch.latents)
+        return F.mse_loss(harness.student(z, t, batch.prompt_embeds), noise)
 
 
 def further(
     harness: Harness, finetune: Finetune, protocol: Protocol, seed: int
 ) -> tuple[dict[str, torch.Tensor], Mapping[str, float | int]]:
-    """Train the harness's weights on its examples; returns the U-Net's changed tensors and what it cost.
+    """Fine-tune the weights that the harness starts from, on the harness's forget set.
 
-    In full with Adam at `finetune_lr`, or through low-rank adapters at `lora_lr`, whose product is counted into the
-    weights that they sit on. Raises NonFiniteLoss.
+    Args:
+        finetune: `how` is "full" for all weights, with `protocol.finetune_lr`, or "lora" for low-rank adapters, with
+            `protocol.lora_lr`. Adapters are merged into the weights afterwards.
+        seed: seed of the adapters' initial values.
+
+    Returns the tensors of the U-Net that differ from the backbone's, and the counts of the cost meter. Raises
+    NonFiniteLoss.
     """
     full = finetune.how == "full"
-    rate = protocol.finetune_lr if full else protocol.lora_lr
-    config = TrainConfig(lr=rate, epochs=None, steps=protocol.finetune_steps, batch_size=protocol.finetune_batch)
-    training = Denoising(config)
-    with harness.trainable(training.trains) if full else harness.adaptable(protocol.lora_rank, seed):
+    method = Denoising(
+        MethodConfig(
+            lr=protocol.finetune_lr if full else protocol.lora_lr,
+            epochs=None,
+            steps=protocol.finetune_steps,
+            batch_size=protocol.finetune_batch,
+            parameters="unet",
+        )
+    )
+    with harness.trainable(method.trains) if full else harness.trainable_adapters(protocol.lora_rank, seed):
         harness.meter.start()
-        training.edit(harness)
+        method.edit(harness)
         harness.meter.stop()
-        tensors = harness.changed()
+        tensors = harness.changed_tensors()
     if not all(torch.isfinite(t).all() for t in tensors.values()):
         raise NonFiniteLoss("training further left NaN or infinite weights")
-    return tensors, harness.meter.facts()
+    return tensors, harness.meter.counts()

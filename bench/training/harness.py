@@ -1,6 +1,6 @@
-"""A method's workplace: networks, examples and noise, the same for every method.
+"""What a method works with: networks, examples, noise and random choices. They are the same for every method.
 
-Of the machine, methods see `Harness` and `Batch`, and of bench.training.loop `TrainConfig` and `fit`; nothing else.
+A method needs `Harness` and `Batch` from here, and `Method` and `MethodConfig` from `methods.base`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,32 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import seed_of
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
-from bench.training.accounting import Ledger
+from bench.training.accounting import DataUse
 from bench.training.forget_set import LatentSet
 from bench.training.snapshots import Snapshots
-from bench.training.student_teacher import Networks
+from bench.training.student_teacher import StudentTeacher
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some examples. A method that leaves `latents` alone has used their prompts only.
+    """Some examples. A method that does not read `latents` has used only the prompts.
 
     Args:
-        prompt_embeds: of the prompts that asked for them, float32 (B, tokens, width).
-        concepts, templates: what each shows, and which of its concept's prompts asked for it.
-        read: () -> `latents`.
+        prompt_embeds: embeddings of the prompts that the images were sampled from, float32 (B, tokens, width).
+        concepts: the concept of each example.
+        templates: for each example, the index of its prompt among the prompts of its concept.
+        read: loads `latents`.
+
+    Example:
+        >>> batch = next(harness.forget_batches(4))
+        >>> len(batch), batch.prompt_embeds.shape
+        (4, torch.Size([4, 20, 32]))
+        >>> len(harness.data_use.forget_images)  # nothing has read the latents
+        0
+        >>> batch.latents.shape
+        torch.Size([4, 4, 16, 16])
+        >>> len(harness.data_use.forget_images)
+        4
     """
 
     prompt_embeds: torch.Tensor
@@ -40,31 +52,52 @@ class Batch:
 
     @cached_property
     def latents(self) -> torch.Tensor:
-        """Clean latents, float32 (B, C, h, w) on the run's device; an image is in the ledger once this was read."""
+        """Clean latents z_0, float32 (B, C, h, w), on the run's device. Reading them counts as using the images."""
         return self.read()
 
     def __len__(self) -> int:
         return len(self.concepts)
 
 
-class Harness(Networks):
-    """One method's workplace for one task.
+class Harness(StudentTeacher):
+    """Everything that one method works with on one task.
+
+    Everything random in a training comes from `generator`, which is seeded with `seed`. A method that draws random
+    numbers of its own draws them from `generator` or `choose`.
 
     Args:
-        backbone: its U-Net is the student.
-        task: what to forget and what must stay.
-        forget: examples of what must go.
-        retain: () -> examples of what must stay, which the U-Net may be asked to draw: it has its own weights then;
-            called only if the method asks, and then in the ledger.
-        prompts: concept -> its forget-split prompts, aligned between concepts.
-        seed: of everything random in training.
-        on_step: told (steps done, steps in all, loss) after each optimiser step.
-        rest: forgotten concept -> its `prompts` without the concept, in the same order; for methods that ask for them.
-        checkpoint: where training leaves its state now and then; None for nowhere.
-        snapshots: what is kept of the weights along a training; None for nothing.
-        start, teacher: as `Networks` takes them.
-        siblings: forgotten concept -> concepts of its own domain that must stay; None: `task.in_domain` for each.
-        alternate: whether a batch shows one concept, each of several in its turn, or any.
+        backbone: the loaded pipeline. Its U-Net is the student. Raises ValueError unless it predicts noise.
+        task: the concepts to forget and the concepts to keep.
+        forget: latents of the concepts to forget.
+        retain: returns latents of the concepts to keep. It is called once, when the method first asks for them, and
+            may sample them with the U-Net, which then has the weights of the backbone.
+        prompts: concept -> its training prompts. The i-th prompt of every concept has the same template.
+        seed: seed of everything random in the training.
+        on_step: called after each optimiser step with the number of steps done, the total, and the loss.
+        superclass_prompts: concept to forget -> its `prompts` with the superclass in place of the concept's name, in
+            the same order. Needed by methods that call `superclass_embeds`.
+        checkpoint: where the training saves its state from time to time. None: nowhere.
+        snapshots: receives the weights at several points of the training. None: nothing is kept.
+        start, teacher: as in `StudentTeacher`.
+        siblings: concept to forget -> concepts of the same domain to keep. None: `task.in_domain` for every concept.
+        alternate: True if each batch shows one concept and the concepts take turns. False if batches mix concepts.
+
+    Attributes:
+        task, siblings, generator: as above.
+        noise_scheduler: the DDPMScheduler with the noise schedule of the backbone.
+        data_use: the data that the method has used so far.
+
+    Example: one step of a training by hand.
+        >>> batch = next(harness.forget_batches(4))
+        >>> z, noise, t = harness.noised(batch.latents)
+        >>> with harness.trainable(lambda name: ".attn2." in name):
+        ...     target = harness.teacher(z, t, harness.null_embeds(len(batch)))
+        ...     loss = (harness.student(z, t, batch.prompt_embeds) - target).square().mean()
+        ...     loss.backward()
+        >>> target.shape
+        torch.Size([4, 4, 16, 16])
+        >>> harness.meter.student_forwards, harness.meter.teacher_forwards
+        (1, 1)
     """
 
     def __init__(
@@ -76,7 +109,7 @@ class Harness(Networks):
         prompts: Mapping[str, tuple[str, ...]],
         seed: int,
         on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-        rest: Mapping[str, tuple[str, ...]] | None = None,
+        superclass_prompts: Mapping[str, tuple[str, ...]] | None = None,
         checkpoint: Checkpoint | None = None,
         snapshots: Snapshots | None = None,
         start: Mapping[str, torch.Tensor] | None = None,
@@ -84,7 +117,7 @@ class Harness(Networks):
         siblings: Mapping[str, tuple[str, ...]] | None = None,
         alternate: bool = False,
     ) -> None:
-        from diffusers import DDPMScheduler  # seconds to import; lists need none of it
+        from diffusers import DDPMScheduler  # slow to import, and listing names does not need it
 
         super().__init__(backbone, start, teacher)
         self.task = task
@@ -93,38 +126,67 @@ class Harness(Networks):
         if self.noise_scheduler.config.prediction_type != "epsilon":
             raise ValueError("methods are written for noise prediction; this backbone predicts something else")
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
-        self.ledger, self.on_step = Ledger(), on_step
+        self.data_use, self.on_step = DataUse(), on_step
         self.checkpoint, self.snapshots = checkpoint, snapshots
-        self.trainings = 0  # begun; nearly always one
-        self._forget, self._make_retain, self._prompts, self._rest = forget, retain, prompts, rest or {}
-        shown = dict.fromkeys(forget.concepts) if alternate else ()
-        self._turns = [[i for i, c in enumerate(forget.concepts) if c == one] for one in shown]
-        self._turns = self._turns or [[*range(len(forget))]]
+        self.trainings_begun = 0  # calls of `fit`: 1 for nearly every method
+        self._forget, self._make_retain, self._prompts = forget, retain, prompts
+        self._superclass_prompts = superclass_prompts or {}
+        # Indices into the forget set. A batch never mixes two groups.
+        self._forget_groups = [[*range(len(forget))]]
+        if alternate and len(forget):
+            shown = dict.fromkeys(forget.concepts)
+            self._forget_groups = [[i for i, c in enumerate(forget.concepts) if c == concept] for concept in shown]
         self._retain: LatentSet | None = None
 
-    def anchors(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
-        """Embeddings of the prompts that ask for `concepts` in the words of `templates`; noted in the ledger."""
-        prompts = [self._prompts[c][t] for c, t in zip(concepts, templates, strict=True)]
-        self.ledger.anchor_prompts.update(prompts)
-        return self._backbone.embed(prompts)
+    def anchor_embeds(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
+        """Embeddings of prompts for other concepts, float32 (B, tokens, width). They count as anchor prompts.
 
-    def rest(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
-        """Embeddings of the same prompts as `anchors`, with the concept left out; noted in the ledger like these.
+        Args:
+            concepts: B concepts of the task.
+            templates: for each, the index of the prompt: `batch.templates` for the templates of a batch.
 
-        Raises ValueError if the world does not say what is left of a prompt without the concept.
+        Example: the batch's prompts with the name of another concept.
+            >>> batch = next(harness.forget_batches(4))
+            >>> others = [harness.siblings[concept][0] for concept in batch.concepts]
+            >>> harness.anchor_embeds(others, batch.templates).shape
+            torch.Size([4, 20, 32])
+            >>> harness.data_use.compensation
+            'anchor prompts'
         """
-        if missing := [c for c in concepts if not self._rest.get(c)]:
+        return self._anchor_embeds(self._prompts, concepts, templates)
+
+    def superclass_embeds(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
+        """Embeddings of prompts that name the superclass in place of the concept, float32 (B, tokens, width).
+
+        Arguments as in `anchor_embeds`. The prompts count as anchor prompts. Raises ValueError if the world has no
+        such prompts for a concept.
+        """
+        if missing := [c for c in concepts if not self._superclass_prompts.get(c)]:
             raise ValueError(f"this world has no prompts that leave out {missing[0]!r}")
-        prompts = [self._rest[c][t] for c, t in zip(concepts, templates, strict=True)]
-        self.ledger.anchor_prompts.update(prompts)
-        return self._backbone.embed(prompts)
+        return self._anchor_embeds(self._superclass_prompts, concepts, templates)
+
+    def retained_token_states(self) -> torch.Tensor:
+        """Token states of all prompts of the concepts to keep, float32 (N, width). They count as anchor prompts."""
+        prompts = [prompt for c in self.task.in_domain + self.task.out_of_domain for prompt in self._prompts[c]]
+        self.data_use.anchor_prompts.update(prompts)
+        return self._backbone.embed(prompts).flatten(0, 1)
 
     def noised(
         self, latents: torch.Tensor, low: int = 0, high: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Diffuse clean latents to timesteps uniform in low..high, both included (default: all).
+        """Add noise to clean latents: z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps (Ho et al., 2020, equation 4).
 
-        Returns z_t, the noise, and the timesteps, int64 (B,). Raises ValueError if low..high is no range of timesteps.
+        Args:
+            latents: z_0, float32 (B, C, h, w).
+            low, high: the timesteps are uniform in low..high, both included. Default: all timesteps.
+
+        Returns z_t, float32 (B, C, h, w); the noise eps, of the same shape; and the timesteps t, int64 (B,). Raises
+        ValueError unless 0 <= low <= high < the number of timesteps.
+
+        Example:
+            >>> z_t, noise, t = harness.noised(torch.zeros(3, 4, 16, 16), low=50, high=950)
+            >>> z_t.shape, noise.shape, t.shape
+            (torch.Size([3, 4, 16, 16]), torch.Size([3, 4, 16, 16]), torch.Size([3]))
         """
         timesteps = self._uniform(*self._range(low, high), len(latents))
         noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
@@ -140,65 +202,97 @@ class Harness(Networks):
         low: int = 0,
         high: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_t of a network's own: its sampling path under the prompts, from pure noise, broken off at a random step.
+        """Sample z_t with a network: follow its DDIM path from pure noise and stop at a random step.
 
-        The path is DDIM in `steps` steps, without added noise, under classifier-free guidance. The step at which it
-        breaks off is uniform, and one for the whole batch, so that the batch is as cheap as its longest member; t is
-        drawn for each example, uniform in the bin of that step, as ESD (Gandikota et al., 2023) and SDD (Kim et al.,
-        2023) do. Breaking off before the first step leaves pure noise and the highest t.
+        The path has `steps` steps, adds no noise, and uses classifier-free guidance. The whole batch stops at the same
+        uniformly drawn step, so that no forward is wasted. The timestep of each example is uniform in the bin of that
+        step, as in ESD (Gandikota et al., 2023) and SDD (Kim et al., 2023). A path that stops before its first step
+        is pure noise, and its timesteps come from the highest bin.
 
         Args:
-            prompt_embeds: (B, tokens, width).
+            prompt_embeds: float32 (B, tokens, width).
             network: "student", "teacher" or "average".
-            guidance_scale: of classifier-free guidance, at least 0. 1 is the conditional prediction alone and 0 the
-                null prompt's alone; each costs half of what others do.
-            low, high: t stays within, both included (default: all); steps whose bin lies outside are never drawn.
+            guidance_scale: at least 0. At 1 only the conditional prediction is computed, and at 0 only the one for the
+                null prompt. Each halves the cost.
+            steps: DDIM steps of the whole path.
+            low, high: the timesteps stay within low..high, both included. Default: all timesteps.
 
-        Returns z_t, float32 (B, C, h, w), and the timesteps, int64 (B,). The meter counts each step as one forward,
-        though of twice the batch where it is guided. Raises ValueError for an unknown network, for a negative or
-        non-finite guidance scale, or if no step fits.
+        Returns z_t, float32 (B, C, h, w), and the timesteps t, int64 (B,). The meter counts each step of the path as
+        one forward. Raises ValueError for an unknown network, for a guidance scale that is negative or not finite, and
+        if no step's bin lies within low..high.
+
+        Example:
+            >>> z_t, t = harness.sampled(harness.null_embeds(2), "teacher", steps=4)
+            >>> z_t.shape, t.shape
+            (torch.Size([2, 4, 16, 16]), torch.Size([2]))
         """
         predict, scheduler = self.network(network), sampling_paths.ddim(self.noise_scheduler.config, steps)
-        where = sampling_paths.stops(scheduler, *self._range(low, high))
-        stop, first, last = where[int(torch.randint(len(where), (1,), generator=self.generator))]
+        stops = sampling_paths.stops(scheduler, *self._range(low, high))
+        stop, first, last = stops[int(torch.randint(len(stops), (1,), generator=self.generator))]
         count = len(prompt_embeds)
         timesteps = self._uniform(first, last, count)
         noise = torch.randn(count, *self._backbone.latent_shape, generator=self.generator).to(self.device)
-        null = self.null(count)
+        null = self.null_embeds(count)
         return sampling_paths.follow(predict, scheduler, noise, prompt_embeds, null, guidance_scale, stop), timesteps
 
     def forget_batches(self, batch_size: int) -> Iterator[Batch]:
-        """One pass over the forget set in random order; the last batch, or the last of a concept, may be smaller."""
-        orders = [[own[i] for i in torch.randperm(len(own), generator=self.generator).tolist()] for own in self._turns]
+        """One pass over the forget set in random order.
+
+        The last batch may be smaller, and where concepts take turns, so may the last batch of each concept.
+
+        Example:
+            >>> [len(batch) for batch in harness.forget_batches(3)]  # of 8 examples
+            [3, 3, 2]
+        """
+        orders = [
+            [group[i] for i in torch.randperm(len(group), generator=self.generator).tolist()]
+            for group in self._forget_groups
+        ]
         for start in range(0, max(map(len, orders)), batch_size):
             for order in orders:
-                if part := order[start : start + batch_size]:
-                    yield self._batch(self._forget, part, self.ledger.forget_images)
+                if indices := order[start : start + batch_size]:
+                    yield self._batch(self._forget, indices, self.data_use.forget_images)
 
     def batch_count(self, batch_size: int) -> int:
-        """Batches of one pass."""
-        return sum(math.ceil(len(own) / batch_size) for own in self._turns)
-
-    def retained_states(self) -> torch.Tensor:
-        """Token states of the prompts that ask for what must stay, float32 (N, width); noted in the ledger."""
-        kept = [prompt for c in self.task.in_domain + self.task.out_of_domain for prompt in self._prompts[c]]
-        self.ledger.anchor_prompts.update(kept)
-        return self._backbone.embed(kept).flatten(0, 1)
+        """The number of batches that `forget_batches` yields."""
+        return sum(math.ceil(len(group) / batch_size) for group in self._forget_groups)
 
     def retain_batch(self, size: int) -> Batch:
-        """Random retained examples, all different if there are enough; noted in the ledger."""
+        """`size` random examples of the concepts to keep, all different; fewer if there are fewer.
+
+        They count as retain images, whether or not the method reads the latents: the prompts alone are help too.
+
+        Example:
+            >>> retained = harness.retain_batch(3)
+            >>> retained.latents.shape
+            torch.Size([3, 4, 16, 16])
+            >>> harness.data_use.compensation
+            'retain images'
+        """
         if self._retain is None:
-            self.meter.stop()  # drawing them is shared between methods, and done once
-            with self.untouched():
+            self.meter.stop()  # all methods share these images, so none is charged for sampling them
+            with self.with_original_weights():
                 self._retain = self._make_retain()
             self.meter.start()
         indices = torch.randperm(len(self._retain), generator=self.generator)[:size].tolist()
-        self.ledger.retain_images.update(indices)  # read or not: their prompts alone are help as well
-        return self._batch(self._retain, indices, self.ledger.retain_images)
+        self.data_use.retain_images.update(indices)
+        return self._batch(self._retain, indices, self.data_use.retain_images)
 
     def choose(self, options: Sequence[str]) -> str:
-        """One of `options` at random, from the training seed."""
+        """One of `options`, chosen uniformly.
+
+        Example:
+            >>> harness.choose(["cat", "dog"]) in ("cat", "dog")
+            True
+        """
         return options[int(torch.randint(len(options), (1,), generator=self.generator))]
+
+    def _anchor_embeds(
+        self, prompts: Mapping[str, tuple[str, ...]], concepts: Sequence[str], templates: Sequence[int]
+    ) -> torch.Tensor:
+        anchors = [prompts[c][t] for c, t in zip(concepts, templates, strict=True)]
+        self.data_use.anchor_prompts.update(anchors)
+        return self._backbone.embed(anchors)
 
     def _range(self, low: int, high: int | None) -> tuple[int, int]:
         last = self.noise_scheduler.config.num_train_timesteps - 1
@@ -210,12 +304,12 @@ class Harness(Networks):
     def _uniform(self, low: int, high: int, count: int) -> torch.Tensor:
         return torch.randint(low, high + 1, (count,), generator=self.generator).to(self.device)
 
-    def _batch(self, examples: LatentSet, indices: Sequence[int], used: set[int]) -> Batch:
-        taken = examples.take(indices)
-        prompts = [self._prompts[c][t] for c, t in zip(taken.concepts, taken.templates, strict=True)]
+    def _batch(self, examples: LatentSet, indices: Sequence[int], used_images: set[int]) -> Batch:
+        chosen = examples.take(indices)
+        prompts = [self._prompts[c][t] for c, t in zip(chosen.concepts, chosen.templates, strict=True)]
 
         def read() -> torch.Tensor:
-            used.update(indices)
-            return taken.latents.to(self.device)
+            used_images.update(indices)
+            return chosen.latents.to(self.device)
 
-        return Batch(self._backbone.embed(prompts), taken.concepts, taken.templates, read)
+        return Batch(self._backbone.embed(prompts), chosen.concepts, chosen.templates, read)

@@ -1,39 +1,69 @@
-"""The training loop, the same for every method that trains, and how it goes on after an interruption."""
+"""Run a method: the training loop, the same for every method that trains, and resuming it after an interruption."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bench.core.overrides import require_finite
 from bench.training import optimizers, regularisers
-from bench.training.harness import Batch, Harness
+from bench.training.accounting import DataUse
+from bench.training.harness import Harness
 from bench.training.student_teacher import require_teacher
+
+if TYPE_CHECKING:
+    from bench.training.method import Method
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What the harness reads from every method's config; methods inherit it and change the defaults."""
+    """The settings that the training loop reads. A method's config inherits them and may change the defaults.
+
+    Args:
+        lr: learning rate, at least 0.
+        epochs: passes over the forget set. None if `steps` is given.
+        steps: optimiser steps for each concept to forget. None if `epochs` is given.
+        batch_size: examples in a batch.
+        grad_accumulation: batches whose gradients are averaged before each optimiser step.
+        optimizer: one of `bench.training.optimizers.NAMES`.
+        weight_decay: as the optimiser defines it.
+        max_grad_norm: gradients are clipped to this norm. None: no clipping.
+        ema_decay: decay of an exponential moving average of the weights, which is then the result. None: no average.
+        teacher: in a sequence of requests, whether the teacher has the "original" or the "previous" weights.
+        regulariser: one of `bench.training.regularisers.NAMES`.
+        regulariser_weight: weight of the l1 or l2 penalty, at least 0. None: the default of
+            `bench.training.regularisers`.
+        regulariser_energy: in (0, 1]. The projection protects directions that hold this share of the retained prompts'
+            squared norm.
+
+    Raises ValueError for a value out of range, for an unknown name, and unless exactly one of `epochs` and `steps` is
+    given.
+
+    Example:
+        >>> TrainConfig(epochs=None, steps=500).lr
+        1e-05
+        >>> TrainConfig(steps=500)
+        Traceback (most recent call last):
+        ValueError: training takes either epochs or steps: give one, and not the other
+    """
 
     lr: float = 1e-5
-    epochs: int | None = 30  # passes over the forget set; none where `steps` are given
-    steps: int | None = None  # optimiser steps for each concept to forget; none where `epochs` are given
+    epochs: int | None = 30
+    steps: int | None = None
     batch_size: int = 8
     grad_accumulation: int = 1
-    optimizer: str = "adam"  # one of bench.training.optimizers.NAMES
+    optimizer: str = "adam"
     weight_decay: float = 0.0
     max_grad_norm: float | None = None
-    ema_decay: float | None = None  # the result is then the moving average
-    teacher: str = "original"  # in a sequence of requests: the "original" weights, or the "previous" ones
-    regulariser: str = (
-        "none"  # what holds weights where the request found them, one of bench.training.regularisers.NAMES
-    )
-    regulariser_weight: float | None = None  # of l1 and l2; None: the usual one of bench.training.regularisers
-    regulariser_energy: float = 0.99  # of projection: share of what retained prompts span that stays untouched
+    ema_decay: float | None = None
+    teacher: str = "original"
+    regulariser: str = "none"
+    regulariser_weight: float | None = None
+    regulariser_energy: float = 0.99
 
     ALTERNATIVES: ClassVar = (("epochs", "steps"),)
 
@@ -51,52 +81,95 @@ class TrainConfig:
             raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")
 
     def batches(self, images: int) -> int:
-        """Batches of a pass over so many images to forget."""
+        """The number of batches in one pass over a forget set of `images` images.
+
+        Example:
+            >>> TrainConfig(batch_size=8).batches(20)
+            3
+        """
         return math.ceil(images / self.batch_size)
 
     def length(self, batches: int, concepts: int = 1) -> int:
-        """Optimiser steps of a training with so many batches a pass, to forget so many concepts."""
+        """The number of optimiser steps of a training.
+
+        Args:
+            batches: batches in one pass over the forget set.
+            concepts: number of concepts to forget.
+
+        Example:
+            >>> TrainConfig(epochs=5, grad_accumulation=2).length(batches=3)
+            10
+            >>> TrainConfig(epochs=None, steps=7).length(batches=3, concepts=4)
+            28
+        """
         return (self.steps or 0) * concepts or (self.epochs or 0) * math.ceil(batches / self.grad_accumulation)
 
 
 class NonFiniteLoss(ArithmeticError):
-    """Training diverged."""
+    """The training diverged: a loss or a weight is NaN or infinite."""
 
 
-class Unlearner(Protocol):
-    """What the machine asks of a method; `methods.base.Method` answers most of it."""
+@dataclass(frozen=True)
+class UnlearningResult:
+    """What a method leaves.
 
-    config: Any
-    resumable: ClassVar[bool]
+    Args:
+        delta: name -> tensor of the U-Net that differs from the backbone's, on the CPU.
+        cost: the counts of the `CostMeter`, and "delta_bytes", the size of `delta`.
+        data_use: the data that the method used.
+    """
 
-    def trains(self, parameter: str) -> bool: ...
-    def prepare(self, harness: Harness) -> None: ...
-    def edit(self, harness: Harness) -> None: ...
-    def loss(self, harness: Harness, batch: Batch) -> torch.Tensor: ...
-    def after_backward(self, harness: Harness) -> None: ...
-    def after_step(self, harness: Harness) -> None: ...
-    def finish(self, harness: Harness) -> None: ...
+    delta: dict[str, torch.Tensor]
+    cost: dict[str, float | int]
+    data_use: DataUse
 
 
-def fit(harness: Harness, method: Unlearner) -> None:
-    """Passes over the forget set under `method.loss`, `config.epochs` or `config.steps` long.
+def unlearn(harness: Harness, method: Method) -> UnlearningResult:
+    """Run `method` once. Afterwards the U-Net has the weights of the backbone again, also after an error.
 
-    A pass that ends with fewer batches than `grad_accumulation` steps with those it has. Where the harness has a
-    checkpoint of this training, it goes on from there, to the same weights as without the interruption; it leaves one
-    between two passes when one is due. Raises NonFiniteLoss, and ValueError if the method trains no parameter of this
+    Raises NonFiniteLoss if a resulting weight is NaN or infinite, and whatever the method raises.
+
+    Example, with `method` a Method that trains for two epochs on 8 images in batches of 4:
+        >>> result = unlearn(harness, method)
+        >>> result.cost["steps"], result.data_use.compensation
+        (4, 'none')
+        >>> all(".attn2." in name for name in result.delta)
+        True
+    """
+    with harness.trainable(method.trains):
+        harness.meter.start()
+        method.prepare(harness)
+        method.edit(harness)
+        method.finish(harness)
+        harness.meter.stop()
+        delta = harness.changed_tensors()
+    if not all(torch.isfinite(t).all() for t in delta.values()):
+        raise NonFiniteLoss("the method left NaN or infinite weights")
+    cost = {**harness.meter.counts(), "delta_bytes": sum(t.numel() * t.element_size() for t in delta.values())}
+    return UnlearningResult(delta, cost, harness.data_use)
+
+
+def fit(harness: Harness, method: Method) -> None:
+    """Minimise `method.loss` over the forget set, for the `epochs` or `steps` of the method's config.
+
+    If a pass over the forget set ends with fewer batches than `grad_accumulation`, a step is taken with those. If the
+    harness has a checkpoint of this training, the training resumes from it and ends with the same weights as without
+    the interruption. It saves a checkpoint between two passes when one is due.
+
+    Raises NonFiniteLoss if a loss is NaN or infinite, and ValueError if the method trains no parameter of this
     backbone.
     """
-    config: TrainConfig = method.config
+    config = method.config
     parameters = list(harness.trained.values())
     if not parameters:
         raise ValueError("no parameter of this backbone is trained by the method")
     optimizer = optimizers.build(config.optimizer, parameters, config.lr, config.weight_decay, harness.device)
-    average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
-    harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()} if average else {}
+    update_average = get_ema_multi_avg_fn(config.ema_decay) if config.ema_decay is not None else None
+    harness.average_weights = {n: p.detach().clone() for n, p in harness.trained.items()} if update_average else {}
     batches = harness.batch_count(config.batch_size)
     steps = config.length(batches, len(harness.task.forget))
-    held = _held(harness, config)
-    harness.trainings += 1
+    regulariser = _regulariser(harness, config)
+    harness.trainings_begun += 1
     done = _resume(harness, optimizer) if method.resumable else 0
     while done < steps:
         for i, batch in enumerate(harness.forget_batches(config.batch_size), start=1):
@@ -104,88 +177,88 @@ def fit(harness: Harness, method: Unlearner) -> None:
             if not torch.isfinite(loss):
                 raise NonFiniteLoss(f"loss is {loss.item()} at step {done + 1} of {steps}")
             first = (i - 1) // config.grad_accumulation * config.grad_accumulation
-            (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer
+            (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer batches
             if i % config.grad_accumulation and i != batches:
                 continue
-            if held:
-                held.after_backward()  # before the method, whose mask then holds for this as well
+            if regulariser:
+                regulariser.after_backward()  # before the method, so that its mask covers the penalty as well
             method.after_backward(harness)
             if config.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            if held:
-                held.before_step()
+            if regulariser:
+                regulariser.before_step()
             optimizer.step()
-            if held:
-                held.after_step()
+            if regulariser:
+                regulariser.after_step()
             optimizer.zero_grad(set_to_none=True)
             harness.meter.steps, done = harness.meter.steps + 1, done + 1
-            if average:
-                average(list(harness.averaged.values()), parameters, done)
-            harness.meter.look()
+            if update_average:
+                update_average(list(harness.average_weights.values()), parameters, done)
+            harness.meter.record_memory()
             method.after_step(harness)
             harness.on_step(done, steps, loss.item())
-            _snap(harness, done, steps)
+            _keep_snapshots(harness, done, steps)
             if done == steps:
                 break
         if harness.checkpoint and method.resumable and done < steps and harness.checkpoint.due():
             _save(harness, optimizer, done)
     with torch.no_grad():
-        for name, mean in harness.averaged.items():
+        for name, mean in harness.average_weights.items():
             harness.trained[name].copy_(mean)
 
 
-def _held(harness: Harness, config: TrainConfig) -> regularisers.Regulariser | None:
+def _regulariser(harness: Harness, config: TrainConfig) -> regularisers.Regulariser | None:
     if config.regulariser == "none":
         return None
-    found = {name: harness.start.get(name, harness.original[name]) for name in harness.trained}
+    start = {name: harness.start.get(name, harness.original_weights[name]) for name in harness.trained}
     weight = config.regulariser_weight
     if weight is None:
-        weight = regularisers.usual(config.regulariser, harness.trained)
-    given = weight, config.regulariser_energy, harness.trained, found
-    return regularisers.build(config.regulariser, *given, harness.retained_states)
+        weight = regularisers.default_weight(config.regulariser, harness.trained)
+    settings = weight, config.regulariser_energy, harness.trained, start
+    return regularisers.build(config.regulariser, *settings, harness.retained_token_states)
 
 
-def _snap(harness: Harness, done: int, steps: int) -> None:
-    passed = harness.snapshots.passed(done, steps) if harness.snapshots else ()
-    if harness.snapshots and passed:
-        harness.meter.stop()  # the method is not charged for it
-        weights = harness.changed(harness.averaged or None)
-        for part in passed:
+def _keep_snapshots(harness: Harness, done: int, steps: int) -> None:
+    parts = harness.snapshots.passed(done, steps) if harness.snapshots else ()
+    if harness.snapshots and parts:
+        harness.meter.stop()  # the method is not charged for keeping them
+        weights = harness.changed_tensors(harness.average_weights or None)
+        for part in parts:
             harness.snapshots.keep(part, weights)
         harness.meter.start()
 
 
 def _save(harness: Harness, optimizer: torch.optim.Optimizer, done: int) -> None:
     assert harness.checkpoint is not None
-    harness.meter.stop()  # the method is not charged for it
+    harness.meter.stop()  # the method is not charged for saving
     tensors: dict[str, torch.Tensor] = {f"trained/{name}": tensor for name, tensor in harness.trained.items()}
-    tensors |= {f"averaged/{name}": tensor for name, tensor in harness.averaged.items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in harness.average_weights.items()}
     moments, numbers = optimizers.state_of(optimizer)
     tensors |= {f"optimizer/{name}": tensor for name, tensor in moments.items()}
     tensors["generator"] = harness.generator.get_state()
-    record = {"training": harness.trainings, "done": done, "optimizer": numbers}
-    harness.checkpoint.save(tensors, record | {"cost": harness.meter.facts(), "seen": harness.ledger.seen()})
+    record = {"training": harness.trainings_begun, "done": done, "optimizer": numbers}
+    harness.checkpoint.save(tensors, record | {"cost": harness.meter.counts(), "seen": harness.data_use.state()})
     harness.meter.start()
 
 
 def _resume(harness: Harness, optimizer: torch.optim.Optimizer) -> int:
-    """Put everything back as the checkpoint of this training has it; returns the steps it had done, 0 without one."""
+    """Restore the checkpoint of this training, if there is one. Returns the number of steps done, 0 without one."""
     harness.meter.stop()
     saved = harness.checkpoint.load() if harness.checkpoint else None
     done = 0
-    if saved and saved[1]["training"] == harness.trainings:
+    if saved and saved[1]["training"] == harness.trainings_begun:
         tensors, record = saved
         with torch.no_grad():
             for name, parameter in harness.trained.items():
                 parameter.copy_(tensors[f"trained/{name}"])
-            for name, mean in harness.averaged.items():
+            for name, mean in harness.average_weights.items():
                 mean.copy_(tensors[f"averaged/{name}"])
         prefix = "optimizer/"
         moments = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         optimizers.restore(optimizer, list(harness.trained.values()), moments, record["optimizer"])
         harness.generator.set_state(tensors["generator"])
-        harness.meter.restore(record["cost"])  # preparing, done anew here, is in it already
-        harness.ledger.restore(record["seen"])
+        harness.meter.restore(record["cost"])  # includes the cost of `prepare`, which has just run again
+        harness.data_use.restore(record["seen"])
         done = record["done"]
     harness.meter.start()
     return done

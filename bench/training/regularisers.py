@@ -14,7 +14,7 @@ import torch
 
 NAMES = ("none", "l1", "l2", "projection")
 KEYS_AND_VALUES = (".attn2.to_k.", ".attn2.to_v.")  # of cross-attention: what takes in token states
-USUAL = {"l1": 50.0, "l2": 25_000.0}  # of the authors' code, on a mean over values
+DEFAULT_WEIGHTS = {"l1": 50.0, "l2": 25_000.0}  # of the authors' code, on a mean over values
 CHUNK = 16384  # states at a time in float64
 
 
@@ -37,12 +37,12 @@ def require(name: str) -> None:
         raise ValueError(f"unknown regulariser {name!r}; known: {', '.join(NAMES)}")
 
 
-def usual(name: str, trained: Mapping[str, torch.nn.Parameter]) -> float:
+def default_weight(name: str, trained: Mapping[str, torch.nn.Parameter]) -> float:
     """The penalty's weight where nobody says: what the authors' code has as default, 50 for l1 and 25,000 for l2.
 
     Theirs weighs a mean over all values that train, and this one a sum, so it is divided by their number.
     """
-    return USUAL.get(name, 0.0) / max(1, sum(p.numel() for p in trained.values()))
+    return DEFAULT_WEIGHTS.get(name, 0.0) / max(1, sum(p.numel() for p in trained.values()))
 
 
 def build(

@@ -1,4 +1,4 @@
-"""Student, teacher and moving average, in the memory of one U-Net."""
+"""The student, the teacher and the moving average of the student, in the memory of one U-Net."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from bench.backbones import lora, sampling_paths
 from bench.backbones.pipeline import Backbone
-from bench.training.accounting import Meter
+from bench.training.accounting import CostMeter
 
 TEACHERS = ("original", "previous")
 
@@ -21,13 +21,32 @@ def require_teacher(name: str) -> None:
         raise ValueError(f"unknown teacher {name!r}; known: {', '.join(TEACHERS)}")
 
 
-class Networks:
-    """What predicts noise while a method works; every call is on the meter.
+class StudentTeacher:
+    """The networks that predict noise while a method works. The meter counts every call.
+
+    Only one U-Net is in memory. Of each parameter that trains there is a second copy, which the teacher uses.
 
     Args:
-        backbone: its U-Net is the student.
-        start: the U-Net's tensors that earlier requests changed: where the student begins.
-        teacher: whose weights the teacher has, one of TEACHERS: the "original" ones, or the "previous" ones, `start`.
+        backbone: the loaded pipeline. Its U-Net is the student.
+        start: tensors of the U-Net that earlier requests changed. The student starts from them.
+        teacher: "original" for a teacher with the weights of the backbone, "previous" for a teacher with the weights
+            of `start`. Raises ValueError for any other name.
+
+    Attributes:
+        trained: parameter name -> parameter of the student, float32, with a gradient. Empty outside of `trainable`.
+        teacher_weights: parameter name -> the teacher's value, for the parameters whose values may differ.
+        original_weights: parameter name -> the backbone's value of the same parameters.
+        average_weights: parameter name -> exponential moving average of the student's value. Empty unless the method's
+            config has an `ema_decay`.
+        meter: the cost so far.
+
+    Example, with `harness` a Harness, which is a StudentTeacher:
+        >>> embeds = harness.null_embeds(2)
+        >>> z, t = torch.randn(2, 4, 16, 16), torch.tensor([10, 900])
+        >>> with harness.trainable(lambda name: ".attn2." in name):
+        ...     same_at_the_start = torch.equal(harness.student(z, t, embeds), harness.teacher(z, t, embeds))
+        >>> same_at_the_start
+        True
     """
 
     def __init__(
@@ -35,120 +54,147 @@ class Networks:
     ) -> None:
         require_teacher(teacher)
         self.unet, self.device = backbone.unet, backbone.device
-        self.meter = Meter(self.device)
-        self.start, self._previous = dict(start or {}), teacher == "previous"
+        self.meter = CostMeter(self.device)
+        self.start, self._teacher_is_previous = dict(start or {}), teacher == "previous"
         self.trained: dict[str, torch.nn.Parameter] = {}
-        self.frozen: dict[str, torch.Tensor] = {}  # the teacher: its values of the weights that differ in the student
-        self.original: dict[str, torch.Tensor] = {}  # the untouched model's values of the same
-        self.averaged: dict[str, torch.Tensor] = {}  # their moving average, while a method with `ema_decay` trains
+        self.teacher_weights: dict[str, torch.Tensor] = {}
+        self.original_weights: dict[str, torch.Tensor] = {}
+        self.average_weights: dict[str, torch.Tensor] = {}
         self._backbone = backbone
-        self._moving: dict[str, torch.nn.Parameter] = {}
-        self._merged: Callable[[], dict[str, torch.Tensor]] = dict  # what adapters make of the weights they sit on
+        self._movable: dict[str, torch.nn.Parameter] = {}  # parameters that train or that `start` changed
+        self._merged_adapters: Callable[[], dict[str, torch.Tensor]] = dict
 
     def student(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the weights being trained: float32, the shape of `latents`."""
+        """The noise that the student predicts, with a gradient.
+
+        Args:
+            latents: z_t, float32 (B, C, h, w).
+            timesteps: t, int64 (B,), in 0..T-1.
+            prompt_embeds: float32 (B, tokens, width).
+
+        Returns float32 (B, C, h, w).
+        """
         self.meter.student_forwards += 1
         with self._backbone.autocast():
             return self.unet(latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[0].float()
 
     @torch.no_grad()
     def teacher(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the teacher: the student's network with the weights put in that differ in it."""
+        """The noise that the frozen teacher predicts, without a gradient. Arguments and result as in `student`."""
         self.meter.teacher_forwards += 1
-        return self._swapped(self.frozen, latents, timesteps, prompt_embeds)
+        return self._predict_with(self.teacher_weights, latents, timesteps, prompt_embeds)
 
     @torch.no_grad()
     def average(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted by the moving average of the student's weights; metered as the student.
+        """The noise that the moving average of the student predicts, without a gradient.
 
-        Raises ValueError for a method that keeps none (its config's `ema_decay` is None).
+        Arguments and result as in `student`. The meter counts the call as one of the student. Raises ValueError if the
+        method's config has no `ema_decay`.
         """
-        if not self.averaged:
+        if not self.average_weights:
             raise ValueError("there is no moving average: set ema_decay in the method's config")
         self.meter.student_forwards += 1
-        return self._swapped(self.averaged, latents, timesteps, prompt_embeds)
+        return self._predict_with(self.average_weights, latents, timesteps, prompt_embeds)
 
     def network(self, name: str) -> sampling_paths.Predict:
-        """`student`, `teacher` or `average` by name. Raises ValueError for any other."""
+        """The method `student`, `teacher` or `average` by its name. Raises ValueError for any other name."""
         networks = {"student": self.student, "teacher": self.teacher, "average": self.average}
         if name not in networks:
             raise ValueError(f"unknown network {name!r}; known: {', '.join(networks)}")
         return networks[name]
 
-    def null(self, count: int) -> torch.Tensor:
-        """Embeddings of `count` empty prompts, (count, tokens, width)."""
+    def null_embeds(self, count: int) -> torch.Tensor:
+        """Embeddings of `count` empty prompts, float32 (count, tokens, width).
+
+        Example:
+            >>> harness.null_embeds(2).shape
+            torch.Size([2, 20, 32])
+        """
         return self._backbone.embed([""] * count)
 
     @contextmanager
     def trainable(self, trains: Callable[[str], bool]) -> Iterator[None]:
-        """Within the block the parameters whose names `trains` picks have gradients; after it all are as before.
+        """Within the block, the student starts from `start`, and the parameters that `trains` picks have gradients.
 
-        The U-Net begins at `start`. Raises ValueError where that is none of this U-Net's.
+        After the block, the U-Net has the weights of the backbone again, whether or not the block raised.
+
+        Args:
+            trains: parameter name -> whether the parameter trains.
+
+        Raises ValueError if a tensor of `start` does not fit the U-Net.
         """
-        with self._begun(trains) as parameters:
+        with self._started(trains) as parameters:
             self.trained = {name: p for name, p in parameters.items() if trains(name)}
             for parameter in self.trained.values():
                 parameter.requires_grad_(True)
             yield
 
     @contextmanager
-    def adaptable(self, rank: int, seed: int) -> Iterator[None]:
-        """As `trainable`, but what has gradients are low-rank adapters of `rank` on the U-Net's attention."""
-        with self._begun(lambda name: False), lora.adapted(self.unet, rank, seed=seed) as adapters:
-            self.trained, self._merged = adapters, lambda: lora.merged(self.unet)
+    def trainable_adapters(self, rank: int, seed: int) -> Iterator[None]:
+        """Like `trainable`, but low-rank adapters of `rank` on the attention layers train in place of the weights."""
+        with self._started(lambda name: False), lora.adapted(self.unet, rank, seed=seed) as adapters:
+            self.trained, self._merged_adapters = adapters, lambda: lora.merged(self.unet)
             try:
                 yield
             finally:
-                self._merged = dict
+                self._merged_adapters = dict
 
     @contextmanager
-    def _begun(self, trains: Callable[[str], bool]) -> Iterator[dict[str, torch.nn.Parameter]]:
+    def _started(self, trains: Callable[[str], bool]) -> Iterator[dict[str, torch.nn.Parameter]]:
         parameters = dict(self.unet.named_parameters())
-        if strange := [n for n, t in self.start.items() if n not in parameters or parameters[n].shape != t.shape]:
-            raise ValueError(f"the backbone's U-Net has no tensor {strange[0]!r} of this shape to start from")
-        moving = {n: p for n, p in parameters.items() if trains(n) or n in self.start}
-        self.original = {n: p.detach().clone() for n, p in moving.items()}
-        try:  # from the first weight that is moved on: memory may end at any of these copies
+        if misfits := [n for n, t in self.start.items() if n not in parameters or parameters[n].shape != t.shape]:
+            raise ValueError(f"the backbone's U-Net has no tensor {misfits[0]!r} of this shape to start from")
+        movable = {n: p for n, p in parameters.items() if trains(n) or n in self.start}
+        self.original_weights = {n: p.detach().clone() for n, p in movable.items()}
+        try:  # a copy may fail for lack of memory after the first weights have moved
             with torch.no_grad():
                 for name, tensor in self.start.items():
                     parameters[name].copy_(tensor)
-            self.frozen = {n: p.detach().clone() for n, p in moving.items()} if self._previous else self.original
-            self._moving = moving
+            self.teacher_weights = (
+                {n: p.detach().clone() for n, p in movable.items()}
+                if self._teacher_is_previous
+                else self.original_weights
+            )
+            self._movable = movable
             yield parameters
         finally:
             with torch.no_grad():
-                for name, parameter in moving.items():
-                    parameter.copy_(self.original[name]).requires_grad_(False)
+                for name, parameter in movable.items():
+                    parameter.copy_(self.original_weights[name]).requires_grad_(False)
                     parameter.grad = None
 
     @contextmanager
-    def untouched(self) -> Iterator[None]:
-        """Within the block the U-Net has the weights that it had before all this, in the middle of a step as well.
+    def with_original_weights(self) -> Iterator[None]:
+        """Within the block, the U-Net has the weights of the backbone, also between `backward` and the step.
 
-        But for adapters (`adaptable`), which stay where they sit.
+        Adapters of `trainable_adapters` stay in place.
         """
-        held = {name: parameter.data for name, parameter in self._moving.items()}
+        student_data = {name: parameter.data for name, parameter in self._movable.items()}
         try:
-            for name, parameter in self._moving.items():
-                parameter.data = self.original[name]  # not copied: a gradient that is under way would take offence
+            for name, parameter in self._movable.items():
+                # replaced, not overwritten: autograd refuses tensors that were changed in place
+                parameter.data = self.original_weights[name]
             yield
         finally:
-            for name, parameter in self._moving.items():
-                parameter.data = held[name]
+            for name, parameter in self._movable.items():
+                parameter.data = student_data[name]
 
-    def changed(self, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-        """The U-Net's tensors that are no longer the original's, on the CPU and contiguous however they are held.
+    def changed_tensors(self, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+        """The tensors of the student's U-Net that differ from the backbone's, on the CPU and contiguous.
 
-        With `weights` in place of those trained. Adapters are counted in where they sit.
+        Args:
+            weights: parameter name -> value to use in place of the student's.
+
+        Adapters are merged into the weights that they act on.
         """
-        kept = {
+        changed = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in {**self._moving, **(weights or {})}.items()
-            if not torch.equal(tensor, self.original[name])
+            for name, tensor in {**self._movable, **(weights or {})}.items()
+            if not torch.equal(tensor, self.original_weights[name])
         }
-        return kept | self._merged()
+        return changed | self._merged_adapters()
 
-    def _swapped(
+    def _predict_with(
         self, weights: dict[str, torch.Tensor], latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor
     ) -> torch.Tensor:
         arguments = {"encoder_hidden_states": embeds, "return_dict": False}

@@ -9,7 +9,7 @@ from bench.backbones import pipeline
 from bench.cells.artifacts import Stages
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World
 
 

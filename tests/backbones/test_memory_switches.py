@@ -21,8 +21,7 @@ from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.training import optimizers
 from bench.training.harness import Harness
-from bench.training.loop import TrainConfig
-from bench.training.unlearning import unlearn
+from bench.training.loop import TrainConfig, unlearn
 from bench.worlds import World
 
 

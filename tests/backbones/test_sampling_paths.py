@@ -16,7 +16,7 @@ class TestSampledPaths:
         """A harness whose student and average have left the teacher, and a separate copy of each network."""
         harness = make()
         harness.trained = {n: p for n, p in model.unet.named_parameters() if ".attn2." in n}
-        harness.frozen = {n: p.detach().clone() for n, p in harness.trained.items()}
+        harness.teacher_weights = {n: p.detach().clone() for n, p in harness.trained.items()}
         copies = {"teacher": copy.deepcopy(model.unet)}
         for name in ("average", "student"):
             with torch.no_grad():
@@ -24,7 +24,7 @@ class TestSampledPaths:
                     parameter.add_(0.1 * torch.randn_like(parameter))
             copies[name] = copy.deepcopy(model.unet)
             if name == "average":
-                harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()}
+                harness.average_weights = {n: p.detach().clone() for n, p in harness.trained.items()}
         return harness, copies
 
     @pytest.mark.parametrize("network", ["student", "teacher", "average"])
@@ -45,7 +45,9 @@ class TestSampledPaths:
         alphas = harness.noise_scheduler.alphas_cumprod
         with torch.no_grad():
             for t in (901, 801, 701):
-                c, null = (copies[network](z, t, encoder_hidden_states=e).sample for e in (embeds, harness.null(2)))
+                c, null = (
+                    copies[network](z, t, encoder_hidden_states=e).sample for e in (embeds, harness.null_embeds(2))
+                )
                 noise = null + guidance * (c - null)
                 clean = (z - (1 - alphas[t]).sqrt() * noise) / alphas[t].sqrt()
                 z = alphas[t - 100].sqrt() * clean + (1 - alphas[t - 100]).sqrt() * noise

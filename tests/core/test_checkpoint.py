@@ -14,7 +14,7 @@ from bench.core.checkpoint import QUICK, Checkpoint
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.training.harness import Batch, Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World
 from methods import METHODS, Method
 
@@ -59,7 +59,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     assert all(torch.equal(resumed.delta[key], whole.delta[key]) for key in whole.delta)
     counts = ("steps", "student_forwards", "teacher_forwards", "delta_bytes")
     assert [resumed.cost[key] for key in counts] == [whole.cost[key] for key in counts]
-    assert resumed.ledger == whole.ledger
+    assert resumed.data_use == whole.data_use
 
 
 def test_training_goes_on_in_the_layout_of_cuda(make: Make, model: pipeline.Backbone, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""One contract for every registered method, the one of the guide included.
+"""What every registered method must do, the example of docs/add-a-method.md included.
 
-`pytest tests/methods/test_contract.py --plugin FILE` holds the methods of FILE to it as well.
+`pytest tests/methods/test_contract.py --plugin FILE` tests the methods of FILE as well.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from bench.backbones.pipeline import Backbone
 from bench.commands import export
 from bench.plan import plugins
 from bench.training.harness import Harness
-from bench.training.unlearning import Outcome, unlearn
+from bench.training.loop import UnlearningResult, unlearn
 from methods import METHODS, Method
 
 EXAMPLE = "neighbour"
@@ -31,7 +31,7 @@ def name(request: pytest.FixtureRequest, plugged: None) -> Iterator[str]:
     return request.param
 
 
-def test_it_says_what_it_is(name: str) -> None:
+def test_method_describes_itself(name: str) -> None:
     cls = METHODS.get(name)
     assert issubclass(cls, Method)
     assert cls.__doc__
@@ -40,7 +40,7 @@ def test_it_says_what_it_is(name: str) -> None:
     assert cls.fidelity in ("published", "reconstruction", "control")
 
 
-def test_its_config_is_frozen_and_knows_its_fields(name: str) -> None:
+def test_method_config_is_frozen_and_refuses_unknown_settings(name: str) -> None:
     cls = METHODS.get(name)
     config = cls.Config()
     assert cls(config).config is config
@@ -52,12 +52,12 @@ def test_its_config_is_frozen_and_knows_its_fields(name: str) -> None:
         cls({"lr": 1.0})  # type: ignore[arg-type]
 
 
-def test_what_it_does_to_the_weights(
+def test_method_changes_only_declared_weights_and_repeats_with_the_seed(
     name: str, harness: Callable[[int], Harness], model: Backbone, pipeline_folder: Path, tmp_path: Path
 ) -> None:
     before = {key: tensor.clone() for key, tensor in model.unet.state_dict().items()}
 
-    def run(seed: int) -> Outcome:
+    def run(seed: int) -> UnlearningResult:
         return unlearn(harness(seed), small(name))
 
     first, again, other = run(3), run(3), run(4)

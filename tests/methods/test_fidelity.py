@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.workplace import small
+from support.workplace import NetworkCopies, midway, small
 
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.suites.base import Task
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World
 from methods import METHODS, Method
 
@@ -150,13 +150,6 @@ def plain(pipeline_folder: Path, world: World) -> Plain:
     return Plain(model, copy.deepcopy(model.unet), names, asks, forget, kept)
 
 
-@dataclass(frozen=True)
-class Networks:
-    student: Net
-    teacher: Net
-    average: Net
-
-
 def made(name: str, **settings: object) -> Method:
     paths = {"path_steps": STEPS} if name in ("esd-x", "esd-u", "sdd") else {}
     return small(name, **paths, **settings)
@@ -167,22 +160,6 @@ def trained(name: str, net: Net) -> list[str]:
     held = {"salun": set(), "esd-u": {"attn2", "time_embedding", "conv_norm_out", "conv_out"}}.get(name)
     parts = {n: set(n.split(".")) for n, _ in net.named_parameters()}
     return [n for n, part in parts.items() if ("attn2" in part if held is None else not part & held)]
-
-
-@contextmanager
-def midway(plain: Plain, harness: Harness, method: Method) -> Iterator[Networks]:
-    """The harness in the middle of a training, student and average off the original; and a copy of each network."""
-    generator, copies = torch.Generator().manual_seed(7), {}
-    with harness.trainable(method.trains):
-        for name in ("average", "student"):
-            with torch.no_grad():
-                for parameter in harness.trained.values():
-                    noise = torch.randn(parameter.shape, generator=generator)
-                    parameter.add_(0.3 * parameter.std(correction=0) * noise)
-            if name == "average":
-                harness.averaged = {n: p.detach().clone() for n, p in harness.trained.items()}
-            copies[name] = copy.deepcopy(plain.model.unet)
-        yield Networks(teacher=plain.original, **copies)
 
 
 @contextmanager
@@ -213,7 +190,7 @@ def on_path(expected: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
     return seen.pop(0)
 
 
-def esd(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: list[torch.Tensor]) -> torch.Tensor:
+def esd(plain: Plain, nets: NetworkCopies, draws: Draws, indices: list[int], seen: list[torch.Tensor]) -> torch.Tensor:
     """Gandikota et al. (2023): towards the null prediction and eta = 1 times as far again; paths of the student."""
     (_, c), null, (taken, t, noise) = plain.forgotten(indices), plain.null(len(indices)), draws.path(len(indices))
     z = on_path(path(nets.student, noise, c, null, taken), seen)
@@ -222,14 +199,14 @@ def esd(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: li
     return squared(predict(nets.student, z, t, c), unconditional - 1.0 * (conditional - unconditional))
 
 
-def sdd(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: list[torch.Tensor]) -> torch.Tensor:
+def sdd(plain: Plain, nets: NetworkCopies, draws: Draws, indices: list[int], seen: list[torch.Tensor]) -> torch.Tensor:
     """Kim et al. (2023): towards the student's own null prediction; paths of the average."""
     (_, c), null, (taken, t, noise) = plain.forgotten(indices), plain.null(len(indices)), draws.path(len(indices))
     z = on_path(path(nets.average, noise, c, null, taken), seen)
     return squared(predict(nets.student, z, t, c), predict(nets.student, z, t, null).detach())
 
 
-def salun(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: object) -> torch.Tensor:
+def salun(plain: Plain, nets: NetworkCopies, draws: Draws, indices: list[int], seen: object) -> torch.Tensor:
     """Fan et al. (2024): towards the student's own prediction for another concept; and denoising, alpha = 0.5."""
     (x, c), (t, noise) = plain.forgotten(indices), draws.level(len(indices))
     z = noised(x, t, noise)
@@ -240,14 +217,14 @@ def salun(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: 
     return forget + 0.5 * squared(predict(nets.student, noised(r, t, noise), t, c_r), noise)
 
 
-def mimmu(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: object) -> torch.Tensor:
+def mimmu(plain: Plain, nets: NetworkCopies, draws: Draws, indices: list[int], seen: object) -> torch.Tensor:
     """Towards the original's null prediction, w(t) = 1 for t in 50..950."""
     (x, c), (t, noise) = plain.forgotten(indices), draws.level(len(indices), 50, 950)
     z = noised(x, t, noise)
     return squared(predict(nets.student, z, t, c), predict(nets.teacher, z, t, plain.null(len(indices))).detach())
 
 
-def mimmu_retain(plain: Plain, nets: Networks, draws: Draws, indices: list[int], seen: object) -> torch.Tensor:
+def mimmu_retain(plain: Plain, nets: NetworkCopies, draws: Draws, indices: list[int], seen: object) -> torch.Tensor:
     """And towards the original's own prediction on retained images, gamma = 1."""
     (r, c_r), (t, noise) = plain.retained(draws.order(6)[: len(indices)]), draws.level(len(indices), 50, 950)
     z = noised(r, t, noise)
@@ -269,12 +246,12 @@ def mimmu_retain(plain: Plain, nets: Networks, draws: Draws, indices: list[int],
         pytest.param("mimmu-retain", mimmu_retain, SEED, id="mimmu-retain"),
     ],
 )
-def test_loss_and_every_gradient_are_the_papers(
+def test_method_has_the_loss_and_gradients_of_its_paper(
     plain: Plain, name: str, formula: Callable[..., torch.Tensor], seed: int
 ) -> None:
     method, harness = made(name), plain.harness()
     batch, indices = next(harness.forget_batches(2)), Draws().order(4)[:2]
-    with midway(plain, harness, method) as nets:
+    with midway(harness, method) as nets:
         harness.generator.manual_seed(seed)
         with watched(plain.model.unet) as seen:
             loss = method.loss(harness, batch)
@@ -291,11 +268,11 @@ def test_loss_and_every_gradient_are_the_papers(
             close(gradient, theirs, 2e-6)
 
 
-def test_the_target_of_esd_is_that_of_the_later_script(plain: Plain) -> None:
+def test_esd_has_the_target_of_the_authors_later_script(plain: Plain) -> None:
     """Its negative guidance counts from eps*(c): 2 there is eta = 1, and 1 is the null prediction, eta = 0."""
     harness = plain.harness()
     batch, indices = next(harness.forget_batches(2)), Draws().order(4)[:2]
-    with midway(plain, harness, made("esd-x")) as nets:
+    with midway(harness, made("esd-x")) as nets:
         for eta, negative_guidance in ((1.0, 2.0), (0.0, 1.0)):
             harness.generator.manual_seed(stopping(0))
             loss = made("esd-x", eta=eta).loss(harness, batch)
@@ -337,7 +314,7 @@ def three_steps(
     for step in (1, 2, 3):
         order = order or draws.order(4)
         indices, order = order[:2], order[2:]
-        loss = formula(plain, Networks(student, plain.original, average), draws, indices, seen)
+        loss = formula(plain, NetworkCopies(student, plain.original, average), draws, indices, seen)
         gradients = torch.autograd.grad(loss, list(weights.values()))
         norm = torch.cat([g.flatten() for g in gradients]).norm()
         if clip is not None:
@@ -358,14 +335,14 @@ def same_way(plain: Plain, found: Weights, expected: Weights) -> None:
         assert (found[name] - end).norm() < 3e-5 * way.norm() + 2e-7 * end.norm()
 
 
-def test_three_steps_of_esd_are_adams(plain: Plain) -> None:
+def test_esd_trains_with_adam(plain: Plain) -> None:
     with watched(plain.model.unet) as seen:
         delta = unlearn(plain.harness(), made("esd-x", **THREE_STEPS)).delta
     student, _ = three_steps(plain, "esd-x", esd, Draws(), seen)
     same_way(plain, delta, student)
 
 
-def test_three_steps_of_sdd_are_adamws_and_clipped_and_the_result_is_their_average(plain: Plain) -> None:
+def test_sdd_trains_with_clipped_adamw_and_returns_the_average(plain: Plain) -> None:
     """theta_ema <- m theta_ema + (1 - m) theta, from the original on and at the same m throughout."""
     settings = {"weight_decay": 0.1, "max_grad_norm": 2e-4, "ema_decay": 0.7}
     with watched(plain.model.unet) as seen:
@@ -398,7 +375,7 @@ def apart(a: Weights, b: Weights) -> float:
     return sum(int((a[n] != b[n]).sum()) for n in a) / sum(m.numel() for m in a.values())
 
 
-def test_three_steps_of_salun_move_the_weights_of_largest_summed_gradient_alone(plain: Plain) -> None:
+def test_salun_moves_only_weights_with_the_largest_summed_gradient(plain: Plain) -> None:
     method, draws = made("salun", **THREE_STEPS, mask_fraction=0.3), Draws()
     delta = unlearn(plain.harness(), method).delta
     mask: Weights = method.mask  # type: ignore[attr-defined]
@@ -428,7 +405,7 @@ def test_three_steps_of_salun_move_the_weights_of_largest_summed_gradient_alone(
         ("salun", {"epochs": 5, "batch_size": 8, "alpha": 0.5, "mask_fraction": 0.5, "mask_guidance": 7.5}),
     ],
 )
-def test_defaults_are_the_authors(name: str, published: dict[str, object]) -> None:
+def test_method_defaults_are_those_of_the_authors(name: str, published: dict[str, object]) -> None:
     config = METHODS.get(name).Config()
     one_prompt = {} if name == "salun" else {"batch_size": 1}
     optimizer = {"optimizer": "adamw" if name == "sdd" else "adam", "lr": 1e-5}

@@ -12,7 +12,7 @@ from safetensors.torch import save, save_file
 from bench.backbones.pipeline import TEXT, Backbone
 from bench.plan import oracle
 from bench.training.harness import Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World, WorldUnavailable
 from methods import CONTROLS, METHODS, ORACLE
 

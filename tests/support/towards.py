@@ -21,7 +21,7 @@ class Towards(Method):
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         timesteps = torch.full((len(batch),), 500, device=harness.device)
-        target = harness.teacher(batch.latents, timesteps, harness.null(len(batch)))
+        target = harness.teacher(batch.latents, timesteps, harness.null_embeds(len(batch)))
         return F.mse_loss(harness.student(batch.latents, timesteps, batch.prompt_embeds), target)
 
 

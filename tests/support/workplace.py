@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -32,4 +34,29 @@ def harnesses(world: World, model: Backbone) -> Callable[[int], Harness]:
     kept = LatentSet(torch.randn(6, *model.latent_shape, generator=generator), names[1:] * 2, (0,) * 6)
     prompts = {name: world.prompts("forget", name) for name in names}
     rest = {names[0]: tuple(prompt.replace(names[0], "dog") for prompt in prompts[names[0]])}
-    return lambda seed: Harness(model, task, examples, lambda: kept, prompts, seed, rest=rest)
+    return lambda seed: Harness(model, task, examples, lambda: kept, prompts, seed, superclass_prompts=rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkCopies:
+    """Separate copies of the networks of a harness."""
+
+    student: torch.nn.Module
+    teacher: torch.nn.Module
+    average: torch.nn.Module
+
+
+@contextmanager
+def midway(harness: Harness, method: Method) -> Iterator[NetworkCopies]:
+    """The harness in the middle of a training: student and average differ from the teacher."""
+    generator, copies = torch.Generator().manual_seed(7), {"teacher": copy.deepcopy(harness.unet)}
+    with harness.trainable(method.trains):
+        for name in ("average", "student"):
+            with torch.no_grad():
+                for parameter in harness.trained.values():
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    parameter.add_(0.3 * parameter.std(correction=0) * noise)
+            if name == "average":
+                harness.average_weights = {n: p.detach().clone() for n, p in harness.trained.items()}
+            copies[name] = copy.deepcopy(harness.unet)
+        yield NetworkCopies(**copies)

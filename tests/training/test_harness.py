@@ -6,7 +6,7 @@ from bench.backbones.pipeline import Backbone
 from bench.core.task import Task
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Batch, Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World
 
 
@@ -75,10 +75,10 @@ def test_images_are_used_once_they_are_read(make: Make) -> None:
             return harness.student(latents, timesteps, batch.prompt_embeds).square().mean()
 
     harness = make()
-    facts = unlearn(harness, Prompts(method().config)).ledger.facts()
+    facts = unlearn(harness, Prompts(method().config)).data_use.counts()
     assert set(facts.values()) == {0}
     kept = harness.retain_batch(3)
-    assert len(harness.ledger.retain_images) == 3  # its prompts are there to be used at once
+    assert len(harness.data_use.retain_images) == 3  # its prompts are there to be used at once
     assert kept.latents is kept.latents
 
 
@@ -102,8 +102,8 @@ def test_several_concepts_come_together_or_by_turns(make: Make, world: World, mo
 
 def test_what_is_asked_of_retained_concepts_is_in_the_ledger(make: Make, world: World) -> None:
     harness = make()
-    states = harness.retained_states()
+    states = harness.retained_token_states()
     asked = {p for name in world.concepts[1:3] for p in world.prompts("forget", name)}
-    assert states.shape[0] == len(asked) * harness.null(1).shape[1]
-    assert harness.ledger.anchor_prompts == asked
-    assert harness.ledger.compensation == "anchor prompts"
+    assert states.shape[0] == len(asked) * harness.null_embeds(1).shape[1]
+    assert harness.data_use.anchor_prompts == asked
+    assert harness.data_use.compensation == "anchor prompts"

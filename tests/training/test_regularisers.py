@@ -9,8 +9,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from bench.training import regularisers
 from bench.training.harness import Harness
+from bench.training.loop import unlearn
 from bench.training.regularisers import Projection, Regulariser, basis, build
-from bench.training.unlearning import unlearn
 from bench.worlds import WORLDS
 
 KEY, VALUE = "mid_block.attn2.to_k.weight", "mid_block.attn2.to_v.weight"
@@ -85,7 +85,7 @@ class Held(Towards):
 
     def prepare(self, harness: Harness) -> None:
         self.start = copies(harness.trained)
-        self.states = harness.anchors(harness.task.in_domain, (0,)).flatten(0, 1)
+        self.states = harness.anchor_embeds(harness.task.in_domain, (0,)).flatten(0, 1)
         self.held = build(self.name, self.weight, 0.99, harness.trained, self.start, lambda: self.states)
 
     def after_backward(self, harness: Harness) -> None:

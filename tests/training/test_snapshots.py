@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from support import workplace
 from support.towards import Make
 
+from bench.training.loop import unlearn
 from bench.training.snapshots import Snapshots
-from bench.training.unlearning import unlearn
 
 Kept = list[tuple[int, dict[str, torch.Tensor]]]
 
@@ -42,4 +42,4 @@ def test_keeping_snapshots_changes_nothing(make: Make, name: str) -> None:
     assert alone.delta.keys() == watched.delta.keys()
     assert all(torch.equal(tensor, watched.delta[key]) for key, tensor in alone.delta.items())
     assert alone.cost["steps"] == watched.cost["steps"]
-    assert alone.ledger.facts() == watched.ledger.facts()
+    assert alone.data_use.counts() == watched.data_use.counts()

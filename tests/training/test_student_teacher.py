@@ -11,7 +11,7 @@ from bench.backbones.pipeline import Backbone
 from bench.core import device
 from bench.core.checkpoint import Checkpoint
 from bench.training.harness import Batch, Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from methods.base import MethodConfig
 
 
@@ -22,7 +22,7 @@ def test_the_swapped_teacher_is_a_copy_of_the_original(make: Make, model: Backbo
 
     class Check(Towards):
         def after_step(self, harness: Harness) -> None:
-            embeds = harness.null(2)
+            embeds = harness.null_embeds(2)
             expected = original(latents, timesteps, encoder_hidden_states=embeds).sample
             seen.append((harness.teacher(latents, timesteps, embeds), expected))
             assert not torch.allclose(harness.student(latents, timesteps, embeds), expected, atol=1e-4)
@@ -41,7 +41,9 @@ def test_training_does_not_depend_on_how_the_teacher_is_held(make: Make, model: 
         def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
             timesteps = torch.full((len(batch),), 500)
             with torch.no_grad():
-                target = original(batch.latents, timesteps, encoder_hidden_states=harness.null(len(batch))).sample
+                target = original(
+                    batch.latents, timesteps, encoder_hidden_states=harness.null_embeds(len(batch))
+                ).sample
             return F.mse_loss(harness.student(batch.latents, timesteps, batch.prompt_embeds), target)
 
     swapped, copied = unlearn(make(), method()).delta, unlearn(make(), Copied(method().config)).delta
@@ -52,8 +54,12 @@ def test_training_does_not_depend_on_how_the_teacher_is_held(make: Make, model: 
 def test_the_teacher_holds_only_what_trains(make: Make, model: Backbone) -> None:
     harness = make()
     unlearn(harness, method())
-    assert set(harness.frozen) == {n for n, _ in model.unet.named_parameters() if ".attn2." in n}
-    assert 0 < sum(t.numel() for t in harness.frozen.values()) < sum(p.numel() for p in model.unet.parameters()) / 2
+    assert set(harness.teacher_weights) == {n for n, _ in model.unet.named_parameters() if ".attn2." in n}
+    assert (
+        0
+        < sum(t.numel() for t in harness.teacher_weights.values())
+        < sum(p.numel() for p in model.unet.parameters()) / 2
+    )
 
 
 def test_the_average_is_a_network_while_training_goes_on(make: Make) -> None:
@@ -61,12 +67,12 @@ def test_the_average_is_a_network_while_training_goes_on(make: Make) -> None:
 
     class Look(Towards):
         def after_step(self, harness: Harness) -> None:
-            embeds = harness.null(1)
+            embeds = harness.null_embeds(1)
             seen.append(harness.average(latents, timesteps, embeds))
             assert not torch.equal(seen[-1], harness.student(latents, timesteps, embeds).detach())
 
         def finish(self, harness: Harness) -> None:
-            seen.append(harness.student(latents, timesteps, harness.null(1)).detach())
+            seen.append(harness.student(latents, timesteps, harness.null_embeds(1)).detach())
 
     unlearn(make(), Look(method(epochs=2, batch_size=8, ema_decay=0.5).config))
     assert len(seen) == 3
@@ -142,13 +148,13 @@ def test_a_student_may_begin_elsewhere_and_have_another_teacher(make: Make, mode
         harness = make(start=start, teacher=teacher)
         with harness.trainable(lambda n: ".attn2." in n):
             assert torch.equal(harness.trained[name], start[name])
-            assert set(harness.changed()) == {name, outside}
-            embeds = harness.null(2)
+            assert set(harness.changed_tensors()) == {name, outside}
+            embeds = harness.null_embeds(2)
             student = harness.student(latents, timesteps, embeds)
             assert torch.equal(student, elsewhere(latents, timesteps, encoder_hidden_states=embeds).sample)
             return harness.teacher(latents, timesteps, embeds)
 
-    embeds = make().null(2)
+    embeds = make().null_embeds(2)
     with torch.no_grad():
         assert torch.equal(teach("original"), untouched(latents, timesteps, encoder_hidden_states=embeds).sample)
         assert torch.equal(teach("previous"), elsewhere(latents, timesteps, encoder_hidden_states=embeds).sample)
@@ -186,13 +192,13 @@ def test_adapters_are_counted_into_the_weights_they_sit_on(make: Make, model: Ba
     own = {n: t.clone() for n, t in model.unet.state_dict().items()}
     latents, timesteps, seen = torch.randn(1, *model.latent_shape), torch.tensor([300]), []
     harness = make(start={"conv_in.weight": own["conv_in.weight"] * 1.1})
-    with harness.adaptable(2, seed=0):
+    with harness.trainable_adapters(2, seed=0):
         assert all("lora" in name for name in harness.trained)
         with torch.no_grad():
             for parameter in harness.trained.values():
                 parameter.add_(0.1)
-            seen.append(harness.student(latents, timesteps, harness.null(1)))
-        delta = harness.changed()
+            seen.append(harness.student(latents, timesteps, harness.null_embeds(1)))
+        delta = harness.changed_tensors()
     assert "conv_in.weight" in delta
     assert set(delta) <= set(own)
     assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())

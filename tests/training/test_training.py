@@ -7,8 +7,7 @@ from support.towards import Make, Towards, method
 from bench.backbones.pipeline import Backbone
 from bench.training import regularisers
 from bench.training.harness import Batch, Harness
-from bench.training.loop import NonFiniteLoss, TrainConfig
-from bench.training.unlearning import unlearn
+from bench.training.loop import NonFiniteLoss, TrainConfig, unlearn
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(make: Make) -> None:
@@ -54,7 +53,7 @@ def test_gradients_are_clipped(make: Make) -> None:
                     parameter.grad.mul_(1e6)
 
         def after_step(self, harness: Harness) -> None:
-            change = [(p - harness.frozen[n]).flatten() for n, p in harness.trained.items()]
+            change = [(p - harness.teacher_weights[n]).flatten() for n, p in harness.trained.items()]
             norms.append(torch.cat(change).norm().item())
 
     # Adam divides the size of the gradient out, except against its epsilon: compare at a gradient far below it
@@ -67,7 +66,7 @@ def test_the_moving_average_starts_at_the_original(make: Make) -> None:
     def run(epochs: int, ema_decay: float | None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         harness = make()
         delta = unlearn(harness, method(epochs=epochs, batch_size=8, ema_decay=ema_decay)).delta
-        return delta, harness.frozen
+        return delta, harness.teacher_weights
 
     (one, original), (two, _), (averaged, _) = run(1, None), run(2, None), run(2, 0.9)
     for name in two:
@@ -148,13 +147,13 @@ def test_any_method_can_be_held_where_the_request_found_it(make: Make, model: Ba
     far = {n: float((free[n] - own[n]).norm()) for n in free}
     near = {n: float((held[n] - own[n]).norm()) for n in free if n in held}
     if name == "projection":
-        states = make().retained_states()
+        states = make().retained_token_states()
         keys = next(n for n in free if n.endswith("attn2.to_k.weight"))
         assert (states @ (held[keys] - own[keys]).T).norm() < 0.3 * (states @ (free[keys] - own[keys]).T).norm()
-        assert harness.ledger.anchor_prompts
+        assert harness.data_use.anchor_prompts
     else:
         assert sum(near.values()) < sum(far.values())
-        assert not harness.ledger.anchor_prompts
+        assert not harness.data_use.anchor_prompts
     with pytest.raises(ValueError, match="unknown regulariser 'l3'; known: none, l1, l2, projection"):
         method(regulariser="l3")
 
@@ -176,5 +175,5 @@ def test_it_is_held_at_the_start_and_not_at_the_original(make: Make, model: Back
 
 def test_the_usual_weight_of_a_penalty_is_the_authors_over_the_number_of_values() -> None:
     trained = {"w": torch.nn.Parameter(torch.zeros(10, 10))}
-    assert regularisers.usual("l1", trained) == 0.5
-    assert regularisers.usual("l2", trained) == 250
+    assert regularisers.default_weight("l1", trained) == 0.5
+    assert regularisers.default_weight("l2", trained) == 250

@@ -5,7 +5,7 @@ from support.towards import Make, Towards, method
 
 from bench.backbones.pipeline import Backbone
 from bench.training.harness import Batch, Harness
-from bench.training.unlearning import unlearn
+from bench.training.loop import unlearn
 from bench.worlds import World
 
 
@@ -34,7 +34,7 @@ def test_the_delta_reproduces_the_trained_network(make: Make, model: Backbone) -
     class Keep(Towards):
         def finish(self, harness: Harness) -> None:
             with torch.no_grad():
-                trained.append(harness.student(latents, timesteps, harness.null(1)))
+                trained.append(harness.student(latents, timesteps, harness.null_embeds(1)))
 
     delta = unlearn(make(), Keep(method().config)).delta
     with model.weights(delta), torch.no_grad():
@@ -61,7 +61,7 @@ def test_the_meter_and_the_ledger_count_what_was_used(make: Make, world: World) 
     class Uses(Towards):
         def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
             harness.retain_batch(3)
-            harness.anchors([world.concepts[1]] * len(batch), batch.templates)
+            harness.anchor_embeds([world.concepts[1]] * len(batch), batch.templates)
             return super().loss(harness, batch)
 
     harness = make()
@@ -71,8 +71,8 @@ def test_the_meter_and_the_ledger_count_what_was_used(make: Make, world: World) 
     }  # fmt: skip
     assert outcome.cost["seconds"] > 0
     assert outcome.cost["delta_bytes"] == sum(t.numel() * 4 for t in outcome.delta.values())
-    assert outcome.ledger.facts()["forget_images"] == 8
-    assert 3 <= outcome.ledger.facts()["retain_images"] <= 4
-    assert outcome.ledger.facts()["anchor_prompts"] == 2
-    assert outcome.ledger.compensation == "retain images + anchor prompts"
-    assert unlearn(make(), method()).ledger.compensation == "none"
+    assert outcome.data_use.counts()["forget_images"] == 8
+    assert 3 <= outcome.data_use.counts()["retain_images"] <= 4
+    assert outcome.data_use.counts()["anchor_prompts"] == 2
+    assert outcome.data_use.compensation == "retain images + anchor prompts"
+    assert unlearn(make(), method()).data_use.compensation == "none"
