@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +11,6 @@ from bench.core.overrides import Overrides, Sweep, require_finite
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
-MAX_NAME_LENGTH = 80  # letters of a board's name that say what the user asked for
 
 
 @dataclass(frozen=True)
@@ -125,19 +122,3 @@ class RunConfig:
                 f"--curve must be at least 2, or 0 for no curve, not {self.curve}: a curve has a checkpoint along the "
                 "training besides the one at its end"
             )
-
-    @property
-    def board_name(self) -> str:
-        """Stem of every file this run writes.
-
-        A board of another backbone has another name, or a quick one, or one of what the user asks to be forgotten or
-        swept.
-        """
-        own = [Path(self.backbone).name.removesuffix(".safetensors")] if self.backbone is not None else []
-        asked = [f"k{'+'.join(map(str, self.several))}"] if self.several else [*self.forget]
-        swept = [f"sweep-{name}.{key}" for name, fields in self.sweep.items() for key in fields]
-        chosen = re.sub(r"[^a-z0-9.+_]+", "-", "-".join([*asked, *swept]).lower()).strip("-")
-        if len(chosen) > MAX_NAME_LENGTH:
-            chosen = f"{chosen[: MAX_NAME_LENGTH - 9]}-{hashlib.sha256(chosen.encode()).hexdigest()[:8]}"
-        words = [self.suite, self.world, *own, *([chosen] if chosen else []), *(["quick"] if self.quick else [])]
-        return "-".join(words)

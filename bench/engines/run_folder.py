@@ -58,7 +58,7 @@ class RunFolder:
     def __init__(self, run: RunConfig) -> None:
         run = apart(run)
         self.id = digest.of_json(arguments.command(run))[:8]
-        self.path = place(run.out) / f"{run.board_name}-{self.id}"
+        self.path = place(run.out) / f"{run.suite}-{run.world}-{self.id}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -14,7 +14,8 @@ from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import UnknownName, nearest
 from bench.core.task import Task
-from bench.plan import oracle, plugin_checks, plugins
+from bench.plan import oracle, plugin_checks, plugins, settings
+from bench.plan.settings import PROTOCOL
 from bench.suites.base import NOTHING, SUITES, Suite, require_asked, tasks_of
 from bench.suites.several import Asked
 from bench.worlds import WORLDS, Options, World, WorldUnavailable
@@ -24,7 +25,6 @@ from metrics import METRICS
 
 log = logging.getLogger(__name__)
 
-PROTOCOL = "protocol"  # the section of --set that is no method
 COST = "cost"  # a name for --metrics that is no metric
 
 
@@ -149,21 +149,9 @@ def resolve(run: RunConfig) -> Plan:
     if len(set(run.seeds)) != len(run.seeds) or not run.seeds:
         raise ValueError(f"seeds must be different and at least one, not {run.seeds}")
 
-    protocol = overrides.apply(world.protocol, suite.protocol, PROTOCOL)
-    if run.quick:
-        smaller = ("images_per_concept", "reference_per_concept")
-        usual = {name: getattr(protocol, name) for name in smaller}
-        fewer = {name: min(getattr(QUICK, name), n or getattr(QUICK, name)) for name, n in usual.items()}
-        protocol = overrides.apply(protocol, fewer, PROTOCOL)
-    protocol = overrides.apply(protocol, run.overrides.get(PROTOCOL, {}), PROTOCOL)
-
+    protocol = settings.protocol_of(run, world, suite)
     methods = {name: plugins.checked(METHODS, name) for name in names}
-    presets = world.presets if run.backbone is None else {}  # another backbone takes the papers' own settings
-    configs = {}
-    for name, method in methods.items():
-        config = overrides.apply(method.Config(), presets.get(name, {}), name)
-        config = overrides.apply(config, suite.training, name)
-        configs[name] = overrides.apply(config, run.overrides.get(name, {}), name)
+    configs = {name: settings.config_of(name, run, world, suite) for name in names}
     variants = swept(names, run, suite)
     alike: dict[tuple[str, MethodConfig], str] = {}  # what a row is -> the first that is it
     for label, variant in variants.items():

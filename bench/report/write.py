@@ -10,6 +10,7 @@ from bench.board import tables as board_tables
 from bench.cells.executor import Executor
 from bench.engines.base import adopt
 from bench.engines.run_folder import machines
+from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
 from bench.report import markdown, terminal
 
@@ -37,7 +38,7 @@ def finish(
     """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
-    stem = plan.run.board_name
+    stem = board_name(plan)
     tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
     board_tables.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))

@@ -17,7 +17,6 @@ from support import hub_server, ldm
 from bench.backbones import folder as folders
 from bench.backbones import pipeline, single_file
 from bench.backbones.locate import NAMES, locate
-from bench.core.config import RunConfig
 from bench.core.digest import of_folder
 from bench.worlds.pocket.world import POCKET
 
@@ -147,15 +146,6 @@ def test_mistakes_are_explained(source: str, message: str) -> None:
 def test_settings_are_for_single_files(pipeline_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"is for a single \.safetensors file"):
         locate(str(pipeline_folder), "sd15")
-
-
-def test_a_board_is_called_after_its_backbone() -> None:
-    def name(called: str) -> str:
-        return RunConfig(suite="smoke", world="tiny", backbone=called).board_name
-
-    assert name("sd15") == "smoke-tiny-sd15"
-    assert name("stable-diffusion-v1-5/stable-diffusion-v1-5") == "smoke-tiny-stable-diffusion-v1-5"
-    assert name("/models/dreamy_v2.1.safetensors") == "smoke-tiny-dreamy_v2.1"
 
 
 def test_a_single_file_becomes_a_folder_once(file: Path, pipeline_folder: Path) -> None:

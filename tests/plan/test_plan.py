@@ -6,6 +6,7 @@ import pytest
 from bench.commands import arguments
 from bench.core.config import QUICK, RunConfig
 from bench.core.registry import UnknownName
+from bench.plan.board_name import board_name
 from bench.plan.plan import method_names, resolve
 from bench.suites.base import SUITES
 from bench.worlds import World
@@ -78,7 +79,7 @@ def test_quick_takes_fewer_tasks_from_different_domains_and_bands(world: World) 
     training = ("forget_images", "retain_images", "num_inference_steps")
     assert all(getattr(plan.protocol, name) == getattr(full.protocol, name) for name in training)
     assert len(resolve(RunConfig(world="tiny", suite="smoke", quick=True)).tasks) == 1
-    assert plan.run.board_name == "finegrained-tiny-quick"
+    assert board_name(plan) == "finegrained-tiny-quick"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_a_sweep_is_a_row_for_every_combination(world: World) -> None:
     assert [c.t_max for c in configs.values() if isinstance(c, MimMuConfig)] == [300, 600]
     assert plan.base_method("mimmu t_max=300 lr=1e-3") == "mimmu"
     assert plan.base_method("salun") == "salun"
-    assert plan.run.board_name == "finegrained-tiny-sweep-mimmu.t_max-sweep-mimmu.lr"  # not over the suite's board
+    assert board_name(plan) == "finegrained-tiny-sweep-mimmu.t_max-sweep-mimmu.lr"  # not over the suite's board
 
 
 @pytest.mark.parametrize(

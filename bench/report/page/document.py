@@ -16,6 +16,7 @@ from bench.board import sequences as board_sequences
 from bench.board import sweeps as board_sweeps
 from bench.cells.executor import Executor
 from bench.core.store import Store
+from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
 from bench.report import reported_figures, sharing
 from bench.report.charts import colours, figures, resurgence, sequences, sets, sweeps
@@ -40,7 +41,7 @@ def render(executor: Executor, results: Sequence[tables.Result], tables: tables.
     context = {
         "title": f"{plan.run.suite} on {plan.world.name}",
         "quick": plan.run.quick,
-        "stem": plan.run.board_name,
+        "stem": board_name(plan),
         "summary": summary.sentences(board, plan.metrics, len(plan.tasks), len(plan.run.seeds)),
         "looks": looks,
         "controls": REFERENCES,
