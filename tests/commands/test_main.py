@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.boards import only
 
 from bench.cells import artifacts, weights
 from bench.cells.executor import Executor
@@ -289,7 +290,7 @@ def test_a_plan_computes_nothing(
 def test_settings_reach_the_method(world: World, tmp_path: Path) -> None:
     arguments = ["--methods", "mimmu", "--set", "mimmu.epochs=3", "protocol.images_per_concept=2", "--seeds", "4,5"]
     assert main.main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 0
-    cells = pd.read_csv(tmp_path / "smoke-tiny-cells.csv")
+    cells = pd.read_csv(only(tmp_path, "-cells.csv"))
     assert cells.loc[cells["method"] == "mimmu", "steps"].tolist() == [6, 6]
     assert cells.loc[cells["method"] == "mimmu", "seed"].tolist() == [4, 5]
     assert cells["ua_n"].unique().tolist() == [2]

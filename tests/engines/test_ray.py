@@ -10,6 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 from support.afar import LITTLE, OTHER_KIND, WORDS, Afar, wait_for
+from support.boards import only
 
 from bench.commands import main
 from bench.engines import Settings
@@ -72,7 +73,7 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     before = run.board()
     assert main.main([*words, "--collect"]) == 0
     assert run.board() == before
-    assert pd.read_csv(tmp_path / "far" / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
+    assert pd.read_csv(only(tmp_path / "far", "-cells.csv"))["status"].tolist() == ["ok"] * 3
     capsys.readouterr()
     assert main.main([*far, "--attach"]) == 2
     assert "no run of this command goes on" in capsys.readouterr().out
@@ -102,10 +103,10 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     finally:
         cluster.remove_node(other)
         ray.shutdown()
-    assert pd.read_csv(tmp_path / "one" / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
+    assert pd.read_csv(only(tmp_path / "one", "-cells.csv"))["status"].tolist() == ["ok"] * 3
     said = "".join(file.read_text() for file in tmp_path.glob("one/.store/runs/*/logs/*.txt"))
     assert 0 < said.count("refused ") < 3  # by whichever came second
-    cells = pd.read_csv(tmp_path / "none" / "smoke-pocket-cells.csv").set_index("seed")
+    cells = pd.read_csv(only(tmp_path / "none", "-cells.csv")).set_index("seed")
     assert cells.loc[0, "status"].tolist() == ["ok"] * 3
     assert cells.loc[1, "reason"].str.contains("this worker is on another card").all(), cells["reason"].tolist()
 
@@ -126,6 +127,6 @@ def test_where_memory_ends_cells_are_tried_so_often_and_no_more(
         cluster.remove_node(node)
         ray.shutdown()
     assert code == 1, capsys.readouterr().out
-    cells = pd.read_csv(tmp_path / "smoke-pocket-cells.csv")
+    cells = pd.read_csv(only(tmp_path, "-cells.csv"))
     assert cells["status"].tolist() == ["failed"] * 3
     assert cells["reason"].str.contains(r"OutOfMemoryError\) \(tried 2 times\)").all(), cells["reason"].tolist()

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from support import slurm_cluster
 from support.afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
+from support.boards import only
 
 from bench.cells.executor import Executor
 from bench.commands import main
@@ -320,8 +321,8 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     assert main.main([*WORDS, "--out", str(tmp_path / "far"), "--collect"]) == 0
     assert run.board() == before
     assert main.main([*WORDS, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
-    for name in BOARD[:3]:
-        one, other = (pd.read_csv(tmp_path / where / name) for where in ("far", "near"))
+    for ending in BOARD[:3]:
+        one, other = (pd.read_csv(only(tmp_path / where, ending)) for where in ("far", "near"))
         pd.testing.assert_frame_equal(*(f.drop(columns=MEASURED, errors="ignore") for f in (one, other)))
     capsys.readouterr()
     assert main.main([*far, "--seeds", "2", "--attach"]) == 2
@@ -351,7 +352,7 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     far = [*LITTLE, "--out", str(tmp_path), "--plugin", OTHER_KIND, "--retries", "0"]
     code = main.main([*far, "--executor", "slurm", "--slurm", "time=20,grace=3"])
     assert code == 0, capsys.readouterr().out
-    assert pd.read_csv(tmp_path / "smoke-pocket-cells.csv")["status"].tolist() == ["ok"] * 3
+    assert pd.read_csv(only(tmp_path, "-cells.csv"))["status"].tolist() == ["ok"] * 3
     (folder,) = (tmp_path / ".store" / "runs").iterdir()
     book = Book(json.loads((folder / "state.json").read_text()))
     assert len(book.excluded) == 1  # whichever came second
@@ -363,7 +364,7 @@ def test_a_node_of_another_kind_leaves_its_cells_to_the_other(
     both = [*LITTLE, "--out", str(tmp_path / "both"), "--plugin", OTHER_KIND, "--seeds", "2"]
     code = main.main([*both, "--executor", "slurm", "--slurm", "time=20,grace=3"])
     assert code == 1, capsys.readouterr().out
-    cells = pd.read_csv(tmp_path / "both" / "smoke-pocket-cells.csv").set_index("seed")
+    cells = pd.read_csv(only(tmp_path / "both", "-cells.csv")).set_index("seed")
     assert cells.loc[0, "status"].tolist() == ["ok"] * 3
     assert cells.loc[1, "status"].tolist() == ["failed"] * 3
     assert cells.loc[1, "reason"].str.contains("this worker is on another card").all(), cells["reason"].tolist()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from safetensors.torch import load_file
+from support.boards import only
 
 from bench.commands import main
 from bench.worlds import World
@@ -28,7 +29,7 @@ def run(suite: str, out: Path, *settings: str) -> pd.DataFrame:
         *MIMMU,
     ]
     assert main.main([*arguments, *settings]) == 0
-    return pd.read_csv(out / f"{suite}-tiny-concepts.csv")
+    return pd.read_csv(only(out, "-concepts.csv"))
 
 
 def test_a_style_is_forgotten_and_judged_by_the_judge_of_styles(world: World, tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_style_is_forgotten_and_judged_by_the_judge_of_styles(world: World, tm
     assert roles.to_dict() == {
         "neon": "forget", "photo": "in_domain", "sketch": "in_domain", **dict.fromkeys(world.concepts, "out_of_domain")
     }  # fmt: skip
-    board = pd.read_csv(tmp_path / "style-tiny.csv").set_index("method")
+    board = pd.read_csv(only(tmp_path)).set_index("method")
     assert (board["status"] == "ok").all()
     assert board["plausible_domain"].isna().all()  # a judge of styles sees a style in anything
     assert board.loc["mimmu", "compensation"] == "anchor prompts"

@@ -10,6 +10,7 @@ from bench.core.config import RunConfig
 from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
 from bench.plan.work_graph import work_items
+from support.boards import only
 
 METRICS = ("ua", "nra", "drift")
 WORDS = ["--methods", "mimmu", "--suite", "smoke", "--metrics", *METRICS, "--set", "mimmu.epochs=40"]
@@ -17,7 +18,7 @@ LITTLE = [
     *("--methods", "mimmu", "--suite", "smoke", "--metrics", "ua", "--set", "mimmu.epochs=none", "mimmu.steps=2"),
     *("protocol.images_per_concept=2", "protocol.forget_images=2", "protocol.num_inference_steps=2"),
 ]
-BOARD = ["smoke-pocket.csv", "smoke-pocket-cells.csv", "smoke-pocket-concepts.csv", "smoke-pocket.json"]
+BOARD = (".csv", "-cells.csv", "-concepts.csv", ".json")
 OTHER_KIND = str(Path(__file__).with_name("other_kind.py"))  # a plug-in
 
 
@@ -34,7 +35,7 @@ class Afar:
 
     def board(self) -> dict[str, bytes]:
         """The board's files."""
-        return {name: (self.out / name).read_bytes() for name in BOARD}
+        return {ending: only(self.out, ending).read_bytes() for ending in BOARD}
 
 
 def wait_for(what: Callable[[], bool], shell: subprocess.Popen[str] | None = None, seconds: float = 480) -> None:

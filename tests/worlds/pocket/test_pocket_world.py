@@ -6,6 +6,7 @@ from statistics import mean
 import pandas as pd
 import pytest
 import torch
+from support.boards import only
 
 from bench.commands import main, tune
 from bench.core import overrides
@@ -99,7 +100,7 @@ def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
     boards = {}
     for count in ("1", "2"):
         assert main.main([*small, "--workers", count, "--out", str(tmp_path / count)]) == 0
-        frame = pd.read_csv(tmp_path / count / "smoke-pocket-cells.csv")
+        frame = pd.read_csv(only(tmp_path / count, "-cells.csv"))
         boards[count] = frame[["method", "task", "seed", "status", "ua", "nra", "ora", "fingerprint"]]
     pd.testing.assert_frame_equal(boards["1"], boards["2"])
 
