@@ -60,11 +60,11 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
     """What the panel saw in the evaluation images, cut down to the task's concepts."""
     images, world = stages.images(weights), stages.plan.world
     seen = stages.judgements(images).tensors()
-    rows = [(concept, i) for concept, i in stages.asked if concept in (*task.concepts, *world.aside)]
+    rows = [(concept, i) for concept, i in stages.asked if concept in (*task.concepts, *world.extra_concepts)]
     asked, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
-    domains = {concept: world.members(concept) for concept in task.forget}
-    known = (*task.concepts, *world.aside)
-    names, apart = world.reference_names, (*task.forget, *world.aside)
+    domains = {concept: world.domain_members(concept) for concept in task.forget}
+    known = (*task.concepts, *world.extra_concepts)
+    names, apart = world.reference_names, (*task.forget, *world.extra_concepts)
     return Evidence(
         forget=task.forget,
         in_domain=task.in_domain,
@@ -74,7 +74,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         counts={concept: stages.plan.images(concept) for concept in dict.fromkeys(asked)},
         images=tuple(keep),
         also_requested=tuple(stages.keys.shows[i] for i in keep),
-        held_out=world.aside,
+        held_out=world.extra_concepts,
         features=seen["features"][keep],
         penultimate=stages.panel.penultimate(asked, seen, keep),
         latents=images.tensors("latents")["latents"][keep],
@@ -94,7 +94,7 @@ def _pretrained(stages: Stages, task: Task, weights: Entry) -> Evidence:
 
 
 def _kin(stages: Stages, task: Task, weights: Entry) -> dict[str, torch.Tensor]:
-    members = dict.fromkeys(m for concept in task.forget for m in stages.plan.world.members(concept))
+    members = dict.fromkeys(m for concept in task.forget for m in stages.plan.world.domain_members(concept))
     return {member: stages.reference(member).tensors()["features"] for member in members}
 
 
@@ -102,7 +102,7 @@ def nearest(world: World, task: Task) -> tuple[str, ...]:
     """The neighbour that is closest to each forgotten concept, of those of its own kind that the task keeps."""
     if not task.in_domain:
         return ()
-    kin = world.kin(task.forget, task.in_domain)
+    kin = world.kept_siblings(task.forget, task.in_domain)
     return tuple(dict.fromkeys(nearest_neighbour(world, target, kin[target])[0] for target in task.forget))
 
 
@@ -129,7 +129,10 @@ def _words(stages: Stages, task: Task, weights: Entry) -> PromptProbes:
     asked = tuple(concept for concept, _ in stages.asked if concept in task.forget)
     found = stages.words(weights, task).tensors()
     looked, logsnr, null = (found.pop(name) for name in ("looked", "logsnr", probe.NULL))
-    has = {probe.REST: [c for c in task.forget if world.rest(c, "evaluate")], probe.NEAR: probe.neighbours(world, task)}
+    has = {
+        probe.REST: [c for c in task.forget if world.superclass_prompts(c, "evaluate")],
+        probe.NEAR: probe.neighbours(world, task),
+    }
     return PromptProbes(
         asked, null, looked.bool(), logsnr, found, {name: tuple(concepts) for name, concepts in has.items()}
     )

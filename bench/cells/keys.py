@@ -117,8 +117,8 @@ class Keys:
         sets = dict.fromkeys(task.request, protocol.forget_images)
         sets |= dict.fromkeys(task.in_domain + task.out_of_domain, protocol.retain_images)
         given = {
-            "rest": {concept: world.rest(concept) for concept in task.request},
-            "siblings": world.kin(task.request, task.in_domain),
+            "rest": {concept: world.superclass_prompts(concept) for concept in task.request},
+            "siblings": world.kept_siblings(task.request, task.in_domain),
             "sets": self._sets(sets),
         }
         return digest.of_json(given)
@@ -216,14 +216,19 @@ class Keys:
     def _about(self, task: Task) -> dict[str, Any]:
         """What a task's figures depend on besides images and what computes them."""
         world = self.plan.world
-        members = {target: world.members(target) for target in task.forget}
-        known = dict.fromkeys([*task.concepts, *(member for of in members.values() for member in of), *world.aside])
+        members = {target: world.domain_members(target) for target in task.forget}
+        known = dict.fromkeys(
+            [*task.concepts, *(member for of in members.values() for member in of), *world.extra_concepts]
+        )
         return {
             "task": task,
             "real": [self._real(concept) for concept in known],
             "members": members,
-            "aside": world.aside,
-            "words": {target: [world.word(target), world.rest(target, "evaluate")] for target in task.forget},
+            "aside": world.extra_concepts,
+            "words": {
+                target: [world.bare_name(target), world.superclass_prompts(target, "evaluate")]
+                for target in task.forget
+            },
             "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
         }
 

@@ -33,24 +33,25 @@ def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tenso
 
 def neighbours(world: World, task: Task) -> dict[str, str]:
     """Forgotten concept -> the one of its kind that is closest to it, of those that the task keeps, if it keeps any."""
-    kept = {c: [other for other in task.in_domain if other in world.members(c)] for c in task.forget}
+    kept = {c: [other for other in task.in_domain if other in world.domain_members(c)] for c in task.forget}
     return {c: nearest_neighbour(world, c, others)[0] for c, others in kept.items() if others}
 
 
 def contexts(world: World, task: Task, asked: Sequence[str], wanted: Sequence[ImageSpec]) -> dict[str, tuple[str, ...]]:
     """What `words` shows the model in place of each shot's prompt; `asked` has the concept that each is about.
 
-    WORD: the concept's name alone, `World.word`. REST: the prompt without it, as `World.rest` has it. NEAR: the prompt
-    with the name of the concept's neighbour (`neighbours`) in its place. A spec that has no such prompt has its own
-    there, from which nothing differs. What no spec has is left out; WORD goes with REST.
+    WORD is the concept's name alone (`World.bare_name`). REST is the prompt with the concept's superclass in place of
+    its name (`World.superclass_prompts`). NEAR is the prompt with the name of the concept's neighbour (`neighbours`) in
+    its place. Where a spec has no such prompt, its own prompt stands there and nothing differs. A kind that no spec has
+    is left out. WORD is there whenever REST is.
     """
     near, found = neighbours(world, task), dict[str, tuple[str, ...]]()
     of = {c: world.prompts("evaluate", c) for c in {*asked, *near.values()}}
-    rest = {c: world.rest(c, "evaluate") for c in asked}
+    rest = {c: world.superclass_prompts(c, "evaluate") for c in asked}
     places = [of[c].index(spec.prompt) for c, spec in zip(asked, wanted, strict=True)]
     rows = list(zip(asked, places, wanted, strict=True))
     if any(rest.values()):
-        found[WORD] = tuple(world.word(c) for c in asked)
+        found[WORD] = tuple(world.bare_name(c) for c in asked)
         found[REST] = tuple(rest[c][i] if rest[c] else spec.prompt for c, i, spec in rows)
     if near:
         found[NEAR] = tuple(of[near[c]][i] if c in near else spec.prompt for c, i, spec in rows)

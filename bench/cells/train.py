@@ -92,9 +92,9 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         {concept: world.prompts("forget", concept) for concept in task.concepts},
         cell.seed,
         "unlearning",
-        superclass_prompts={concept: world.rest(concept) for concept in task.request},
+        superclass_prompts={concept: world.superclass_prompts(concept) for concept in task.request},
         start=start,
-        siblings=world.kin(task.request, task.in_domain),
+        siblings=world.kept_siblings(task.request, task.in_domain),
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )

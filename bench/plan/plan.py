@@ -94,7 +94,7 @@ class Plan:
     @property
     def concepts(self) -> tuple[str, ...]:
         """Every concept that some task evaluates, in the world's order, and what the world sets aside."""
-        asked = {concept for task in self.tasks for concept in task.concepts} | {*self.world.aside}
+        asked = {concept for task in self.tasks for concept in task.concepts} | {*self.world.extra_concepts}
         return tuple(c for c in (*self.world.concepts, *self.world.styles) if c in asked)
 
     @property

@@ -65,7 +65,7 @@ def check_world(name: str, found: Any) -> None:
     _require_name("world", name)
     _require_same("world", name, found.name)
     taken = {"text", *(end.removeprefix("_") for end in column_names.ENDS)}
-    if wrong := [one for one in found.measures if one in taken or not re.fullmatch(r"\w+", one)]:
+    if wrong := [one for one in found.other_distances if one in taken or not re.fullmatch(r"\w+", one)]:
         raise InvalidEntry(
             f"world {name!r} measures a distance {wrong[0]!r}; a distance's name has letters, digits and _ only, and "
             f"is none of {', '.join(sorted(taken))}"

@@ -57,9 +57,9 @@ class Suite:
         """The world as this suite asks for its concepts. Raises ValueError if the world has no such view."""
         if not self.across:
             return world
-        if world.across is None:
+        if world.all_styles_view is None:
             raise ValueError(f"this suite asks for concepts in every style, and the world {world.name!r} has one style")
-        return world.across()
+        return world.all_styles_view()
 
 
 def tasks_of(name: str, world: World, asked: Asked = NOTHING) -> tuple[World, tuple[Task, ...]]:
@@ -106,7 +106,7 @@ def banded_targets(world: World, domain: str) -> dict[str, str]:
     sides. What the world's presets were tuned on is no target. Raises ValueError for a domain of fewer than three
     concepts without these.
     """
-    concepts = [concept for concept in world.domains[domain] if concept not in world.search]
+    concepts = [concept for concept in world.domains[domain] if concept not in world.tuning_concepts]
     if len(concepts) < 3:
         raise ValueError(f"domain {domain!r} of world {world.name!r} has fewer than three concepts to forget")
     neighbours = {concept: nearest_neighbour(world, concept) for concept in concepts}
@@ -151,13 +151,15 @@ def banded(world: World, domains: Sequence[str]) -> tuple[Task, ...]:
 def single(world: World, concepts: Sequence[str] = ()) -> tuple[Task, ...]:
     """A task for each of `concepts`, or for the world's fine-grained targets, with what it would keep alone."""
     if concepts and "finegrained" not in world.tasks:  # then a domain may have too few concepts for three targets
-        usual = banded(world, [d for d, members in world.domains.items() if len({*members} - {*world.search}) >= 3])
+        usual = banded(
+            world, [d for d, members in world.domains.items() if len({*members} - {*world.tuning_concepts}) >= 3]
+        )
     else:
         usual = tasks_of("finegrained", world)[1]
     known = {task.forget[0]: task for task in usual}
     if any(c in world.styles for c in concepts):
         known |= {task.forget[0]: task for task in tasks_of("style", world)[1]}
-    alone = world.alone or (lambda concept: forget_one(world, concept))
+    alone = world.single_task or (lambda concept: forget_one(world, concept))
     return tuple(known.get(c) or alone(c) for c in concepts or known)
 
 
@@ -175,7 +177,7 @@ def targets_by_domain(world: World) -> list[tuple[str, ...]]:
         nearest_of = {c: nearest_neighbour(world, c) for c in members}
         others = {c: nearest_of[c] for c in members if c not in found}
         while others:
-            twins = {nearest_of[c][0] for c in found} | set(world.search)
+            twins = {nearest_of[c][0] for c in found} | set(world.tuning_concepts)
             following = min(others, key=lambda c: (c in twins, -others[c][1], c))
             found.append(following)
             del others[following]
@@ -233,7 +235,7 @@ def across_styles(world: World) -> tuple[Task, ...]:
     tasks = []
     for concepts in world.domains.values():
         named = {c for c in concepts if any(re.search(rf"\b{re.escape(c)}\b", prompt) for prompt in asked)}
-        lone = set(concepts) - named - set(world.search) or set(concepts) - set(world.search)
+        lone = set(concepts) - named - set(world.tuning_concepts) or set(concepts) - set(world.tuning_concepts)
         target = max(lone, key=lambda c: (nearest_neighbour(world, c)[1], c)) if len(lone) > 1 else next(iter(lone))
         siblings = tuple(c for c in concepts if c != target)
         tasks.append(Task(target, (target,), siblings, world.styles, "near"))
@@ -242,9 +244,9 @@ def across_styles(world: World) -> tuple[Task, ...]:
 
 def search(world: World) -> tuple[Task, ...]:
     """The targets that presets are tuned on, which no board forgets."""
-    if not world.search:
+    if not world.tuning_concepts:
         raise ValueError(f"the world {world.name!r} sets no concept aside to tune on")
-    return tuple(forget_one(world, concept) for concept in world.search)
+    return tuple(forget_one(world, concept) for concept in world.tuning_concepts)
 
 
 def smoke(world: World) -> tuple[Task, ...]:

@@ -109,14 +109,14 @@ class World:
         styles: ways of drawing any concept; the first is the plain one.
         protocol: sampling and sample counts that suit the world's default backbone.
         presets: method -> config values that suit the default backbone, where the paper's own do not.
-        rest: concept -> what its "forget" prompts ask for besides it, prompt by prompt: each with the concept's name
-            replaced by the broadest word for its domain ("a photo of a dog" for a breed), or with the plain style in
-            place of another. () where there is no such word; methods that need one then refuse. Of its "evaluate"
-            prompts with that as `split`, for metrics alone.
-        word: concept -> its name as a prompt of its own, in the words of its prompts and with nothing around it.
-        search: concepts that presets were tuned on, which no suite of a board forgets.
-        across: () -> the same world with its concepts asked for in every style, and real pictures of them in every
-            style. None where there is one style only.
+        superclass_prompts: (concept, split) -> the prompts of the concept with its superclass in place of its name ("a
+            photo of a dog" for a breed), or with the plain style in place of another style: one for each of `prompts`.
+            () for a concept without a superclass; methods that need one then refuse. The split "evaluate" is for
+            metrics alone.
+        bare_name: concept -> its name as a prompt of its own, in the words of its prompts and with nothing around it.
+        tuning_concepts: concepts that presets were tuned on, which no suite of a board forgets.
+        all_styles_view: () -> the same world with every concept asked for in every style, and reference images of it in
+            every style. None for a world of one style.
         backbone: () -> the default backbone as `--backbone` would name it.
             Raises WorldUnavailable, as `judge` and `closeness` may.
         prompts: (split, concept) -> prompts that ask for it; of a style, prompts that ask for some concepts in it.
@@ -128,13 +128,14 @@ class World:
             for each; of all that there are for a count of None. None: they share none.
         reference_key: concept -> what tells its real pictures from others, such as names and sizes of files, where that
             is cheaper than to look at the first two, as is done without it.
-        aside: concepts drawn and judged besides those of a task, which no suite forgets or counts: they belong to a
-            published way of counting alone. An image that asks for one counts for nothing else.
+        extra_concepts: concepts that are drawn and judged besides those of a task, because a published metric counts
+            them. No suite forgets them and no other metric counts them. An image that asks for one counts for nothing
+            else.
         judge: (name, device) -> the classifier called so.
         judge_of: concept or style -> name of the judge that knows it.
         closeness: (a, b) -> how near two concepts or styles are to the text encoder, at most 1.
-        measures: name -> (a, b) -> how far two concepts are from each other by something else than the text encoder,
-            from 0, or None where it can't be said.
+        other_distances: name -> (a, b) -> a distance of two concepts that the text encoder does not define: at least 0,
+            or None where it is undefined.
         feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
         feature_weights: () -> file of the extractor's weights; None leaves it to torch-fidelity to find them.
         feature_hint: what to tell a user where they can't be had.
@@ -146,7 +147,7 @@ class World:
             default backbone. Only concepts that the world can build one of.
         oracle_hint: what to tell a user where they were not built.
         tasks: suite -> () -> its tasks in this world, where the suite's own rule is not the one to follow.
-        alone: concept -> the task of forgetting it alone, where that is not to keep every other concept.
+        single_task: concept -> the task of forgetting it alone, where that is not to keep every other concept.
         configure: Options -> the world with these: one that can be measured on. It raises ValueError for options that
             make no sense. None for a world that takes no option; others raise WorldUnavailable until configured.
         chosen: what was chosen so, for people: what -> which.
@@ -170,19 +171,19 @@ class World:
     feature_hint: str = ""
     reference_names: Callable[[str, int | None], tuple[str, ...]] | None = None
     reference_key: Callable[[str], Any] | None = None
-    aside: tuple[str, ...] = ()
-    measures: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
+    extra_concepts: tuple[str, ...] = ()
+    other_distances: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
     headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
     clip: Callable[[torch.device], Clip] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rest: Rest = nothing_left
-    word: Callable[[str], str] = lambda concept: concept
-    search: tuple[str, ...] = ()
-    across: Callable[[], World] | None = None
+    superclass_prompts: Rest = nothing_left
+    bare_name: Callable[[str], str] = lambda concept: concept
+    tuning_concepts: tuple[str, ...] = ()
+    all_styles_view: Callable[[], World] | None = None
     oracles: Mapping[str, Callable[[], Path | None]] = field(default_factory=dict)
     oracle_hint: str = ""
     tasks: Mapping[str, Callable[[], tuple[Task, ...]]] = field(default_factory=dict)
-    alone: Callable[[str], Task] | None = None
+    single_task: Callable[[str], Task] | None = None
     configure: Callable[[Options], World] | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[Path, Console], bool] | None = None
@@ -193,18 +194,18 @@ class World:
         return tuple(concept for concepts in self.domains.values() for concept in concepts)
 
     def distances(self, a: str, b: str) -> dict[str, float]:
-        """How far `a` is from `b`: "text" is 1 - `closeness`; then by each of `measures` that has an answer."""
-        further = {name: distance(a, b) for name, distance in self.measures.items()}
+        """How far `a` is from `b`: "text" is 1 - `closeness`; then by each of `other_distances` that has an answer."""
+        further = {name: distance(a, b) for name, distance in self.other_distances.items()}
         found = {"text": 1 - self.closeness(a, b), **{name: d for name, d in further.items() if d is not None}}
         return {name: round(d, DIGITS) for name, d in found.items()}
 
-    def members(self, concept: str) -> tuple[str, ...]:
+    def domain_members(self, concept: str) -> tuple[str, ...]:
         """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""
         return self.styles if concept in self.styles else self.domains[self.domain_of(concept)]
 
-    def kin(self, concepts: Sequence[str], kept: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    def kept_siblings(self, concepts: Sequence[str], kept: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Each of `concepts` -> those `kept` that are of its domain, or styles like it; all where none is."""
-        members = {concept: self.members(concept) for concept in concepts}
+        members = {concept: self.domain_members(concept) for concept in concepts}
         return {c: tuple(k for k in kept if k in members[c]) or tuple(kept) for c in members}
 
     def domain_of(self, concept: str) -> str:

@@ -67,9 +67,9 @@ def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None
 
     assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64)) == {"reference", "score"}
     assert look(closeness=lambda a, b: 0.5) == {"score"}
-    assert look(word=lambda concept: "it") == {"score"}
-    assert look(rest=lambda concept, split="forget": (split,)) == {"delta", "score"}
-    assert look(rest=lambda concept, split="forget": (split,) * (split == "evaluate")) == {"score"}
+    assert look(bare_name=lambda concept: "it") == {"score"}
+    assert look(superclass_prompts=lambda concept, split="forget": (split,)) == {"delta", "score"}
+    assert look(superclass_prompts=lambda concept, split="forget": (split,) * (split == "evaluate")) == {"score"}
     assert look(domains={**plan.world.domains, "dog": plan.world.domains["dog"][:3]}) == {"score"}
 
 

@@ -20,7 +20,7 @@ RETAINED = ("fid", "kid", "clip", "drift", "drift_latent")
 def small(world: World, name: str, **sizes: int) -> World:
     """The tiny world with the first few concepts of some of its domains."""
     domains = {domain: world.domains[domain][:size] for domain, size in sizes.items()}
-    made = dataclasses.replace(world, name=name, domains=domains, across=None)
+    made = dataclasses.replace(world, name=name, domains=domains, all_styles_view=None)
     WORLDS.add(name, made)
     return made
 

@@ -401,7 +401,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     assert torch.equal(seen.probe.gaps, seen.prompt_probes.null)
     assert set(seen.prompt_probes.others) == {"near"}
     dogs = dataclasses.replace(
-        plan.world, rest=lambda concept, split="forget": plan.world.prompts(split, plan.world.concepts[2])
+        plan.world, superclass_prompts=lambda concept, split="forget": plan.world.prompts(split, plan.world.concepts[2])
     )
     seen, found = figures(dataclasses.replace(plan, world=dogs))
     assert [score.n for score in found if score] == [3] * 4

@@ -106,7 +106,10 @@ MISTAKES = [
     (HEAD + "METHODS.add('mine', 3)", "method 'mine' is no Method but 3"),
     (HEAD + "METHODS.add('mine', MethodConfig)", "must be a subclass of methods.base.Method"),
     (metric("{'name': 'other'}"), "metric 'mine' has the name 'other': register it as 'other', or give it name='mine'"),
-    (metric("{'needs': ('probes',)}"), "metric 'mine' needs 'probes'; needs is a tuple of names among kin, pretrained"),
+    (
+        metric("{'needs': ('probes',)}"),
+        "metric 'mine' needs 'probes'; needs is a tuple of names among domain_reference, pretrained",
+    ),
     (metric("{'needs': 'probe'}"), "metric 'mine' needs 'probe'; needs is a tuple of names among"),
     (metric("{'compute': 3}"), "metric 'mine': compute is 3; it must be a function of the evidence"),
     (metric("{'each': 3}"), "metric 'mine': each is 3; it must be a function of the evidence"),
@@ -116,7 +119,7 @@ MISTAKES = [
     (HEAD + "WORLDS.add('mine', 3)", "world 'mine' is no World but 3: it must be an instance of bench.worlds.World"),
     (HEAD + "WORLDS.add('mine', WORLDS.get('pocket'))", "world 'mine' has the name 'pocket': register it as 'pocket'"),
     (
-        HEAD + "WORLDS.add('mine', replace(WORLDS.get('pocket'), name='mine', measures={'n': min}))",
+        HEAD + "WORLDS.add('mine', replace(WORLDS.get('pocket'), name='mine', other_distances={'n': min}))",
         "world 'mine' measures a distance 'n'",
     ),
     (

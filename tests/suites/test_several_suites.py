@@ -29,7 +29,7 @@ def test_targets_go_from_near_to_far_and_no_twin_is_forgotten_from_both_sides(po
     for domain, order in zip(pocket.domains, targets_by_domain(pocket), strict=True):
         assert sorted(order) == sorted(pocket.domains[domain])
         assert order[3] not in {nearest_neighbour(pocket, c)[0] for c in order[:3]}
-        assert set(pocket.search).isdisjoint(order[:4])
+        assert set(pocket.tuning_concepts).isdisjoint(order[:4])
 
 
 def test_many_at_once_are_the_first_of_one_list(pocket: World) -> None:

@@ -16,14 +16,14 @@ def graded(world: World) -> World:
         return pairs.get(frozenset((a, b)), 0.0)
 
     domains = {"letter": tuple("abcde"), "digit": tuple("123")}
-    return dataclasses.replace(world, domains=domains, closeness=closeness, styles=("plain",), across=None)
+    return dataclasses.replace(world, domains=domains, closeness=closeness, styles=("plain",), all_styles_view=None)
 
 
 def test_a_world_may_say_what_one_concept_leaves_to_stay(world: World) -> None:
     other = world.concepts[6]
-    own = dataclasses.replace(world, alone=lambda c: Task(c, (c,), world.members(c)[1:3], (other,)))
+    own = dataclasses.replace(world, single_task=lambda c: Task(c, (c,), world.domain_members(c)[1:3], (other,)))
     (task,) = single(own, world.concepts[3:4])
-    assert task == Task(task.name, world.concepts[3:4], world.members(task.name)[1:3], (other,))
+    assert task == Task(task.name, world.concepts[3:4], world.domain_members(task.name)[1:3], (other,))
 
 
 def test_the_nearest_neighbour_is_the_closest_sibling(graded: World) -> None:
@@ -58,9 +58,9 @@ def test_too_small_a_domain_is_refused(graded: World) -> None:
 
 
 def test_a_world_that_tunes_on_a_concept_forgets_another(graded: World) -> None:
-    assert banded_targets(dataclasses.replace(graded, search=("d",)), "letter")["far"] in "ce"
+    assert banded_targets(dataclasses.replace(graded, tuning_concepts=("d",)), "letter")["far"] in "ce"
     with pytest.raises(ValueError, match="fewer than three"):
-        banded_targets(dataclasses.replace(graded, search=("1",)), "digit")
+        banded_targets(dataclasses.replace(graded, tuning_concepts=("1",)), "digit")
     with pytest.raises(ValueError, match="sets no concept aside"):
         SUITES.get("search").tasks(graded)
 
@@ -81,12 +81,12 @@ def test_object_forgets_across_styles_what_no_style_names(graded: World) -> None
     styled = dataclasses.replace(
         graded, styles=("plain", "sketch"), prompts=lambda split, concept: (f"{concept} of a", f"{concept} of the d, 2")
     )
-    assert suite.view(dataclasses.replace(graded, across=lambda: styled)) is styled
+    assert suite.view(dataclasses.replace(graded, all_styles_view=lambda: styled)) is styled
     tasks = suite.tasks(styled)
     # a and d are named; of b .9, c .65, e .65 and of 1, 3, both 0, the closest, or the last by name
     assert [task.name for task in tasks] == ["b", "3"]
     assert tasks[0].in_domain == ("a", "c", "d", "e")
-    assert [t.name for t in suite.tasks(dataclasses.replace(styled, search=("b", "3")))] == ["e", "1"]
+    assert [t.name for t in suite.tasks(dataclasses.replace(styled, tuning_concepts=("b", "3")))] == ["e", "1"]
     assert tasks[0].out_of_domain == styled.styles
 
 

@@ -124,7 +124,7 @@ def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
     return Clip(model, tokenize, lambda pictures: pictures * 2 - 1)
 
 
-def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
+def superclass_prompts(concept: str, split: Split = "forget") -> tuple[str, ...]:
     """What is left of a style is the plain one; species have no broader word here."""
     return prompts(split, STYLES[0]) if concept in STYLES[1:] else ()
 
@@ -160,7 +160,7 @@ def world(pipeline: Path) -> World:
         headnoun=headnoun,
         clip=lambda device: clip(words, device),
         presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
-        rest=rest,
+        superclass_prompts=superclass_prompts,
     )
     views = {"prompts": partial(prompts, styles=STYLES), "reference": partial(reference, styles=STYLES)}
-    return dataclasses.replace(made, across=lambda: dataclasses.replace(made, **views))
+    return dataclasses.replace(made, all_styles_view=lambda: dataclasses.replace(made, **views))

@@ -54,7 +54,7 @@ def forgetting(style: str, object: str, index: int) -> str:
     return FORGET[index % len(FORGET)].format(object=object, style=words)
 
 
-def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
+def superclass_prompts(concept: str, split: Split = "forget") -> tuple[str, ...]:
     """A style's sentences, of photographs; () for an object, which has no broader word, and for these.
 
     In both splits photographs go by the style that the model knows them by.
@@ -66,7 +66,7 @@ def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
     return tuple(forgetting(SEED_IMAGES, object, i) for i, object in enumerate(OBJECTS))
 
 
-def word(concept: str) -> str:
+def bare_name(concept: str) -> str:
     """An object's name, or a style's in the words of its prompts: "Van Gogh style"."""
     return concept if concept in OBJECTS else f"{concept.replace('_', ' ')} style"
 
@@ -167,14 +167,14 @@ CANVAS = World(
     backbone=no_backbone,
     prompts=prompts,
     reference=unprepared,
-    aside=(SEED_IMAGES,),
+    extra_concepts=(SEED_IMAGES,),
     judge=unprepared,
     judge_of=lambda concept: "object" if concept in OBJECTS else "style",
     closeness=unprepared,
     feature_extractor=lambda: inception.NAME,
     feature_hint=inception.HINT,
-    rest=rest,
-    word=word,
+    superclass_prompts=superclass_prompts,
+    bare_name=bare_name,
     tasks={"style": forget_styles, "object": forget_objects},
     configure=configure,
     prepare=prepare,

@@ -37,7 +37,7 @@ def prompts(split: Split, concept: str) -> tuple[str, ...]:
     return tuple(_fill(template, phrase(concept)) for template in TEMPLATES[split])
 
 
-def rest(concept: str, split: Split = "forget") -> tuple[str, ...]:
+def superclass_prompts(concept: str, split: Split = "forget") -> tuple[str, ...]:
     """The same sentences with the kind in the concept's place: "a photograph showing a dog"."""
     return tuple(_fill(template, KINDS[DOMAIN_OF[concept]]) for template in TEMPLATES[split])
 

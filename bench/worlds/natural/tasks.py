@@ -40,10 +40,10 @@ def finegrained(domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count:
     as many. Without one all of the domain must stay, and all of every other. Raises ValueError for a count that a
     domain can't meet.
     """
-    return tuple(alone(target, domains, nearest, count) for targets in TARGETS.values() for target in targets)
+    return tuple(single_task(target, domains, nearest, count) for targets in TARGETS.values() for target in targets)
 
 
-def alone(
+def single_task(
     concept: str, domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count: int | None
 ) -> Task:  # fmt: skip
     """The task of forgetting one concept, a target or any other, by the rule of `finegrained`. Raises ValueError."""

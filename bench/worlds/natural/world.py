@@ -81,9 +81,9 @@ class Photos:
         """The tasks of the suite."""
         return tasks.finegrained(LABELS, self.nearest, self.count)
 
-    def alone(self, concept: str) -> Task:
+    def single_task(self, concept: str) -> Task:
         """The task of forgetting one concept."""
-        return tasks.alone(concept, LABELS, self.nearest, self.count)
+        return tasks.single_task(concept, LABELS, self.nearest, self.count)
 
     def chosen(self) -> dict[str, str]:
         """What was chosen, for people."""
@@ -110,11 +110,11 @@ def configure(options: Options) -> World:
         reference_key=photos.files,
         judge=photos.judge,
         closeness=TextCloseness(options.backbone, partial(captions.prompts, "evaluate")),
-        measures={"judge": photos.unlikeness},
+        other_distances={"judge": photos.unlikeness},
         feature_weights=lambda: inception.weights(options.data),
         clip=contrastive.loader(options.clip),
         tasks={"finegrained": photos.finegrained},
-        alone=photos.alone,
+        single_task=photos.single_task,
         chosen=photos.chosen(),
     )
 
@@ -168,8 +168,8 @@ NATURAL = World(
     closeness=unprepared,
     feature_extractor=lambda: inception.NAME,
     feature_hint=inception.HINT,
-    rest=captions.rest,
-    word=captions.phrase,
+    superclass_prompts=captions.superclass_prompts,
+    bare_name=captions.phrase,
     tasks={"finegrained": unprepared},
     configure=configure,
     prepare=prepare,

@@ -46,7 +46,7 @@ def headnoun(concept: str) -> HeadNoun | None:
     return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
 
 
-def rest(concept: str, split: Split = "forget", styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
+def superclass_prompts(concept: str, split: Split = "forget", styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
     """The captions of a species with its domain's noun for its name: "a photo showing a dog".
 
     Those of a style with the plain one for its own: "a photo showing a poodle"; () for the plain style itself.
@@ -56,7 +56,7 @@ def rest(concept: str, split: Split = "forget", styles: tuple[str, ...] = (PLAIN
     return captions.of_species(TEMPLATES[split], DOMAIN_OF[concept], styles)
 
 
-def word(concept: str) -> str:
+def bare_name(concept: str) -> str:
     """A species, or what pictures in a style are called ("neon sign"), with nothing else: the model knows both so."""
     return captions.STYLE_NOUNS.get(concept, concept)
 
@@ -160,21 +160,21 @@ POCKET = World(
     judge=judge,
     judge_of=judge_of,
     closeness=closeness,
-    measures={"attributes": unlikeness},
+    other_distances={"attributes": unlikeness},
     feature_extractor=feature_extractor,
     headnoun=headnoun,
     clip=clip,
-    rest=rest,
-    word=word,
+    superclass_prompts=superclass_prompts,
+    bare_name=bare_name,
     oracles={species: partial(oracle_file.find, species) for species in oracle_file.SPECIES},
     oracle_hint=oracle_file.HINT,
-    search=("poodle", "iceland poppy"),
-    across=lambda: ACROSS,
+    tuning_concepts=("poodle", "iceland poppy"),
+    all_styles_view=lambda: ACROSS,
 )
 
 ACROSS: World = dataclasses.replace(
     POCKET,
     prompts=partial(prompts, styles=STYLES),
-    rest=partial(rest, styles=STYLES),
+    superclass_prompts=partial(superclass_prompts, styles=STYLES),
     reference=partial(reference, styles=STYLES),
 )

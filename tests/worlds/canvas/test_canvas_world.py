@@ -61,10 +61,10 @@ def test_no_method_sees_a_sentence_that_judges(data: Path, pipeline_folder: Path
         *world.prompts("forget", "Van_Gogh")
     ]
     for split in SPLITS:
-        for whole, part in zip(world.prompts(split, "Monet"), world.rest("Monet", split), strict=True):
+        for whole, part in zip(world.prompts(split, "Monet"), world.superclass_prompts("Monet", split), strict=True):
             assert whole.replace("Monet", "Photo") == part
-        assert world.rest("Dogs", split) == ()
-    assert [world.word(c) for c in ("Dogs", "Van_Gogh")] == ["Dogs", "Van Gogh style"]
+        assert world.superclass_prompts("Dogs", split) == ()
+    assert [world.bare_name(c) for c in ("Dogs", "Van_Gogh")] == ["Dogs", "Van Gogh style"]
 
 
 def test_real_pictures_are_named_so_that_a_style_and_an_object_can_share_one(data: Path, pipeline_folder: Path) -> None:

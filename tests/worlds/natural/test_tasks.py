@@ -35,12 +35,12 @@ def test_every_task_keeps_its_neighbours_and_as_much_elsewhere(count: int) -> No
 
 def test_any_concept_is_forgotten_by_the_rule_of_the_targets() -> None:
     for targets in tasks.TARGETS.values():
-        assert tasks.alone(targets[1], LABELS, by_number, 4) in tasks.finegrained(LABELS, by_number, 4)
-    other = tasks.alone("beagle", LABELS, by_number, 4)
+        assert tasks.single_task(targets[1], LABELS, by_number, 4) in tasks.finegrained(LABELS, by_number, 4)
+    other = tasks.single_task("beagle", LABELS, by_number, 4)
     assert (other.forget, other.in_domain) == (("beagle",), by_number("beagle")[:4])
     assert len(other.out_of_domain) == 2 * 3 * 5
-    assert other.out_of_domain == tasks.alone("golden retriever", LABELS, by_number, 4).out_of_domain
-    assert len(tasks.alone("beagle", LABELS, by_number, None).concepts) == 422
+    assert other.out_of_domain == tasks.single_task("golden retriever", LABELS, by_number, 4).out_of_domain
+    assert len(tasks.single_task("beagle", LABELS, by_number, None).concepts) == 422
 
 
 def test_all_keeps_everything() -> None:
@@ -68,8 +68,8 @@ def test_prompts_name_the_concept_and_its_kind_and_differ_in_nothing_else() -> N
     )  # fmt: skip
     assert captions.prompts("evaluate", "European Goldfinch")[0] == "a photo of a European Goldfinch bird"
     assert captions.prompts("forget", "Ovenbird")[3] == "an Ovenbird bird in its surroundings"
-    assert captions.rest("Blue Jay")[0] == "a photograph showing a bird"
-    assert captions.rest("Blue Jay", "evaluate")[0] == "a photo of a bird"
+    assert captions.superclass_prompts("Blue Jay")[0] == "a photograph showing a bird"
+    assert captions.superclass_prompts("Blue Jay", "evaluate")[0] == "a photo of a bird"
     for split, templates in captions.TEMPLATES.items():
         for names in LABELS.values():
             for name in names:

@@ -107,10 +107,10 @@ def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
 
 def test_what_is_left_of_a_prompt_without_the_species_names_its_domain(pocket: World) -> None:
     for concept in pocket.concepts:
-        assert pocket.rest(concept) == pocket.rest(concept, "forget")
-        assert pocket.word(concept) == concept
+        assert pocket.superclass_prompts(concept) == pocket.superclass_prompts(concept, "forget")
+        assert pocket.bare_name(concept) == concept
         for split in SPLITS:
-            asked, rest = pocket.prompts(split, concept), pocket.rest(concept, split)
+            asked, rest = pocket.prompts(split, concept), pocket.superclass_prompts(concept, split)
             noun = pocket.domain_of(concept)
             assert len(rest) == len(asked)
             for whole, part in zip(asked, rest, strict=True):
@@ -127,10 +127,10 @@ def test_styles_are_asked_for_with_species(pocket: World) -> None:
         assert tuple(p.replace("mosaic", "sketch") for p in pocket.prompts(split, "mosaic")) == sketch
         assert len({concept for concept in pocket.concepts for p in sketch if concept in p}) == 12
     plain = tuple(p.replace("mosaic", "photo") for p in pocket.prompts("forget", "mosaic"))
-    assert pocket.rest("mosaic") == plain == pocket.prompts("forget", "photo")
-    assert pocket.rest("mosaic", "evaluate") == pocket.prompts("evaluate", "photo")
-    assert pocket.rest("photo") == pocket.rest("photo", "evaluate") == ()
-    assert pocket.word("neon") == "neon sign"
+    assert pocket.superclass_prompts("mosaic") == plain == pocket.prompts("forget", "photo")
+    assert pocket.superclass_prompts("mosaic", "evaluate") == pocket.prompts("evaluate", "photo")
+    assert pocket.superclass_prompts("photo") == pocket.superclass_prompts("photo", "evaluate") == ()
+    assert pocket.bare_name("neon") == "neon sign"
     real = pocket.reference("sketch", 13)
     assert torch.equal(pocket.reference("sketch", 2), real[:2])
     judge = pocket.judge("style", torch.device("cpu"))
@@ -138,15 +138,15 @@ def test_styles_are_asked_for_with_species(pocket: World) -> None:
 
 
 def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None:
-    assert pocket.across is not None
-    across = pocket.across()
+    assert pocket.all_styles_view is not None
+    across = pocket.all_styles_view()
     assert across.name == pocket.name
     for split in ("forget", "evaluate"):
         tulip = across.prompts(split, "tulip")
         assert {style for style in pocket.styles for p in tulip if captions.STYLE_NOUNS[style] in p} == {*pocket.styles}
         assert tuple(p.replace("tulip", "daisy") for p in tulip) == across.prompts(split, "daisy")
         assert across.prompts(split, "neon") == pocket.prompts(split, "neon")
-        assert tuple(p.replace("tulip", "flower") for p in tulip) == across.rest("tulip", split)
+        assert tuple(p.replace("tulip", "flower") for p in tulip) == across.superclass_prompts("tulip", split)
     real = across.reference("tulip", 12)
     judge = across.judge("style", torch.device("cpu"))
     assert [judge.labels[i] for i in judge.module(real.float() / 255).argmax(1)] == [*pocket.styles] * 2
