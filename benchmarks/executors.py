@@ -4,9 +4,9 @@
     python -m benchmarks.executors --scale 10000      # and plan, and collect, a board of so many cells
 
 Seconds a cell with one worker, from the first result to the last, beside what the workers' start took. A SLURM cluster
-is asked only where there is one: its own scheduling, seconds a job, is what is measured then. --scale times `--plan` of
+is asked only where there is one: its own scheduling, seconds a job, is what is measured then. --scale times `plan` of
 so many cells before the first is run, then fills a store with what is read of so many finished ones, results of one
-copied, and times `--plan` and `--collect` on it, each in a process of its own.
+copied, and times `plan` and `collect` on it, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -178,10 +178,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             base += ["--set", *(f"{name}.{key}={value}" for name, of in LITTLE.items() for key, value in of.items())]
             base += ["--seeds", str(len(run.seeds)), "--out", folder]
             print(f"import torch: {timed(['-c', 'import torch'])}")
-            print(f"--plan: {len(resolve(run).cells)} cells, none stored: {timed([DOOR, *base, '--plan'])}", flush=True)
+            print(f"plan: {len(resolve(run).cells)} cells, none stored: {timed([DOOR, 'plan', *base])}", flush=True)
             fill(run)
-            for flag in ("--plan", "--collect"):
-                print(f"{flag}: all of them stored: {timed([DOOR, *base, flag])}", flush=True)
+            for command in ("plan", "collect"):
+                print(f"{command}: all of them stored: {timed([DOOR, command, *base])}", flush=True)
     return 0
 
 

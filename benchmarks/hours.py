@@ -26,7 +26,6 @@ from bench.cells.artifacts import Stages
 from bench.commands import arguments
 from bench.core import guidance
 from bench.core.task import Task
-from bench.plan import plugins
 from bench.plan.plan import Cell, Plan, resolve
 from bench.training.loop import unlearn
 from bench.worlds import WorldUnavailable
@@ -241,9 +240,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `python -m benchmarks.hours`: 0, or 2 with a message."""
-    args = parser().parse_args(argv)
+    args = arguments.parse(parser(), sys.argv[1:] if argv is None else argv)
     try:
-        plugins.load(args.plugin)
         plan = resolve(arguments.run_config(args))
         stages = Stages(plan)
         rates = count(stages, args.at) if args.at else measure(stages)

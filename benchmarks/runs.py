@@ -107,7 +107,7 @@ def starting(setting: Setting) -> list[Line]:
         Line("start", "first training step of a run, one worker", alone, "s", 8, True, "forget set stored"),
         Line("start", "first training step of a run, two workers", shared, "s", note="a worker starts anew"),
     ]
-    for arguments in (("--help",), ("--list", "methods")):
+    for arguments in (("--help",), ("ls", "methods")):
         lines.append(Line("start", " ".join(arguments), tuple(door(*arguments) for _ in range(rounds)), "s"))
     return lines
 

@@ -8,7 +8,8 @@ import pandas as pd
 from support import guide, requested
 
 from bench.board import aggregates, curve, relearning, tables
-from bench.commands import arguments, main, picture_strip
+from bench.commands import arguments, main
+from bench.core.config import RunConfig
 from bench.worlds import World
 from bench.worlds.natural.judges import train
 from bench.worlds.pocket.recipe import oracle
@@ -39,27 +40,53 @@ def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
     assert board["spread"].gt(0).all()
 
 
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
+def commands(text: str, program: str) -> list[list[str]]:
+    """The words after `program` in every command of a text: its lines that are indented, with their continuations."""
+    lines = text.replace("\\\n", " ")
+    found = re.findall(rf"^ {{4}}(?:[A-Z_]+=\S+ )?{re.escape(program)}(?: ([^\n#&>|]*))?", lines, re.MULTILINE)
+    return [shlex.split(words) for words in found]
+
+
 def test_the_commands_of_the_documents_are_understood() -> None:
-    names = (
-        "add-a-method", "add-a-metric", "backbones", "canvas", "memory", "natural", "pocket", "run-on-stable-diffusion"
-    )  # fmt: skip
-    files = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in names)]
-    text = ("".join(file.read_text() for file in files) + arguments.EPILOG + "\n").replace("\\\n", " ")
-    commands = re.findall(r"python run_bench\.py ([^\n#&]*)", text)
-    assert len(commands) >= 16
-    for command in commands:
-        if command.strip() != "--help":
-            arguments.parser().parse_args(shlex.split(command))
-    (command,) = re.findall(r"python -m bench\.commands\.picture_strip ((?:.*\\\n)*.*)", text)
-    picture_strip.parser().parse_args(shlex.split(command.replace("\\\n", " ")))
+    epilogs = [getattr(main.COMMANDS[name].load(), "EPILOG", "").replace("\n  ", "\n    ") for name in main.COMMANDS]
+    text = "\n".join([*(file.read_text() for file in DOCUMENTS), main.EPILOG, *epilogs])
+    seen = set()
+    for words in commands(text, "python run_bench.py"):
+        name, rest = main.split(words)
+        seen.add(name)
+        if "--help" not in words:
+            main.parser(name).parse_args(rest)
+    assert seen == set(main.COMMANDS)
     for module, grammar, least in (
         ("benchmarks.memory", memory.parser, 3), ("benchmarks.hours", hours.parser, 1),
         ("bench.worlds.natural.judges.train", train.parser, 4), ("bench.worlds.pocket.recipe.oracle", oracle.parser, 3),
     ):  # fmt: skip
-        commands = re.findall(rf"^    python -m {re.escape(module)}([^\n#]*)", text, re.MULTILINE)
-        assert len(commands) >= least
-        for command in commands:
-            grammar().parse_args(shlex.split(command))
+        found = commands(text, f"python -m {module}")
+        assert len(found) >= least
+        for words in found:
+            grammar().parse_args(words)
+
+
+def test_documents_name_no_command_of_earlier_releases() -> None:
+    for file in (*DOCUMENTS, *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "leaderboards").rglob("README.md")):
+        text = file.read_text()
+        assert "bench.commands" not in text, file.name
+        assert not [flag for flag in arguments.REPLACED if re.search(rf"{flag}(?![\w-])", text)], file.name
+
+
+def test_the_run_file_of_the_guide_is_read(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "command-line.md").read_text(), re.DOTALL)
+    (tmp_path / "run.yaml").write_text(text)
+    args = arguments.parse(main.parser(), ["--config", str(tmp_path / "run.yaml"), "--no-quick"])
+    assert arguments.run_config(args) == RunConfig(
+        methods=("mimmu", "esd*"), seeds=(0, 1), metrics=("ua", "nra", "pid_*"), out=Path("trial"),
+        overrides={"mimmu": {"lr": "1e-4"}, "protocol": {"guidance_scale": "3"}},
+        sweep={"salun": {"epochs": ("1", "2")}},
+    )  # fmt: skip
+    assert arguments.spread(args).workers == 2
 
 
 def documented(section: int) -> dict[str, tuple[str, str]]:

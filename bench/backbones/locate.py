@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.backbones import folder as pipeline_folder
 from bench.backbones import hub, single_file
+from bench.core.filenames import is_local
 from bench.core.registry import nearest
 
 NAMES = {
@@ -37,7 +38,7 @@ def locate(source: str, settings: str | None = None) -> Path:
         raise ValueError(f"--backbone-config is for a single {single_file.SUFFIX} file; {source!r} has its own")
     if source in NAMES:
         return hub.pipeline(NAMES[source])
-    if is_path(source):
+    if is_local(source):
         if not (path / pipeline_folder.INDEX).is_file():
             raise FileNotFoundError(f"backbone {source!r}: no diffusers pipeline ({pipeline_folder.INDEX}) there")
         pipeline_folder.require_usable(path)
@@ -63,7 +64,7 @@ def _from_file(file: Path, settings: str | None) -> Path:
 
 def _settings(source: str, file: Path) -> Path:
     path = Path(source).expanduser()
-    if source not in NAMES and is_path(source):
+    if source not in NAMES and is_local(source):
         if not (path / pipeline_folder.INDEX).is_file():
             raise FileNotFoundError(f"--backbone-config {source!r}: no {pipeline_folder.INDEX} there")
         return path
@@ -74,8 +75,3 @@ def _settings(source: str, file: Path) -> Path:
             f"the configuration and tokenizer of {file.name}, a few megabytes, come from the hub.\n{error}\n"
             "For a single file, the settings in that folder are enough: --backbone-config DIR"
         ) from error
-
-
-def is_path(source: str) -> bool:
-    """Whether `source` names something on this machine, by how it begins or since it is there."""
-    return source.startswith((".", "/", "~")) or Path(source).expanduser().exists()

@@ -1,30 +1,63 @@
-"""`--export CELL --to DIR`: a finished cell as a model of its own, in Stable Diffusion's format."""
+"""The command `export`: a finished cell as a model of its own, in Stable Diffusion's format."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from bench.backbones import folder
 from bench.backbones.pipeline import owners, read
 from bench.cells.artifacts import Stages
 from bench.commands import arguments
+from bench.commands.run import prepared
 from bench.core import digest
+from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.core.store import TensorsDiscarded
 from bench.plan.plan import PROTOCOL, Cell, Plan
 
 NOTE = "lethe.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # of the backbone: what never drew a picture here
+ABOUT = """\
+Write the model of a finished cell as a folder that diffusers loads. The cell is
+read from the store: give the flags of the run that computed it."""
+EPILOG = """\
+examples:
+  python run_bench.py export "mimmu/tulip" --to tulip-free
+  python run_bench.py export "mimmu/red rose/1" --seeds 2 --out boards --to no-roses"""
 CHECKER = "off: it was never loaded, and is left out here; add one before others use the model"
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags of `export`: those of a run, the cell and the folder."""
+    p.add_argument("cell", metavar="CELL", help="METHOD/TASK or METHOD/TASK/SEED")
+    p.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder for the model")
+    arguments.add_run(p, spread=True)
+
+
+def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
+    """Write the model."""
+    with arguments.refusing():
+        method, _, seed = parse(args.cell)
+        name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
+        args.methods = [*getattr(args, "methods", RunConfig().methods), name]
+        if seed is not None:
+            args.seeds = (seed,)
+    plan, _ = prepared(args, console, writes=False)
+    with arguments.refusing():
+        export(plan, args.cell, args.to)
+    console.print(f"written: {args.to}", highlight=False, soft_wrap=True)
+    return 0
 
 
 def parse(cell: str) -> tuple[str, str, int | None]:
@@ -32,7 +65,7 @@ def parse(cell: str) -> tuple[str, str, int | None]:
     method, _, task = cell.partition("/")
     name, _, seed = task.rpartition("/")
     if not (method and task):
-        raise ValueError(f"--export takes METHOD/TASK or METHOD/TASK/SEED, e.g. 'mimmu/red rose/0', not {cell!r}")
+        raise ValueError(f"export takes METHOD/TASK or METHOD/TASK/SEED, e.g. 'mimmu/red rose/0', not {cell!r}")
     return (method, name, int(seed)) if name and seed.isdecimal() else (method, task, None)
 
 
@@ -100,7 +133,7 @@ def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
     kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
     swept = {section: fields for section, fields in run.sweep.items() if section == name}
     run = dataclasses.replace(run, methods=(name,), seeds=(cell.seed,), overrides=kept, sweep=swept, force=force)
-    return arguments.command(run)
+    return run.command
 
 
 def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:

@@ -1,16 +1,20 @@
-"""Tables for someone who looks before running: what there is, and what a run would do."""
+"""The command `ls`, and the table of the command `plan`: what there is, and what a run would do."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from statistics import median
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from bench.cells import estimate
 from bench.cells.artifacts import Stages
 from bench.cells.outcomes import Outcomes
+from bench.commands import arguments
+from bench.core.config import RunConfig
 from bench.engines import ENGINES
 from bench.plan import plugins
 from bench.plan.plan import Plan
@@ -21,6 +25,28 @@ from metrics import COSTS, METRICS
 
 MOST = 300  # cells that are listed one by one
 Rows = list[tuple[str, ...]]  # the first has the columns' names
+
+KINDS = ("methods", "suites", "worlds", "metrics", "executors")
+ABOUT = """\
+List what there is, one line each: name, what it does, where it comes from. The
+files of --plugin are listed too. Suites count their tasks in the world of
+--world."""
+EPILOG = "examples:\n  python run_bench.py ls methods\n  python run_bench.py ls suites --world natural"
+
+
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags of `ls`."""
+    p.add_argument("kind", choices=KINDS, help=f"one of {', '.join(KINDS)}", metavar="KIND")
+    arguments.add_flags(p, RunConfig, ("world", "plugins"))
+
+
+def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
+    """Print the list."""
+    with arguments.refusing():
+        run = arguments.run_config(args)
+        plugins.load(run.plugins)
+        console.print(listing(args.kind, WORLDS.get(run.world)))
+    return 0
 
 
 def listing(what: str, world: World) -> Table:

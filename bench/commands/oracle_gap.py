@@ -1,32 +1,41 @@
-"""How far each method is from a model that never saw the concept, by the cells of a board that has such models.
-
-python -m bench.commands.oracle_gap leaderboards/reference/finegrained-pocket-cells.csv
-
-Methods are compared with the oracle on the tasks that it has, and with the same training seeds. Its own row has its
-figures, means with their 95 % intervals over tasks. Every other row has how much it exceeds them, pair by pair, what is
-a share of images in points; bold is what differs beyond chance, where the interval leaves out 0. With few tasks all
-else may differ too. A row is blank where a cell of it is not finished. Boards of models that are trained further
-(resurgence) mix all that they were trained on.
-"""
+"""The command `gap`: how far each method is from a model that never saw the concept, by the cells of a board."""
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from bench.board import clusters, statistics
 from bench.board.statistics import Interval
+from bench.commands import arguments
+from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.plan import plugins
 from bench.report.markdown import line
 from methods import ORACLE
 from metrics import METRICS
 
+ABOUT = """\
+Say how far each method is from the oracle, a model that never saw the concept, by
+the cells of a board that has oracles.
+
+Methods are compared with the oracle on the tasks that the oracle has, and with
+the same training seeds. The oracle's own row has its figures: means with their
+95 % intervals over tasks. Every other row has the difference from the oracle, pair
+by pair; differences of shares of images are in points. A difference is bold if its
+interval leaves out 0. With few tasks, the other differences may be real too. A row
+is blank where one of its cells is not finished. Boards of models that are trained
+further (resurgence) mix all that they were trained on."""
+EPILOG = """\
+example:
+  python run_bench.py gap leaderboards/reference/finegrained-pocket-cells.csv"""
 USUAL = ("ua", "nra", "ora", "twin", "fid", "drift", "mi")  # those of them that were measured
 
 
@@ -112,36 +121,28 @@ def read(file: Path, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     if ORACLE not in set(cells["method"]):
         raise ValueError(f"{file}: has no row of an oracle; docs/pocket.md says which concepts have one")
     has = [name for name in METRICS.names() if name in cells]
+    asked = [name for each in asked for name in (fnmatch.filter(has, each) or [each])]
     if unknown := [name for name in asked if name not in has]:
         raise ValueError(f"{file}: has no metric {unknown[0]!r}: {nearest(unknown[0], has)}")
     return cells, list(asked) or [name for name in USUAL if name in has]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The grammar of `python -m bench.commands.oracle_gap`."""
-    p = argparse.ArgumentParser(
-        prog="python -m bench.commands.oracle_gap",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags of `gap`."""
     p.add_argument("cells", type=Path, metavar="FILE", help="a board's BOARD-cells.csv")
-    p.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help=f"default: {' '.join(USUAL)}")
-    p.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE", help="files that register metrics")
-    return p
+    p.set_defaults(metrics=[])
+    p.add_argument(
+        "--metrics", nargs="+", action="extend", metavar="NAME",
+        help=f'names, or patterns as "pid_*" (default: {" ".join(USUAL)})',
+    )  # fmt: skip
+    arguments.add_flags(p, RunConfig, ("plugins",))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line: prints a Markdown table."""
-    p = parser()
-    args = p.parse_args(argv)
-    try:
-        plugins.load(args.plugin)
+def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
+    """Print a Markdown table."""
+    with arguments.refusing():
+        plugins.load(arguments.run_config(args).plugins)
         heads, *rows = table(*read(args.cells, args.metrics))
-    except (ValueError, OSError) as error:
-        p.error(str(error))
     for row in (heads, ["---", *["---:"] * (len(heads) - 1)], *rows):
         sys.stdout.write(f"{line(row)}\n")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,8 +1,4 @@
-"""A picture strip from the store: same prompt and same noise in a row, one row a method.
-
-python -m bench.commands.picture_strip --methods mimmu salun --task "red rose" \
-    --show "red rose" "tea rose" daisy --to docs/strip.png
-"""
+"""The command `strip`: pictures of several methods side by side, from the store."""
 
 from __future__ import annotations
 
@@ -12,15 +8,22 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
 
 from bench.cells.artifacts import Stages
 from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
-from bench.plan import plugins
 from bench.plan.plan import resolve
-from bench.worlds import WorldUnavailable
 
+ABOUT = """\
+Draw pictures from the store side by side: a row for each method, the same prompt
+and the same noise in each column. The cells must be finished: give the flags of
+the run that computed them."""
+EPILOG = """\
+example:
+  python run_bench.py strip --methods mimmu salun --task "red rose" \\
+      --show "red rose" "tea rose" daisy --to strip.png"""
 LEFT, TOP, GAP = 130, 30, 10  # room for names, for titles, and between concepts
 
 
@@ -83,34 +86,21 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
     return out
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of `python -m bench.commands.picture_strip`: the flags of a run, and what to show of it."""
-    p = argparse.ArgumentParser(
-        prog="python -m bench.commands.picture_strip",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    arguments.add_run(p)
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags of `strip`: those of a run, and what to show of it."""
     p.add_argument("--task", required=True, help="what was forgotten")
     p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, left to right")
     p.add_argument("--count", type=int, default=3, metavar="N", help="pictures of each concept (default: 3)")
     p.add_argument("--zoom", type=int, default=2, metavar="N", help="screen pixels a picture pixel (default: 2)")
     p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the picture to write")
-    return p
+    arguments.add_run(p)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of `python -m bench.commands.picture_strip`."""
-    p = parser()
-    args = p.parse_args(argv)
-    try:
-        plugins.load(args.plugin)
+def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
+    """Draw the strip and write it."""
+    with arguments.refusing():
         images = gather(arguments.run_config(args), args.task, args.show, args.count)
-    except (ValueError, FileNotFoundError, WorldUnavailable) as error:
-        p.error(str(error))
-    titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}
-    strip(images, titles, args.zoom).save(args.to)
-
-
-if __name__ == "__main__":
-    main()
+        titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}
+        strip(images, titles, args.zoom).save(args.to)
+    console.print(f"written: {args.to}", highlight=False, soft_wrap=True)
+    return 0

@@ -24,10 +24,12 @@ from bench.report import terminal
 Found = tuple[Executor, list[tables.Result], float]  # what saw them, results in the plan's order, minutes
 
 
-def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Console) -> Found | None:
-    """Have every cell computed, and show how far it is; None where it was left or ended before all were.
+def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, attached: bool = False) -> Found | None:
+    """Have every cell computed and show the progress; None where the run was left or stopped before its end.
 
-    `arguments` are those of the command, which is said again to whoever breaks it off.
+    Args:
+        words: of the command line; whoever interrupts the run is told the command that resumes it.
+        attached: whether this command watches a run that another one began.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     results: dict[int, tables.Result] = {}
@@ -63,8 +65,9 @@ def follow(plan: Plan, engine: Engine, arguments: Sequence[str], console: Consol
                 progress.console.print(done, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             progress.stop()
-            attached = "--attach" in arguments
-            rest = [word for word in arguments if word not in ("--force", "--attach")]  # what was computed again stays
+            rest = [word for word in words if word not in ("--force", "--attach")]  # what was computed again stays
+            if plan.run.force and "--force" not in words:  # from a file
+                rest.append("--no-force")
             if leave(engine, console) if engine.begun and engine.detachable else attached:
                 left = f"the run goes on; {escape(engine.attaching() or 'nothing was ended')}. Watch it again:"
                 again = f"  python run_bench.py {escape(shlex.join([*rest, '--attach']))}"

@@ -1,12 +1,4 @@
-"""A run's finished results as one file, to hand on: figures and what they cost, without weights and pictures.
-
-python -m bench.commands.results_archive --methods all --suite multi --seeds 2 --to multi-pocket.results.tar.xz
-
-`run_bench.py --results FILE` takes them over: cells in them count as finished, so that a method of your own is compared
-with all of them at the price of that method. They fit the version of Lethe, the settings and the kind of machine that
-they were made with, and no other: what does not fit is computed as if they were not there. Of a run that is not
-finished the file has what is; the exit code is then 1.
-"""
+"""The command `pack`, and the flag `--results` that reads what it writes: finished results as one file."""
 
 from __future__ import annotations
 
@@ -15,12 +7,13 @@ import io
 import json
 import lzma
 import os
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from bench.cells import legacy
 from bench.cells.artifacts import Stages
@@ -28,11 +21,22 @@ from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.commands import arguments
 from bench.core import digest
 from bench.core.store import RECORD, Store
-from bench.plan import plugins
 from bench.plan.plan import Plan, resolve
-from bench.report import sharing
-from bench.worlds import WorldUnavailable
 
+TEXT = """\
+Write the finished results of a run into one file, to hand on: figures and what
+they cost, without weights and pictures. `python run_bench.py --results FILE` reads
+the file: cells in it count as finished, so that a method of your own is compared
+with all of them at the price of that method.
+
+The results fit the version of Lethe, the settings and the kind of machine that
+they were made with, and no other. A cell that does not fit is computed as if it
+were not in the file. If the run is not finished, the file has the finished cells,
+and the exit code is 1."""
+EPILOG = """\
+example:
+  python run_bench.py pack --methods all --suite multi --seeds 2 \\
+      --to multi-pocket.results.tar.xz"""
 KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from
 ABOUT = "about.json"
 
@@ -57,7 +61,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
     if not cells:
         raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
     about = {
-        "command": sharing.command(plan.run),
+        "command": plan.run.shared_command,
         "cells": cells,
         "of": len(plan.cells),
         "metrics": plan.metrics,
@@ -104,7 +108,7 @@ def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) ->
     other = [f"{n} {theirs.get(n)}, here {ours.get(n)}" for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
     if other:
         return f"they were made with {'; '.join(other)}"
-    return f"they are of `{about['command']}`, or of another version of Lethe; this is `{sharing.command(plan.run)}`"
+    return f"they are of `{about['command']}`, or of another version of Lethe; this is `{plan.run.shared_command}`"
 
 
 def _place(store: Store, kind: str, key: Mapping[str, Any]) -> str:
@@ -136,7 +140,7 @@ def _write(file: Path, files: Mapping[str, Any]) -> None:
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What `_write` wrote: what it is about, and records by name."""
     if not file.is_file():
-        there = "a folder, not a file that bench.commands.results_archive wrote" if file.is_dir() else "no such file"
+        there = "a folder, not a file that the command pack wrote" if file.is_dir() else "no such file"
         raise FileNotFoundError(f"--results {file}: {there}")
     try:
         found = dict(_members(file))
@@ -151,7 +155,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         raise ValueError(f"--results {file}: can't be read ({error})") from None
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"--results {file}: not a whole file of results ({error}); bench.commands.results_archive writes them"
+            f"--results {file}: not a whole file of results ({error}); the command pack writes them"
         ) from None
     return about, found
 
@@ -165,32 +169,18 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
             yield member.name, json.loads(stream.read())
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of `python -m bench.commands.results_archive`: the flags of a run, and the file to write."""
-    p = argparse.ArgumentParser(
-        prog="python -m bench.commands.results_archive",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    arguments.add_run(p)
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags of `pack`: those of a run, and the file to write."""
     p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write: NAME.results.tar.xz")
-    return p
+    arguments.add_run(p)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: 0 with all of the run's cells, 1 with some of them, 2 with none."""
-    p = parser()
-    args = p.parse_args(argv)
-    try:
+def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
+    """Write the file: 0 with all of the run's cells, 1 with some of them."""
+    with arguments.refusing():
         if args.to.is_dir():
             raise ValueError(f"--to {args.to}: a folder is there; name a file, as multi-pocket.results.tar.xz")
-        plugins.load(args.plugin)
         cells, about = pack(resolve(arguments.run_config(args)), args.to)
-    except (ValueError, OSError, WorldUnavailable) as error:
-        p.error(str(error))
-    print(f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB")
+    said = f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB"
+    console.print(said, highlight=False, soft_wrap=True)
     return 0 if cells == about["of"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,20 +1,11 @@
-"""The same small search for every method: a few learning rates on targets that no board forgets.
-
-    python -m bench.commands.tune --methods all
-
-A preset is what a method's settings become on a world's own backbone; a benchmark that tunes its favourite alone is
-worth nothing. Every method gets the same learning rates, tasks, seed and rules. The best rate has the largest H, the
-harmonic mean of UA, NRA and ORA; among those within a point of it, the least drift. A method whose best rate is the
-least or the largest it tried goes on to half or double of it, up to twice. Whatever is computed stays in the store, so
-the search resumes. It writes OUT/tuning-WORLD.csv, and changes no preset: that is for you to do.
-"""
+"""The command `tune`: the same small search for every method, on targets that no board forgets."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
 
@@ -24,16 +15,26 @@ from rich.table import Table
 
 from bench.board import tables
 from bench.cells.executor import Executor
-from bench.commands.arguments import require_writable
+from bench.commands import arguments
+from bench.commands.run import require_writable
 from bench.core.config import RunConfig
-from bench.engines import Engine, Settings
-from bench.engines.base import CannotStart
+from bench.engines import Engine
 from bench.engines.local import Local
 from bench.plan import plugins
-from bench.plan.plan import method_names, resolve
-from bench.worlds import WorldUnavailable
+from bench.plan.names import ALL, method_names
+from bench.plan.plan import resolve
 from methods import REFERENCES
 
+ABOUT = """\
+Search the learning rate of every method in the same way, on targets that no board
+forgets. Every method gets the same learning rates, tasks, seed and rules. The best
+rate has the largest H, the harmonic mean of UA, NRA and ORA; among the rates
+within one point of it, the least drift decides. A method whose best rate is the
+smallest or the largest that it tried goes on to half or double of it, up to twice.
+
+Everything computed stays in the store, so the search resumes. It writes
+OUT/tuning-WORLD.csv and changes no preset: you change the preset yourself."""
+EPILOG = "example:\n  python run_bench.py tune --methods all"
 RATES = (1e-4, 2e-4, 4e-4)
 FURTHER = 2  # times that a method may go on beyond them
 METRICS = ("ua", "nra", "ora", "twin", "drift")
@@ -105,40 +106,31 @@ def show(found: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of `python -m bench.commands.tune`."""
-    p = argparse.ArgumentParser(
-        prog="python -m bench.commands.tune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = RunConfig()
-    p.add_argument("--methods", nargs="+", default=["all"], metavar="NAME", help='names, or "all" (default)')
+def add_flags(p: argparse.ArgumentParser) -> None:
+    """The flags of `tune`."""
     p.add_argument("--lr", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s")
-    p.add_argument("--world", default=defaults.world)
-    p.add_argument("--plugin", nargs="+", type=Path, default=[], metavar="FILE", help="files that register methods")
-    p.add_argument("--out", type=Path, default=defaults.out, metavar="DIR", help="the table, and the store")
-    p.add_argument("--workers", type=int, metavar="N", help="processes; default as for a run")
-    args = p.parse_args(argv)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    files = tuple(file.resolve() for file in args.plugin)
-    base = RunConfig(world=args.world, suite="search", metrics=METRICS, plugins=files, out=args.out)
-    try:
-        require_writable(args.out)
-        plugins.load(files)
-        methods = [name for name in method_names(tuple(args.methods)) if name not in REFERENCES]
-        found = search(methods, args.lr, base, Local(Settings(args.workers)), console.print)
-    except (ValueError, FileNotFoundError, WorldUnavailable, CannotStart) as error:
-        p.error(str(error))
-    except KeyboardInterrupt:
-        console.print("stopped; what is finished is kept, and the same command goes on from there")
-        raise SystemExit(130) from None
-    args.out.mkdir(parents=True, exist_ok=True)
-    file = args.out / f"tuning-{args.world}.csv"
+    arguments.add_flags(p, RunConfig, ("methods", "world", "plugins", "out"), {"methods": (ALL,)})
+    arguments.add_flags(p, arguments.Spread, ("workers",))
+
+
+def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
+    """Search, show what was found and write it: 0, or 130 after Ctrl-C."""
+    with arguments.refusing():
+        args.methods = getattr(args, "methods", [ALL])
+        base = dataclasses.replace(arguments.run_config(args), suite="search", metrics=METRICS)
+        require_writable(base.out)
+        plugins.load(base.plugins)
+        methods = [name for name in method_names(base.methods) if name not in REFERENCES]
+        engine = Local(arguments.spread(args).settings())
+        try:
+            found = search(methods, args.lr, base, engine, console.print)
+        except KeyboardInterrupt:
+            again = f"python run_bench.py {shlex.join(words)}"
+            console.print(f"stopped; every finished stage is kept. Resume:\n  {again}", highlight=False, soft_wrap=True)
+            return 130
+    base.out.mkdir(parents=True, exist_ok=True)
+    file = base.out / f"tuning-{base.world}.csv"
     found.to_csv(file, index=False, float_format="%.6g")
-    console.print(show(found, f"learning rates on {args.world}"))
+    console.print(show(found, f"learning rates on {base.world}"))
     console.print(f"written: {file}")
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from bench.core.filenames import is_local, last_part, without_folders
+from bench.core.flags import Flag, defaults_of, flag, flags_of, words_of
 from bench.core.guidance import require_scale
-from bench.core.overrides import Overrides, Sweep, require_finite
+from bench.core.overrides import Overrides, Sweep, parse, parse_sweep, require_finite, write, write_sweep
 
 SCHEDULERS = ("dpmsolver++", "ddim")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -85,34 +90,149 @@ class Quick:
 QUICK = Quick()
 
 
+WHAT, PHOTOGRAPHS, MEASURE = "what to run", "worlds of photographs and paintings", "how to measure"
+MEMORY, WHERE, HOW = "on a small card (docs/memory.md)", "where", "how to run it"
+
+
+def absolute(path: str) -> Path:
+    """A path as typed, made absolute; "~" is the user's folder."""
+    return Path(path).expanduser().resolve()
+
+
+def number_or_name(text: str) -> str:
+    """The text itself, of a flag that takes a number or a name."""
+    return text
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Training seeds: "3" means the first three, "4,5" means these two, "7," means that one. Raises ValueError.
+
+    >>> parse_seeds("3"), parse_seeds("4,5"), parse_seeds("7,")
+    ((0, 1, 2), (4, 5), (7,))
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts if part) or not any(parts):
+        raise ValueError(f"{text!r} is neither a number of seeds ('3') nor a list of seeds ('4,5', or '7,')")
+    if "," in text:
+        return tuple(int(part) for part in parts if part)
+    if int(text) < 1:
+        raise ValueError(f"--seeds must be at least 1, not {text}")
+    return tuple(range(int(text)))
+
+
+def write_seeds(seeds: tuple[int, ...]) -> tuple[str, ...]:
+    """The word that `parse_seeds` turns into `seeds`."""
+    if seeds == tuple(range(len(seeds))):
+        return (str(len(seeds)),)
+    return (",".join(map(str, seeds)) + "," * (len(seeds) == 1),)
+
+
+def model_elsewhere(source: str | None) -> str | None:
+    """The absolute path of a model's folder or file; a name or a hub id stays."""
+    return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
+
+
+def shared_model(source: str | None) -> str | None:
+    """A model's name or hub id, or the last part of its path: whatever names an existing folder is a path."""
+    return source and (last_part(source) if is_local(source) else without_folders(source))
+
+
 @dataclass(frozen=True)
 class RunConfig:
-    """One run of the benchmark, as the command line describes it."""
+    """One run of the benchmark, as the command line describes it.
 
-    methods: tuple[str, ...] = ("mimmu", "salun")
-    suite: str = "finegrained"
-    world: str = "pocket"
-    backbone: str | None = None  # None: the world's own
-    backbone_config: str | None = None  # of a backbone in a single file
-    data: Path | None = None  # the next four as in bench.worlds.base.Options
-    judges: tuple[str, ...] = ()
-    neighbours: str | None = None
-    clip: str | None = None
-    seeds: tuple[int, ...] = (0,)  # of training; evaluation noise is the protocol's
-    metrics: tuple[str, ...] = ("all",)
-    overrides: Overrides = field(default_factory=dict)
-    sweep: Sweep = field(default_factory=dict)  # method -> field -> values, every combination a row of its own
-    forget: tuple[str, ...] = ()  # what to forget in place of the suite's own choice
-    several: tuple[int, ...] = ()  # how many at once, of suites that ask for that
-    plugins: tuple[Path, ...] = ()  # files to load before any name is looked up, absolute
-    quick: bool = False
-    compile: bool = False  # the U-Net, by torch.compile: other rounding, so other stages and another fingerprint
-    gradient_checkpointing: bool = False  # activations are computed again for the gradient, not kept: the same weights
-    force: bool = False
+    Each field declares its flag. The parser, the command that resumes a run, the identity of a run and the name of its
+    board (`bench.plan.board_name`) follow from that.
+    """
+
+    methods: tuple[str, ...] = flag(
+        ("mimmu", "salun"), 'methods to compare: names, patterns as "esd*", or "all" (default: {default})', WHAT,
+        metavar="NAME", many=True,
+    )  # fmt: skip
+    suite: str = flag("finegrained", "what to forget (default: {default})", WHAT, board=1)
+    world: str = flag("pocket", "what can be drawn and judged (default: {default})", WHAT, board=2)
+    backbone: str | None = flag(
+        None, "{backbones}, a hub id, a diffusers folder or a .safetensors file (default: the world's own)", WHAT,
+        metavar="MODEL", elsewhere=model_elsewhere, shared=shared_model, board=3,
+    )  # fmt: skip
+    backbone_config: str | None = flag(
+        None, "name, hub id or folder of the configuration and tokenizer for a single .safetensors file", WHAT,
+        metavar="MODEL", elsewhere=model_elsewhere, shared=shared_model,
+    )  # fmt: skip
+    data: Path | None = flag(
+        None, "folder of the world's data sets; see the command prepare", PHOTOGRAPHS,
+        metavar="DIR", parse=absolute, shared=lambda folder: folder and Path("DIR"),
+    )  # fmt: skip
+    neighbours: str | None = flag(
+        None, 'how many near concepts must stay, by judge features; or "all" of the domain', PHOTOGRAPHS,
+        metavar="K", parse=number_or_name, board=7,
+    )  # fmt: skip
+    clip: str | None = flag(
+        None, 'open_clip model behind CLIP score, or "none"', PHOTOGRAPHS,
+        metavar="MODEL/WEIGHTS", shared=lambda name: name and without_folders(name, model=True), board=9,
+    )  # fmt: skip
+    judges: tuple[str, ...] = flag(
+        (), "who judges: a timm ImageNet classifier (dogs), open_clip:MODEL/WEIGHTS, or a trained judge's file",
+        PHOTOGRAPHS, name="judge", metavar="[DOMAIN=]NAME", many=True, board=8,
+    )  # fmt: skip
+    seeds: tuple[int, ...] = flag(  # of training; evaluation noise is the protocol's
+        (0,), "number of training seeds (default: 1), or the seeds themselves: 4,5", WHAT,
+        metavar="N", parse=parse_seeds, write=write_seeds, joined=lambda words: ",".join([*words, ""]),
+    )  # fmt: skip
+    metrics: tuple[str, ...] = flag(
+        ("all",), 'metrics to compute: names, patterns as "pid_*", or "all" (default: {default}); '
+        "what a cell costs is always measured", MEASURE, metavar="NAME", many=True,
+    )  # fmt: skip
     # checkpoints along each training that are measured, the last included; 0: none; None: as many as the suite says
-    curve: int | None = None
-    out: Path = Path("leaderboards")
-    sample_batch: int | None = None  # for memory; in fp32 an image does not depend on it. None: by picture size
+    curve: int | None = flag(
+        None, "measure K checkpoints along each training too (at least 2, the last included), on fewer images: "
+        "retention at matched forgetting; 0 for none (default: {curves}, else 0)", MEASURE, metavar="K", parse=int,
+    )  # fmt: skip
+    sample_batch: int | None = flag(  # for memory; in fp32 an image does not depend on it. None: by picture size
+        None, "images drawn at a time; in bf16 images depend on it by rounding (default: {batches})", MEASURE,
+        metavar="N", parse=int,
+    )  # fmt: skip
+    overrides: Overrides = flag(
+        {}, "change a method's setting (mimmu.lr=1e-5) or the protocol's (protocol.guidance_scale=3)", WHAT,
+        name="set", metavar="SECTION.FIELD=VALUE", many=True, gather=parse, write=write, board=11,
+    )  # fmt: skip
+    forget: tuple[str, ...] = flag(
+        (), "concepts to forget in place of the suite's own choice: each alone (finegrained, resurgence, "
+        "noise-ablation), all at once (multi), one after another (sequential)", WHAT,
+        metavar="CONCEPT", many=True, board=5,
+    )  # fmt: skip
+    several: tuple[int, ...] = flag(
+        (), "how many concepts to forget at once, for the suite multi (2 4 8)", WHAT,
+        name="k", metavar="N", many=True, parse=int, board=4,
+    )  # fmt: skip
+    sweep: Sweep = flag(  # every combination is a row of its own
+        {}, "a row for each value of a method's setting, or for each combination of several "
+        "(mimmu.t_max=300,600,950)", WHAT,
+        metavar="METHOD.FIELD=V1,V2", many=True, gather=parse_sweep, write=write_sweep, ranges=True, board=6,
+    )  # fmt: skip
+    plugins: tuple[Path, ...] = flag(  # loaded before any name is looked up
+        (), "python files that register methods, metrics, worlds or suites", WHAT,
+        name="plugin", metavar="FILE", many=True, parse=absolute,
+    )  # fmt: skip
+    quick: bool = flag(
+        False, f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept; the board says so in its name",
+        MEASURE, switch=True, board=12,
+    )  # fmt: skip
+    compile: bool = flag(  # other rounding, so other stages and another fingerprint
+        False, "compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
+        MEASURE, switch=True, board=10,
+    )  # fmt: skip
+    gradient_checkpointing: bool = flag(
+        False, "keep few activations in training and compute the rest again: the same weights, in a third more time",
+        MEMORY, switch=True,
+    )  # fmt: skip
+    force: bool = flag(
+        False, "compute the named methods again, whatever the store has", HOW, switch=True, identity=False
+    )
+    out: Path = flag(
+        Path("leaderboards"), "folder of the tables and of the store, DIR/.store (default: {default})", WHERE,
+        metavar="DIR", parse=Path, elsewhere=Path.absolute, shared=None,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.sample_batch is not None and self.sample_batch < 1:
@@ -122,3 +242,40 @@ class RunConfig:
                 f"--curve must be at least 2, or 0 for no curve, not {self.curve}: a curve has a checkpoint along the "
                 "training besides the one at its end"
             )
+
+    @property
+    def command(self) -> str:
+        """The shortest command line that describes this run.
+
+        >>> RunConfig(methods=("esd-x",), seeds=(0, 1)).command
+        'python run_bench.py --methods esd-x --seeds 2'
+        """
+        return f"python run_bench.py {shlex.join(words_of(self, always=('methods',)))}"
+
+    @property
+    def identity(self) -> str:
+        """A text that two runs share exactly if they compute the same results into the same folder."""
+        return self.elsewhere().command
+
+    def elsewhere(self) -> RunConfig:
+        """This run as a process on another host or in another folder can resolve it.
+
+        Paths are absolute. Flags that make no other run have their default: nothing is computed anew because of them.
+        """
+        return self._with(lambda one: one.elsewhere if one.identity else None)
+
+    @property
+    def shared_command(self) -> str:
+        """The command that makes this run's board, with names of files in place of paths.
+
+        Where the board is written is left out, and so is --force.
+        """
+        return self._with(lambda one: one.shared if one.identity else None).command
+
+    def _with(self, change: Callable[[Flag], Callable[[Any], Any] | None]) -> RunConfig:
+        """A copy with each field changed by the function for its flag; without a function it has its default."""
+        values = defaults_of(type(self))
+        for name, one in flags_of(type(self)).items():
+            if (function := change(one)) is not None:
+                values[name] = function(getattr(self, name))
+        return dataclasses.replace(self, **values)

@@ -58,6 +58,11 @@ def within(folder: Path, path: str) -> str:
         return last_part(path)
 
 
+def is_local(source: str) -> bool:
+    """Whether `source` names a file or folder of this machine: by its first letter, or because it exists."""
+    return source.startswith((".", "/", "~")) or Path(source).expanduser().exists()
+
+
 def _is_path(place: str) -> bool:
     begins = place.startswith(("/", "~", ".")) or "\\" in place or DRIVE.match(place) is not None
     return begins or place.count("/") > 1 or ("/" in place and place.endswith(FILES))

@@ -20,35 +20,39 @@ Overrides = dict[str, dict[str, str]]  # section -> field -> text as typed
 
 
 def parse(
-    items: Iterable[str],
-    sections: Iterable[str],
-    flag: str = "--set",
-    form: str = "SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5",
+    items: Iterable[str], flag: str = "--set", form: str = "SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5"
 ) -> Overrides:
     """Split "section.field=value" items of `flag`, which takes them in this `form`.
 
-    Raises ValueError for an item without that form, a section not in `sections`, or a field set twice.
+    Raises ValueError for an item without that form, or a field set twice.
     """
-    known, parsed = tuple(sections), {}  # type: ignore[var-annotated]
+    parsed: Overrides = {}
     for item in items:
         target, equals, text = item.partition("=")
         section, dot, name = target.partition(".")
         if not (equals and dot and name):
             raise ValueError(f"{flag} takes {form}, not {item!r}")
-        if section not in known:
-            raise ValueError(f"{flag} {item}: nothing called {section!r} in this run; {nearest(section, known)}")
         if name in parsed.setdefault(section, {}):
             raise ValueError(f"{flag} {target} is given twice")
         parsed[section][name] = text
     return parsed
 
 
-def parse_sweep(items: Iterable[str], sections: Iterable[str]) -> Sweep:
+def write(overrides: Overrides) -> tuple[str, ...]:
+    """The items that `parse` splits into `overrides`.
+
+    >>> write({"mimmu": {"lr": "1e-4"}})
+    ('mimmu.lr=1e-4',)
+    """
+    return tuple(f"{section}.{name}={text}" for section, texts in overrides.items() for name, text in texts.items())
+
+
+def parse_sweep(items: Iterable[str]) -> Sweep:
     """Split "section.field=v1,v2" items; commas within brackets are part of a value.
 
     Raises ValueError as `parse`, and for a value that is given twice.
     """
-    parsed = parse(items, sections, "--sweep", "METHOD.FIELD=V1,V2, e.g. mimmu.t_max=300,600,950")
+    parsed = parse(items, "--sweep", "METHOD.FIELD=V1,V2, e.g. mimmu.t_max=300,600,950")
     found = {
         section: {name: tuple(v.strip() for v in re.split(r",(?![^(\[]*[)\]])", text)) for name, text in texts.items()}
         for section, texts in parsed.items()
@@ -58,6 +62,11 @@ def parse_sweep(items: Iterable[str], sections: Iterable[str]) -> Sweep:
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ValueError(f"--sweep {section}.{name} names {twice[0]!r} twice; each value is a row of its own")
     return found
+
+
+def write_sweep(sweep: Sweep) -> tuple[str, ...]:
+    """The items that `parse_sweep` splits into `sweep`."""
+    return tuple(f"{n}.{key}={','.join(values)}" for n, fields in sweep.items() for key, values in fields.items())
 
 
 def grid(fields: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], ...]:

@@ -46,7 +46,7 @@ class Engine(Protocol):
     """One way to have cells computed. A new one is a class in a file of its own, and an entry in `ENGINES`.
 
     Attributes:
-        about: one line for `--list executors`.
+        about: one line for `ls executors`.
         detachable: whether what was begun goes on without the command that began it; an instance may know better.
         begun: whether something goes on by now that would: handed out by this command, or by one that it attached to.
     """

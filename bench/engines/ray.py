@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from bench.cells.executor import Executor
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, adopt, lost, stored
 from bench.engines.ray_actor import NAMESPACE, Event, Foreman, Orders, Work, do, find
-from bench.engines.run_folder import RunFolder, apart
+from bench.engines.run_folder import RunFolder
 from bench.plan.work_graph import WorkItem, signature, work_items
 
 POLL = 0.5  # seconds between two questions to the actor
@@ -91,7 +91,7 @@ class Ray:
         options["scheduling_strategy"] = near  # workers' nodes come and go
         made = ray.remote(Foreman).options(**options, max_restarts=-1, max_concurrency=8)
         signed = signature(pieces, executor.outcomes.signature)
-        run, name = apart(executor.plan.run), f"lethe-{folder.id}"
+        run, name = executor.plan.run.elsewhere(), f"lethe-{folder.id}"
         orders = Orders(run, folder, signed, str(Path.cwd()), name, type(self).unit)
         self._actor = made.remote(
             orders, pieces, sorted(done), self.settings.retries, self.settings.workers, self._task()

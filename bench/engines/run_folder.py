@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -12,23 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.commands import arguments
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.lock import BEAT, STALE, elsewhere, held
 from bench.engines.base import CannotStart
 
 MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results", "logs", "watched"
-
-
-def apart(run: RunConfig) -> RunConfig:
-    """The run as another host can resolve it: with absolute paths, and nothing computed anew because of it."""
-    models: dict[str, Any] = {
-        name: str(Path(value).absolute())
-        for name in ("backbone", "backbone_config")
-        if (value := getattr(run, name)) is not None and Path(value).exists()
-    }
-    return dataclasses.replace(run, out=run.out.absolute(), force=False, **models)
 
 
 def place(out: Path) -> Path:
@@ -56,8 +44,8 @@ class RunFolder:
     """
 
     def __init__(self, run: RunConfig) -> None:
-        run = apart(run)
-        self.id = digest.of_json(arguments.command(run))[:8]
+        run = run.elsewhere()
+        self.id = digest.of_json(run.identity)[:8]
         self.path = place(run.out) / f"{run.suite}-{run.world}-{self.id}"
 
     @contextmanager

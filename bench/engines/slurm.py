@@ -21,7 +21,7 @@ from bench.engines.base import (
     refuser,
     stored,
 )  # fmt: skip
-from bench.engines.run_folder import RunFolder, apart
+from bench.engines.run_folder import RunFolder
 from bench.engines.slurm_queue import Book, Job, Part, Queue, last_words, minutes
 from bench.plan.work_graph import signature, waves, work_items
 
@@ -90,7 +90,7 @@ class _Watched:
         self.pieces = work_items(executor.plan)
         self.signed = signature(self.pieces, executor.outcomes.signature)
         self.cells = {place: unit.cell for place, unit in enumerate(self.pieces) if unit.cell is not None}
-        self.job = engine.job(apart(executor.plan.run), folder, self.signed)
+        self.job = engine.job(executor.plan.run.elsewhere(), folder, self.signed)
         self.book, self.done = Book({}), set[int]()
         self.waiting: list[Part] = []  # what sbatch did not take yet
         self._refusal = ""  # why a node of another kind would not do a unit

@@ -7,7 +7,7 @@ Two runs whose figures would not compare write boards of different names. What o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from bench.backbones import folder
 from bench.core import digest
 from bench.core.filenames import HEAD, last_part, without_folders
+from bench.core.flags import Flag, defaults_of, flags_of
+from bench.core.overrides import Overrides, Sweep
 from bench.plan.plan import Plan
 from bench.plan.settings import changed
 
@@ -70,27 +72,55 @@ def board_name(plan: Plan) -> str:
 
 
 def _parts(plan: Plan) -> Iterator[Part]:
-    run = plan.run
-    yield Part(run.suite)
-    yield Part(run.world)
-    if run.backbone is not None:
-        name = last_part(run.backbone).removesuffix(".safetensors")
-        yield Part(name, ["backbone", folder.content(plan.folder)], plain=False)
-    if run.several:
-        yield Part(f"k{'+'.join(map(str, run.several))}")
-    if run.forget:
-        plain = all(CONCEPT.fullmatch(concept) for concept in run.forget) and not TAKEN.fullmatch(run.forget[0])
-        yield Part("+".join(run.forget).replace(" ", "-"), ["forget", *run.forget], plain)
-    for method, fields in run.sweep.items():
+    """The parts that come from fields of the run, in the order that their flags declare; "quick" is none of them."""
+    known = {name: flag for name, flag in flags_of(type(plan.run)).items() if flag.board is not None}
+    usual = defaults_of(type(plan.run))
+    for name in sorted(known, key=lambda each: known[each].board or 0):
+        value = getattr(plan.run, name)
+        if name in ALWAYS:
+            yield Part(value)
+        elif value != usual[name] and name != QUICK:
+            yield from PARTS.get(name, _named(known[name]))(plan, value)
+
+
+def _named(flag: Flag) -> Callable[[Plan, Any], Iterator[Part]]:
+    """The part of a field that has no form of its own: the flag and its words."""
+
+    def parts(plan: Plan, value: Any) -> Iterator[Part]:
+        yield Part(flag.name if flag.switch else "-".join([flag.name, *flag.write(value)]))
+
+    return parts
+
+
+def _backbone(plan: Plan, source: str) -> Iterator[Part]:
+    name = last_part(source).removesuffix(".safetensors")
+    yield Part(name, ["backbone", folder.content(plan.folder)], plain=False)
+
+
+def _forget(plan: Plan, concepts: tuple[str, ...]) -> Iterator[Part]:
+    plain = all(CONCEPT.fullmatch(concept) for concept in concepts) and not TAKEN.fullmatch(concepts[0])
+    yield Part("+".join(concepts).replace(" ", "-"), ["forget", *concepts], plain)
+
+
+def _several(plan: Plan, counts: tuple[int, ...]) -> Iterator[Part]:
+    yield Part(f"k{'+'.join(map(str, counts))}")
+
+
+def _sweep(plan: Plan, sweep: Sweep) -> Iterator[Part]:
+    for method, fields in sweep.items():
         yield from (Part(f"sweep-{method}.{name}") for name in fields)
-    if run.neighbours is not None:
-        yield Part(f"neighbours-{run.neighbours}")
-    for judge in run.judges:
+
+
+def _judges(plan: Plan, judges: tuple[str, ...]) -> Iterator[Part]:
+    for judge in judges:
         yield Part(f"judge-{without_folders(judge)}", ["judge", *by_content(judge)], plain=False)
-    if run.clip is not None:
-        yield Part(f"clip-{without_folders(run.clip, model=True)}", ["clip", *by_content(run.clip)])
-    if run.compile:
-        yield Part("compile")
+
+
+def _clip(plan: Plan, model: str) -> Iterator[Part]:
+    yield Part(f"clip-{without_folders(model, model=True)}", ["clip", *by_content(model)])
+
+
+def _overrides(plan: Plan, changes: Overrides) -> Iterator[Part]:
     for section, name, value in sorted(changed(plan), key=lambda each: each[:2]):
         words = str(value).lower() if isinstance(value, bool | None) else str(value)
         yield Part(f"{section}.{name}-{words}", [section, name, value])
@@ -104,3 +134,15 @@ def by_content(spec: str) -> list[str]:
         if candidate and (file := Path(candidate).expanduser()).is_file():
             return [without_folders(spec.removesuffix(candidate)), digest.of_file(file)]
     return [spec]
+
+
+ALWAYS = ("suite", "world")  # fields that are in every name
+PARTS: dict[str, Callable[[Plan, Any], Iterator[Part]]] = {  # fields whose parts have a form of their own
+    "backbone": _backbone,
+    "forget": _forget,
+    "several": _several,
+    "sweep": _sweep,
+    "judges": _judges,
+    "clip": _clip,
+    "overrides": _overrides,
+}

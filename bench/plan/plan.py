@@ -12,20 +12,18 @@ from bench.backbones import folder
 from bench.backbones.locate import locate
 from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
-from bench.core.registry import UnknownName, nearest
+from bench.core.registry import nearest
 from bench.core.task import Task
 from bench.plan import oracle, plugin_checks, plugins, settings
+from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
 from bench.suites.base import NOTHING, SUITES, Suite, require_asked, tasks_of
 from bench.suites.several import Asked
 from bench.worlds import WORLDS, Options, World, WorldUnavailable
 from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig
-from metrics import METRICS
 
 log = logging.getLogger(__name__)
-
-COST = "cost"  # a name for --metrics that is no metric
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class Plan:
     def recompute(self) -> tuple[str, ...]:
         """Methods to compute again whatever the store has; controls only where they were asked for by name."""
         asked = self.run.methods if self.run.force else ()
-        named = {n: self.base_method(n) for n in self.methods}
-        return tuple(n for n, of in named.items() if of in asked or ("all" in asked and of not in CONTROLS))
+        rows = {n: self.base_method(n) for n in self.methods}
+        return tuple(n for n, of in rows.items() if of in asked or (named(of, asked) and of not in CONTROLS))
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -233,37 +231,10 @@ def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> Worl
     return world
 
 
-def method_names(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The controls, then the methods asked for, each once; "all" stands for every registered one.
-
-    The oracle is among the controls; `resolve` leaves it out where the world has none.
-    """
-    for name in asked:
-        if name != "all" and name not in METHODS:
-            raise UnknownName(f"unknown method {name!r}: {nearest(name, (*METHODS.names(), 'all'))}")
-    wanted = plugins.usable(METHODS) if "all" in asked else asked
-    return (*REFERENCES, *dict.fromkeys(name for name in wanted if name not in REFERENCES))
-
-
 def require_settable(flag: str, sections: Iterable[str], known: Sequence[str]) -> None:
     """Raise ValueError for one of `sections` that is not among those `known` to the run, or that is a control."""
     for section in sections:
         if section not in known:
-            raise ValueError(f"{flag} {section}...: not in this run; {nearest(section, known)}")
+            raise ValueError(f"{flag} {section}...: nothing called {section!r} in this run; {nearest(section, known)}")
         if section in REFERENCES:
             raise ValueError(f"{flag} {section}...: {section} is a control and has nothing to set")
-
-
-def metric_names(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """The metrics asked for, each once, in the order of columns; "all" stands for every registered one.
-
-    "cost" may be asked for, and adds nothing: what a cell cost is always on the board.
-    """
-    for name in asked:
-        if name not in ("all", COST) and name not in METRICS:
-            raise UnknownName(f"unknown metric {name!r}: {nearest(name, (*METRICS.names(), 'all', COST))}")
-    everything = "all" in asked
-    known = plugins.usable(METRICS) if everything else METRICS.names()
-    for name in (name for name in (*asked, *(known if everything else ())) if name not in ("all", COST)):
-        plugins.checked(METRICS, name)
-    return tuple(name for name in known if everything or name in asked)

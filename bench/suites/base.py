@@ -21,7 +21,7 @@ class Suite:
     """A rule that turns a world into tasks.
 
     Args:
-        about: one line for `--list suites`.
+        about: one line for `ls suites`.
         tasks: world -> tasks.
         asked: (world, what the user asks to be forgotten) -> tasks, where the suite takes that.
         protocol: protocol values that this suite scales down.

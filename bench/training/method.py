@@ -74,7 +74,7 @@ class Method:
         config: an instance of the class's `Config`. Raises TypeError for anything else.
 
     Class attributes:
-        about: one line for `--list methods`.
+        about: one line for `ls methods`.
         source: where the method was published.
         fidelity: "published" if the authors' code or complete formulas exist and were followed, "reconstruction" if
             gaps were filled by derivation, "control" for rows that are not methods.

@@ -104,7 +104,7 @@ class World:
 
     Args:
         name: as in `--world` and in the names of its boards.
-        about: one line for `--list worlds`.
+        about: one line for `ls worlds`.
         domains: domain -> its concepts. Concepts of one domain are each other's neighbours.
         styles: ways of drawing any concept; the first is the plain one.
         protocol: sampling and sample counts that suit the world's default backbone.

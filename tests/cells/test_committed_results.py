@@ -11,7 +11,7 @@ from bench.backbones import folder
 from bench.cells import judges as cell_judges
 from bench.cells import outcomes
 from bench.cells.keys import Keys
-from bench.commands import arguments, results_archive
+from bench.commands import arguments, main, results_archive
 from bench.core import device as devices
 from bench.core import digest
 from bench.core.config import Protocol
@@ -29,9 +29,8 @@ def _committed_oracles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(about: dict[str, Any]) -> Plan:
-    p = arguments.parser()
     words = shlex.split(about["command"])
-    return resolve(arguments.run_config(p.parse_args(words[words.index("run_bench.py") + 1 :])))
+    return resolve(arguments.run_config(arguments.parse(main.parser(), words[words.index("run_bench.py") + 1 :])))
 
 
 def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:

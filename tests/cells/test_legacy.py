@@ -24,7 +24,7 @@ TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "esd-x", "-
 def test_old_results_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LETHE_ORACLES")
     monkeypatch.setattr(device, "multiplies_bf16", lambda device: True)  # as the machine that made the file
-    plan = resolve(arguments.run_config(arguments.parser().parse_args([*SWEEP, "--out", str(tmp_path)])))
+    plan = resolve(arguments.run_config(arguments.parse(main.parser(), [*SWEEP, "--out", str(tmp_path)])))
     assert results_archive.unpack(plan, OLD).endswith("has 30 of the 30 cells of this run")
 
 

@@ -95,11 +95,11 @@ def test_forced_results_are_gone(out: Path) -> None:
 
 def test_planning_a_new_run_loads_no_judges(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stages, "panel", property(lambda self: pytest.fail("it loaded the judges")))
-    assert main.main([*TINY, "--out", str(tmp_path), "--plan"]) == 0
+    assert main.main(["plan", *TINY, "--out", str(tmp_path)]) == 0
 
 
 def test_boards_can_wait_where_nothing_is_drawn_up() -> None:
-    """--help and --list answer sooner without what boards are made of."""
+    """`--help` and `ls` answer sooner without what boards are made of."""
     slow = ("pandas", "scipy", "torchvision")
     code = f"import sys, bench.commands.main; print([name for name in {slow} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

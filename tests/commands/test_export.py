@@ -27,7 +27,7 @@ def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path, pipeline_folder: Path) -> None:
     to, task = tmp_path / "without" / "it", world.concepts[0]
-    arguments = [*TINY, "--methods", "pretrained", "--export", f"mimmu/{task}", "--to", str(to)]
+    arguments = ["export", f"mimmu/{task}", "--to", str(to), *TINY, "--methods", "pretrained"]
     assert main.main([*arguments, "--out", str(finished)]) == 0  # the method need not be named twice
     assert [path.name for path in to.parent.iterdir()] == ["it"]
     (delta,) = [
@@ -129,7 +129,7 @@ def test_what_is_not_there_is_explained(
     finished: Path, cell: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "made"
-    assert main.main([*TINY, "--methods", "mimmu", "--out", str(finished), "--export", cell, "--to", str(to)]) == 2
+    assert main.main(["export", cell, "--to", str(to), *TINY, "--methods", "mimmu", "--out", str(finished)]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
     assert not to.exists()
 
@@ -143,7 +143,7 @@ def test_several_seeds_want_a_choice(world: World) -> None:
 
 def test_nothing_is_overwritten(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    arguments = [*TINY, "--out", str(finished), "--export", "mimmu/golden retriever"]
+    arguments = ["export", "mimmu/golden retriever", *TINY, "--out", str(finished)]
     assert main.main([*arguments, "--to", str(tmp_path)]) == 2
     assert "something is there already" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
@@ -156,6 +156,6 @@ def test_a_row_of_a_sweep_is_a_model_too(world: World, tmp_path: Path) -> None:
     words = [*TINY, *swept, "--workers", "1", "--out", str(tmp_path / "board")]
     assert main.main(words) == 0
     name = f"mimmu t_max=400/{world.concepts[0]}"
-    assert main.main([*words, "--export", name, "--to", str(tmp_path / "to")]) == 0
+    assert main.main(["export", name, "--to", str(tmp_path / "to"), *words]) == 0
     told = json.loads((tmp_path / "to" / export.NOTE).read_text())
     assert (told["method"], told["config"]["t_max"]) == ("mimmu t_max=400", 400)

@@ -139,10 +139,10 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     for path in files:
         path.unlink()
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished), "--collect"]) == 0
+    assert main.main(["collect", *SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
     assert {path: path.read_text() for path in files} == before
     few = ("--metrics", "ua", "drift")  # of a full run, any metrics can be shown alone
-    assert main.main([*SMOKE, "--methods", "mimmu", "salun", *few, "--out", str(finished), "--collect"]) == 0
+    assert main.main(["collect", *SMOKE, "--methods", "mimmu", "salun", *few, "--out", str(finished)]) == 0
     board = pd.read_csv(finished / "smoke-tiny.csv")
     assert board["status"].tolist() == ["ok"] * 4
     assert "drift" in board
@@ -151,11 +151,11 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
 
 
 def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main([*SMOKE, "--out", str(tmp_path), "--collect"]) == 2
+    assert main.main(["collect", *SMOKE, "--out", str(tmp_path)]) == 2
     assert "nothing of this run is in" in capsys.readouterr().out
     assert not [*tmp_path.glob("*.csv")]
     assert main.main([*SMOKE, "--methods", "pretrained", "--metrics", "ua", "--out", str(tmp_path)]) == 0
-    assert main.main([*SMOKE, "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path), "--collect"]) == 1
+    assert main.main(["collect", *SMOKE, "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path)]) == 1
     board = pd.read_csv(tmp_path / "smoke-tiny.csv")
     assert board["status"].tolist() == ["ok", "ok", "1 not run of 1"]
     assert board["ua"].isna().tolist() == [False, False, True]
@@ -223,7 +223,7 @@ def test_a_failed_cell_is_a_row_and_the_run_goes_on(
     assert cells.loc["fails", "reason"] == "MemoryError: no room"
     assert "raise MemoryError" in (tmp_path / cells.loc["fails", "traceback"]).read_text()
     assert "MemoryError: no room" in capsys.readouterr().out
-    assert main.main([*arguments, "--collect"]) == 1  # a failure is remembered ...
+    assert main.main(["collect", *arguments]) == 1  # a failure is remembered ...
 
     monkeypatch.setattr(Fails, "edit", lambda self, harness: None)
     assert main.main(arguments) == 0  # ... and tried again
@@ -278,12 +278,12 @@ def test_a_plan_computes_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    assert main.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(tmp_path)]) == 0
+    assert main.main(["plan", *SMOKE, "--methods", "mimmu", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.count("to do") == 9 + 1
     assert "3 cells: 0 stored, 3 to do" in told
     assert list(tmp_path.iterdir()) == []
-    assert main.main([*SMOKE, "--methods", "mimmu", "--plan", "--out", str(finished)]) == 0
+    assert main.main(["plan", *SMOKE, "--methods", "mimmu", "--out", str(finished)]) == 0
     assert "3 cells: 3 stored, 0 to do" in capsys.readouterr().out
 
 

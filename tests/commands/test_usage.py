@@ -1,6 +1,5 @@
 """The command line for someone who looks, asks or errs: nothing is computed."""
 
-import argparse
 import dataclasses
 import shlex
 from pathlib import Path
@@ -17,13 +16,17 @@ from metrics import METRICS
 SMOKE = ("--world", "tiny", "--suite", "smoke", "--workers", "1")
 
 
+def parsed(*words: str) -> RunConfig:
+    return arguments.run_config(arguments.parse(main.parser(), words))
+
+
 def refuse(*args: object, **kwargs: object) -> None:
     raise AssertionError("computed")
 
 
 @pytest.mark.parametrize("what", ["methods", "suites", "worlds", "metrics", "executors"])
 def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["--list", what]) == 0
+    assert main.main(["ls", what]) == 0
     told = capsys.readouterr().out
     names = {"methods": METHODS.names(), "metrics": METRICS.names(), "worlds": ("pocket", "tiny"),
              "suites": ("finegrained", "style", "object", "search", "smoke"),
@@ -76,12 +79,12 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     assert message in capsys.readouterr().out.replace("\n", " ")
 
 
-@pytest.mark.parametrize("more", [[], ["--collect"], ["--plan", "--results", "none.results.tar.xz"]])
+@pytest.mark.parametrize("words", [["run"], ["collect"], ["plan", "--results", "none.results.tar.xz"]])
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
-    world: World, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: World, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").write_text("a file")
-    assert main.main([*SMOKE, *more, "--out", str(tmp_path / "taken")]) == 2
+    assert main.main([*words, *SMOKE, "--out", str(tmp_path / "taken")]) == 2
     told = capsys.readouterr().out.replace("\n", " ")
     assert f"taken: {tmp_path / 'taken'} is a file, and a folder is needed" in told
 
@@ -89,8 +92,8 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0", "0 seeds are none: a board takes one at least"),
-        ("x", "'x' is neither a number of seeds ('3') nor a list of them ('4,5', or '7,')"),
+        ("0", "--seeds must be at least 1, not 0"),
+        ("x", "'x' is neither a number of seeds ('3') nor a list of seeds ('4,5', or '7,')"),
         (",", "',' is neither"),
         ("", "'' is neither"),
         ("1,-2", "'1,-2' is neither"),
@@ -108,14 +111,14 @@ def test_options_of_a_cluster_are_names_and_values(text: str) -> None:
     assert arguments.pairs("partition=gpu, --time=4:00:00,exclude=n1,n2,exclusive=") == {
         "partition": "gpu", "time": "4:00:00", "exclude": "n1,n2", "exclusive": "",
     }  # fmt: skip
-    with pytest.raises(argparse.ArgumentTypeError, match="is no list of NAME=VALUE"):
+    with pytest.raises(ValueError, match="is no list of NAME=VALUE"):
         arguments.pairs(text)
 
 
 def test_a_plan_of_many_cells_is_told_method_by_method(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMOKE, "--methods", "mimmu", "--seeds", "3", "--plan", "--out", str(tmp_path)]
+    words = ["plan", *SMOKE, "--methods", "mimmu", "--seeds", "3", "--out", str(tmp_path)]
     assert main.main(words) == 0
     assert "seed 2" in capsys.readouterr().out
     monkeypatch.setattr(listing, "MOST", 8)
@@ -127,37 +130,83 @@ def test_a_plan_of_many_cells_is_told_method_by_method(
     assert rows == [["wrecked", "3", "0", "0", "0", "~0.0"], ["mimmu", "3", "0", "0", "0", "not", "known"]]
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main.main(["--help"])
-    assert stop.value.code == 0
-    assert "python run_bench.py --methods mimmu salun --suite finegrained" in capsys.readouterr().out
-
-
-def test_help_groups_the_flags_and_says_how_a_run_ends() -> None:
-    text = arguments.parser().format_help()
-    groups = ["what to run:", "how to measure:", "where:", "how to run it:", "look without running:", "examples:"]
-    places = [text.index(f"\n{group}\n") for group in groups]
-    assert places == sorted(places)
-    assert f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept" in " ".join(text.split())
-    assert "goes on where it" in text
-    codes = {main.OK: "all cells", main.FAILED: "a cell failed", main.USAGE: "can't be run", main.INTERRUPTED: "Ctrl-C"}
+def test_help_teaches_the_commands_and_how_a_run_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "python run_bench.py --methods mimmu salun --suite finegrained" in text
+    lines = text[text.index("commands:") : text.index("examples:")].splitlines()
+    assert [line.split()[0] for line in lines[1:] if line] == list(main.COMMANDS)
+    codes = {main.OK: "finished", main.FAILED: "a cell failed", main.USAGE: "can't be run", main.INTERRUPTED: "Ctrl-C"}
     for code, words in codes.items():
-        (line,) = [line for line in arguments.EPILOG.splitlines() if line.startswith(f"  {code} ")]
+        (line,) = [line for line in text.splitlines() if line.startswith(f"  {code} ")]
         assert words in line
 
 
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_explains_itself_and_its_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main([name, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: python run_bench.py {name} ")
+    assert len(text.split("options:")[0].split()) > 15  # it says what the command is for
+    parser = main.parser(name)
+    assert all(action.help for action in parser._actions)
+
+
+def test_help_of_a_run_groups_its_flags() -> None:
+    text = main.parser().format_help()
+    groups = ["what to run:", "how to measure:", "how to run it:", "where:"]
+    places = [text.index(f"\n{group}\n") for group in groups]
+    assert places == sorted(places)
+    assert f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept" in " ".join(text.split())
+    assert "one per CPU core up to 4" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["--methods", "all", "--plan"], "plan"),
+        (["--list", "methods"], "ls"),
+        (["--methods", "mimmu", "--collect"], "collect"),
+        (["--export", "mimmu/tulip", "--to", "x"], "export"),
+        (["--prepare", "natural", "--data", "x"], "prepare"),
+    ],
+)
+def test_an_old_flag_names_the_command_that_replaces_it(
+    words: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main.main(words)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert f"is now the command `{command}`: python run_bench.py {command} " in said
+
+
+def test_an_unknown_flag_or_command_has_its_nearest_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["plan", "--sead", "3"])
+    assert "did you mean '--seeds'" in capsys.readouterr().err
+    assert main.main(["plam"]) == 2
+    assert "no command is called 'plam': did you mean 'plan' or 'pack'?" in capsys.readouterr().out
+
+
+def test_run_is_the_command_where_none_is_named() -> None:
+    words = ["--methods", "mimmu", "salun", "--suite", "finegrained"]
+    assert parsed(*words) == parsed("--suite", "finegrained") == RunConfig()
+
+
 def test_suites_count_their_tasks_in_the_world_at_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["--list", "suites", "--world", "tiny"]) == 0
+    assert main.main(["ls", "suites", "--world", "tiny"]) == 0
     told = capsys.readouterr().out
     assert "tasks in tiny" in told
     (line,) = [line for line in told.splitlines() if line.strip().startswith("finegrained")]
     assert line.split()[-2:] == ["Lethe", "9"]
-    assert main.main(["--list", "suites", "--world", "tinny"]) == 2
+    assert main.main(["ls", "suites", "--world", "tinny"]) == 2
 
 
 def test_worlds_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["--list", "worlds"]) == 0
+    assert main.main(["ls", "worlds"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("tiny")]
     assert line.split()[-3:] == ["3", "15", "3"]
 
@@ -170,5 +219,12 @@ def test_a_run_and_its_command_say_the_same(tmp_path: Path) -> None:
         plugins=(tmp_path / "mine.py",), quick=True, out=tmp_path,
     )  # fmt: skip
     for one in (run, RunConfig(), dataclasses.replace(run, force=True)):
-        words = shlex.split(arguments.command(one))
-        assert arguments.run_config(arguments.parser().parse_args(words[2:])) == one
+        assert parsed(*shlex.split(one.command)[2:]) == one
+
+
+def test_a_plan_says_the_run_as_one_command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"world: tiny\nsuite: smoke\nmethods: [mimmu]\nworkers: 1\nseeds: 2\nout: {tmp_path}\n")
+    assert main.main(["plan", "--config", str(file), "--seeds", "1"]) == 0
+    command = capsys.readouterr().out.strip().splitlines()[-1].strip()
+    assert command == f"python run_bench.py --methods mimmu --suite smoke --world tiny --out {tmp_path} --workers 1"

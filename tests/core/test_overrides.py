@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.core.config import Protocol, RunConfig
-from bench.core.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite
+from bench.core.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite, write_sweep
 from bench.plan.plan import resolve
 from bench.suites.base import SUITES
 from bench.training.loop import TrainConfig
@@ -59,24 +59,23 @@ def test_items_are_split_by_section() -> None:
     [
         ("lr=1", "takes SECTION.FIELD=VALUE"),
         ("mimmu.lr", "takes SECTION.FIELD=VALUE"),
-        ("mimu.lr=1", "did you mean 'mimmu'"),
     ],
 )
 def test_a_malformed_item_is_refused(item: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse([item], ("mimmu",))
+        parse([item])
 
 
 def test_a_sweep_says_its_own_form_and_takes_no_value_twice() -> None:
     with pytest.raises(ValueError, match=r"--sweep takes METHOD\.FIELD=V1,V2, .* not 'mimmu\.t_max'"):
-        parse_sweep(["mimmu.t_max"], ("mimmu",))
+        parse_sweep(["mimmu.t_max"])
     with pytest.raises(ValueError, match=r"--sweep mimmu\.t_max names '300' twice"):
-        parse_sweep(["mimmu.t_max=300,600,300"], ("mimmu",))
+        parse_sweep(["mimmu.t_max=300,600,300"])
 
 
 def test_a_field_set_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="given twice"):
-        parse(["mimmu.lr=1", "mimmu.lr=2"], ("mimmu",))
+        parse(["mimmu.lr=1", "mimmu.lr=2"])
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
@@ -118,13 +117,12 @@ def test_what_the_class_refuses_names_the_section(texts: dict[str, str]) -> None
 
 
 def test_a_sweep_lists_values_and_keeps_tuples_whole() -> None:
-    found = parse_sweep(["a.x=1,2", "a.y=(1, 2),(3,4)"], ("a",))
+    found = parse_sweep(["a.x=1,2", "a.y=(1, 2),(3,4)"])
     assert found == {"a": {"x": ("1", "2"), "y": ("(1, 2)", "(3,4)")}}
     every = grid(found["a"])
     assert len(every) == 4
     assert every[1] == {"x": "1", "y": "(3,4)"}
-    with pytest.raises(ValueError, match="nothing called 'b'"):
-        parse_sweep(["b.x=1"], ("a",))
+    assert parse_sweep(write_sweep(found)) == found
 
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "1" + "0" * 400])

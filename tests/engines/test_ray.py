@@ -71,7 +71,7 @@ def test_a_node_is_lost_and_the_board_is_that_of_this_machine(
     assert log.read_text().count("done ") == 1
 
     before = run.board()
-    assert main.main([*words, "--collect"]) == 0
+    assert main.main(["collect", *words]) == 0
     assert run.board() == before
     assert pd.read_csv(only(tmp_path / "far", "-cells.csv"))["status"].tolist() == ["ok"] * 3
     capsys.readouterr()

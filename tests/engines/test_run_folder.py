@@ -11,7 +11,7 @@ from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
 from bench.engines.base import CannotStart
-from bench.engines.run_folder import OtherMachine, RunFolder, apart
+from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.plan.plan import resolve
 from bench.worlds import World
 
@@ -26,10 +26,10 @@ def folder(tmp_path: Path) -> RunFolder:
 def test_a_command_has_one_folder_from_wherever_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here, there = RunConfig(out=Path("boards")), RunConfig(out=tmp_path / "boards", force=True)
-    assert RunFolder(here).path == RunFolder(there).path == RunFolder(apart(there)).path
+    assert RunFolder(here).path == RunFolder(there).path == RunFolder(there.elsewhere()).path
     assert RunFolder(here).path.parent == tmp_path / "boards" / ".store" / "runs"
     assert RunFolder(dataclasses.replace(here, seeds=(0, 1))).path != RunFolder(here).path
-    assert not apart(there).force
+    assert not there.elsewhere().force
 
 
 def test_news_are_told_once_and_only_when_whole(folder: RunFolder) -> None:
@@ -104,10 +104,10 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     results = [executor.run(cell) for cell in executor.plan.cells]
     assert [result["status"] for result in results] == ["ok"] * 3
     assert executor.outcomes.relabel(executor.plan.cells[2], results[2]) is results[2]
-    assert main.main([*words, "--collect"]) == 1  # nothing says what computed it
+    assert main.main(["collect", *words]) == 1  # nothing says what computed it
     assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]
     RunFolder(run).claim(node)
-    assert main.main([*words, "--collect"]) == 0
+    assert main.main(["collect", *words]) == 0
     assert "a card" in (tmp_path / "smoke-tiny.json").read_text()
     board = pd.read_csv(tmp_path / "smoke-tiny.csv", dtype={"fingerprint": str})  # of digits alone now and then
     assert set(board["fingerprint"]) == {executor.outcomes.fingerprint}

@@ -318,7 +318,7 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     assert [book.attempts(place) for place in places] == [1 + (place == run.victim) for place in places]
 
     before = run.board()
-    assert main.main([*WORDS, "--out", str(tmp_path / "far"), "--collect"]) == 0
+    assert main.main(["collect", *WORDS, "--out", str(tmp_path / "far")]) == 0
     assert run.board() == before
     assert main.main([*WORDS, "--out", str(tmp_path / "near"), "--workers", "1"]) == 0
     for ending in BOARD[:3]:

@@ -158,5 +158,5 @@ def test_a_metric_whose_columns_are_taken_is_refused_when_it_is_loaded(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "odd.py").write_text(PLUGIN.replace("top_n", name))
-    assert main.main(["--list", "metrics", "--plugin", str(tmp_path / "odd.py")]) == 2
+    assert main.main(["ls", "metrics", "--plugin", str(tmp_path / "odd.py")]) == 2
     assert f"odd.py: metric '{name}' collides with " in capsys.readouterr().out

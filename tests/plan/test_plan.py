@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands import arguments
+from bench.commands import arguments, main
 from bench.core.config import QUICK, RunConfig
 from bench.core.registry import UnknownName
 from bench.plan.board_name import board_name
-from bench.plan.plan import method_names, resolve
+from bench.plan.names import method_names
+from bench.plan.plan import resolve
 from bench.suites.base import SUITES
 from bench.worlds import World
 from methods.mimmu import MimMuConfig
@@ -88,7 +89,7 @@ def test_quick_takes_fewer_tasks_from_different_domains_and_bands(world: World) 
         ({"suite": "finegraind"}, "did you mean 'finegrained'"),
         ({"world": "pokcet"}, "did you mean 'pocket'"),
         ({"seeds": (1, 1)}, "seeds must be different"),
-        ({"overrides": {"sdd": {"lr": "1"}}}, "not in this run"),
+        ({"overrides": {"sdd": {"lr": "1"}}}, "nothing called 'sdd' in this run"),
         ({"overrides": {"mimmu": {"parameters": "everything"}}}, "unknown parameters 'everything'"),
         ({"overrides": {"mimmu": {"optimizer": "sgdd"}}}, "unknown optimizer"),
         ({"overrides": {"protocol": {"scheduler": "euler"}}}, "unknown scheduler"),
@@ -121,8 +122,8 @@ def test_a_curve_is_the_suites_own_unless_the_run_says_otherwise(
     run = RunConfig(("mimmu",), suite, "tiny", curve=asked)
     assert resolve(run).curve == measured
     given = [] if asked is None else ["--curve", str(asked)]
-    assert arguments.parser().parse_args(given).curve == asked
-    assert (f"--curve {asked}" in arguments.command(run)) == (asked is not None)
+    assert arguments.run_config(arguments.parse(main.parser(), given)).curve == asked
+    assert (f"--curve {asked}" in run.command) == (asked is not None)
 
 
 @pytest.mark.parametrize("curve", [1, -1])
@@ -161,7 +162,7 @@ def test_a_sweep_is_a_row_for_every_combination(world: World) -> None:
 @pytest.mark.parametrize(
     ("sweep", "said"),
     [
-        ({"sdd": {"lr": ("1",)}}, r"--sweep sdd\.\.\.: not in this run"),
+        ({"sdd": {"lr": ("1",)}}, r"--sweep sdd\.\.\.: nothing called 'sdd' in this run"),
         ({"mimmu": {"t_mx": ("1",)}}, "mimmu has no setting 't_mx': did you mean 't_max'"),
         ({"mimmu": {"t_max": ("many",)}}, "mimmu.t_max takes int, not 'many'"),
         ({"mimmu": {"t_max": ("30",)}}, "no range of timesteps"),

@@ -135,7 +135,7 @@ def test_a_mistake_in_a_plugin_is_found_when_it_is_loaded(
 ) -> None:
     file = tmp_path / "mine.py"
     file.write_text(text)
-    assert main.main(["--plan", "--methods", "mimmu", "--plugin", str(file), "--out", str(tmp_path)]) == 2
+    assert main.main(["plan", "--methods", "mimmu", "--plugin", str(file), "--out", str(tmp_path)]) == 2
     told = capsys.readouterr().out
     assert told.startswith(f"error: plugin {file}")
     assert message in told
@@ -244,7 +244,7 @@ def test_a_listing_leaves_bad_entry_points_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     announce(monkeypatch, METRICS, missing="no_such_module:x", last="metrics.ua:UA")
-    assert main.main(["--list", "metrics"]) == 0
+    assert main.main(["ls", "metrics"]) == 0
     assert "nra" in capsys.readouterr().out
     assert len(caplog.messages) == 2  # the second has another name
     assert isinstance(METRICS.get("nra"), Metric)

@@ -82,7 +82,7 @@ def test_mistakes_in_a_plugin_are_explained(
 ) -> None:
     file = save(tmp_path, text)
     loaded = set(sys.modules)
-    assert main.main(["--list", "methods", "--plugin", str(file)]) == 2
+    assert main.main(["ls", "methods", "--plugin", str(file)]) == 2
     assert message in capsys.readouterr().out
     assert not [name for name in set(sys.modules) - loaded if name.startswith("lethe_plugin")]
 
@@ -91,12 +91,12 @@ def test_mistakes_in_a_plugin_are_explained(
 def test_a_plugin_that_is_not_there_is_named(
     name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main.main(["--list", "methods", "--plugin", str(tmp_path / name)]) == 2
+    assert main.main(["ls", "methods", "--plugin", str(tmp_path / name)]) == 2
     assert f"{name}: {message}" in capsys.readouterr().out
 
 
 def test_a_plugin_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     file = guide.plugin("add-a-method.md", "neighbour.py")
-    assert main.main(["--list", "methods", "--plugin", str(file)]) == 0
+    assert main.main(["ls", "methods", "--plugin", str(file)]) == 0
     told = capsys.readouterr().out
     assert any("neighbour" in line and "reconstruction" in line for line in told.splitlines())

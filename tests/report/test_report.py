@@ -11,7 +11,7 @@ from support.papers import publish
 from bench.board import ripple
 from bench.commands import main
 from bench.core.config import RunConfig
-from bench.report import reported_figures, sharing
+from bench.report import reported_figures
 from bench.report.charts import colours, figures, labels, pareto, vega_lite
 from bench.report.page import board, pictures, reported, summary
 from bench.worlds import World
@@ -38,7 +38,7 @@ def test_a_run_leaves_one_file_that_needs_no_other(page: Path) -> None:
 def test_collecting_again_writes_the_same_page(page: Path) -> None:
     before = page.read_text()
     page.unlink()
-    hold(page.parent, "--collect")
+    hold(page.parent, command="collect")
     assert page.read_text() == before
 
 
@@ -49,7 +49,7 @@ def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_an
     assert "eported by papers" not in before
     files = {path: path.read_bytes() for path in page.parent.glob("*.csv")}
     monkeypatch.setattr(reported_figures, "FOLDER", publish(tmp_path / "published"))
-    hold(page.parent, "--collect")
+    hold(page.parent, command="collect")
     text = page.read_text()
     block = text.split('<h3 id="board-reported">')[1].split("<h2")[0]
     assert text.index('<table id="board">') < text.index('id="board-reported"') < text.index('<h2 id="tradeoff">')
@@ -67,7 +67,7 @@ def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_an
     assert "rank" not in re.sub("no rank", "", block)
     assert {path: path.read_bytes() for path in files} == files  # the tables know nothing of it
     monkeypatch.undo()
-    hold(page.parent, "--collect")
+    hold(page.parent, command="collect")
     assert page.read_text() == before
 
 
@@ -119,7 +119,7 @@ def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: 
     table = page.with_suffix(".csv")
     before, text = table.read_text(), page.read_text()
     table.unlink()
-    hold(page.parent, "--collect")
+    hold(page.parent, command="collect")
     assert table.read_text() == before
     assert not page.exists()  # it was about the board that this one replaces
     page.write_text(text)
@@ -228,7 +228,7 @@ def test_the_summary_claims_what_intervals_support_and_no_more() -> None:
 
 def test_no_path_of_this_machine_is_on_the_page() -> None:
     run = RunConfig(backbone="/models/sd15", plugins=(Path("/home/me/mine.py"),), out=Path("/tmp/out"), force=True)
-    assert sharing.command(run) == ("python run_bench.py --methods mimmu salun --backbone sd15 --plugin mine.py")
+    assert run.shared_command == ("python run_bench.py --methods mimmu salun --backbone sd15 --plugin mine.py")
 
 
 def test_the_drops_of_the_page_are_those_of_the_tables(page: Path) -> None:

@@ -171,7 +171,7 @@ def test_reported_figures_are_grey_below_the_board_and_hollow_in_the_chart(
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(hold(tmp_path / "out", "--collect").as_uri())
+    page.goto(hold(tmp_path / "out", command="collect").as_uri())
     block = page.locator(".reported table")
     assert block.locator("tbody tr").count() == 2
     assert block.bounding_box()["y"] > page.locator("#board").bounding_box()["y"]

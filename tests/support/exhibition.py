@@ -15,7 +15,7 @@ RUN = (
 )  # fmt: skip
 
 
-def hold(out: Path, *more: str, code: int = main.OK) -> Path:
-    """Run it in `out`; returns the report."""
-    assert main.main([*RUN, "--out", str(out), *more]) == code
+def hold(out: Path, *more: str, command: str = "run", code: int = main.OK) -> Path:
+    """Run it, or another `command` of it, in `out`; returns the report."""
+    assert main.main([command, *RUN, "--out", str(out), *more]) == code
     return only(out, ".html")

@@ -18,7 +18,7 @@ from bench.cells.executor import Executor
 from bench.core.store import Store
 from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
-from bench.report import reported_figures, sharing
+from bench.report import reported_figures
 from bench.report.charts import colours, figures, resurgence, sequences, sets, sweeps
 from bench.report.page import board as table
 from bench.report.page import pictures, protocol, reported, summary
@@ -60,7 +60,7 @@ def render(executor: Executor, results: Sequence[tables.Result], tables: tables.
         "facts": protocol.facts(executor.outcomes.description, board, tables.concepts),
         "prompts": executor.outcomes.description["prompts"],
         "tasks": [(task.name, task.band) for task in plan.tasks],
-        "command": sharing.command(plan.run),
+        "command": plan.run.shared_command,
         "seeds": plan.run.seeds,
         "data": {"specs": specs(drawn), "pictures": strips.sources},
         "vega": vega(executor.stages.store),

@@ -97,7 +97,7 @@ class Photos:
 
 NEEDS_DATA = (
     "the world 'natural' needs its photographs: --data DIR, the folder that "
-    "`python run_bench.py --prepare natural --data DIR` fills"
+    "`python run_bench.py prepare natural --data DIR` fills"
 )
 
 

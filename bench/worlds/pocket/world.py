@@ -144,7 +144,7 @@ POCKET = World(
         lora_lr=5e-4,
     ),
     # The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so
-    # that each method trains in about a minute; rates come from `python -m bench.commands.tune` (docs/pocket.md).
+    # that each method trains in about a minute; rates come from `python run_bench.py tune` (docs/pocket.md).
     presets={
         "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
         "mimmu-retain": {"lr": 8e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},

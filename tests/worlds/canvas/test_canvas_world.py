@@ -106,7 +106,7 @@ def test_prepare_says_what_is_there_and_what_is_not(data: Path, tmp_path: Path) 
     assert "1020 of 1020 folders of UnlearnCanvas are not as released" in text
     assert "style50_cls.pth" in text
     assert "drive.google.com" in text
-    assert main.main(["--prepare", "canvas", "--data", str(tmp_path)]) == main.FAILED
+    assert main.main(["prepare", "canvas", "--data", str(tmp_path)]) == main.FAILED
 
 
 def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) -> None:

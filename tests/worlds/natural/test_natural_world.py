@@ -58,7 +58,7 @@ def test_other_photographs_are_other_keys(data: Path, pipeline_folder: Path) -> 
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    ({"data": None}, "--prepare natural"),
+    ({"data": None}, "prepare natural"),
     ({"judges": ("cats=resnet50.a1_in1k",)}, "unknown domain 'cats'"),
     ({"neighbours": "few"}, "at least 1, or 'all', not 'few'"),
     ({"data": Path("/nowhere"), "suite": "finegrained"}, "no judge of|/nowhere"),

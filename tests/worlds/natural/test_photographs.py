@@ -258,7 +258,7 @@ def test_damage_is_named_with_what_was_expected_and_what_to_do(copy: Callable[[s
     with pytest.raises(WorldUnavailable, match=message) as raised:
         read(domain, data)
     assert str(data) in str(raised.value)
-    assert "`python run_bench.py --prepare natural --data DIR`" in str(raised.value)
+    assert "`python run_bench.py prepare natural --data DIR`" in str(raised.value)
 
 
 def test_a_missing_picture_is_named(cardinal: Path) -> None:

@@ -21,7 +21,7 @@ Photo = tuple[Path, int]  # file, index of its class
 Lists = tuple[list[Photo], list[Photo]]  # train, test
 
 ROOTS = {"dogs": "stanford-dogs", "flowers": "flowers-102", "birds": "CUB_200_2011"}  # each within the data folder
-PREPARE = "python run_bench.py --prepare natural --data DIR"
+PREPARE = "python run_bench.py prepare natural --data DIR"
 
 
 def unavailable(what: Path, found: str, expected: str) -> WorldUnavailable:
