@@ -20,6 +20,7 @@ from bench.engines.base import adopt
 from bench.engines.run_folder import RunFolder
 from bench.plan.plan import Plan
 from bench.report import terminal
+from bench.report.replacing import require_same_configuration
 
 Found = tuple[Executor, list[tables.Result], float]  # what saw them, results in the plan's order, minutes
 
@@ -52,11 +53,13 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
                 progress.update(stage, description=pace.text(len(results), failed), total=None)
 
         try:
-            executor = Executor(plan, report)
+            executor, machine = Executor(plan, report), None
             if engine.detachable:
-                adopt(executor, RunFolder(plan.run).machine())
+                machine = RunFolder(plan.run).machine()
+                adopt(executor, machine)
                 for name in ("SIGHUP", "SIGTERM"):  # a terminal that is closed leaves the run as Ctrl-C does
                     signal.signal(getattr(signal, name), signal.default_int_handler)
+            require_same_configuration(executor, is_machine_known=machine is not None or not engine.detachable)
             pace = Eta(len(plan.cells), estimate.work(executor.outcomes) if engine.detachable else None)
             for index, result in engine.run(executor, watch):
                 results[index] = result

@@ -103,9 +103,10 @@ def plan(args: argparse.Namespace, words: Sequence[str], console: Console) -> in
 def collect(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     """Write the tables from what the store has."""
     plan, _ = prepared(args, console, writes=True)
-    from bench.report import write
+    from bench.report import replacing, write
 
     executor, results = write.collect(plan)
     if all(result["status"] == "not run" for result in results):
         raise CannotStart(f"nothing of this run is in {executor.stages.store.root}: no table written")
+    replacing.require_same_configuration(executor)
     return OK if write.finish(plan, executor, results, console) else FAILED

@@ -229,6 +229,9 @@ class RunConfig:
     force: bool = flag(
         False, "compute the named methods again, whatever the store has", HOW, switch=True, identity=False
     )
+    overwrite: bool = flag(
+        False, "replace a board of the same name that was made with other settings", HOW, switch=True, identity=False
+    )
     out: Path = flag(
         Path("leaderboards"), "folder of the tables and of the store, DIR/.store (default: {default})", WHERE,
         metavar="DIR", parse=Path, elsewhere=Path.absolute, shared=None,
