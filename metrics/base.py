@@ -234,6 +234,14 @@ class Metric:
         digits: decimals in that table.
         version: of the formula, for Lethe's own metrics: raised when figures change, and then they are computed again.
             A plug-in needs none: it is known by its source code.
+
+    Example:
+        >>> def forgotten(evidence):
+        ...     hits = [p == r for p, r in zip(evidence.predicted, evidence.requested) if r in evidence.forget]
+        ...     return Score(1 - sum(hits) / len(hits), len(hits))
+        >>> metric = Metric("mine", "1 - accuracy on what is forgotten", "%", True, 0.0, 1.0, "an example", forgotten)
+        >>> metric.arrow
+        '↑'
     """
 
     name: str

@@ -18,7 +18,13 @@ Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # 
 
 
 def require_scale(name: str, scale: float) -> None:
-    """Raises ValueError unless `scale`, the value of the setting `name`, is a finite number of at least 0."""
+    """Raises ValueError unless `scale`, the value of the setting `name`, is a finite number of at least 0.
+
+    >>> require_scale("path_guidance", 3.0)
+    >>> require_scale("path_guidance", -1.0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: path_guidance must be a finite number of at least 0, not -1.0: ...
+    """
     if not (math.isfinite(scale) and scale >= 0):
         raise ValueError(
             f"{name} must be a finite number of at least 0, not {scale}: 0 samples from the null prompt, "

@@ -46,6 +46,12 @@ class Registry(Generic[T]):
         builtin: name -> "module:attribute", imported on first `get`.
         group: entry-point group in which other packages announce theirs, e.g. "lethe.methods".
         unlisted: entries that `get` knows and `names` leaves out: they must be asked for by name.
+
+    Example:
+        >>> metals = Registry("metal", {"pi": "math:pi"})
+        >>> metals.add("tin", 50)
+        >>> metals.names(), metals.get("tin"), round(metals.get("pi"), 2)
+        (('pi', 'tin'), 50, 3.14)
     """
 
     def __init__(

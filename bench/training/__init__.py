@@ -1,2 +1,4 @@
-"""Train a model to forget, or train it further afterwards: the training loop, what a method is given to work with,
-and the data it learns from."""
+"""Train a model to forget concepts, or train it further afterwards.
+
+`Method` is what a plug-in author subclasses, `Harness` what a method works with, and `loop` runs a method.
+"""

@@ -1,7 +1,7 @@
-"""The images methods may learn from: what the untouched backbone draws for the forget split's prompts.
+"""The images that methods learn from: samples of the original backbone for the training prompts.
 
-Built once for each concept and shared by every method. The sampler's final latents are kept as they are: decoding
-and encoding them again would only add the VAE's error to them.
+They are sampled once for each concept, and all methods share them. The sampler's final latents are stored, because
+decoding and encoding them would add the error of the VAE.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from bench.core.store import Store
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Latents with what they show.
+    """Clean latents and the prompts that they were sampled from.
 
     Args:
-        latents: float32 (N, C, h, w), at the U-Net's scale (clean, t = 0).
-        concepts: what each was asked to show.
-        templates: which of its concept's forget prompts asked for it.
+        latents: z_0 at the U-Net's scale, float32 (N, C, h, w).
+        concepts: the concept of each.
+        templates: for each, the index of its prompt among the training prompts of its concept.
+
+    Example:
+        >>> examples = LatentSet(torch.zeros(2, 4, 16, 16), ("cat", "dog"), (0, 1))
+        >>> examples.take([1]).concepts
+        ('dog',)
     """
 
     latents: torch.Tensor
@@ -55,39 +60,41 @@ def build(
     count: int,
     batch: int,
 ) -> LatentSet:
-    """`count` latents of each concept in `keys`, from the store or drawn now with the backbone's untouched weights.
+    """`count` latents of each concept in `keys`, from the store, or sampled now and stored.
 
     Args:
-        prompts: concept -> its forget prompts.
-        keys: concept -> what its latents are stored under.
-        batch: images at a time.
+        backbone: the pipeline with its original weights.
+        prompts: concept -> its training prompts.
+        keys: concept -> the cache key of its latents.
+        count: images of each concept.
+        batch: images that are sampled at once.
     """
     parts: dict[str, torch.Tensor] = {}
-    for concept in _from_anywhere([*keys]):
-        wanted = image_specs(prompts[concept], count)
-        parts[concept] = _concept(store, backbone, protocol, concept, keys[concept], wanted, batch)
+    for concept in _rotated([*keys]):
+        specs = image_specs(prompts[concept], count)
+        parts[concept] = _latents(store, backbone, protocol, concept, keys[concept], specs, batch)
     names = [concept for concept in keys for _ in range(count)]
     templates = [i % len(prompts[concept]) for concept in keys for i in range(count)]
     return LatentSet(torch.cat([parts[concept] for concept in keys]), tuple(names), tuple(templates))
 
 
-def _from_anywhere(concepts: list[str]) -> list[str]:
-    """The concepts from one on that differs from process to process: many that begin at once share the work."""
+def _rotated(concepts: list[str]) -> list[str]:
+    """The concepts, starting from one that depends on the process, so that processes share the work."""
     start = zlib.crc32(f"{os.uname().nodename} {os.getpid()}".encode()) % max(1, len(concepts))
     return concepts[start:] + concepts[:start]
 
 
-def _concept(
+def _latents(
     store: Store,
     backbone: Backbone,
     protocol: Protocol,
     concept: str,
     key: Mapping[str, Any],
-    wanted: Sequence[ImageSpec],
+    specs: Sequence[ImageSpec],
     batch: int,
 ) -> torch.Tensor:
     def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        latents = sample(backbone, wanted, protocol, protocol.forget_seed, batch, as_images=False)
+        latents = sample(backbone, specs, protocol, protocol.forget_seed, batch, as_images=False)
         return {"latents": latents}, {"concept": concept}
 
     return store.stage("latents", key, compute).tensors()["latents"]

@@ -160,6 +160,11 @@ class Harness(StudentTeacher):
 
         Arguments as in `anchor_embeds`. The prompts count as anchor prompts. Raises ValueError if the world has no
         such prompts for a concept.
+
+        Example:
+            >>> batch = next(harness.forget_batches(4))
+            >>> harness.superclass_embeds(batch.concepts, batch.templates).shape
+            torch.Size([4, 20, 32])
         """
         if missing := [c for c in concepts if not self._superclass_prompts.get(c)]:
             raise ValueError(f"this world has no prompts that leave out {missing[0]!r}")
@@ -254,7 +259,12 @@ class Harness(StudentTeacher):
                     yield self._batch(self._forget, indices, self.data_use.forget_images)
 
     def batch_count(self, batch_size: int) -> int:
-        """The number of batches that `forget_batches` yields."""
+        """The number of batches that `forget_batches` yields.
+
+        Example:
+            >>> harness.batch_count(3)  # of 8 examples
+            3
+        """
         return sum(math.ceil(len(group) / batch_size) for group in self._forget_groups)
 
     def retain_batch(self, size: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Pictures of nothing in particular, with captions: what to fine-tune on where no concept shall come back with them."""
+"""Captioned pictures of abstract patterns, for fine-tuning on data that shows no concept of any world."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from PIL import Image
 
 from bench.training.patterns import PATTERNS, SHADES, Grid, levels
 
-# A byte-level tokenizer of 24 tokens, start and end among them, takes this many letters of words that it never saw.
+# A byte-level tokenizer with 24 tokens, start and end included, accepts this many letters of unknown words.
 LETTERS = 22
-APART = 160  # least difference of two colours of a picture, summed over red, green and blue
-JITTER = 10  # of each of these three, either way
-# No word of a species, style or object of the pocket world or UnlearnCanvas: no red, blue, grey or gold. The tones are
-# muted ones, which a VAE trained on few colours, as pocket's is, still gives back.
+APART = 160  # smallest difference between two colours of a picture, summed over red, green and blue
+JITTER = 10  # largest random change of red, green and blue
+# No name is part of a species, style or object of the pocket world or UnlearnCanvas, so red, blue, grey and gold are
+# missing. The tones are muted, because the VAE of the pocket model was trained on few colours.
 COLOURS = {
     "white": (246, 246, 244), "black": (24, 22, 34), "green": (88, 130, 84), "teal": (44, 122, 142),
     "navy": (26, 40, 106), "pink": (232, 166, 166), "purple": (106, 66, 128), "orange": (236, 146, 66),
@@ -27,25 +27,34 @@ COLOURS = {
 
 
 def drawn(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """The first `count` pictures of `seed`, uint8 (count, 3, side, side), and their captions ("teal and tan waves").
+    """The first `count` pictures of `seed`, uint8 (count, 3, side, side), and their captions.
 
-    The kinds of pattern come by turns; the i-th picture has the same caption and design at every size. A caption names
-    every colour of its picture, and has at most `LETTERS` characters besides spaces. Raises ValueError for less than
-    one picture or pixel.
+    The patterns of `PATTERNS` take turns. The i-th picture has the same caption and design at every size. A caption
+    names every colour of its picture and has at most `LETTERS` characters without spaces.
+
+    Args:
+        count: number of pictures, at least 1.
+        side: width and height in pixels, at least 1.
+
+    Raises ValueError if `count` or `side` is less than 1.
+
+    Example:
+        >>> pictures, captions = drawn(2, 32)
+        >>> pictures.shape, captions
+        (torch.Size([2, 3, 32, 32]), ('stripes in pink and teal', 'rings in green and navy'))
     """
     if count < 1 or side < 1:
         raise ValueError(f"count and side must be at least 1; found {count} and {side}")
-    made = [_picture(index, side, random.Random(f"unrelated/{seed}/{index}")) for index in range(count)]
-    return torch.from_numpy(np.stack([picture for picture, _ in made])), tuple(caption for _, caption in made)
+    pairs = [_picture(index, side, random.Random(f"unrelated/{seed}/{index}")) for index in range(count)]
+    return torch.from_numpy(np.stack([picture for picture, _ in pairs])), tuple(caption for _, caption in pairs)
 
 
 def _picture(index: int, side: int, rng: random.Random) -> tuple[np.ndarray, str]:
     noun = tuple(PATTERNS)[index % len(PATTERNS)]
     pattern = PATTERNS[noun]
     while True:
-        names = rng.sample(
-            tuple(COLOURS), rng.choice((2, 3, 3, 3, 3, 3))
-        )  # most of three are turned down for their captions
+        # three colours are drawn more often, because most of their captions are too long
+        names = rng.sample(tuple(COLOURS), rng.choice((2, 3, 3, 3, 3, 3)))
         size = rng.choice(tuple(pattern.sizes))
         caption = _caption(noun, size, names, pattern.on_ground, rng.random() < 0.3)
         if _apart(names) and len(caption.replace(" ", "")) <= LETTERS:
@@ -62,14 +71,14 @@ def _apart(names: Sequence[str]) -> bool:
 
 
 def _coloured(level: Grid, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """uint8 (H, W, 3) of `level`, the last colour twice so that there is one beyond it."""
-    colours = np.array([*palette, palette[-1]], dtype=np.int64)
+    """The levels as RGB, uint8 (H, W, 3)."""
+    colours = np.array([*palette, palette[-1]], dtype=np.int64)  # the highest level mixes with a colour beyond it
     index, part = level // SHADES, (level % SHADES)[..., None]
     return ((colours[index] * (SHADES - part) + colours[index + 1] * part) // SHADES).astype(np.uint8)
 
 
 def _caption(noun: str, size: str, names: Sequence[str], on_ground: bool, turned: bool) -> str:
-    """What is said of a picture; `names` begin with the ground's colour."""
+    """The caption of a picture. The first of `names` is the colour of the ground."""
     if on_ground:
         return f"{size} {_listed(names[1:])} {noun} on {names[0]}".strip()
     return (f"{size} {noun} in {_listed(names)}" if turned else f"{size} {_listed(names)} {noun}").strip()

@@ -1,4 +1,4 @@
-"""The optimisers by name, and their state as plain tensors and numbers, for checkpoints."""
+"""The optimisers by name, and their state as tensors and numbers for checkpoints."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import torch
 Number = int | float
 
 PLAIN = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-EIGHT_BIT = {"adam8bit": "Adam8bit", "adamw8bit": "AdamW8bit"}  # of bitsandbytes: Dettmers et al. 2022, 2110.02861
+EIGHT_BIT = {
+    "adam8bit": "Adam8bit",
+    "adamw8bit": "AdamW8bit",
+}  # classes of bitsandbytes (Dettmers et al., 2022, arXiv 2110.02861)
 NAMES = (*PLAIN, *EIGHT_BIT)
 LIBRARY = "bitsandbytes"
 
 
 def require(name: str) -> None:
-    """Raises ValueError for a name that is not one of NAMES, or one whose library is not installed."""
+    """Raises ValueError if `name` is not one of NAMES, or if the library that it needs is not installed."""
     if name not in NAMES:
         raise ValueError(f"unknown optimizer {name!r}; known: {', '.join(NAMES)}")
     if name in EIGHT_BIT and find_spec(LIBRARY) is None:
@@ -26,17 +29,22 @@ def require(name: str) -> None:
 
 
 def libraries(name: str) -> dict[str, str]:
-    """Versions of what the optimiser needs besides torch: other weights come of other versions."""
+    """Library -> version, for the libraries besides torch that affect the resulting weights."""
     return {LIBRARY: version(LIBRARY)} if name in EIGHT_BIT else {}
 
 
 def build(
     name: str, parameters: Sequence[torch.nn.Parameter], lr: float, weight_decay: float, device: torch.device
 ) -> torch.optim.Optimizer:
-    """The optimiser called `name`.
+    """The optimiser called `name`, one of NAMES.
 
-    The 8-bit ones keep both moments of a parameter of 4096 or more values in a byte each, and those of a smaller one
-    in fp32; they run on the CPU too.
+    Args:
+        lr: learning rate.
+        weight_decay: as the optimiser defines it: an L2 penalty for Adam, decoupled for AdamW.
+        device: the device of the parameters. On CUDA the fused implementation is used.
+
+    The 8-bit optimisers keep both moments of a parameter with 4096 or more values in one byte per value, and those of
+    a smaller parameter in float32. They run on the CPU too.
     """
     if name in PLAIN:
         return PLAIN[name](parameters, lr=lr, weight_decay=weight_decay, fused=device.type == "cuda")
@@ -49,10 +57,19 @@ def build(
 
 
 def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Number]]:
-    """The state of each parameter: its tensors and its numbers, under "index/name"; nested names have more slashes."""
-    every = dict(_flat(optimizer.state_dict()["state"]))
-    tensors = {name: value.clone() for name, value in every.items() if isinstance(value, torch.Tensor)}
-    return tensors, {name: value for name, value in every.items() if name not in tensors}
+    """The state of the optimiser: its tensors and its numbers, by "parameter index/name". Nested names add slashes.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> adam = build("adam", [w], lr=0.1, weight_decay=0.0, device=torch.device("cpu"))
+        >>> w.sum().backward()
+        >>> adam.step()
+        >>> sorted(state_of(adam)[0])
+        ['0/exp_avg', '0/exp_avg_sq', '0/step']
+    """
+    state = dict(_flat(optimizer.state_dict()["state"]))
+    tensors = {name: value.clone() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return tensors, {name: value for name, value in state.items() if name not in tensors}
 
 
 def restore(
@@ -61,13 +78,13 @@ def restore(
     tensors: Mapping[str, torch.Tensor],
     numbers: Mapping[str, Number],
 ) -> None:
-    """Put back what `state_of` gave, in the order of `parameters`."""
+    """Restore the tensors and numbers that `state_of` returned. `parameters` are in the order of the optimiser."""
     state: dict[Any, Any] = {}
     for name, value in {**tensors, **numbers}.items():
         first, *rest = name.split("/")
         parameter = parameters[int(first)]
         if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-            # laid out in memory as the parameter, which fused optimisers insist on
+            # fused optimisers require the memory layout of the parameter
             value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         within = state.setdefault(int(first), {})
         for part in rest[:-1]:

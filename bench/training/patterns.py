@@ -1,7 +1,7 @@
-"""Stripes, rings, stars and other patterns, as numbers of colours on a grid.
+"""Stripes, rings, stars and other patterns: for each point of a grid, the number of its colour.
 
-Whole-number arithmetic on positions of `UNITS` a side, and Pillow's rasteriser on rounded corners: the same numbers on
-every machine, and the same design on grids of every size.
+Positions are integers in 0..UNITS, whatever the size of the grid, so a pattern has the same design at every size. All
+arithmetic is on integers, and Pillow draws polygons with integer corners, so every machine computes the same pattern.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 UNITS = 4096
-SHADES = 256  # steps from one colour to the next
-# (a, b, c) with a² + b² = c²: turns by which whole numbers stay whole
+SHADES = 256  # levels from one colour to the next
+# (a, b, c) with a² + b² = c²: rotations with rational entries
 TURNS = ((1, 0, 1), (0, 1, 1), (3, 4, 5), (4, 3, 5), (-3, 4, 5), (-4, 3, 5), (20, 21, 29), (-20, 21, 29), (12, 5, 13))
 LINES = {"thin": (3, 4), "": (6, 9), "wide": (12, 16)}
 PARTS = {"tiny": (5, 6), "": (9, 12), "big": (15, 20)}
@@ -29,10 +29,11 @@ class Pattern:
     """One kind of pattern.
 
     Args:
-        draw: (x, y, width of a part, number of colours, random numbers) -> the colour of each place, counted from 0.
-        sizes: what it is called for its width -> least and greatest width, in 64ths of a side.
-        on_ground: colour 0 is what the others lie on; else all are alike.
-        smooth: `draw` returns colours in `SHADES`, those between two for a mixture.
+        draw: (x, y, width of a part, number of colours, random generator) -> the number of the colour at each point,
+            from 0.
+        sizes: word in the caption -> smallest and largest width of a part, in 64ths of the side.
+        on_ground: whether colour 0 is the ground that the other colours lie on.
+        smooth: whether `draw` returns levels, of which `SHADES` lie between two colours, and not numbers of colours.
     """
 
     draw: Callable[[Grid, Grid, int, int, random.Random], Grid]
@@ -42,11 +43,23 @@ class Pattern:
 
 
 def levels(pattern: Pattern, size: str, colours: int, side: int, rng: random.Random) -> Grid:
-    """A pattern of `side` x `side` places: 0 .. (colours - 1) * SHADES, the multiples being the colours themselves."""
+    """The levels of a pattern, int64 (side, side), in 0..(colours - 1) * SHADES.
+
+    The multiples of SHADES are the colours themselves, and the levels between are mixtures of two colours.
+
+    Args:
+        size: a key of `pattern.sizes`.
+        colours: number of colours, 2 or 3.
+        side: points on each side of the grid.
+
+    Example:
+        >>> levels(PATTERNS["checks"], "big", 2, side=4, rng=random.Random(0)).shape
+        (4, 4)
+    """
     line = (2 * np.arange(side, dtype=np.int64) + 1) * UNITS // (2 * side)
     x, y = np.meshgrid(line, line)
-    found = pattern.draw(x, y, UNITS * rng.randint(*pattern.sizes[size]) // 64, colours, rng)
-    return found if pattern.smooth else found * SHADES
+    drawn = pattern.draw(x, y, UNITS * rng.randint(*pattern.sizes[size]) // 64, colours, rng)
+    return drawn if pattern.smooth else drawn * SHADES
 
 
 def _turned(x: Grid, y: Grid, rng: random.Random) -> tuple[Grid, Grid]:
@@ -55,7 +68,7 @@ def _turned(x: Grid, y: Grid, rng: random.Random) -> tuple[Grid, Grid]:
 
 
 def _placed(x: Grid, y: Grid, rng: random.Random) -> tuple[Grid, Grid]:
-    """Turned, and shifted to anywhere."""
+    """Rotated and shifted at random."""
     u, v = _turned(x, y, rng)
     return u + rng.randrange(UNITS), v + rng.randrange(UNITS)
 
@@ -72,7 +85,9 @@ def _waves(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gr
     u, v = _placed(x, y, rng)
     half = max(width, UNITS // 8) * 3 // 2
     along, sign = v % half, 1 - 2 * (v // half % 2)
-    return (u + sign * 4 * along * (half - along) // (half * 3)) // width % colours  # parabolas, for want of a sine
+    return (
+        (u + sign * 4 * along * (half - along) // (half * 3)) // width % colours
+    )  # parabolas approximate a sine in integers
 
 
 def _zigzag(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
@@ -96,7 +111,7 @@ def _plaid(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gr
 def _fade(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
     if rng.random() < 0.3:
         way = _away(*_centred(x, y, rng))
-        way = way * UNITS * 4 // 3 // way.max() - UNITS // 6  # from an eighth of the longest way to seven
+        way = way * UNITS * 4 // 3 // way.max() - UNITS // 6  # from one eighth of the longest distance to seven eighths
     else:
         way = rng.choice((-1, 1)) * _turned(x - UNITS // 2, y - UNITS // 2, rng)[0] + UNITS // 2
     return np.clip(way * (colours - 1) * SHADES // UNITS, 0, (colours - 1) * SHADES)
@@ -107,7 +122,7 @@ def _rings(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gr
 
 
 def _away(x: Grid, y: Grid) -> Grid:
-    return np.sqrt(x * x + y * y).astype(np.int64)  # IEEE's root is rounded alike everywhere
+    return np.sqrt(x * x + y * y).astype(np.int64)  # IEEE 754 defines the rounding of the square root
 
 
 def _frames(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
@@ -122,14 +137,14 @@ def _diamonds(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) ->
 
 
 def _wedges(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Squares, each cut along one diagonal."""
+    """Squares that are each divided along one diagonal."""
     u, v, flip = _cells(x, y, width, rng)
     u = np.where(flip == 1, width - 1 - u, u)
     return np.where(u > v, 0, 1 if colours == 2 else 1 + flip)
 
 
 def _arcs(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Truchet's tiles: quarter circles about two corners of each square, which join into curls."""
+    """Truchet tiles: quarter circles around two opposite corners of each square."""
     u, v, flip = _cells(x, y, width, rng)
     u = np.where(flip == 1, width - 1 - u, u)
     near = np.minimum(u * u + v * v, (width - 1 - u) ** 2 + (width - 1 - v) ** 2)
@@ -137,7 +152,7 @@ def _arcs(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gri
 
 
 def _cells(x: Grid, y: Grid, width: int, rng: random.Random) -> tuple[Grid, Grid, Grid]:
-    """Where each place lies in its square, and that square's coin."""
+    """The position of each point within its square, and a random bit of that square."""
     count = UNITS // width + 2
     coins = np.array([rng.randrange(2) for _ in range(count * count)], dtype=np.int64).reshape(count, count)
     shift = rng.randrange(width)
@@ -146,16 +161,16 @@ def _cells(x: Grid, y: Grid, width: int, rng: random.Random) -> tuple[Grid, Grid
 
 
 def _shards(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Each place has the colour of the nearest of some points."""
-    best, found = np.full_like(x, 4 * UNITS * UNITS), np.zeros_like(x)
+    """Each point has the colour of the nearest of some random centres."""
+    nearest, colour = np.full_like(x, 4 * UNITS * UNITS), np.zeros_like(x)
     for i in range(max(8, 2 * (UNITS // width) ** 2 // 3)):
-        away = (x - rng.randrange(UNITS)) ** 2 + (y - rng.randrange(UNITS)) ** 2
-        found, best = np.where(away < best, i % colours, found), np.minimum(away, best)
-    return found
+        distance = (x - rng.randrange(UNITS)) ** 2 + (y - rng.randrange(UNITS)) ** 2
+        colour, nearest = np.where(distance < nearest, i % colours, colour), np.minimum(distance, nearest)
+    return colour
 
 
 def _camo(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Smoothed noise, cut into as many levels of equal area."""
+    """Smoothed noise, divided into one level of equal area for each colour."""
     count = max(6, UNITS // width)
     noise = Image.frombytes("L", (count, count), bytes(rng.randrange(256) for _ in range(count * count)))
     field = np.asarray(noise.resize(x.shape[::-1], Image.Resampling.BICUBIC), dtype=np.int64)
@@ -191,7 +206,11 @@ def _rays(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gri
 
 
 def _scattered(corners: Sequence[tuple[float, float]], packed: int = 1) -> Callable[..., Grid]:
-    """One shape about each of some places, `packed` times as many a side; a corner is (part of a turn, of a radius)."""
+    """Draws the same shape around many points. `packed` multiplies the number of points along a side.
+
+    Args:
+        corners: (angle as a part of a full turn, distance as a part of the radius) of each corner.
+    """
 
     def draw(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
         shapes = []
@@ -205,7 +224,7 @@ def _scattered(corners: Sequence[tuple[float, float]], packed: int = 1) -> Calla
 
 
 def _places(apart: int, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """A point near the middle of each square of side `apart`, a row beyond every edge too."""
+    """A point near the middle of each square of side `apart`, one row beyond each edge included."""
     shift = rng.randrange(apart)
     for v in range(-apart - shift, UNITS + apart, apart):
         for u in range(-apart - shift, UNITS + apart, apart):

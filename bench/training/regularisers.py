@@ -1,8 +1,8 @@
-"""What holds weights, or what they say of retained prompts, where a request found them: for any method that trains.
+"""Regularisers for any method that trains: they keep weights, or outputs for retained prompts, near the start.
 
-Justin Lee et al., Continual Unlearning for Text-to-Image Diffusion Models: A Regularization Perspective, ICLR 2026,
-arXiv 2511.07970, put these on top of other authors' methods. Their code, github.com/justinhylee135/CUIG, was read for
-formulas; of the paper, abstract and summaries.
+The start is the weights before the request. Justin Lee et al. (Continual Unlearning for Text-to-Image Diffusion Models:
+A Regularization Perspective, ICLR 2026, arXiv 2511.07970) add these to other authors' methods. The formulas come from
+their code, github.com/justinhylee135/CUIG, and from the paper's abstract and summaries.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Protocol
 import torch
 
 NAMES = ("none", "l1", "l2", "projection")
-KEYS_AND_VALUES = (".attn2.to_k.", ".attn2.to_v.")  # of cross-attention: what takes in token states
-DEFAULT_WEIGHTS = {"l1": 50.0, "l2": 25_000.0}  # of the authors' code, on a mean over values
-CHUNK = 16384  # states at a time in float64
+KEYS_AND_VALUES = (".attn2.to_k.", ".attn2.to_v.")  # the cross-attention matrices that multiply token states
+DEFAULT_WEIGHTS = {"l1": 50.0, "l2": 25_000.0}  # in the authors' code, for a mean over all values
+CHUNK = 16384  # number of token states that are converted to float64 at once
 
 
 class Regulariser(Protocol):
-    """What the training loop tells it of each optimiser step."""
+    """What the training loop calls at each optimiser step."""
 
     def after_backward(self) -> None:
-        """With the accumulated gradients in place, before the method masks and the loop clips them."""
+        """Called when the accumulated gradients are in place, before the method changes and the loop clips them."""
 
     def before_step(self) -> None:
-        """Right before the optimiser moves the weights."""
+        """Called directly before the optimiser step."""
 
     def after_step(self) -> None:
-        """Right after it, before anything else sees them."""
+        """Called directly after the optimiser step, before anything else reads the weights."""
 
 
 def require(name: str) -> None:
@@ -38,9 +38,14 @@ def require(name: str) -> None:
 
 
 def default_weight(name: str, trained: Mapping[str, torch.nn.Parameter]) -> float:
-    """The penalty's weight where nobody says: what the authors' code has as default, 50 for l1 and 25,000 for l2.
+    """The default weight of a penalty: that of the authors' code, 50 for l1 and 25,000 for l2, per trained value.
 
-    Theirs weighs a mean over all values that train, and this one a sum, so it is divided by their number.
+    Their weight multiplies a mean over all values that train. The weight here multiplies a sum, so theirs is divided
+    by the number of values.
+
+    Example:
+        >>> default_weight("l1", {"w": torch.nn.Parameter(torch.zeros(10, 10))})
+        0.5
     """
     return DEFAULT_WEIGHTS.get(name, 0.0) / max(1, sum(p.numel() for p in trained.values()))
 
@@ -51,82 +56,91 @@ def build(
     energy: float,
     trained: Mapping[str, torch.nn.Parameter],
     start: Mapping[str, torch.Tensor],
-    directions: Callable[[], torch.Tensor],
+    token_states: Callable[[], torch.Tensor],
 ) -> Regulariser | None:
-    """The regulariser called `name`; None for "none".
+    """The regulariser called `name`, or None for "none".
 
-    Nothing of it belongs in a checkpoint: built anew from the same arguments it goes on as before.
+    It has no state that a checkpoint needs: one that is built again from the same arguments continues as before.
 
     Args:
-        weight: of the penalty, at least 0; l1 and l2 read it.
-        energy: share of the retained states that is held, as `basis` takes it; projection reads it.
-        trained: the parameters that train; gradients and values are changed in place.
-        start: their values where the request found them, under the same names; l1 and l2 read them, and copy
-            none that is of the parameter's dtype and device.
-        directions: () -> token states of retained prompts, (N, text width); called for projection alone, once.
+        weight: weight of the l1 or l2 penalty, at least 0.
+        energy: for "projection", the share of the token states' squared norm to protect, as in `basis`.
+        trained: parameter name -> parameter that trains. Gradients and values are changed in place.
+        start: parameter name -> value before the request, for l1 and l2. A tensor that already has the parameter's
+            dtype and device is not copied.
+        token_states: returns token states of retained prompts, (N, text width). Called once, for "projection" only.
 
-    Raises ValueError for an unknown name, a negative weight, a parameter without a start of its shape, and for
-    projection if no cross-attention key or value matrix trains, or if one is not as wide as the token states.
+    Raises ValueError for an unknown name, for a negative weight, and for a parameter without a start of its shape. For
+    "projection" it also raises ValueError if no cross-attention key or value matrix trains, or if the width of one
+    differs from that of the token states.
     """
     require(name)
     if name == "none":
         return None
     if name == "projection":
-        return Projection(trained, basis(directions(), energy))
+        return Projection(trained, basis(token_states(), energy))
     return Penalty(name, weight, trained, start)
 
 
 class Penalty:
-    """L1-SP and L2-SP: weight * R joins the loss, with R = sum |theta - start| for l1, sum (theta - start)^2 for l2.
+    """L1-SP and L2-SP: add weight * R to the loss, with R = sum |theta - start| for l1, sum (theta - start)^2 for l2.
 
-    The sum runs over every value that trains: ||theta - theta_{n-1}||_p^p, as summaries of Lee et al. have it, and for
-    l2 Li et al. 2018, arXiv 1802.01483. Only its gradient is formed, weight * sign(theta - start), 0 where a value has
-    not moved, or 2 * weight * (theta - start); at the first step both are 0. The authors' code divides R by the
-    number of values that train: a weight of theirs, divided by that number, is a weight here.
+    The sum is over every value that trains: ||theta - theta_{n-1}||_p^p in summaries of Lee et al., and for l2 in Li et
+    al., 2018, arXiv 1802.01483. Only its gradient is computed: weight * sign(theta - start) for l1, which is 0 where a
+    value has not moved, and 2 * weight * (theta - start) for l2. At the first step both are 0. The authors' code
+    divides R by the number of values that train, so their weight divided by that number is the weight here.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        >>> Penalty("l2", 0.5, {"w": w}, {"w": torch.zeros(2)}).after_backward()
+        >>> w.grad
+        tensor([1., 2.])
     """
 
     def __init__(
         self, name: str, weight: float, trained: Mapping[str, torch.nn.Parameter], start: Mapping[str, torch.Tensor]
     ) -> None:
-        if not weight >= 0:  # nor may it be nan
+        if not weight >= 0:  # NaN fails this test too
             raise ValueError(f"the weight of regulariser {name!r} is {weight}; it must be at least 0")
-        if strange := [n for n, p in trained.items() if n not in start or start[n].shape != p.shape]:
-            raise ValueError(f"regulariser {name!r} has no start of the right shape for {strange[0]!r}")
+        if misfits := [n for n, p in trained.items() if n not in start or start[n].shape != p.shape]:
+            raise ValueError(f"regulariser {name!r} has no start of the right shape for {misfits[0]!r}")
         self.squared, self.weight = name == "l2", weight
         self.pairs = [(parameter, start[n].to(parameter)) for n, parameter in trained.items()]
 
     @torch.no_grad()
     def after_backward(self) -> None:
         """Add the penalty's gradient to each parameter's."""
-        for parameter, origin in self.pairs:
-            moved = parameter - origin
-            pull = moved.mul_(2 * self.weight) if self.squared else moved.sign_().mul_(self.weight)
-            parameter.grad = pull if parameter.grad is None else parameter.grad.add_(pull)
+        for parameter, start in self.pairs:
+            change = parameter - start
+            gradient = change.mul_(2 * self.weight) if self.squared else change.sign_().mul_(self.weight)
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
     def before_step(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def after_step(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class Projection:
-    """Each step of a cross-attention key or value matrix W, (out, text width), is freed of retained directions.
+    """Removes retained directions from each step of a cross-attention key or value matrix W, (out, text width).
 
-    What the optimiser adds to W becomes step @ (I - U U^T), so that W @ u stays what it was for each retained
-    direction u, a column of U: keys and values of any prompt keep what comes of the part of its states within U. All
-    other parameters move freely, queries and outputs of cross-attention too, and so may what is made of these keys
-    and values; with `parameters=attn2-kv` nothing else trains.
+    Let the columns of U be the retained directions. The step that the optimiser adds to W becomes step @ (I - U U^T),
+    so that W @ u does not change for any retained direction u. The keys and values of any prompt keep the part that
+    comes from its token states within U. All other parameters train freely, also the query and output matrices of
+    cross-attention. With `parameters=attn2-kv` no other parameter trains.
 
-    Lee et al. project the gradient of the same matrices, with I - C (C^T C)^-1 C^T, a ridge added, and for C the mean
-    states of the concept's own tokens in auxiliary prompts. Here it is the step: Adam divides a gradient value by value
-    and so leads out of the subspace again, and weight decay never was in it. Moving averages of such weights stay
-    within. What a method writes into weights itself does not, and a step within a mask leaves the mask.
+    Lee et al. project the gradient of the same matrices with I - C (C^T C)^-1 C^T, plus a ridge, where C holds the mean
+    states of the concept's own tokens in auxiliary prompts. Here the step is projected, because Adam divides each
+    gradient value by its own scale and so leaves the subspace again, and because weight decay is not part of the
+    gradient. Moving averages of projected weights are projected too. Values that a method writes itself are not, and
+    the projection of a masked step is no longer within the mask.
 
     Args:
+        trained: parameter name -> parameter that trains. Only key and value matrices of cross-attention are used.
         retained: U, orthonormal, (text width, r).
 
-    It holds U in float64 and, during a step, one copy of the matrices.
+    It keeps U in float64 and, during a step, one copy of the matrices. Raises ValueError as in `build`.
     """
 
     def __init__(self, trained: Mapping[str, torch.nn.Parameter], retained: torch.Tensor) -> None:
@@ -137,40 +151,46 @@ class Projection:
                 "the method trains none of them"
             )
         width = len(retained)
-        if strange := [(n, tuple(p.shape)) for n, p in chosen.items() if p.ndim != 2 or p.shape[1] != width]:
-            name, shape = strange[0]
+        if misfits := [(n, tuple(p.shape)) for n, p in chosen.items() if p.ndim != 2 or p.shape[1] != width]:
+            name, shape = misfits[0]
             raise ValueError(f"token states are {width} wide; {name!r}, of shape {shape}, takes others")
         self.matrices = list(chosen.values())
         self.retained = retained.to(self.matrices[0].device, torch.float64)
         self.before: list[torch.Tensor] = []
 
     def after_backward(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def before_step(self) -> None:
-        """Remember the matrices."""
+        """Copy the matrices."""
         self.before = [matrix.detach().clone() for matrix in self.matrices]
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Take out of what was added since `before_step` all that lies along retained directions."""
+        """Remove the retained directions from the change since `before_step`."""
         for matrix, before in zip(self.matrices, self.before, strict=True):
-            step = matrix.double() - before.double()  # float64: TF32 would round products of fp32 to 10 bits
+            step = matrix.double() - before.double()  # float64, because TF32 rounds products of float32 to 10 bits
             matrix.copy_(matrix.double() - step @ self.retained @ self.retained.T)
         self.before = []
 
 
 def basis(states: torch.Tensor, energy: float = 0.99) -> torch.Tensor:
-    """Orthonormal directions, as few as hold the share `energy` of the squared norm of `states`.
+    """The fewest orthonormal directions that hold the share `energy` of the squared norm of `states`.
 
-    The first right singular vectors, of states as they are: what must stay is W @ state, so no mean is taken off. A
-    state that occurs more often weighs more.
+    They are the first right singular vectors of the uncentred states: W @ state must not change, so the mean is part
+    of it. A state that occurs more often has more weight.
 
     Args:
-        states: (N, width), finite and not all zero.
-        energy: in 0..1, without 0; 1 takes all that the states span, but for what rounding hides.
+        states: token states, (N, width), finite and not all zero.
+        energy: in (0, 1]. 1 keeps the whole span of the states, up to rounding.
 
-    Returns float64 (width, r) on the device of `states`, 1 <= r <= min(N, width). Raises ValueError for anything else.
+    Returns float64 (width, r) on the device of `states`, with 1 <= r <= min(N, width). Raises ValueError if an argument
+    is out of range.
+
+    Example:
+        >>> basis(torch.tensor([[2.0, 0.0], [4.0, 0.0]])).abs()
+        tensor([[1.],
+                [0.]], dtype=torch.float64)
     """
     if states.ndim != 2 or not states.isfinite().all() or not states.any():
         raise ValueError(f"token states must be finite, (N, width), and not all zero; these are {tuple(states.shape)}")
@@ -179,8 +199,8 @@ def basis(states: torch.Tensor, energy: float = 0.99) -> torch.Tensor:
     gram = torch.zeros(states.shape[1], states.shape[1], dtype=torch.float64, device=states.device)
     for part in states.split(CHUNK):
         gram += part.double().T @ part.double()
-    sizes, directions = torch.linalg.eigh(gram)  # ascending; of squared singular values
+    sizes, directions = torch.linalg.eigh(gram)  # squared singular values, ascending
     sizes, directions = sizes.flip(0).clamp(min=0), directions.flip(1)
-    held = sizes.cumsum(0) / sizes.sum()
+    share = sizes.cumsum(0) / sizes.sum()
     spanned = int((sizes > sizes[0] * max(states.shape) * torch.finfo(torch.float64).eps).sum())
-    return directions[:, : min(spanned, 1 + int((held < energy).sum()))].contiguous()
+    return directions[:, : min(spanned, 1 + int((share < energy).sum()))].contiguous()

@@ -97,7 +97,13 @@ class StudentTeacher:
         return self._predict_with(self.average_weights, latents, timesteps, prompt_embeds)
 
     def network(self, name: str) -> sampling_paths.Predict:
-        """The method `student`, `teacher` or `average` by its name. Raises ValueError for any other name."""
+        """The method `student`, `teacher` or `average` by its name. Raises ValueError for any other name.
+
+        Example:
+            >>> harness.network("ema")
+            Traceback (most recent call last):
+            ValueError: unknown network 'ema'; known: student, teacher, average
+        """
         networks = {"student": self.student, "teacher": self.teacher, "average": self.average}
         if name not in networks:
             raise ValueError(f"unknown network {name!r}; known: {', '.join(networks)}")

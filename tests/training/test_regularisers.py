@@ -31,7 +31,7 @@ def copies(trained: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
 
 def made(name: str, trained: dict[str, torch.nn.Parameter], **changed: object) -> Regulariser | None:
     states = torch.randn(5, WIDTH)
-    given = {"weight": 0.3, "energy": 1.0, "start": copies(trained), "directions": lambda: states, **changed}
+    given = {"weight": 0.3, "energy": 1.0, "start": copies(trained), "token_states": lambda: states, **changed}
     return build(name, trained=trained, **given)  # type: ignore[arg-type]
 
 
@@ -41,11 +41,11 @@ def unread() -> torch.Tensor:
 
 def test_none_is_nothing_and_projection_alone_asks_for_prompts() -> None:
     trained = parameters()
-    assert made("none", trained, directions=unread) is None
+    assert made("none", trained, token_states=unread) is None
     for name in ("l1", "l2"):
-        assert made(name, trained, directions=unread) is not None
+        assert made(name, trained, token_states=unread) is not None
     with pytest.raises(AssertionError, match="asked"):
-        made("projection", trained, directions=unread)
+        made("projection", trained, token_states=unread)
 
 
 @pytest.mark.parametrize(("name", "power"), [("l1", 1), ("l2", 2)])
@@ -229,7 +229,7 @@ def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="trains none of them"):
         made("projection", {name: trained[name] for name in OTHERS})
     with pytest.raises(ValueError, match="token states are 5 wide"):
-        made("projection", trained, directions=lambda: torch.randn(3, 5))
+        made("projection", trained, token_states=lambda: torch.randn(3, 5))
 
 
 @pytest.mark.parametrize("energy", [0.0, -0.1, 1.1, float("nan")])
