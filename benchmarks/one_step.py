@@ -86,8 +86,10 @@ def workplace(
         names = tuple(concepts[i % len(concepts)] for i in range(count))
         return LatentSet(torch.randn(count, *backbone.latent_shape), names, (0,) * count)
 
-    rest = {concept: world.superclass_prompts(concept) for concept in task.forget}
-    return Harness(backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, on_step, rest)
+    superclass_prompts = {concept: world.superclass_prompts(concept) for concept in task.forget}
+    return Harness(
+        backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, on_step, superclass_prompts
+    )
 
 
 def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:

@@ -176,9 +176,9 @@ def watched(net: Net) -> Iterator[list[torch.Tensor]]:
     handle.remove()
 
 
-def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
     """Equal up to `tolerance` of the largest entry."""
-    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 def on_path(expected: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
@@ -327,12 +327,12 @@ def three_steps(
     return {n: w.detach() for n, w in weights.items()}, {n: mean.detach() for n, mean in averages.items()}
 
 
-def same_way(plain: Plain, found: Weights, expected: Weights) -> None:
+def same_way(plain: Plain, actual: Weights, expected: Weights) -> None:
     """Both went the same way from the original; what lies between them is rounding."""
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     for name, end in expected.items():
         way = end - plain.original.get_parameter(name)
-        assert (found[name] - end).norm() < 3e-5 * way.norm() + 2e-7 * end.norm()
+        assert (actual[name] - end).norm() < 3e-5 * way.norm() + 2e-7 * end.norm()
 
 
 def test_esd_trains_with_adam(plain: Plain) -> None:

@@ -27,7 +27,7 @@ def loss_of(make: Make) -> float:
 
 
 @pytest.mark.parametrize("how", ["full", "lora"])
-def test_it_learns_to_denoise_the_pictures_it_is_given(make: Make, model: Backbone, how: str) -> None:
+def test_finetuning_lowers_the_denoising_loss_of_its_images(make: Make, model: Backbone, how: str) -> None:
     long = dataclasses.replace(PROTOCOL, finetune_steps=20)
     before = {name: tensor.clone() for name, tensor in model.unet.state_dict().items()}
     tensors, cost = further(make(), Finetune("retained", how), long, seed=0)  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ def test_it_learns_to_denoise_the_pictures_it_is_given(make: Make, model: Backbo
 
 
 @pytest.mark.parametrize("how", ["full", "lora"])
-def test_it_begins_at_the_weights_that_unlearning_left(make: Make, model: Backbone, how: str) -> None:
+def test_finetuning_starts_from_the_unlearned_weights(make: Make, model: Backbone, how: str) -> None:
     start = {n: t + 0.1 for n, t in model.unet.state_dict().items() if n in ("conv_out.weight", "conv_in.weight")}
     still = dataclasses.replace(PROTOCOL, finetune_lr=0.0, lora_lr=0.0)
     tensors, _ = further(make(start=start), Finetune("retained", how), still, seed=0)  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def test_it_begins_at_the_weights_that_unlearning_left(make: Make, model: Backbo
     assert all(torch.allclose(t, model.unet.state_dict()[name], atol=1e-6) for name, t in others.items())
 
 
-def test_settings_are_those_that_the_way_of_training_reads() -> None:
+def test_finetuning_settings_are_those_of_full_or_lora_training() -> None:
     full, lora = (settings(PROTOCOL, Finetune("retained", how)) for how in ("full", "lora"))  # type: ignore[arg-type]
     assert full["finetune_lr"] == 1e-3
     assert "lora_rank" not in full

@@ -10,7 +10,7 @@ from bench.training import forget_set
 from bench.worlds import World
 
 
-def test_sets_are_drawn_once_for_each_concept(
+def test_forget_set_is_sampled_once_for_each_concept(
     world: World, model: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = (world.concepts[0], world.concepts[5])
@@ -30,16 +30,16 @@ def test_sets_are_drawn_once_for_each_concept(
     assert torch.equal(second.latents, both.latents[6:])
 
 
-def test_training_and_evaluation_share_neither_prompt_nor_noise(world: World) -> None:
+def test_forget_set_shares_no_prompt_and_no_noise_with_evaluation(world: World) -> None:
     for concept in world.concepts:
-        given, asked = world.prompts("forget", concept), world.prompts("evaluate", concept)
-        assert not set(given) & set(asked)
-        noise = sampler.initial_latents((1, 2, 2), world.protocol.forget_seed, sampler.image_specs(given, 4))
-        other = sampler.initial_latents((1, 2, 2), world.protocol.evaluation_seed, sampler.image_specs(asked, 4))
+        training_prompts, evaluation_prompts = world.prompts("forget", concept), world.prompts("evaluate", concept)
+        assert not set(training_prompts) & set(evaluation_prompts)
+        noise = sampler.initial_latents((1, 2, 2), world.protocol.forget_seed, sampler.image_specs(training_prompts, 4))
+        other = sampler.initial_latents((1, 2, 2), world.protocol.evaluation_seed, sampler.image_specs(evaluation_prompts, 4))
         assert not torch.isin(noise, other).any()
 
 
-def test_taking_keeps_latents_and_labels_together() -> None:
+def test_latent_set_take_keeps_latents_and_labels_together() -> None:
     examples = forget_set.LatentSet(torch.arange(4.0).view(4, 1, 1, 1), ("a", "b", "c", "d"), (0, 1, 2, 3))
     taken = examples.take([2, 0])
     assert (taken.latents.flatten().tolist(), taken.concepts, taken.templates) == ([2.0, 0.0], ("c", "a"), (2, 0))

@@ -10,14 +10,14 @@ from bench.training.loop import unlearn
 from bench.worlds import World
 
 
-def test_retained_data_is_made_only_when_asked_for(make: Make) -> None:
+def test_retained_images_are_sampled_only_on_request(make: Make) -> None:
     def refuse() -> LatentSet:
-        raise AssertionError("nobody asked")
+        raise AssertionError("the method did not ask for retained images")
 
     unlearn(make(retain=refuse), method())
 
 
-def test_what_must_stay_is_drawn_by_the_untouched_model_in_the_middle_of_a_step(make: Make, model: Backbone) -> None:
+def test_retained_images_are_sampled_with_the_original_weights_within_a_step(make: Make, model: Backbone) -> None:
     seen: list[bool] = []
     original = {name: p.detach().clone() for name, p in model.unet.named_parameters()}
 
@@ -27,19 +27,19 @@ def test_what_must_stay_is_drawn_by_the_untouched_model_in_the_middle_of_a_step(
 
     class Late(Towards):
         def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-            own = super().loss(harness, batch)
+            loss = super().loss(harness, batch)
             if harness.meter.steps:  # weights have moved, and a gradient through them is under way
                 moved = {n: p.detach().clone() for n, p in harness.trained.items()}
                 harness.retain_batch(2)
                 assert any(not torch.equal(p, original[n]) for n, p in moved.items())
                 assert all(torch.equal(p, moved[n]) for n, p in harness.trained.items())
-            return own
+            return loss
 
     assert unlearn(make(0, retain=draw), Late(method().config)).delta
     assert seen == [True]
 
 
-def test_noise_is_added_as_the_scheduler_says(make: Make, model: Backbone) -> None:
+def test_noised_follows_the_noise_schedule(make: Make, model: Backbone) -> None:
     harness = make()
     clean = torch.randn(64, *model.latent_shape)
     latents, noise, timesteps = harness.noised(clean, 50, 60)
@@ -53,7 +53,7 @@ def test_noise_is_added_as_the_scheduler_says(make: Make, model: Backbone) -> No
             harness.noised(clean, low, high)
 
 
-def test_every_pass_sees_every_example_once_in_another_order(make: Make) -> None:
+def test_forget_batches_show_each_example_once_in_a_new_order(make: Make) -> None:
     harness = make()
     passes = [torch.cat([b.latents for b in harness.forget_batches(3)]) for _ in range(2)]
     assert [p.shape[0] for p in passes] == [8, 8]
@@ -61,38 +61,38 @@ def test_every_pass_sees_every_example_once_in_another_order(make: Make) -> None
     assert torch.equal(passes[0].flatten(1).sum(1).sort().values, passes[1].flatten(1).sum(1).sort().values)
 
 
-def test_other_predictions_than_noise_are_refused(make: Make, model: Backbone) -> None:
+def test_harness_refuses_backbones_that_do_not_predict_noise(make: Make, model: Backbone) -> None:
     config = {**model.pipeline.scheduler.config, "prediction_type": "v_prediction"}
     model.pipeline.scheduler = type(model.pipeline.scheduler).from_config(config)
     with pytest.raises(ValueError, match="noise prediction"):
         make()
 
 
-def test_images_are_used_once_they_are_read(make: Make) -> None:
+def test_data_use_counts_images_when_they_are_read(make: Make) -> None:
     class Prompts(Towards):
         def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
             latents, timesteps = harness.sampled(batch.prompt_embeds, steps=2)
             return harness.student(latents, timesteps, batch.prompt_embeds).square().mean()
 
     harness = make()
-    facts = unlearn(harness, Prompts(method().config)).data_use.counts()
-    assert set(facts.values()) == {0}
-    kept = harness.retain_batch(3)
-    assert len(harness.data_use.retain_images) == 3  # its prompts are there to be used at once
-    assert kept.latents is kept.latents
+    counts = unlearn(harness, Prompts(method().config)).data_use.counts()
+    assert set(counts.values()) == {0}
+    retained = harness.retain_batch(3)
+    assert len(harness.data_use.retain_images) == 3  # the prompts alone count as use
+    assert retained.latents is retained.latents
 
 
-def test_several_concepts_come_together_or_by_turns(make: Make, world: World, model: Backbone) -> None:
+def test_forget_batches_mix_concepts_or_alternate_between_them(make: Make, world: World, model: Backbone) -> None:
     names = world.concepts[:3]
     task = Task("t", names[:2], names[2:], ())
     examples = LatentSet(torch.randn(10, *model.latent_shape), names[:1] * 6 + names[1:2] * 4, (0,) * 10)
 
     def shown(alternate: bool) -> list[tuple[str, ...]]:
         harness = make(task=task, forget=examples, alternate=alternate)
-        found = [batch.concepts for batch in harness.forget_batches(4)]
-        assert len(found) == harness.batch_count(4)
-        assert sorted(c for batch in found for c in batch) == sorted(examples.concepts)
-        return found
+        batches = [batch.concepts for batch in harness.forget_batches(4)]
+        assert len(batches) == harness.batch_count(4)
+        assert sorted(c for batch in batches for c in batch) == sorted(examples.concepts)
+        return batches
 
     assert any(len(set(batch)) == 2 for batch in shown(alternate=False))
     turns = shown(alternate=True)
@@ -100,10 +100,10 @@ def test_several_concepts_come_together_or_by_turns(make: Make, world: World, mo
     assert len(shown(alternate=False)) == 3
 
 
-def test_what_is_asked_of_retained_concepts_is_in_the_ledger(make: Make, world: World) -> None:
+def test_retained_token_states_count_as_anchor_prompts(make: Make, world: World) -> None:
     harness = make()
     states = harness.retained_token_states()
-    asked = {p for name in world.concepts[1:3] for p in world.prompts("forget", name)}
-    assert states.shape[0] == len(asked) * harness.null_embeds(1).shape[1]
-    assert harness.data_use.anchor_prompts == asked
+    prompts = {p for name in world.concepts[1:3] for p in world.prompts("forget", name)}
+    assert states.shape[0] == len(prompts) * harness.null_embeds(1).shape[1]
+    assert harness.data_use.anchor_prompts == prompts
     assert harness.data_use.compensation == "anchor prompts"

@@ -27,26 +27,26 @@ def words(names: object) -> set[str]:
     return {word for name in names for word in re.split(r"[^a-z]+", name.lower()) if word}  # type: ignore[attr-defined]
 
 
-def singular(found: set[str]) -> set[str]:
-    return found | {word.removesuffix("s") for word in found}
+def singular(names: set[str]) -> set[str]:
+    return names | {word.removesuffix("s") for word in names}
 
 
-def test_a_longer_list_begins_with_a_shorter_one() -> None:
+def test_neutral_pictures_longer_list_starts_with_the_shorter() -> None:
     short, long = drawn(5, 16, seed=3), drawn(9, 16, seed=3)
     assert torch.equal(short[0], long[0][:5])
     assert short[1] == long[1][:5]
     assert drawn(5, 16, seed=4)[1] != short[1]
 
 
-def test_bytes_are_written_down() -> None:
+def test_neutral_pictures_have_the_recorded_bytes() -> None:
     pictures, captions = drawn(2 * len(PATTERNS), 16)
     assert pictures.shape == (2 * len(PATTERNS), 3, 16, 16)
     assert pictures.dtype == torch.uint8
-    found = hashlib.sha256(pictures.numpy().tobytes() + "\n".join(captions).encode()).hexdigest()
-    assert found == "57cdc71363d889bd5e748fffe25b48f61cc888910365859ed429d287dc0b671e"
+    digest = hashlib.sha256(pictures.numpy().tobytes() + "\n".join(captions).encode()).hexdigest()
+    assert digest == "57cdc71363d889bd5e748fffe25b48f61cc888910365859ed429d287dc0b671e"
 
 
-def test_a_picture_has_one_design_at_every_size() -> None:
+def test_neutral_pictures_have_the_same_design_at_every_size() -> None:
     large, said = drawn(len(PATTERNS), 64)
     small, also = drawn(len(PATTERNS), 16)
     assert said == also
@@ -54,7 +54,7 @@ def test_a_picture_has_one_design_at_every_size() -> None:
     assert (shrunk - small.float()).abs().mean((1, 2, 3)).max() < 12  # grey levels; edges fall between pixels
 
 
-def test_pictures_and_captions_differ(captions: tuple[str, ...]) -> None:
+def test_neutral_pictures_and_captions_are_distinct(captions: tuple[str, ...]) -> None:
     pictures = drawn(2 * len(PATTERNS), 24)[0]
     assert len({picture.numpy().tobytes() for picture in pictures}) == len(pictures)
     assert pictures.float().std((2, 3)).amax(1).min() > 10  # none is of one colour
@@ -67,18 +67,18 @@ def test_pictures_and_captions_differ(captions: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("noun", PATTERNS)
 @pytest.mark.parametrize("colours", [2, 3])
-def test_every_named_colour_is_there(noun: str, colours: int) -> None:
+def test_pattern_shows_every_colour_of_its_caption(noun: str, colours: int) -> None:
     pattern = PATTERNS[noun]
     for size in pattern.sizes:
-        found = levels(pattern, size, colours, 128, random.Random(f"{noun}{size}"))
-        assert found.shape == (128, 128)
-        assert 0 <= found.min() <= found.max() <= (colours - 1) * SHADES
+        grid = levels(pattern, size, colours, 128, random.Random(f"{noun}{size}"))
+        assert grid.shape == (128, 128)
+        assert 0 <= grid.min() <= grid.max() <= (colours - 1) * SHADES
         for colour in range(colours):
-            near = abs(found - colour * SHADES) < SHADES // 8
+            near = abs(grid - colour * SHADES) < SHADES // 8
             assert near.mean() > 0.015, (size, colour)
 
 
-def test_captions_name_nothing_of_any_world(captions: tuple[str, ...]) -> None:
+def test_captions_name_no_concept_of_any_world(captions: tuple[str, ...]) -> None:
     said = singular(words(captions) | set(COLOURS) | set(PATTERNS)) - {"on"}  # of "On Fire"
     pocket = [n for row in SPECIES.values() for n in (row.name, row.noun)] + [*DOMAIN_OF.values(), *DOMAINS, *STYLES]
     assert not said & singular(words(pocket))
@@ -90,13 +90,13 @@ def test_captions_name_nothing_of_any_world(captions: tuple[str, ...]) -> None:
     assert not [(c, n) for c in captions for n in photographed if re.search(rf"\b{re.escape(n.lower())}s?\b", c)]
 
 
-def test_the_pocket_tokenizer_takes_captions_whole(captions: tuple[str, ...]) -> None:
+def test_captions_fit_the_pocket_tokenizer(captions: tuple[str, ...]) -> None:
     tokenizer = text.build_tokenizer(24)
     assert max(len(ids) for ids in tokenizer(list(captions), truncation=False).input_ids) <= 24
     assert max(len(caption.replace(" ", "")) for caption in captions) == LETTERS
 
 
 @pytest.mark.parametrize(("count", "side"), [(0, 8), (3, 0)])
-def test_nothing_to_draw_is_refused(count: int, side: int) -> None:
+def test_neutral_pictures_refuse_empty_sizes(count: int, side: int) -> None:
     with pytest.raises(ValueError, match=f"found {count} and {side}"):
         drawn(count, side)

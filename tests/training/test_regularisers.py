@@ -36,20 +36,20 @@ def made(name: str, trained: dict[str, torch.nn.Parameter], **changed: object) -
 
 
 def unread() -> torch.Tensor:
-    raise AssertionError("asked for retained prompts")
+    raise AssertionError("read the token states")
 
 
-def test_none_is_nothing_and_projection_alone_asks_for_prompts() -> None:
+def test_regulariser_reads_token_states_only_for_projection() -> None:
     trained = parameters()
     assert made("none", trained, token_states=unread) is None
     for name in ("l1", "l2"):
         assert made(name, trained, token_states=unread) is not None
-    with pytest.raises(AssertionError, match="asked"):
+    with pytest.raises(AssertionError, match="read the token states"):
         made("projection", trained, token_states=unread)
 
 
 @pytest.mark.parametrize(("name", "power"), [("l1", 1), ("l2", 2)])
-def test_gradients_are_those_of_the_penalty_in_the_loss(name: str, power: int) -> None:
+def test_penalty_adds_the_gradient_of_its_formula(name: str, power: int) -> None:
     trained = parameters()
     start, weights = copies(trained), {n: torch.randn_like(p) for n, p in trained.items()}
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_gradients_are_those_of_the_penalty_in_the_loss(name: str, power: int) -
 
 
 @pytest.mark.parametrize("name", ["l1", "l2"])
-def test_a_penalty_does_nothing_to_weights_at_their_start(name: str) -> None:
+def test_penalty_has_no_gradient_at_the_start(name: str) -> None:
     trained = parameters()
     for parameter in trained.values():
         parameter.grad = torch.ones_like(parameter)
@@ -108,14 +108,14 @@ def held(make: Make, name: str, weight: float = 0.0) -> Held:
     return trained
 
 
-def test_a_heavy_penalty_keeps_a_training_near_its_start(make: Make) -> None:
+def test_penalty_with_a_large_weight_keeps_training_near_the_start(make: Make) -> None:
     free, l1, l2 = (held(make, name, 1e2).moved for name in ("none", "l1", "l2"))
     far = torch.cat([moved.flatten() for moved in free.values()]).norm()
     for moved in (l1, l2):
         assert 0 < torch.cat([m.flatten() for m in moved.values()]).norm() < far / 2
 
 
-def test_keys_and_values_do_not_move_along_retained_directions(make: Make) -> None:
+def test_projection_keeps_keys_and_values_along_retained_directions(make: Make) -> None:
     trained = held(make, "projection")
     retained = basis(trained.states)
     assert 0 < retained.shape[1] < len(retained)
@@ -126,7 +126,7 @@ def test_keys_and_values_do_not_move_along_retained_directions(make: Make) -> No
     assert all(moved.abs().max() > 1e-4 for moved in trained.moved.values())  # and so they forget with what is left
 
 
-def test_adam_would_lead_out_of_projected_gradients() -> None:
+def test_projection_of_the_step_holds_where_that_of_the_gradient_fails() -> None:
     states, weights = torch.randn(5, WIDTH), torch.randn(7, WIDTH)
     retained = basis(states, 1.0)
 
@@ -161,7 +161,7 @@ def tf32() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_projection_takes_each_step_apart_and_leaves_other_parameters_alone(device: str, tf32: None) -> None:
+def test_projection_changes_only_steps_of_key_and_value_matrices(device: str, tf32: None) -> None:
     trained = {name: torch.nn.Parameter(p.detach().to(device)) for name, p in parameters().items()}
     retained = basis(torch.randn(5, WIDTH, device=device), 1.0)
     projection = Projection(trained, retained)
@@ -188,26 +188,24 @@ SIZES = st.tuples(st.integers(1, 20), st.integers(1, 9), st.integers(1, 9), st.i
 
 @settings(max_examples=40)
 @given(SIZES, st.floats(0.01, 1.0))
-def test_a_basis_is_orthonormal_holds_its_share_and_is_the_smallest(
-    sizes: tuple[int, int, int, int], energy: float
-) -> None:
+def test_basis_is_orthonormal_and_the_smallest_with_its_energy(sizes: tuple[int, int, int, int], energy: float) -> None:
     count, width, rank, seed = sizes
     generator = torch.Generator().manual_seed(seed)
     left, right = torch.randn(count, rank, generator=generator), torch.randn(rank, width, generator=generator)
     states = (left * torch.logspace(0, -3, rank)) @ right
-    found = basis(states, energy)
-    r = found.shape[1]
-    assert found.dtype == torch.float64
-    assert torch.allclose(found.T @ found, torch.eye(r, dtype=torch.float64), atol=1e-12)
+    directions = basis(states, energy)
+    r = directions.shape[1]
+    assert directions.dtype == torch.float64
+    assert torch.allclose(directions.T @ directions, torch.eye(r, dtype=torch.float64), atol=1e-12)
 
     shares = torch.linalg.svdvals(states.double()).square()
     shares = shares / shares.sum()
-    assert (states.double() @ found).square().sum() / states.double().square().sum() >= energy - 1e-9
+    assert (states.double() @ directions).square().sum() / states.double().square().sum() >= energy - 1e-9
     assert 1 <= r <= min(count, width)
     assert shares[: r - 1].sum() < energy  # no r - 1 directions hold more than these (Eckart and Young)
 
 
-def test_all_that_states_span_is_their_rank_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_basis_with_full_energy_has_the_rank_of_the_states(monkeypatch: pytest.MonkeyPatch) -> None:
     states = torch.randn(50, 3, dtype=torch.float64) @ torch.randn(3, WIDTH, dtype=torch.float64)
     whole = basis(states, 1.0)
     assert whole.shape == (WIDTH, 3)
@@ -217,7 +215,7 @@ def test_all_that_states_span_is_their_rank_whatever_the_chunks(monkeypatch: pyt
     assert torch.allclose(parts @ parts.T, whole @ whole.T)
 
 
-def test_mistakes_are_named() -> None:
+def test_regulariser_errors_name_the_mistake() -> None:
     trained = parameters()
     with pytest.raises(ValueError, match="'l3'; known: none, l1, l2, projection"):
         made("l3", trained)
@@ -233,19 +231,21 @@ def test_mistakes_are_named() -> None:
 
 
 @pytest.mark.parametrize("energy", [0.0, -0.1, 1.1, float("nan")])
-def test_a_share_is_a_share(energy: float) -> None:
+def test_basis_refuses_energy_out_of_range(energy: float) -> None:
     with pytest.raises(ValueError, match=r"0\.\.1"):
         basis(torch.randn(4, 3), energy)
 
 
 @pytest.mark.parametrize("states", [torch.zeros(4, 3), torch.empty(0, 3), torch.full((2, 3), torch.nan), torch.ones(3)])
-def test_states_without_directions_are_refused(states: torch.Tensor) -> None:
+def test_basis_refuses_states_without_directions(states: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="token states must be"):
         basis(states)
 
 
 @pytest.mark.parametrize(("forgotten", "left"), [("toucan", 0.18), ("dalmatian", 0.25)])
-def test_the_pocket_world_has_room_to_forget(forgotten: str, left: float) -> None:  # as docs/methods.md says
+def test_pocket_concepts_have_token_states_outside_the_retained_basis(
+    forgotten: str, left: float
+) -> None:  # as docs/methods.md says
     world = WORLDS.get("pocket")
     words = CLIPTokenizer.from_pretrained(world.backbone(), subfolder="tokenizer")
     encoder = CLIPTextModel.from_pretrained(world.backbone(), subfolder="text_encoder")
@@ -254,8 +254,8 @@ def test_the_pocket_world_has_room_to_forget(forgotten: str, left: float) -> Non
     def states(*concepts: str) -> torch.Tensor:
         prompts = [prompt for concept in concepts for prompt in world.prompts("forget", concept)]
         tokens = words(prompts, padding="max_length", return_tensors="pt").input_ids
-        found: torch.Tensor = encoder(tokens).last_hidden_state.flatten(0, 1).double()
-        return found
+        states: torch.Tensor = encoder(tokens).last_hidden_state.flatten(0, 1).double()
+        return states
 
     def outside(given: torch.Tensor) -> float:
         return 1 - ((given @ retained).square().sum() / given.square().sum()).item()

@@ -16,7 +16,7 @@ def keeping(parts: int, kept: Kept) -> Snapshots:
 
 
 @given(parts=st.integers(2, 12), steps=st.integers(1, 60))
-def test_every_part_but_the_last_is_passed_once_and_in_order(parts: int, steps: int) -> None:
+def test_snapshots_pass_each_part_but_the_last_once_in_order(parts: int, steps: int) -> None:
     snapshots = keeping(parts, [])
     told = [(part, done) for done in range(1, steps + 1) for part in snapshots.passed(done, steps)]
     assert [part for part, _ in told] == list(range(1, parts))
@@ -24,7 +24,7 @@ def test_every_part_but_the_last_is_passed_once_and_in_order(parts: int, steps: 
 
 
 @pytest.mark.parametrize("settings", [{}, {"ema_decay": 0.5}], ids=["last weights", "their average"])
-def test_a_snapshot_is_what_a_shorter_training_ends_with(make: Make, settings: dict) -> None:
+def test_snapshot_equals_the_result_of_a_shorter_training(make: Make, settings: dict) -> None:
     kept: Kept = []
     whole = unlearn(make(snapshots=keeping(4, kept)), workplace.small("sdd", epochs=None, steps=8, **settings))
     assert [part for part, _ in kept] == [1, 2, 3]
@@ -36,7 +36,7 @@ def test_a_snapshot_is_what_a_shorter_training_ends_with(make: Make, settings: d
 
 
 @pytest.mark.parametrize("name", ["mimmu", "salun"])
-def test_keeping_snapshots_changes_nothing(make: Make, name: str) -> None:
+def test_snapshots_do_not_change_the_training(make: Make, name: str) -> None:
     alone = unlearn(make(), workplace.small(name, epochs=2))
     watched = unlearn(make(snapshots=keeping(3, [])), workplace.small(name, epochs=2))
     assert alone.delta.keys() == watched.delta.keys()

@@ -15,7 +15,7 @@ from bench.training.loop import unlearn
 from methods.base import MethodConfig
 
 
-def test_the_swapped_teacher_is_a_copy_of_the_original(make: Make, model: Backbone) -> None:
+def test_teacher_predicts_like_a_copy_of_the_original(make: Make, model: Backbone) -> None:
     original = copy.deepcopy(model.unet)
     latents, timesteps = torch.randn(2, *model.latent_shape), torch.tensor([10, 900])
     seen = []
@@ -34,7 +34,7 @@ def test_the_swapped_teacher_is_a_copy_of_the_original(make: Make, model: Backbo
         assert torch.equal(swapped, copied)
 
 
-def test_training_does_not_depend_on_how_the_teacher_is_held(make: Make, model: Backbone) -> None:
+def test_teacher_gives_the_same_training_as_a_copied_network(make: Make, model: Backbone) -> None:
     original = copy.deepcopy(model.unet)
 
     class Copied(Towards):
@@ -51,7 +51,7 @@ def test_training_does_not_depend_on_how_the_teacher_is_held(make: Make, model: 
     assert all(torch.equal(swapped[name], copied[name]) for name in swapped)
 
 
-def test_the_teacher_holds_only_what_trains(make: Make, model: Backbone) -> None:
+def test_teacher_stores_only_the_parameters_that_train(make: Make, model: Backbone) -> None:
     harness = make()
     unlearn(harness, method())
     assert set(harness.teacher_weights) == {n for n, _ in model.unet.named_parameters() if ".attn2." in n}
@@ -62,7 +62,7 @@ def test_the_teacher_holds_only_what_trains(make: Make, model: Backbone) -> None
     )
 
 
-def test_the_average_is_a_network_while_training_goes_on(make: Make) -> None:
+def test_average_predicts_during_training_and_is_the_result(make: Make) -> None:
     latents, timesteps, seen = torch.randn(1, 4, 16, 16), torch.tensor([300]), []
 
     class Look(Towards):
@@ -80,7 +80,7 @@ def test_the_average_is_a_network_while_training_goes_on(make: Make) -> None:
     assert torch.allclose(seen[1], seen[2], atol=1e-6)  # the result is the average
 
 
-def test_memory_layout_is_not_stored(make: Make, model: Backbone) -> None:
+def test_changed_tensors_are_contiguous_in_every_memory_layout(make: Make, model: Backbone) -> None:
     plain = unlearn(make(), method(parameters="unet")).delta
     model.unet.to(memory_format=torch.channels_last)  # as on CUDA
     turned = unlearn(make(), method(parameters="unet")).delta
@@ -98,7 +98,7 @@ def test_memory_layout_is_not_stored(make: Make, model: Backbone) -> None:
     assert not torch.allclose(before, changed, atol=1e-4)
 
 
-def test_tf32_is_for_mixed_precision_alone() -> None:
+def test_tf32_is_allowed_only_in_mixed_precision() -> None:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:
@@ -112,7 +112,7 @@ def test_tf32_is_for_mixed_precision_alone() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_cuda_trains_in_its_own_layout_and_goes_on_after_an_interruption(
+def test_cuda_training_resumes_after_an_interruption(
     make: Make, pipeline_folder: Path, tmp_path: Path, optimizer: str
 ) -> None:
     cuda = pipeline.load(pipeline_folder, torch.device("cuda"))
@@ -134,11 +134,11 @@ def test_cuda_trains_in_its_own_layout_and_goes_on_after_an_interruption(
         assert torch.allclose(resumed.delta[name], tensor, atol=1e-3), name
 
 
-def test_a_student_may_begin_elsewhere_and_have_another_teacher(make: Make, model: Backbone) -> None:
+def test_student_starts_from_given_weights_with_either_teacher(make: Make, model: Backbone) -> None:
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     outside = "conv_in.weight"  # the method trains none of it
-    own = {n: t.clone() for n, t in model.unet.state_dict().items()}
-    start = {name: own[name] + 0.5, outside: own[outside] + 0.5}
+    before = {n: t.clone() for n, t in model.unet.state_dict().items()}
+    start = {name: before[name] + 0.5, outside: before[outside] + 0.5}
     latents, timesteps = torch.randn(2, *model.latent_shape), torch.tensor([10, 900])
     untouched = copy.deepcopy(model.unet)
     elsewhere = copy.deepcopy(model.unet)
@@ -158,7 +158,7 @@ def test_a_student_may_begin_elsewhere_and_have_another_teacher(make: Make, mode
     with torch.no_grad():
         assert torch.equal(teach("original"), untouched(latents, timesteps, encoder_hidden_states=embeds).sample)
         assert torch.equal(teach("previous"), elsewhere(latents, timesteps, encoder_hidden_states=embeds).sample)
-    assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())
+    assert all(torch.equal(before[n], t) for n, t in model.unet.state_dict().items())
     with pytest.raises(ValueError, match="unknown teacher 'ema'; known: original, previous"):
         make(teacher="ema")
     with (
@@ -168,12 +168,12 @@ def test_a_student_may_begin_elsewhere_and_have_another_teacher(make: Make, mode
         pass
 
 
-def test_weights_are_put_back_where_memory_ends_before_training(
+def test_original_weights_return_after_running_out_of_memory(
     make: Make, model: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = {n: t.clone() for n, t in model.unet.state_dict().items()}
-    harness = make(start={"conv_in.weight": own["conv_in.weight"] + 0.5}, teacher="previous")
-    clone, left = torch.Tensor.clone, [1 + sum(".attn2." in n for n in own)]
+    before = {n: t.clone() for n, t in model.unet.state_dict().items()}
+    harness = make(start={"conv_in.weight": before["conv_in.weight"] + 0.5}, teacher="previous")
+    clone, left = torch.Tensor.clone, [1 + sum(".attn2." in n for n in before)]
 
     def short(self: torch.Tensor, **given: object) -> torch.Tensor:
         left[0] -= 1
@@ -185,13 +185,13 @@ def test_weights_are_put_back_where_memory_ends_before_training(
     with pytest.raises(MemoryError), harness.trainable(lambda n: ".attn2." in n):
         pass
     monkeypatch.undo()
-    assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())
+    assert all(torch.equal(before[n], t) for n, t in model.unet.state_dict().items())
 
 
-def test_adapters_are_counted_into_the_weights_they_sit_on(make: Make, model: Backbone) -> None:
-    own = {n: t.clone() for n, t in model.unet.state_dict().items()}
+def test_adapters_are_merged_into_the_changed_tensors(make: Make, model: Backbone) -> None:
+    before = {n: t.clone() for n, t in model.unet.state_dict().items()}
     latents, timesteps, seen = torch.randn(1, *model.latent_shape), torch.tensor([300]), []
-    harness = make(start={"conv_in.weight": own["conv_in.weight"] * 1.1})
+    harness = make(start={"conv_in.weight": before["conv_in.weight"] * 1.1})
     with harness.trainable_adapters(2, seed=0):
         assert all("lora" in name for name in harness.trained)
         with torch.no_grad():
@@ -200,8 +200,8 @@ def test_adapters_are_counted_into_the_weights_they_sit_on(make: Make, model: Ba
             seen.append(harness.student(latents, timesteps, harness.null_embeds(1)))
         delta = harness.changed_tensors()
     assert "conv_in.weight" in delta
-    assert set(delta) <= set(own)
-    assert all(torch.equal(own[n], t) for n, t in model.unet.state_dict().items())
+    assert set(delta) <= set(before)
+    assert all(torch.equal(before[n], t) for n, t in model.unet.state_dict().items())
     with model.weights(delta), torch.no_grad():
         plain = model.unet(latents, timesteps, encoder_hidden_states=model.embed([""])).sample
     assert torch.allclose(plain, seen[0], atol=1e-5)

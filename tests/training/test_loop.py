@@ -1,16 +1,20 @@
+"""The settings of a training, the training loop, and running a method."""
+
 import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.towards import Make, Towards, method
 
 from bench.backbones.pipeline import Backbone
 from bench.training import regularisers
 from bench.training.harness import Batch, Harness
 from bench.training.loop import NonFiniteLoss, TrainConfig, unlearn
+from bench.worlds import World
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(make: Make) -> None:
+def test_gradient_accumulation_equals_one_large_batch(make: Make) -> None:
     whole, parts = [], []
 
     def recorder(into: list[torch.Tensor]) -> type[Towards]:
@@ -27,7 +31,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(make: Make) -> None:
     assert torch.allclose(whole[0], parts[0], rtol=1e-4, atol=1e-7)
 
 
-def test_a_last_step_of_fewer_batches_weighs_them_fully(make: Make) -> None:
+def test_gradient_accumulation_averages_an_incomplete_last_step(make: Make) -> None:
     norms: list[float] = []
 
     class Record(Towards):
@@ -43,7 +47,7 @@ def test_a_last_step_of_fewer_batches_weighs_them_fully(make: Make) -> None:
     assert norms == pytest.approx([3, 3])  # two batches, then one
 
 
-def test_gradients_are_clipped(make: Make) -> None:
+def test_fit_clips_gradients(make: Make) -> None:
     norms = []
 
     class Norm(Towards):
@@ -62,7 +66,7 @@ def test_gradients_are_clipped(make: Make) -> None:
     assert norms[0] < norms[1] / 10
 
 
-def test_the_moving_average_starts_at_the_original(make: Make) -> None:
+def test_moving_average_starts_from_the_original_weights(make: Make) -> None:
     def run(epochs: int, ema_decay: float | None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         harness = make()
         delta = unlearn(harness, method(epochs=epochs, batch_size=8, ema_decay=ema_decay)).delta
@@ -74,7 +78,7 @@ def test_the_moving_average_starts_at_the_original(make: Make) -> None:
         assert torch.allclose(averaged[name], first * 0.9 + two[name] * 0.1, atol=1e-7)
 
 
-def test_divergence_is_an_error(make: Make) -> None:
+def test_divergence_raises_non_finite_loss(make: Make) -> None:
     class Diverges(Towards):
         def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
             return super().loss(harness, batch) * (float("nan") if harness.meter.steps == 2 else 1.0)
@@ -91,14 +95,14 @@ def test_divergence_is_an_error(make: Make) -> None:
         unlearn(make(), Poisons(method().config))
 
 
-def test_progress_is_told_step_by_step(make: Make) -> None:
+def test_fit_reports_each_step(make: Make) -> None:
     told: list[tuple[int, int]] = []
     harness = make(on_step=lambda step, steps, loss: told.append((step, steps)))
     unlearn(harness, method(batch_size=3, grad_accumulation=2))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]  # 3 batches of 8 examples, 2 steps a pass
 
 
-def test_a_method_that_trains_nothing_by_training_is_refused(make: Make) -> None:
+def test_fit_refuses_a_method_without_trained_parameters(make: Make) -> None:
     class Nothing(Towards):
         def trains(self, parameter: str) -> bool:
             return False
@@ -107,12 +111,12 @@ def test_a_method_that_trains_nothing_by_training_is_refused(make: Make) -> None
         unlearn(make(), Nothing(method().config))
 
 
-def test_configs_are_frozen() -> None:
+def test_config_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         method().config.lr = 1.0  # type: ignore[misc]
 
 
-def test_steps_are_an_alternative_to_epochs(make: Make) -> None:
+def test_fit_stops_after_the_configured_steps(make: Make) -> None:
     told: list[tuple[int, int]] = []
     settings = {"batch_size": 3, "grad_accumulation": 2}  # 2 steps a pass, the second of a single batch
     harness = make(on_step=lambda step, steps, loss: told.append((step, steps)))
@@ -127,29 +131,29 @@ def test_steps_are_an_alternative_to_epochs(make: Make) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 3}, {"epochs": None}, {"epochs": 0}, {"epochs": None, "steps": 0}])
-def test_training_is_so_many_epochs_or_so_many_steps(wrong: dict[str, int | None]) -> None:
+def test_config_takes_either_epochs_or_steps(wrong: dict[str, int | None]) -> None:
     with pytest.raises(ValueError, match="epochs"):
         method(**wrong)
 
 
-def test_steps_are_for_each_concept_and_epochs_grow_with_the_images() -> None:
+def test_config_length_counts_steps_for_each_concept() -> None:
     assert TrainConfig(epochs=None, steps=7).length(batches=3, concepts=4) == 28
     assert TrainConfig(epochs=5).length(batches=3, concepts=4) == 15
     assert TrainConfig(epochs=5, grad_accumulation=2).length(batches=3) == 10
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "projection"])
-def test_any_method_can_be_held_where_the_request_found_it(make: Make, model: Backbone, name: str) -> None:
+def test_fit_applies_the_regulariser_of_the_config(make: Make, model: Backbone, name: str) -> None:
     free = unlearn(make(), method()).delta
     harness = make()
     held = unlearn(harness, method(regulariser=name, regulariser_weight=1e3)).delta
-    own = model.unet.state_dict()
-    far = {n: float((free[n] - own[n]).norm()) for n in free}
-    near = {n: float((held[n] - own[n]).norm()) for n in free if n in held}
+    original = model.unet.state_dict()
+    far = {n: float((free[n] - original[n]).norm()) for n in free}
+    near = {n: float((held[n] - original[n]).norm()) for n in free if n in held}
     if name == "projection":
         states = make().retained_token_states()
         keys = next(n for n in free if n.endswith("attn2.to_k.weight"))
-        assert (states @ (held[keys] - own[keys]).T).norm() < 0.3 * (states @ (free[keys] - own[keys]).T).norm()
+        assert (states @ (held[keys] - original[keys]).T).norm() < 0.3 * (states @ (free[keys] - original[keys]).T).norm()
         assert harness.data_use.anchor_prompts
     else:
         assert sum(near.values()) < sum(far.values())
@@ -161,19 +165,88 @@ def test_any_method_can_be_held_where_the_request_found_it(make: Make, model: Ba
 @pytest.mark.parametrize(
     "settings", [{"regulariser_weight": -1.0}, {"regulariser_energy": 0.0}, {"regulariser_energy": 2.0}]
 )
-def test_a_regulariser_out_of_range_is_refused_before_anything_runs(settings: dict[str, float]) -> None:
+def test_config_refuses_regulariser_settings_out_of_range(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="regulariser_weight must be at least 0, and regulariser_energy within"):
         method(regulariser="l2", **settings)
 
 
-def test_it_is_held_at_the_start_and_not_at_the_original(make: Make, model: Backbone) -> None:
+def test_penalty_pulls_to_the_start_and_not_to_the_original(make: Make, model: Backbone) -> None:
     name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     start = {name: model.unet.state_dict()[name] + 0.5}
     held = unlearn(make(start=start), method(regulariser="l2", regulariser_weight=1e4, lr=1e-4)).delta
     assert (held[name] - start[name]).abs().max() < 0.01
 
 
-def test_the_usual_weight_of_a_penalty_is_the_authors_over_the_number_of_values() -> None:
+def test_default_weight_divides_the_authors_by_the_number_of_values() -> None:
     trained = {"w": torch.nn.Parameter(torch.zeros(10, 10))}
     assert regularisers.default_weight("l1", trained) == 0.5
     assert regularisers.default_weight("l2", trained) == 250
+
+
+def state(model: Backbone) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.unet.state_dict().items()}
+
+
+def test_unlearn_restores_the_original_network(make: Make, model: Backbone) -> None:
+    before = state(model)
+    unlearn(make(), method())
+
+    class Breaks(Towards):
+        def after_step(self, harness: Harness) -> None:
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        unlearn(make(), Breaks(method().config))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.unet.state_dict().items())
+    assert not any(p.requires_grad or p.grad is not None for p in model.unet.parameters())
+
+
+def test_unlearn_delta_reproduces_the_trained_network(make: Make, model: Backbone) -> None:
+    latents, timesteps = torch.randn(1, *model.latent_shape), torch.tensor([400])
+    trained = []
+
+    class Keep(Towards):
+        def finish(self, harness: Harness) -> None:
+            with torch.no_grad():
+                trained.append(harness.student(latents, timesteps, harness.null_embeds(1)))
+
+    delta = unlearn(make(), Keep(method().config)).delta
+    with model.weights(delta), torch.no_grad():
+        again = model.unet(latents, timesteps, encoder_hidden_states=model.embed([""])).sample
+    assert torch.equal(again, trained[0])
+
+
+def test_unlearn_depends_only_on_the_seed(make: Make) -> None:
+    class Noisy(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            latents, noise, timesteps = harness.noised(batch.latents)
+            return F.mse_loss(harness.student(latents, timesteps, batch.prompt_embeds), noise)
+
+    def run(seed: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(seed + 100)  # the global generator must not matter
+        return unlearn(make(seed=seed), Noisy(method().config)).delta
+
+    first, again, other = run(0), unlearn(make(seed=0), Noisy(method().config)).delta, run(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_unlearn_counts_cost_and_data_use(make: Make, world: World) -> None:
+    class Uses(Towards):
+        def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
+            harness.retain_batch(3)
+            harness.anchor_embeds([world.concepts[1]] * len(batch), batch.templates)
+            return super().loss(harness, batch)
+
+    harness = make()
+    outcome = unlearn(harness, Uses(method().config))
+    assert {k: outcome.cost[k] for k in ("steps", "student_forwards", "teacher_forwards")} == {
+        "steps": 4, "student_forwards": 4, "teacher_forwards": 4
+    }  # fmt: skip
+    assert outcome.cost["seconds"] > 0
+    assert outcome.cost["delta_bytes"] == sum(t.numel() * 4 for t in outcome.delta.values())
+    assert outcome.data_use.counts()["forget_images"] == 8
+    assert 3 <= outcome.data_use.counts()["retain_images"] <= 4
+    assert outcome.data_use.counts()["anchor_prompts"] == 2
+    assert outcome.data_use.compensation == "retain images + anchor prompts"
+    assert unlearn(make(), method()).data_use.compensation == "none"
