@@ -35,7 +35,9 @@ def test_forget_set_shares_no_prompt_and_no_noise_with_evaluation(world: World) 
         training_prompts, evaluation_prompts = world.prompts("forget", concept), world.prompts("evaluate", concept)
         assert not set(training_prompts) & set(evaluation_prompts)
         noise = sampler.initial_latents((1, 2, 2), world.protocol.forget_seed, sampler.image_specs(training_prompts, 4))
-        other = sampler.initial_latents((1, 2, 2), world.protocol.evaluation_seed, sampler.image_specs(evaluation_prompts, 4))
+        other = sampler.initial_latents(
+            (1, 2, 2), world.protocol.evaluation_seed, sampler.image_specs(evaluation_prompts, 4)
+        )
         assert not torch.isin(noise, other).any()
 
 

@@ -153,7 +153,9 @@ def test_fit_applies_the_regulariser_of_the_config(make: Make, model: Backbone, 
     if name == "projection":
         states = make().retained_token_states()
         keys = next(n for n in free if n.endswith("attn2.to_k.weight"))
-        assert (states @ (held[keys] - original[keys]).T).norm() < 0.3 * (states @ (free[keys] - original[keys]).T).norm()
+        assert (states @ (held[keys] - original[keys]).T).norm() < 0.3 * (
+            states @ (free[keys] - original[keys]).T
+        ).norm()
         assert harness.data_use.anchor_prompts
     else:
         assert sum(near.values()) < sum(far.values())
