@@ -147,6 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (arguments.CannotRun, CannotStart, WorldUnavailable) as error:
         console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return USAGE
+    except KeyboardInterrupt:
+        console.print("stopped; every finished stage is kept", highlight=False)
+        return INTERRUPTED
 
 
 def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -68,21 +68,29 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
                 progress.console.print(done, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             progress.stop()
-            rest = [word for word in words if word not in ("--force", "--attach")]  # what was computed again stays
-            if plan.run.force and "--force" not in words:  # from a file
-                rest.append("--no-force")
+            rest = without(words, plan.run.force, "--force")  # what was computed again stays
             if leave(engine, console) if engine.begun and engine.detachable else attached:
                 left = f"the run goes on; {escape(engine.attaching() or 'nothing was ended')}. Watch it again:"
-                again = f"  python run_bench.py {escape(shlex.join([*rest, '--attach']))}"
+                again = f"  python run_bench.py {escape(shlex.join([*without(rest, False, '--attach'), '--attach']))}"
                 console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
                 return None
             stopped = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
-            again = f"  python run_bench.py {escape(shlex.join(rest))}"
+            again = f"  python run_bench.py {escape(shlex.join(without(rest, attached, '--attach')))}"
             progress.console.print(f"{stopped}\n{again}", soft_wrap=True, highlight=False)
             return None
     minutes = (time.perf_counter() - began) / 60
     ordered = [executor.outcomes.relabel(plan.cells[i], results[i]) for i in sorted(results)]
     return executor, ordered, minutes
+
+
+def without(words: Sequence[str], given: bool, switch: str) -> list[str]:
+    """The words of a command without a switch.
+
+    Args:
+        given: whether the switch is on. If the words don't name it, it comes from a file: then it is taken back.
+    """
+    rest = [word for word in words if word != switch]
+    return [*rest, switch.replace("--", "--no-", 1)] if given and len(rest) == len(words) else rest
 
 
 def leave(engine: Engine, console: Console) -> bool:

@@ -257,7 +257,7 @@ class RunConfig:
 
     @property
     def identity(self) -> str:
-        """A text that two runs share exactly if they compute the same results into the same folder."""
+        """A text that tells two runs apart: runs with the same text compute the same cells into the same folder."""
         return self.elsewhere().command
 
     def elsewhere(self) -> RunConfig:

@@ -274,6 +274,21 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
     assert sampled == []  # changing nothing gives the pretrained model's images, which are there
 
 
+def test_the_resume_command_takes_back_what_a_file_forces(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stops(Fails):
+        def edit(self, harness: object) -> None:
+            raise KeyboardInterrupt
+
+    METHODS.add("stops", Stops)
+    file = tmp_path / "run.yaml"
+    file.write_text(f"force: true\nmethods: stops\nworld: tiny\nsuite: smoke\nworkers: 1\nout: {tmp_path}\n")
+    assert main.main(["run", "--config", str(file), "--metrics", "ua"]) == 130
+    told = capsys.readouterr().out
+    assert f"python run_bench.py run --config {file} --metrics ua --no-force" in told
+
+
 def test_a_plan_computes_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
