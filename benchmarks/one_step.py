@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from bench.backbones.pipeline import SMALL_MAP, Backbone
 from bench.backbones.sampler import decode
 from bench.core.task import Task
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 from bench.training import optimizers
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness

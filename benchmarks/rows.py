@@ -18,7 +18,7 @@ from bench.backbones.locate import locate
 from bench.backbones.sampler import ImageSpec, image_specs, make_scheduler, sample, seed_of
 from bench.core import device
 from bench.core.config import Protocol
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
 from bench.training.loop import unlearn

@@ -11,7 +11,7 @@ from bench.cells import probe
 from bench.cells.artifacts import Stages
 from bench.core.store import Entry
 from bench.core.task import Task
-from bench.suites.base import nearest_neighbour
+from bench.suites.neighbours import nearest_neighbour
 from bench.worlds import World
 from metrics import Evidence, HeadNouns, Probe, PromptProbes
 

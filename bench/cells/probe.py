@@ -10,7 +10,7 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, seed_of
 from bench.core import device
 from bench.core.task import Task
-from bench.suites.base import nearest_neighbour
+from bench.suites.neighbours import nearest_neighbour
 from bench.worlds.base import World
 
 NULL, WORD, REST, NEAR = "null", "word", "rest", "near"  # what a prompt's predictions are compared with

@@ -52,7 +52,7 @@ STAGES: dict[str, Stage] = {
     "reference": Stage(1, (*JUDGES, "numpy", "pillow"), ("bench.cells.judges", "bench.cells.artifacts")),
     "probes": Stage(1, NETWORKS, ("bench.cells.probe",)),
     "words": Stage(1, NETWORKS, ("bench.cells.probe",)),
-    "evidence": Stage(1, (), ("bench.cells.evidence", "bench.suites.base", "bench.worlds.base")),
+    "evidence": Stage(1, (), ("bench.cells.evidence", "bench.suites.neighbours", "bench.worlds.base")),
     "accuracy": Stage(1, (), ("bench.cells.executor",)),
     "curve": Stage(1, (), ("bench.cells.executor",)),
 }

@@ -16,7 +16,7 @@ from bench.core import flags
 from bench.core.config import HOW, RunConfig
 from bench.core.registry import nearest
 from bench.engines import Settings
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 
 # flags of earlier releases -> what is said of them
 REPLACED = {
@@ -180,7 +180,8 @@ def add_flags(
 
 def _facts() -> dict[str, str]:
     """What the help of a flag names and bench.core does not know."""
-    curves = [f"{SUITES.get(name).curve} for the suite {name}" for name in SUITES.names() if SUITES.get(name).curve]
+    built_in = [SUITES.get(name) for name in SUITES.names() if not SUITES.package(name)]  # others may fail to import
+    curves = [f"{suite.curve} for the suite {suite.name}" for suite in built_in if suite.curve]
     batches = f"{LARGE_BATCH} of up to {LARGE_BATCH_SIDE} pixels a side, 16 of 512"
     return {"backbones": ", ".join(NAMES), "curves": ", ".join(curves), "batches": batches}
 

@@ -18,7 +18,7 @@ from bench.core.config import RunConfig
 from bench.engines import ENGINES
 from bench.plan import plugins
 from bench.plan.plan import Plan
-from bench.suites.base import SUITES, tasks_of
+from bench.suites import SUITES, Suite
 from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS
 from metrics import COSTS, METRICS
@@ -78,14 +78,14 @@ def _executors() -> Rows:
 
 
 def _suites(world: World) -> Rows:
-    found = {name: SUITES.get(name) for name in SUITES.names()}
-    rows = [(name, suite.about, suite.source, _count(name, world)) for name, suite in found.items()]
+    found = {name: SUITES.get(name) for name in plugins.usable(SUITES)}
+    rows = [(name, suite.about, suite.source, _count(suite, world)) for name, suite in found.items()]
     return [("name", "about", "source", f"tasks in {world.name}"), *rows]
 
 
-def _count(name: str, world: World) -> str:
+def _count(suite: Suite, world: World) -> str:
     try:
-        return str(len(tasks_of(name, world)[1]))
+        return str(len(suite.tasks(world)))
     except ValueError:  # nothing in this world that the suite could forget
         return "none"
     except WorldUnavailable:

@@ -17,8 +17,7 @@ from bench.core.task import Task
 from bench.plan import oracle, plugin_checks, plugins, settings
 from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
-from bench.suites.base import NOTHING, SUITES, Suite, require_asked, tasks_of
-from bench.suites.several import Asked
+from bench.suites import SUITES, Request, Suite
 from bench.worlds import WORLDS, Options, World, WorldUnavailable
 from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig
@@ -131,17 +130,15 @@ def resolve(run: RunConfig) -> Plan:
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite, world = plugins.checked(SUITES, run.suite), plugins.checked(WORLDS, run.world)
-    asked = Asked(run.forget, run.several)
-    asked.require(world, suite.together)
-    if asked != NOTHING:
-        require_asked(run.suite, asked)
-    if run.suite not in world.tasks:
-        suite.view(world)  # refuses what can't be asked for, before anything is downloaded
+    request = Request(run.forget, run.several)
+    request.check(world, suite.one_model)
+    suite.check_request(request)
+    suite.view(world)  # raises before anything is downloaded
     require_settable("--set", run.overrides, (*names, PROTOCOL))
     require_settable("--sweep", run.sweep, names)
-    if run.curve == 0 and suite.curve_needed:
+    if run.curve == 0 and suite.curve_reason:
         raise ValueError(
-            f"--curve 0 makes no sense for the suite {run.suite!r}: {suite.curve_needed}; leave --curve out for "
+            f"--curve 0 makes no sense for the suite {run.suite!r}: {suite.curve_reason}; leave --curve out for "
             f"{suite.curve} checkpoints, or give at least 2"
         )
     if len(set(run.seeds)) != len(run.seeds) or not run.seeds:
@@ -166,7 +163,7 @@ def resolve(run: RunConfig) -> Plan:
 
     ready = configured(world, run, folder)  # what is wrong with it is said before anything is downloaded
     folder()
-    view, tasks = tasks_of(run.suite, ready, asked)
+    view, tasks = suite.view(ready), suite.tasks(ready, request)
     plugin_checks.check_judges(view, (concept for task in tasks for concept in task.concepts))
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)

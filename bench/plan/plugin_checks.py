@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from bench.core.overrides import is_settable, require_finite
+from bench.core.config import Protocol
+from bench.core.overrides import convert, is_settable, require_finite
+from bench.core.registry import nearest
 from bench.plan import column_names
-from bench.suites.base import Suite
+from bench.suites import Suite
 from bench.worlds import World
-from methods import Method
+from methods import METHODS, Method
 from methods.base import FIDELITIES, MULTI, MethodConfig
 from metrics import METRICS, Metric
 from metrics.base import NEEDS
@@ -73,12 +75,65 @@ def check_world(name: str, found: Any) -> None:
 
 
 def check_suite(name: str, found: Any) -> None:
-    """Raise InvalidEntry unless `found`, registered as the suite `name`, is a Suite."""
+    """Raise InvalidEntry unless `found`, registered as the suite `name`, is a Suite whose settings exist.
+
+    Imports the methods that the suite has variants of.
+    """
     if not isinstance(found, Suite):
-        raise InvalidEntry(
-            f"suite {name!r} is no Suite but {found!r}: it must be an instance of bench.suites.base.Suite"
-        )
+        raise InvalidEntry(f"suite {name!r} is no Suite but {found!r}: it must be an instance of bench.suites.Suite")
     _require_name("suite", name)
+    _require_same("suite", name, found.name)
+    said = f"suite {name!r}"
+    for field in ("about", "source"):
+        if not _words(value := getattr(found, field)):
+            raise InvalidEntry(f"{said}: {field} is {value!r}; it must be a text that is not empty")
+    if not isinstance(found.curve_reason, str):
+        raise InvalidEntry(f'{said}: curve_reason is {found.curve_reason!r}; it must be a text, or "" for none')
+    if not callable(found.choose):
+        raise InvalidEntry(f"{said}: choose is {found.choose!r}; it must be a function of the world")
+    if not (found.choose_requested is None or callable(found.choose_requested)):
+        raise InvalidEntry(
+            f"{said}: choose_requested is {found.choose_requested!r}; it must be a function of the world and the "
+            "request, or None"
+        )
+    for field in ("all_styles", "takes_counts", "one_model"):
+        if not isinstance(value := getattr(found, field), bool):
+            raise InvalidEntry(f"{said}: {field} is {value!r}; it must be True or False")
+    if found.takes_counts and found.choose_requested is None:
+        raise InvalidEntry(f"{said}: takes_counts is True, but choose_requested is None; it must make those tasks")
+    if not isinstance(found.curve, int) or isinstance(found.curve, bool):
+        raise InvalidEntry(f"{said}: curve is {found.curve!r}; it must be a whole number of checkpoints, or 0")
+    _check_settings(said, "protocol", Protocol, found.protocol)
+    _check_settings(said, "training", MethodConfig, found.training)
+    _check_variants(said, found.variants)
+
+
+def _check_variants(said: str, variants: Any) -> None:
+    """Raise InvalidEntry unless `variants` maps names of methods to sequences of settings that these methods have."""
+    if not isinstance(variants, Mapping):
+        raise InvalidEntry(f"{said}: variants is {variants!r}; it must map names of methods to sequences of settings")
+    for method, rows in variants.items():
+        label = f"variants[{method!r}]"
+        if method not in METHODS:
+            raise InvalidEntry(f"{said}: {label}: no method has this name; {nearest(str(method), METHODS.names())}")
+        if not isinstance(rows, Sequence) or isinstance(rows, str):
+            raise InvalidEntry(f"{said}: {label} is {rows!r}; it must be a sequence of settings, one for each row")
+        for i, values in enumerate(rows):
+            _check_settings(said, f"{label}[{i}]", METHODS.get(method).Config, values)
+
+
+def _check_settings(said: str, label: str, config: type, values: Any) -> None:
+    """Raise InvalidEntry unless `values` maps fields of the dataclass `config` to values of their types."""
+    if not isinstance(values, Mapping):
+        raise InvalidEntry(f"{said}: {label} is {values!r}; it must map fields of {config.__name__} to values")
+    hints, fields = get_type_hints(config), [field.name for field in dataclasses.fields(config)]
+    for field, value in values.items():
+        if field not in fields:
+            raise InvalidEntry(f"{said}: {label} has no field {field!r}: {nearest(str(field), fields)}")
+        try:
+            convert(value, hints[field], f"{label}.{field}")
+        except ValueError as error:
+            raise InvalidEntry(f"{said}: {error}") from error
 
 
 def check_judges(world: World, concepts: Iterable[str]) -> None:

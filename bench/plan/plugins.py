@@ -14,7 +14,7 @@ from bench.core import digest
 from bench.core.registry import BrokenEntry, DuplicateName, Registry
 from bench.plan import plugin_checks
 from bench.plan.plugin_checks import InvalidEntry
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 from bench.worlds import WORLDS
 from methods import METHODS
 from metrics import METRICS

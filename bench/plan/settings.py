@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.plan import plugins
-from bench.suites.base import SUITES, Suite
+from bench.suites import SUITES, Suite
 from bench.worlds import World
 from methods import METHODS
 from methods.base import MethodConfig

@@ -1,156 +1,148 @@
-"""Requests for more than one concept, one after another, or not to be forgotten for good: rules that make tasks."""
+"""The suites `multi`, which forgets several concepts at once, and `sequential`, which forgets one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain, zip_longest
 
-from bench.core.registry import nearest
-from bench.core.task import Finetune, Task
+from bench.core.task import Task
+from bench.suites.base import Suite
+from bench.suites.finegrained import FINEGRAINED, single_tasks
+from bench.suites.neighbours import nearest_neighbour
+from bench.suites.request import Request, emptied_domains, require_kept
 from bench.worlds.base import World
 
-HARMLESS = tuple(Finetune(data, how) for data in ("retained", "unrelated") for how in ("full", "lora"))  # type: ignore[arg-type]
-RELEARNING = tuple(Finetune("concept", "full", pictures) for pictures in (5, 10, 20))
-SEVERAL = (2, 4, 8)  # how many concepts at once, where nobody says
-REQUESTS = 5  # one after another
+# These numbers decide the tasks. The fingerprint of a board contains its tasks by value, so boards that were made with
+# other numbers have another fingerprint.
+SEVERAL = (2, 4, 8)  # concepts that one model forgets at once, where the user gives no --k
+REQUESTS = 5  # length of a sequence, where the user gives no --forget
+
+BANDS = ("near", "middle", "far")  # of targets, in the order in which they are forgotten
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a user asks to be forgotten in place of a suite's own choice.
+def targets_by_domain(world: World) -> list[tuple[str, ...]]:
+    """All concepts of each domain, in the order in which they are forgotten; without domains of one concept.
 
-    Args:
-        forget: these concepts, in this order; () for the suite's choice.
-        several: so many at once; () for `SEVERAL`.
+    The fine-grained targets come first, from "near" to "far". The other concepts follow by how close their nearest
+    neighbours are. Last come concepts that are the nearest neighbour of an earlier one, so that no pair of twins is
+    forgotten from both sides, and concepts that presets were tuned on.
     """
-
-    forget: tuple[str, ...] = ()
-    several: tuple[int, ...] = ()
-
-    def require(self, world: World, together: bool) -> None:
-        """Raise ValueError for a concept that `world` lacks or that is named twice, and for numbers beyond it.
-
-        And, where all leave one model `together`, if nothing of a domain would stay.
-        """
-        known = (*world.concepts, *world.styles[1:])
-        for concept in self.forget:
-            if concept not in known:
-                raise ValueError(f"the world {world.name!r} has no concept {concept!r}: {nearest(concept, known)}")
-            if self.forget.count(concept) > 1:
-                raise ValueError(f"{concept!r} is asked to be forgotten twice; a request names each concept once")
-        if self.forget and self.several:
-            raise ValueError("--forget says what is forgotten at once, and so how many: leave out --k")
-        for k in self.several:
-            if k < 1 or self.several.count(k) > 1:
-                raise ValueError(f"--k takes different numbers from 1 on, not {' '.join(map(str, self.several))}")
-            if k >= len(world.concepts):
-                said = f"the world {world.name!r} has {len(world.concepts)} concepts, and some must stay"
-                raise ValueError(f"{k} concepts can't be forgotten at once: {said}")
-        if together:
-            require_kept(world, self.forget)
+    tasks = sorted(FINEGRAINED.tasks(world), key=lambda t: BANDS.index(t.band) if t.band in BANDS else len(BANDS))
+    ordered = []
+    for members in (members for members in world.domains.values() if len(members) > 1):  # one concept must be kept
+        targets = [task.forget[0] for task in tasks if task.forget[0] in members]
+        neighbours = {c: nearest_neighbour(world, c) for c in members}
+        others = {c: neighbours[c] for c in members if c not in targets}
+        while others:
+            postponed = {neighbours[c][0] for c in targets} | set(world.tuning_concepts)
+            following = min(others, key=lambda c: (c in postponed, -others[c][1], c))
+            targets.append(following)
+            del others[following]
+        ordered.append(tuple(targets))
+    return ordered
 
 
-def require_kept(world: World, forget: Sequence[str]) -> None:
-    """Raise ValueError where `forget` leaves nothing of a domain, or of all styles but the plain one."""
-    for domain, members in emptied(world, forget).items():
-        raise ValueError(
-            f"nothing would be left of {domain!r}: all its {len(members)} concepts are to be forgotten, and what "
-            f"a method keeps of a domain could not be measured; leave out one of {', '.join(members)}"
-        )
-
-
-def emptied(world: World, forget: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The domains of which `forget` leaves nothing, and their concepts; "style" is all styles but the plain one."""
-    groups = {**world.domains, "style": world.styles[1:]}
-    return {name: tuple(members) for name, members in groups.items() if members and set(members) <= set(forget)}
-
-
-def several(world: World, name: str, forget: Sequence[str], singles: Sequence[Task], band: str = "") -> Task:
-    """The task of forgetting all of `forget` at once: what must stay is what each alone would keep, without the others.
-
-    Args:
-        singles: tasks of a single concept each, one for every concept of `forget`.
-    """
-    require_kept(world, forget)
-    own = {task.forget[0]: task for task in singles}
-    near = dict.fromkeys(chain.from_iterable(own[c].in_domain for c in forget))
-    far = dict.fromkeys(chain.from_iterable(own[c].out_of_domain for c in forget))
-    kept = tuple(c for c in near if c not in forget)
-    return Task(name, tuple(forget), kept, tuple(c for c in far if c not in near and c not in forget), band)
-
-
-def in_turn(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
+def alternate(groups: Sequence[Sequence[str]]) -> tuple[str, ...]:
     """The first of each group, then the second of each, and so on."""
     return tuple(c for row in zip_longest(*groups) for c in row if c is not None)
 
 
-def touched(targets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """From targets by domain: those of two domains in turn, and those of the last, which the first two leave alone.
+def split_targets(targets: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Split targets by domain into those to forget across domains, and those of a domain that these leave alone.
 
-    Of two domains one is left alone, of a single one none: then nothing out of the domain can be measured.
+    The first part alternates between two domains if the world has three or more, and has one domain otherwise. The
+    second part is the last domain. It is empty for a world of one domain, where nothing out of domain can be measured.
     """
-    first = targets[:2] if len(targets) > 2 else targets[:1]
-    return in_turn(first), tuple(targets[-1]) if len(targets) > 1 else ()
+    domains = targets[:2] if len(targets) > 2 else targets[:1]
+    return alternate(domains), tuple(targets[-1]) if len(targets) > 1 else ()
 
 
-def _most(world: World, targets: Sequence[str]) -> int:
-    """How many of `targets`, the first ones, may be forgotten at once, so that something of each domain stays."""
-    return max(k for k in range(len(targets) + 1) if not emptied(world, targets[:k]))
+def max_at_once(world: World, targets: Sequence[str]) -> int:
+    """How many of the first `targets` one model may forget and still keep a concept of each domain."""
+    return max(k for k in range(len(targets) + 1) if not emptied_domains(world, targets[:k]))
 
 
-def multi(world: World, asked: Asked, targets: Sequence[Sequence[str]], single: Sequence[Task]) -> tuple[Task, ...]:
-    """K concepts at once: of two domains by turns, the first K of one list; for the smallest K also within a third.
+def joint_task(world: World, name: str, forget: Sequence[str], singles: Sequence[Task], band: str = "") -> Task:
+    """The task of forgetting all of `forget`: it keeps what their tasks alone keep, without the forgotten concepts.
 
-    Raises ValueError if there are too few.
+    Args:
+        singles: tasks of one concept each, among them one for every concept of `forget`.
+
+    Raises ValueError if nothing of a domain would be kept.
     """
-    if asked.forget:
-        return (several(world, " + ".join(asked.forget), asked.forget, single, f"k={len(asked.forget)}"),)
-    across, within = touched(targets)
-    numbers, most = sorted(asked.several or SEVERAL), _most(world, across)
+    require_kept(world, forget)
+    alone = {task.forget[0]: task for task in singles}
+    in_domain = dict.fromkeys(chain.from_iterable(alone[c].in_domain for c in forget))
+    out_of_domain = dict.fromkeys(chain.from_iterable(alone[c].out_of_domain for c in forget))
+    return Task(
+        name=name,
+        forget=tuple(forget),
+        in_domain=tuple(c for c in in_domain if c not in forget),
+        out_of_domain=tuple(c for c in out_of_domain if c not in in_domain and c not in forget),
+        band=band,
+    )
+
+
+def multi_tasks(world: World, request: Request) -> tuple[Task, ...]:
+    """One task for the requested concepts, or tasks for each number of concepts at once.
+
+    "K across" forgets the first K concepts of two domains in alternation. "K within" forgets K concepts of one other
+    domain; there is one for the smallest K only. Raises ValueError if the world has too few concepts.
+    """
+    if request.forget:
+        singles = single_tasks(world, request.forget)
+        return (joint_task(world, " + ".join(request.forget), request.forget, singles, f"k={len(request.forget)}"),)
+    targets = targets_by_domain(world)
+    singles = single_tasks(world, alternate(targets))
+    across, within = split_targets(targets)
+    counts, most = sorted(request.counts or SEVERAL), max_at_once(world, across)
     tasks = []
-    for k in numbers:
+    for k in counts:
         if k > most:
             raise ValueError(
-                f"{k} concepts can't be forgotten at once in the world {world.name!r}: each domain that they are taken "
-                f"from must keep one, so --k can be at most {most}; to forget others, name them with --forget"
+                f"{k} concepts can't be forgotten at once in the world {world.name!r}: each domain that they come from "
+                f"must keep one, so --k can be at most {most}; to forget other concepts, name them with --forget"
             )
-        if k == numbers[0] and 1 < k < len(within):
-            tasks.append(several(world, f"{k} within", within[:k], single, f"k={k}"))
-        tasks.append(several(world, f"{k} across", across[:k], single, f"k={k}"))
+        if k == counts[0] and 1 < k < len(within):
+            tasks.append(joint_task(world, f"{k} within", within[:k], singles, f"k={k}"))
+        tasks.append(joint_task(world, f"{k} across", across[:k], singles, f"k={k}"))
     return tuple(tasks)
 
 
-def sequential(
-    world: World, asked: Asked, targets: Sequence[Sequence[str]], single: Sequence[Task]
-) -> tuple[Task, ...]:
-    """Requests one after another, each from the weights that the last one left: of two domains by turns."""
-    forget = asked.forget or touched(targets)[0][:REQUESTS]
+def sequential_tasks(world: World, request: Request) -> tuple[Task, ...]:
+    """A task for each concept of a sequence; each starts from the weights that the task before it left.
+
+    The suite's own sequence has the first `REQUESTS` concepts of two domains in alternation. Raises ValueError for a
+    sequence of one concept.
+    """
+    if request.forget:
+        forget, singles = request.forget, single_tasks(world, request.forget)
+    else:
+        targets = targets_by_domain(world)
+        forget, singles = split_targets(targets)[0][:REQUESTS], single_tasks(world, alternate(targets))
     if len(forget) < 2:
-        raise ValueError("a sequence takes at least two concepts to forget, one after another")
+        raise ValueError(f"a sequence needs at least two concepts to forget, one after another, not {len(forget)}")
     tasks: list[Task] = []
     for i, concept in enumerate(forget, start=1):
-        whole = several(world, f"{i} {concept}", forget[:i], single)
-        after = tasks[-1] if tasks else None
-        tasks.append(Task(whole.name, whole.forget, whole.in_domain, whole.out_of_domain, after=after))
+        joint = joint_task(world, f"{i} {concept}", forget[:i], singles)
+        before = tasks[-1] if tasks else None
+        tasks.append(Task(joint.name, joint.forget, joint.in_domain, joint.out_of_domain, after=before))
     return tuple(tasks)
 
 
-def resurgence(
-    world: World, asked: Asked, single: Sequence[Task], nearest_of: dict[str, str], probes: Sequence[Finetune]
-) -> tuple[Task, ...]:
-    """Each concept forgotten alone, then the model trained further in each way of `probes`.
+MULTI = Suite(
+    "multi",
+    "2, 4 and 8 concepts at once, or as --k or --forget says; all other concepts are kept",
+    lambda world: multi_tasks(world, Request()),
+    multi_tasks,
+    takes_counts=True,
+    one_model=True,
+)
 
-    Measured are the concept and its nearest neighbour, and the neighbours of the other ones, which stay. A concept that
-    is alone in its domain has no neighbour.
-    """
-    tasks = []
-    for probe in probes:  # those of one concept apart, so that workers need not wait for each other's unlearning
-        for task in single:
-            concept = task.forget[0]
-            others = dict.fromkeys(n for c, n in nearest_of.items() if c != concept)
-            far = tuple(n for n in others if n in task.out_of_domain)
-            name = f"{concept}: {probe.name}"
-            near = (nearest_of[concept],) if concept in nearest_of else ()
-            tasks.append(Task(name, task.forget, near, far, probe.name, task, probe))
-    return tuple(tasks)
+SEQUENTIAL = Suite(
+    "sequential",
+    "five concepts one after another, or those of --forget; each training starts from the weights of the one before it",
+    lambda world: sequential_tasks(world, Request()),
+    sequential_tasks,
+    one_model=True,
+)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from bench.commands import main
-from bench.suites.base import SUITES, nearest_neighbour, tasks_of
-from bench.suites.several import Asked
+from bench.suites import SUITES, Request
+from bench.suites.neighbours import nearest_neighbour
+from bench.suites.styles import object_tasks
 from bench.worlds import WORLDS, World
 
 pytestmark = pytest.mark.usefixtures("plugged")
@@ -84,14 +85,15 @@ def test_a_board_of_unlike_domains_has_ripples_and_a_blank_h(world: World, tmp_p
 
 def test_suites_take_worlds_whose_domains_have_one_concept(world: World) -> None:
     lonely = small(world, "lonely", dog=1, flower=4, bird=5)
-    (task,) = tasks_of("finegrained", lonely, Asked(("golden retriever",)))[1]
+    finegrained, resurgence = SUITES.get("finegrained"), SUITES.get("resurgence")
+    (task,) = finegrained.tasks(lonely, Request(("golden retriever",)))
     assert (task.in_domain, len(task.out_of_domain)) == ((), 9)
-    assert [t.band for t in tasks_of("finegrained", lonely, Asked(("red rose", "golden retriever")))[1]][1] == ""
-    probes = tasks_of("resurgence", lonely, Asked(("golden retriever", "red rose")))[1]
+    assert [t.band for t in finegrained.tasks(lonely, Request(("red rose", "golden retriever")))][1] == ""
+    probes = resurgence.tasks(lonely, Request(("golden retriever", "red rose")))
     assert {t.in_domain for t in probes if t.forget == ("golden retriever",)} == {()}
     assert all(len(t.in_domain) == 1 for t in probes if t.forget == ("red rose",))
-    assert {t.forget[0] for t in SUITES.get("object").tasks(lonely)} >= {"golden retriever"}
+    assert {t.forget[0] for t in object_tasks(lonely)} >= {"golden retriever"}
     with pytest.raises(ValueError, match="fewer than three concepts"):
-        tasks_of("finegrained", lonely)
+        finegrained.tasks(lonely)
     with pytest.raises(ValueError, match="'golden retriever' is the only concept of its domain"):
         nearest_neighbour(lonely, "golden retriever")

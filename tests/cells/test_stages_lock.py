@@ -10,7 +10,7 @@ FORMULAS = [  # module, a formula in it, another, what is computed by it
     ("bench.cells.executor", "score.value, ", "2 * score.value, ", "stage accuracy"),
     ("bench.cells.artifacts", "PREVIEW_SIDE / max(", "2 * PREVIEW_SIDE / max(", "stage images"),
     ("bench.cells.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
-    ("bench.suites.base", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
+    ("bench.suites.neighbours", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),
     ("bench.backbones.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),
     ("bench.training.loop", "loss / min(", "loss * min(", "stage training"),

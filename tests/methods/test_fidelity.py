@@ -20,7 +20,7 @@ from support.workplace import NetworkCopies, midway, small
 
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
-from bench.suites.base import Task
+from bench.core.task import Task
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
 from bench.training.loop import unlearn

@@ -9,7 +9,7 @@ from bench.core.registry import UnknownName
 from bench.plan.board_name import board_name
 from bench.plan.names import method_names
 from bench.plan.plan import resolve
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 from bench.worlds import World
 from methods.mimmu import MimMuConfig
 
@@ -118,7 +118,7 @@ def test_mistakes_are_found_before_anything_is_loaded(world: World, changes: dic
 def test_a_curve_is_the_suites_own_unless_the_run_says_otherwise(
     world: World, suite: str, asked: int | None, measured: int
 ) -> None:
-    SUITES.add("own", dataclasses.replace(SUITES.get("smoke"), curve=4))
+    SUITES.add("own", dataclasses.replace(SUITES.get("smoke"), name="own", curve=4))
     run = RunConfig(("mimmu",), suite, "tiny", curve=asked)
     assert resolve(run).curve == measured
     given = [] if asked is None else ["--curve", str(asked)]
@@ -135,7 +135,7 @@ def test_a_curve_of_one_checkpoint_is_refused(curve: int) -> None:
 
 
 def test_a_suite_that_measures_nothing_without_its_curve_refuses_to_go_without(world: World) -> None:
-    message = "--curve 0 makes no sense for the suite 'resurgence': what comes back is read off checkpoints .*; leave"
+    message = "--curve 0 makes no sense for the suite 'resurgence': it measures at checkpoints along the .*; leave"
     with pytest.raises(ValueError, match=message):
         resolve(RunConfig(("mimmu",), "resurgence", "tiny", curve=0))
 

@@ -15,7 +15,7 @@ from bench.core.config import RunConfig
 from bench.core.registry import Registry
 from bench.plan import plugins
 from bench.plan.plan import resolve
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 from bench.worlds import WORLDS, World
 from methods import METHODS, Method
 from metrics import METRICS, Metric
@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
-from bench.suites.base import SUITES
+from bench.suites import SUITES
 from bench.worlds import WORLDS
 from methods import METHODS, Method
 from methods.base import MethodConfig
@@ -55,6 +55,10 @@ def method(fields: str = "pass", attributes: str = "") -> str:
 
 def metric(changes: str, name: str = "mine") -> str:
     return HEAD + f"METRICS.add({name!r}, replace(UA, **{{'name': {name!r}, **{changes}}}))\n"
+
+
+def suite(changes: str) -> str:
+    return HEAD + f"SUITES.add('mine', replace(SUITES.get('smoke'), **{{'name': 'mine', **{changes}}}))\n"
 
 
 SETTABLE = (
@@ -124,8 +128,39 @@ MISTAKES = [
     ),
     (
         HEAD + "SUITES.add('mine', 3)",
-        "suite 'mine' is no Suite but 3: it must be an instance of bench.suites.base.Suite",
+        "suite 'mine' is no Suite but 3: it must be an instance of bench.suites.Suite",
     ),
+    (HEAD + "SUITES.add('mine', SUITES.get('smoke'))", "suite 'mine' has the name 'smoke': register it as 'smoke'"),
+    (suite("{'about': ''}"), "suite 'mine': about is ''; it must be a text that is not empty"),
+    (suite("{'source': None}"), "suite 'mine': source is None; it must be a text that is not empty"),
+    (suite("{'choose': ()}"), "suite 'mine': choose is (); it must be a function of the world"),
+    (suite("{'choose_requested': 3}"), "choose_requested is 3; it must be a function of the world and the request, or"),
+    (suite("{'all_styles': 'no'}"), "suite 'mine': all_styles is 'no'; it must be True or False"),
+    (suite("{'takes_counts': True}"), "suite 'mine': takes_counts is True, but choose_requested is None"),
+    (suite("{'curve': 2.5}"), "suite 'mine': curve is 2.5; it must be a whole number of checkpoints, or 0"),
+    (suite("{'curve': 2, 'curve_reason': 3}"), "suite 'mine': curve_reason is 3; it must be a text"),
+    (suite("{'protocol': ('precision',)}"), "protocol is ('precision',); it must map fields of Protocol to values"),
+    (
+        suite("{'protocol': {'images_per_concpt': 3}}"),
+        "suite 'mine': protocol has no field 'images_per_concpt': did you mean 'images_per_concept'",
+    ),
+    (suite("{'protocol': {'curve_images': 'many'}}"), "suite 'mine': protocol.curve_images takes int, not 'many'"),
+    (suite("{'training': {'eta': 1}}"), "suite 'mine': training has no field 'eta'"),
+    (suite("{'training': {'lr': math.nan}}"), "suite 'mine': training.lr must be a finite number, not nan"),
+    (suite("{'variants': [1]}"), "variants is [1]; it must map names of methods to sequences of settings"),
+    (
+        suite("{'variants': {'mimu': ()}}"),
+        "suite 'mine': variants['mimu']: no method has this name; did you mean 'mimmu'",
+    ),
+    (
+        suite("{'variants': {'mimmu': 3}}"),
+        "variants['mimmu'] is 3; it must be a sequence of settings, one for each row",
+    ),
+    (
+        suite("{'variants': {'mimmu': ({}, {'t_mx': 300})}}"),
+        "suite 'mine': variants['mimmu'][1] has no field 't_mx': did you mean 't_max'",
+    ),
+    (suite("{'variants': {'mimmu': ({'t_max': 'all'},)}}"), "variants['mimmu'][0].t_max takes int, not 'all'"),
 ]
 
 

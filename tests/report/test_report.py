@@ -154,7 +154,7 @@ def test_every_picture_is_kept_once_and_shown_for_every_method(page: Path) -> No
 
 
 def test_a_task_shows_the_forgotten_its_twin_a_far_sibling_and_a_stranger(world: World) -> None:
-    from bench.suites.base import forget_one
+    from bench.suites.finegrained import forget_one
 
     task = forget_one(world, world.concepts[0])
     roles = pictures.shown(task, world)

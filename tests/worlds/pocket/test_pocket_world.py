@@ -10,7 +10,8 @@ from support.boards import only
 
 from bench.commands import main, tune
 from bench.core import overrides
-from bench.suites.base import SUITES, nearest_neighbour
+from bench.suites import SUITES
+from bench.suites.neighbours import nearest_neighbour
 from bench.worlds import WORLDS, World
 from bench.worlds.base import SPLITS
 from bench.worlds.pocket.drawing import captions
@@ -164,12 +165,11 @@ def test_no_board_forgets_what_presets_are_tuned_on(pocket: World) -> None:
     assert len(tuned_on) == 2
     for name in ("finegrained", "style", "object"):
         suite = SUITES.get(name)
-        assert not tuned_on & {task.name for task in suite.tasks(suite.view(pocket))}
+        assert not tuned_on & {task.name for task in suite.tasks(pocket)}
 
 
 def test_objects_are_forgotten_that_no_prompt_about_a_style_names(pocket: World) -> None:
-    suite = SUITES.get("object")
-    tasks = suite.tasks(suite.view(pocket))
+    tasks = SUITES.get("object").tasks(pocket)
     assert len({pocket.domain_of(task.name) for task in tasks}) == len(tasks) == 3
     for task in tasks:
         assert task.out_of_domain == pocket.styles
