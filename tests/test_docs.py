@@ -5,11 +5,13 @@ import shlex
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from support import guide, requested
 
 from bench.board import aggregates, curve, relearning, tables
 from bench.commands import arguments, main
 from bench.core.config import RunConfig
+from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 from bench.worlds.natural.judges import train
 from bench.worlds.pocket.recipe import oracle
@@ -38,6 +40,21 @@ def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
     board = run(tmp_path, "add-a-metric.md", "spread.py", "--methods", "pretrained", "--metrics", "ua", "spread")
     assert board["spread_n"].tolist() == [3, 3]
     assert board["spread"].gt(0).all()
+
+
+@pytest.mark.usefixtures("plugged")
+def test_suite_of_guide_makes_tasks_of_its_own_and_of_request(world: World, tmp_path: Path) -> None:
+    file = guide.plugin("add-a-suite.md", "firsts.py")
+
+    def resolved(*forget: str) -> Plan:
+        return resolve(RunConfig(("mimmu",), "firsts", "tiny", plugins=(file,), forget=forget, out=tmp_path))
+
+    plan = resolved()
+    assert [task.forget for task in plan.tasks] == [members[:1] for members in world.domains.values()]
+    assert [task.in_domain for task in plan.tasks] == [members[1:] for members in world.domains.values()]
+    assert plan.protocol.images_per_concept == 4
+    assert {cell.config.epochs for cell in plan.cells} == {5}
+    assert [task.name for task in resolved(*world.concepts[3:5]).tasks] == [*world.concepts[3:5]]
 
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
