@@ -1,4 +1,4 @@
-"""Oracles: models retrained from nothing without one concept. What a method could at best attain."""
+"""Oracles: models that were trained from scratch without one concept. No method can be expected to do better."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from bench.worlds.base import World, WorldUnavailable
 
 
 def find(world: World, concept: str) -> Path | None:
-    """File of the oracle that never saw `concept`; None where the world has none, or none was built here.
+    """The file of the oracle without `concept`; None if the world has no such oracle, or it was not built here.
 
-    Raises WorldUnavailable for a file that is damaged or belongs to other weights.
+    Raises WorldUnavailable for a file that is damaged or belongs to another default backbone.
     """
-    place = world.oracles.get(concept)
-    return place() if place else None
+    locate = world.oracles.get(concept)
+    return locate() if locate else None
 
 
 def require(world: World, concept: str) -> Path:
-    """File of the oracle that never saw `concept`. Raises WorldUnavailable where there is none."""
+    """The file of the oracle without `concept`. Raises WorldUnavailable if there is none, or as `find` does."""
     file = find(world, concept)
     if file is None:
         raise WorldUnavailable(f"there is no oracle of {concept!r} here: {hint(world)}")
@@ -30,10 +30,10 @@ def require(world: World, concept: str) -> Path:
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """An oracle's U-Net and text encoder, float32, named as `bench.backbones.pipeline.Backbone.weights` takes them.
+    """Tensors (float32) of an oracle's U-Net and text encoder, by their names in `Backbone.weights`.
 
     Args:
-        path: a safetensors file, plain or compressed by xz.
+        path: a safetensors file, plain or compressed by xz (its name then ends in ".xz").
 
     Raises WorldUnavailable for a file that can't be read.
     """
@@ -45,9 +45,9 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read(path: Path) -> bytes:
-    """A safetensors file's bytes, decompressed where its name ends in ".xz".
+    """The bytes of a file, decompressed if its name ends in ".xz".
 
-    Raises OSError, lzma.LZMAError, or EOFError where a compressed file ends too early.
+    Raises OSError if the file can't be read, lzma.LZMAError if it is damaged, EOFError if it is cut short.
     """
     if path.suffix != ".xz":
         return path.read_bytes()
@@ -56,7 +56,7 @@ def read(path: Path) -> bytes:
 
 
 def hint(world: World) -> str:
-    """One sentence for people: which oracles the world has, and how to come by them."""
+    """One sentence for a user: which oracles the world has, and how to build them."""
     if not world.oracles:
         return f"the world {world.name!r} has no oracle, a model retrained without a concept"
     return f"the world {world.name!r} has oracles of {', '.join(world.oracles)}: {world.oracle_hint}"

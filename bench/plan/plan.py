@@ -1,4 +1,4 @@
-"""From a run's configuration to its cells, checked in full before any model is loaded."""
+"""Turn the configuration of a run into cells. Every setting is checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cell:
-    """One method, or a variant of one, on one task with one training seed."""
+    """One method, or one variant of a method, on one task with one training seed."""
 
     method: str
     config: MethodConfig
@@ -36,17 +36,17 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """For people: unique within a run."""
+        """The name that users see; unique within a run."""
         return f"{self.method} · {self.task.name} · seed {self.seed}"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with some settings of its own: a row beside the method's other variants.
+    """A method with some changed settings. Each variant is a row of the board.
 
     Args:
-        of: the method.
-        values: what is set, as text; empty for its usual settings.
+        of: the name of the method.
+        values: field of the method's config -> its value, as text; {} for the usual settings.
     """
 
     of: str
@@ -54,13 +54,22 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """For people; unique within a run."""
+        """The name that users see; unique within a run."""
         return " ".join([self.of, *(f"{name}={value}" for name, value in self.values.items())])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, resolved: nothing in it depends on a name any more."""
+    """A run whose names were all looked up: its world, protocol, tasks, methods, metrics and cells.
+
+    Args:
+        tasks: the tasks of the suite in `world`; with `--quick` two of them.
+        methods: row -> the class of its method, in the order of the board's rows; a row is a method or a variant.
+        metrics: names, in the order of the board's columns.
+        cells: seed by seed, then task by task, so that an interrupted run has complete comparisons.
+        folder: the backbone, in Stable Diffusion's format.
+        variants: row -> the variant that it is, for those of `methods` that are variants.
+    """
 
     run: RunConfig
     world: World
@@ -68,17 +77,17 @@ class Plan:
     tasks: tuple[Task, ...]
     methods: dict[str, type[Method]]
     metrics: tuple[str, ...]
-    cells: tuple[Cell, ...]  # seed by seed and task by task, so that a broken-off run has whole comparisons
-    folder: Path  # of the backbone
-    variants: dict[str, Variant] = field(default_factory=dict)  # of `methods`, those whose settings are swept
+    cells: tuple[Cell, ...]
+    folder: Path
+    variants: dict[str, Variant] = field(default_factory=dict)
 
     def base_method(self, name: str) -> str:
-        """The method that a row called `name` is, or is a variant of."""
+        """The name of the method of the row `name`, which is that method or a variant of it."""
         return self.variants[name].of if name in self.variants else name
 
     @property
     def sample_batch(self) -> int:
-        """Images to draw at a time."""
+        """Number of images in one sampling batch."""
         return self.run.sample_batch or folder.usual_batch(self.folder)
 
     @property
@@ -90,32 +99,32 @@ class Plan:
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Every concept that some task evaluates, in the world's order, and what the world sets aside."""
-        asked = {concept for task in self.tasks for concept in task.concepts} | {*self.world.extra_concepts}
-        return tuple(c for c in (*self.world.concepts, *self.world.styles) if c in asked)
+        """Every concept or style that a task evaluates, and the world's extra concepts; in the world's order."""
+        evaluated = {concept for task in self.tasks for concept in task.concepts} | {*self.world.extra_concepts}
+        return tuple(c for c in (*self.world.concepts, *self.world.styles) if c in evaluated)
 
     @property
     def curve(self) -> int:
-        """Checkpoints along each training that are measured, the last included; 0: none."""
+        """Number of checkpoints along each training that are measured, the last included; 0 for no curve."""
         return SUITES.get(self.run.suite).curve if self.run.curve is None else self.run.curve
 
     def steps(self, cell: Cell) -> int:
-        """Optimiser steps that forgetting what the cell's task asks for takes a method that trains."""
+        """Number of optimiser steps that the cell's method takes for the request of its task."""
         config, concepts, images = cell.config, len(cell.task.request), self.protocol.forget_images
         alternate = self.methods[cell.method].multi == "alternate"
         batches = config.batches(images) * concepts if alternate else config.batches(images * concepts)
         return config.length(batches, concepts)
 
     def images(self, concept: str) -> int:
-        """How many evaluation images a concept has."""
+        """Number of evaluation images of a concept."""
         return self._many(concept, self.protocol.images_per_concept, self.protocol.images_per_prompt)
 
     def curve_images(self, concept: str) -> int:
-        """How many of them are drawn at each checkpoint of a curve."""
+        """Number of evaluation images of a concept at each checkpoint of a curve."""
         return min(self.protocol.curve_images, self.images(concept))
 
     def references(self, concept: str) -> int:
-        """How many real pictures of a concept are looked at."""
+        """Number of reference images of a concept."""
         return self._many(concept, self.protocol.reference_per_concept, self.protocol.reference_per_prompt)
 
     def _many(self, concept: str, each: int | None, per_prompt: int | None) -> int:
@@ -123,9 +132,10 @@ class Plan:
 
 
 def resolve(run: RunConfig) -> Plan:
-    """Load the plugins, look up every name, check every setting, find the backbone.
+    """Load the plug-ins, look up every name, check every setting, and find the backbone.
 
-    Raises ValueError (UnknownName among them) or FileNotFoundError with a message for people.
+    Raises ValueError (UnknownName and PluginError are subclasses) for a setting that is wrong, FileNotFoundError for a
+    backbone that is not there, and WorldUnavailable for a world whose data is missing. Messages are for users.
     """
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
@@ -199,9 +209,9 @@ def known_without(world: World, task: Task, asked: bool) -> bool:
 
 
 def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:
-    """Every variant of the methods called `names` that the run or its suite asks for, by its name.
+    """The variants of the methods `names`, by name: those of `--sweep`, or else those of the suite.
 
-    Raises ValueError for a sweep of a setting that is set besides, or of which another stands in its place.
+    Raises ValueError if `--set` gives a setting that `--sweep` varies, or one that excludes it.
     """
     for name, fields in run.sweep.items():
         groups = getattr(METHODS.get(name).Config, "ALTERNATIVES", ())
@@ -219,7 +229,7 @@ def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Varia
 
 
 def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> World:
-    """The world with what the run says of it. Raises ValueError for options that it does not take."""
+    """The world with the options of the run. Raises ValueError for an option that the world does not take."""
     given = {"--data": run.data, "--judge": run.judges, "--neighbours": run.neighbours, "--clip": run.clip}
     if world.configure is not None:
         return world.configure(Options(folder, *given.values()))  # type: ignore[arg-type]
@@ -229,7 +239,7 @@ def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> Worl
 
 
 def require_settable(flag: str, sections: Iterable[str], known: Sequence[str]) -> None:
-    """Raise ValueError for one of `sections` that is not among those `known` to the run, or that is a control."""
+    """Raise ValueError if one of `sections`, as `flag` names them, is not `known` to the run or is a control."""
     for section in sections:
         if section not in known:
             raise ValueError(f"{flag} {section}...: nothing called {section!r} in this run; {nearest(section, known)}")

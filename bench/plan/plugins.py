@@ -1,4 +1,4 @@
-"""`--plugin FILE`: files of the user's own that register methods, metrics, worlds or suites."""
+"""`--plugin FILE`: Python files of the user that register methods, metrics, worlds or suites."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _loaded: set[Path] = set()  # of this process; a worker loads its own
 
 
 class PluginError(ValueError):
-    """A plugin file that can't be used; the message says why, and where in it."""
+    """A plug-in that can't be used; the message says why, and in which line of which file or in which package."""
 
 
 def load(files: Sequence[Path]) -> None:
-    """Run each file once in this process; what it registers stays registered.
+    """Run each file once in this process; its entries stay registered.
 
-    A file becomes a module of its own, named after the file and the folder it lies in: its source is digested like a
-    built-in method's, and two files of one name don't meet. Raises PluginError for a file that is not there, breaks,
-    registers nothing, takes a name that is taken, or registers what `bench.plan.plugin_checks` refuses. After an error
-    the registries may hold part of what the file had to say.
+    Each file becomes a module whose name contains a digest of the file's path, so that two files of the same name can
+    be loaded. Raises PluginError if a file does not exist, raises an exception, registers nothing, registers a name
+    that is taken, or registers an entry that `bench.plan.plugin_checks` refuses. After an error some entries of the
+    file may stay registered.
     """
     for file in map(Path.resolve, files):
         if file not in _loaded:
@@ -48,9 +48,9 @@ def load(files: Sequence[Path]) -> None:
 
 
 def checked(registry: Registry[T], name: str) -> T:
-    """What `registry` has as `name`, checked by `bench.plan.plugin_checks`.
+    """The entry `name` of `registry`, checked by `bench.plan.plugin_checks`.
 
-    Raises UnknownName, or PluginError for an entry that can't be used, naming the package that it comes from.
+    Raises UnknownName, and PluginError for an entry that can't be used; the message names its package.
     """
     try:
         found = registry.get(name)
@@ -64,13 +64,13 @@ def checked(registry: Registry[T], name: str) -> T:
 
 
 def usable(registry: Registry[Any]) -> tuple[str, ...]:
-    """The names in `registry`, without the entry points of other packages that can't be used: those log a warning."""
+    """The names in `registry`. Entry points of other packages that can't be used are left out with a warning."""
     return registry.usable(CHECKS[registry])
 
 
 @contextmanager
 def temporarily() -> Iterator[None]:
-    """Undo, at the end of a `with` block, whatever the block loaded or registered."""
+    """At the end of a `with` block, forget every file that it loaded and every entry that it registered."""
     loaded = set(_loaded)
     with ExitStack() as stack:
         for registry in CHECKS:

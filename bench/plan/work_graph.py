@@ -1,4 +1,4 @@
-"""A run in pieces that workers far from each other do: what cells share first, then the cells."""
+"""Split a run into work items for workers on other machines: shared artifacts first, then the cells."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from methods import CONTROLS, REFERENCES
 
 @dataclass(frozen=True)
 class WorkItem:
-    """A piece of a run that one worker does alone.
+    """A part of a run that one worker computes.
+
+    An item is a cell, or an artifact that several cells share: the forget set of `concept`, the weights that the cell
+    `start` starts from, or, if neither is given, all images of the pretrained model.
 
     Args:
-        name: for people.
-        cell: index of a cell; None: something that cells share.
-        concept: whose pictures methods learn from are drawn.
-        start: index of a cell that starts from weights of no cell of the run: these. If this and `concept` are not
-            given either, all images of the untouched model.
-        after: places of the units that should be done first: what the cell would otherwise wait for or compute itself.
+        name: the name that users see.
+        cell: index of the cell in the plan; None for a shared artifact.
+        concept: the concept whose forget set is drawn; "" for other items.
+        start: index of a cell whose starting weights no cell of the run trains; None for other items.
+        after: indices of the work items to finish first. A worker that starts earlier waits, or computes them itself.
     """
 
     name: str
@@ -33,61 +35,65 @@ class WorkItem:
 
 
 def work_items(plan: Plan) -> tuple[WorkItem, ...]:
-    """The pieces of `plan`, each behind those that it comes after: first what cells share.
+    """The work items of `plan`; each comes later than the items that it waits for.
 
-    Shared are the pictures of each concept to forget, the untouched model's images, and unlearned models that several
-    cells train further. Of a control the first cell comes before its others, which find its images.
+    Shared artifacts come first: the forget set of each concept, the images of the pretrained model, and unlearned
+    models that several cells train further. The first cell of a control comes before its other cells, which use the
+    images that it draws.
     """
     learns = [plan.base_method(cell.method) not in REFERENCES for cell in plan.cells]
-    asked = dict.fromkeys(
-        c for cell, own in zip(plan.cells, learns, strict=True) if own for t in cell.task.chain for c in t.request
+    concepts = dict.fromkeys(
+        c for cell, trains in zip(plan.cells, learns, strict=True) if trains for t in cell.task.chain for c in t.request
     )
-    made = [WorkItem(f"pictures of {concept}", concept=concept) for concept in asked]
-    sets = {concept: place for place, concept in enumerate(asked)}
-    untouched = len(made)
-    made.append(WorkItem("images of the untouched model"))
+    items = [WorkItem(f"pictures of {concept}", concept=concept) for concept in concepts]
+    forget_sets = {concept: index for index, concept in enumerate(concepts)}
+    pretrained = len(items)
+    items.append(WorkItem("images of the untouched model"))
     before, places, firsts = predecessors(plan), dict[int, int](), dict[str, int]()
     starts: dict[tuple[str, Task, int], int] = {}
     for index, cell in enumerate(plan.cells):
         task = cell.task.after
         if learns[index] and task and index not in before and (cell.method, task, cell.seed) not in starts:
-            starts[cell.method, task, cell.seed] = len(made)
-            sources = tuple(sets[c] for one in task.chain for c in one.request)
-            made.append(WorkItem(f"{cell.method} · {task.name} · seed {cell.seed}", start=index, after=sources))
+            starts[cell.method, task, cell.seed] = len(items)
+            sources = tuple(forget_sets[c] for one in task.chain for c in one.request)
+            items.append(WorkItem(f"{cell.method} · {task.name} · seed {cell.seed}", start=index, after=sources))
     for index, cell in enumerate(plan.cells):
-        after = [sets[c] for task in cell.task.chain for c in task.request] if learns[index] else []
-        after += [untouched, *([places[before[index]]] if index in before else [])]
+        after = [forget_sets[c] for task in cell.task.chain for c in task.request] if learns[index] else []
+        after += [pretrained, *([places[before[index]]] if index in before else [])]
         start = (cell.method, cell.task.after, cell.seed)
         after += [starts[start]] if start in starts else []  # type: ignore[index]
-        places[index] = len(made)
+        places[index] = len(items)
         if cell.method in CONTROLS and cell.task.finetune is None:
             after += [firsts[cell.method]] if cell.method in firsts else []
             firsts.setdefault(cell.method, places[index])
-        made.append(WorkItem(cell.name, index, after=tuple(after)))
-    return tuple(made)
+        items.append(WorkItem(cell.name, index, after=tuple(after)))
+    return tuple(items)
 
 
-def signature(pieces: Sequence[WorkItem], results: str) -> str:
-    """Digest of the pieces and of what their `results` depend on, `bench.cells.outcomes.Outcomes.signature`.
+def signature(items: Sequence[WorkItem], results: str) -> str:
+    """Digest of the work items and of everything that their results depend on.
 
-    Another where a place no longer means the same cell, as with another method among "all", or means it differently.
+    A worker compares it with its own, so that an index means the same cell on both machines.
+
+    Args:
+        results: `bench.cells.outcomes.Outcomes.signature`.
     """
-    return digest.of_json([pieces, results])
+    return digest.of_json([items, results])
 
 
-def waves(pieces: Sequence[WorkItem]) -> list[list[int]]:
-    """Places of units by how many must be done before them one after another: those of a wave need no other of it."""
+def waves(items: Sequence[WorkItem]) -> list[list[int]]:
+    """Indices of the work items in groups: an item waits only for items of earlier groups."""
     depth: list[int] = []
-    for unit in pieces:
-        depth.append(1 + max((depth[place] for place in unit.after), default=-1))
+    for item in items:
+        depth.append(1 + max((depth[index] for index in item.after), default=-1))
     return [[i for i, d in enumerate(depth) if d == level] for level in range(max(depth, default=-1) + 1)]
 
 
 def side_by_side(plan: Plan) -> int:
-    """How many cells that train can run at the same time, given enough workers.
+    """The largest number of cells that train at the same time, given enough workers.
 
-    A cell waits for the cell that it starts from, and runs beside those that wait for equally many. Cells that train
-    nothing are not counted: they only draw images, some of which they share.
+    A cell waits for the cell whose weights it starts from. Cells that train nothing are not counted, since they only
+    draw images, and share some of them.
     """
     before, depth = predecessors(plan), dict[int, int]()
     for index in range(len(plan.cells)):
@@ -97,7 +103,7 @@ def side_by_side(plan: Plan) -> int:
 
 
 def predecessors(plan: Plan) -> dict[int, int]:
-    """Index of a cell -> index of the cell whose weights it starts from, where that is in the plan too."""
+    """Index of a cell -> index of the cell whose weights it starts from, if that cell is in the plan."""
     places = {(cell.method, cell.task, cell.seed): index for index, cell in enumerate(plan.cells)}
     found = {i: places.get((c.method, c.task.after, c.seed)) for i, c in enumerate(plan.cells) if c.task.after}
     return {index: before for index, before in found.items() if before is not None}
