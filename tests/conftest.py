@@ -52,7 +52,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def world(pipeline_folder: Path) -> World:
     """The tiny world, also registered as "tiny"."""
-    made = tiny.world(pipeline_folder)
+    made = tiny.Tiny(pipeline_folder)
     WORLDS.add(made.name, made)
     return made
 

@@ -89,7 +89,7 @@ def main() -> int:
     """Write the golden values."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        world = tiny.world(tiny.build_pipeline(Path(folder) / "backbone"))
+        world = tiny.Tiny(tiny.build_pipeline(Path(folder) / "backbone"))
         WORLDS.add(world.name, world)
         FILE.write_text(json.dumps(measure(Path(folder) / "out"), indent=1) + "\n")
     return 0

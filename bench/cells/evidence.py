@@ -64,7 +64,8 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
     asked, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
     domains = {concept: world.domain_members(concept) for concept in task.forget}
     known = (*task.concepts, *world.extra_concepts)
-    names, apart = world.reference_names, (*task.forget, *world.extra_concepts)
+    whole = (*task.forget, *world.extra_concepts)
+    ids = {c: world.reference_names(c, None if c in whole else stages.plan.references(c)) for c in known}
     return Evidence(
         forget=task.forget,
         in_domain=task.in_domain,
@@ -80,7 +81,7 @@ def _look(stages: Stages, task: Task, weights: Entry | None, **extra: Any) -> Ev
         latents=images.tensors("latents")["latents"][keep],
         alignment=seen["clip"][keep] if "clip" in seen else None,
         reference={c: stages.reference(c).tensors()["features"] for c in known},
-        reference_ids={c: names(c, None if c in apart else stages.plan.references(c)) for c in known} if names else {},
+        reference_ids={c: names for c, names in ids.items() if names is not None},
         domains=domains,
         nearest=nearest(world, task),
         labels=stages.panel.labels(task.forget),

@@ -41,7 +41,7 @@ class Panel:
             where = file or "its usual address, once, by torch-fidelity"
             said = f"the weights of the feature extractor {self.extractor_name!r} can't be had from {where}"
             raise WorldUnavailable(f"{said} ({type(error).__name__}: {error}){world.feature_hint}") from error
-        self.clip = world.clip(device) if world.clip else None
+        self.clip = world.clip(device)
         self.digest = digest.of_json(
             {
                 "judges": {name: [identity(judge.module), judge.labels] for name, judge in self.judges.items()},

@@ -237,8 +237,8 @@ class Keys:
         if concept not in self._first:
             world = self.plan.world
             asked = world.prompts("evaluate", concept)
-            if world.reference_key is not None:
-                first = digest.of_json(world.reference_key(concept))
+            if (key := world.reference_key(concept)) is not None:
+                first = digest.of_json(key)
             else:
                 first = digest.of_tensors({"pictures": world.reference(concept, 2)})
             self._first[concept] = {"concept": concept, "first": first, "asked": asked}

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         run = arguments.run_config(args)
         plugins.load(run.plugins)
         world = WORLDS.get(args.world)
-        if world.prepare is None:
+        if not world.needs_data:
             console.print(f"the world {run.world!r} needs no data: it brings its own", highlight=False)
             return 0
         if run.data is None:

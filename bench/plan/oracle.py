@@ -17,8 +17,7 @@ def find(world: World, concept: str) -> Path | None:
 
     Raises WorldUnavailable for a file that is damaged or belongs to another default backbone.
     """
-    locate = world.oracles.get(concept)
-    return locate() if locate else None
+    return world.oracle(concept) if concept in world.oracle_concepts else None
 
 
 def require(world: World, concept: str) -> Path:
@@ -57,6 +56,6 @@ def read(path: Path) -> bytes:
 
 def hint(world: World) -> str:
     """One sentence for a user: which oracles the world has, and how to build them."""
-    if not world.oracles:
+    if not world.oracle_concepts:
         return f"the world {world.name!r} has no oracle, a model retrained without a concept"
-    return f"the world {world.name!r} has oracles of {', '.join(world.oracles)}: {world.oracle_hint}"
+    return f"the world {world.name!r} has oracles of {', '.join(world.oracle_concepts)}: {world.oracle_hint}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -171,7 +171,8 @@ def resolve(run: RunConfig) -> Plan:
     def folder() -> Path:
         return locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
 
-    ready = configured(world, run, folder)  # what is wrong with it is said before anything is downloaded
+    options = Options(folder, run.data, run.judges, run.neighbours, run.clip)
+    ready = world.configure(options)  # what is wrong with it is said before anything is downloaded
     folder()
     view, tasks = suite.view(ready), suite.tasks(ready, request)
     plugin_checks.check_judges(view, (concept for task in tasks for concept in task.concepts))
@@ -226,16 +227,6 @@ def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Varia
     chosen = {**{n: v for n, v in suite.variants.items() if n in names and not run.sweep}, **grids}
     made = [Variant(n, {k: str(v) for k, v in values.items()}) for n, each in chosen.items() for values in each]
     return {variant.name: variant for variant in made}
-
-
-def configured(world: World, run: RunConfig, folder: Callable[[], Path]) -> World:
-    """The world with the options of the run. Raises ValueError for an option that the world does not take."""
-    given = {"--data": run.data, "--judge": run.judges, "--neighbours": run.neighbours, "--clip": run.clip}
-    if world.configure is not None:
-        return world.configure(Options(folder, *given.values()))  # type: ignore[arg-type]
-    if taken := [flag for flag, value in given.items() if value]:
-        raise ValueError(f"the world {world.name!r} takes no {taken[0]}: it brings its own data and judges")
-    return world
 
 
 def require_settable(flag: str, sections: Iterable[str], known: Sequence[str]) -> None:

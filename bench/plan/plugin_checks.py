@@ -61,17 +61,59 @@ def check_metric(name: str, found: Any) -> None:
 
 
 def check_world(name: str, found: Any) -> None:
-    """Raise InvalidEntry unless `found`, registered as the world `name`, is a World whose tables have clear columns."""
+    """Raise InvalidEntry unless `found`, registered as the world `name`, is a World whose attributes can be used."""
+    if isinstance(found, type) and issubclass(found, World):
+        undefined = ", ".join(sorted(found.__abstractmethods__))
+        defines = f"define {undefined} in it, then register" if undefined else "register"
+        raise InvalidEntry(f"world {name!r} is the class {found.__name__}: {defines} an instance, {found.__name__}()")
     if not isinstance(found, World):
         raise InvalidEntry(f"world {name!r} is no World but {found!r}: it must be an instance of bench.worlds.World")
     _require_name("world", name)
+    said = f"world {name!r} (class {type(found).__name__})"
+    if missing := [a for a in ("name", "about") if not _words(getattr(found, a, None))]:
+        raise InvalidEntry(f"{said} does not say its {', '.join(missing)}: each is an attribute, a text")
     _require_same("world", name, found.name)
+    _check_concepts(said, found)
+    if not isinstance(protocol := getattr(found, "protocol", None), Protocol):
+        raise InvalidEntry(f"{said}: protocol is {protocol!r}; it must be a bench.core.config.Protocol")
     taken = {"text", *(end.removeprefix("_") for end in column_names.ENDS)}
     if wrong := [one for one in found.other_distances if one in taken or not re.fullmatch(r"\w+", one)]:
         raise InvalidEntry(
             f"world {name!r} measures a distance {wrong[0]!r}; a distance's name has letters, digits and _ only, and "
             f"is none of {', '.join(sorted(taken))}"
         )
+
+
+def _check_concepts(said: str, world: World) -> None:
+    """Raise InvalidEntry unless a world names each concept and style once, and nothing that it does not have."""
+    domains = getattr(world, "domains", None)
+    if not isinstance(domains, Mapping) or not domains or not all(map(_names, domains.values())):
+        raise InvalidEntry(
+            f"{said}: domains is {domains!r}; it must be a dict with at least one domain, from the domain's name to a "
+            "tuple of concepts: {'dog': ('poodle', 'beagle')}"
+        )
+    if not _names(world.styles):
+        raise InvalidEntry(
+            f"{said}: styles is {world.styles!r}; it must be a tuple of texts, of which the first is the plain style: "
+            "('photo', 'sketch')"
+        )
+    names = (*world.concepts, *world.styles)
+    if twice := [one for one in dict.fromkeys(names) if names.count(one) > 1]:
+        raise InvalidEntry(f"{said} has two concepts or styles {twice[0]!r}; each must have a name of its own")
+    for attribute, known in (
+        ("tuning_concepts", world.concepts),
+        ("oracle_concepts", world.concepts),
+        ("extra_concepts", names),
+    ):
+        value = getattr(world, attribute)
+        if isinstance(value, str) or (wrong := [one for one in value if one not in known]):
+            unknown = repr(value) if isinstance(value, str) else ", ".join(map(repr, wrong))
+            raise InvalidEntry(f"{said}: {attribute} has {unknown}; it must be a tuple of concepts in domains")
+
+
+def _names(value: Any) -> bool:
+    """Whether `value` is a tuple of texts, with at least one."""
+    return isinstance(value, tuple) and bool(value) and all(map(_words, value))
 
 
 def check_suite(name: str, found: Any) -> None:

@@ -81,11 +81,11 @@ class Suite:
         """
         if not self.all_styles or self.name in world.tasks:
             return world
-        if world.all_styles_view is None:
+        if (view := world.all_styles_view()) is None:
             raise ValueError(
                 f"the suite {self.name!r} asks for concepts in every style, and the world {world.name!r} has only one"
             )
-        return world.all_styles_view()
+        return view
 
     def tasks(self, world: World, request: Request = NO_REQUEST) -> tuple[Task, ...]:
         """The tasks of this suite in `world`.

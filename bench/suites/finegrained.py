@@ -68,8 +68,7 @@ def single_tasks(world: World, concepts: Sequence[str] = ()) -> tuple[Task, ...]
     known = {task.forget[0]: task for task in targets}
     if any(c in world.styles for c in concepts):
         known |= {task.forget[0]: task for task in STYLE.tasks(world)}
-    alone = world.single_task or (lambda concept: forget_one(world, concept))
-    return tuple(known.get(c) or alone(c) for c in concepts or known)
+    return tuple(known.get(c) or world.single_task(c) or forget_one(world, c) for c in concepts or known)
 
 
 def near_twin_tasks(world: World) -> tuple[Task, ...]:

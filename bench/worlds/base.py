@@ -1,51 +1,43 @@
-"""What a world is: what can be drawn, how it is asked for, and how a picture is checked. Data and a few functions."""
+"""The base class of worlds: what can be drawn, how prompts ask for it, and how an image is judged."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
-from typing import Protocol as Interface
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 
 from bench.core.config import Protocol
 from bench.core.task import Task
+from bench.worlds import inception
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DIGITS = 6  # of distances: what a text encoder says differs behind that between machines and thread counts
+DISTANCE_DIGITS = 6  # text encoders differ behind the sixth digit between machines and thread counts
 
 Split = Literal["forget", "evaluate"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, concepts
-
-
-class Rest(Interface):
-    """(concept, split) -> what its prompts ask for besides it, one for each; those to forget with unless said."""
-
-    def __call__(self, concept: str, split: Split = "forget") -> tuple[str, ...]: ...
-
-
-def nothing_left(concept: str, split: Split = "forget") -> tuple[str, ...]:
-    """The `Rest` of a world that has no broader words."""
-    return ()
+HeadNoun = tuple[tuple[str, ...], tuple[str, ...]]  # prompts, and the concepts that the noun names
+Distance = Callable[[str, str], float | None]  # (concept, other concept) -> a distance of at least 0; None: undefined
 
 
 class WorldUnavailable(RuntimeError):
-    """Something that a world needs is missing or damaged; the message says what, and what to do."""
+    """A world lacks a file or a file is damaged. The message says which file, and what the user can do."""
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A classifier that says what a picture shows.
+    """A classifier that tells which concept an image shows.
 
     Args:
-        labels: the concept each logit stands for.
-        module: float pictures in [0, 1], (B, 3, H, W) -> logits (B, len(labels)); in eval mode.
-        head: the last layer of `module`: what it is given, (B, D), are a picture's features.
+        labels: the concept of each logit.
+        module: float images in [0, 1], (B, 3, H, W) -> logits, (B, len(labels)). It is in eval mode.
+        head: the last layer of `module`. Its input, (B, D), is used as the features of an image.
     """
 
     labels: tuple[str, ...]
@@ -54,7 +46,7 @@ class Judge:
 
 
 def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of uint8 images (B, 3, H, W), and what the judge's last layer was given, (B, D), in one pass."""
+    """Logits of uint8 images (B, 3, H, W), and the input of the judge's last layer, (B, D), in one forward pass."""
     given: list[torch.Tensor] = []
     handle = judge.head.register_forward_pre_hook(lambda module, args: given.append(args[0]))
     try:
@@ -66,12 +58,12 @@ def classify(judge: Judge, images: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 @dataclass(frozen=True)
 class Clip:
-    """A contrastive model of pictures and captions, as open_clip builds them.
+    """A CLIP model, as open_clip builds it.
 
     Args:
-        model: has encode_image and encode_text, both with `normalize`; in eval mode.
+        model: has encode_image and encode_text, each with the argument `normalize`. It is in eval mode.
         tokenizer: captions -> token ids, int64 (B, tokens).
-        normalise: float pictures in [0, 1], (B, 3, H, W) -> what encode_image takes.
+        normalise: float images in [0, 1], (B, 3, H, W) -> the input of encode_image.
     """
 
     model: Any  # a Module whose type would hide its two methods
@@ -81,14 +73,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class Options:
-    """What a user says of a world that takes it.
+    """The user's options for a world.
 
     Args:
-        backbone: () -> folder of the pipeline, whose text encoder says what is close; the first call may download it.
+        backbone: () -> folder of the pipeline, whose text encoder measures closeness. The first call may download it.
         data: folder of the world's data sets.
-        judges: which judges to use, as the world understands it; () for its usual ones.
-        neighbours: how many concepts must stay near a forgotten one, or "all"; None for the world's usual number.
-        clip: the CLIP model behind CLIP score, or "none"; None for the world's usual one.
+        judges: which judges to use, in the world's own notation. (): the world's default judges.
+        neighbours: number of neighbours that a task keeps, or "all". None: the world's default number.
+        clip: name of the CLIP model for CLIP score, or "none". None: the world's default model.
     """
 
     backbone: Callable[[], Path]
@@ -97,120 +89,225 @@ class Options:
     neighbours: str | None = None
     clip: str | None = None
 
+    def flags(self) -> tuple[str, ...]:
+        """The command-line flags of the options that the user gave, the backbone's excepted."""
+        given = {"--data": self.data, "--judge": self.judges, "--neighbours": self.neighbours, "--clip": self.clip}
+        return tuple(flag for flag, value in given.items() if value)
 
-@dataclass(frozen=True)
-class World:
-    """A set of concepts with the means to ask for them and to recognise them.
 
-    Args:
-        name: as in `--world` and in the names of its boards.
+class World(ABC):
+    """A set of concepts, the prompts that ask for them, and the judges that recognise them.
+
+    A subclass sets the attributes `name`, `about`, `domains` and `protocol` and defines the abstract methods. All other
+    attributes and methods have defaults. `docs/add-a-world.md` shows a whole world in one file.
+
+    A registered world is an instance. Creating it must be cheap: `ls worlds` creates every world, and loads no data and
+    no model. Methods that need data may raise WorldUnavailable until `configure` has returned a world with the data.
+
+    Attributes:
+        name: the name for `--world`, which is also in the names of boards.
         about: one line for `ls worlds`.
-        domains: domain -> its concepts. Concepts of one domain are each other's neighbours.
-        styles: ways of drawing any concept; the first is the plain one.
-        protocol: sampling and sample counts that suit the world's default backbone.
-        presets: method -> config values that suit the default backbone, where the paper's own do not.
-        superclass_prompts: (concept, split) -> the prompts of the concept with its superclass in place of its name ("a
-            photo of a dog" for a breed), or with the plain style in place of another style: one for each of `prompts`.
-            () for a concept without a superclass; methods that need one then refuse. The split "evaluate" is for
-            metrics alone.
-        bare_name: concept -> its name as a prompt of its own, in the words of its prompts and with nothing around it.
-        tuning_concepts: concepts that presets were tuned on, which no suite of a board forgets.
-        all_styles_view: () -> the same world with every concept asked for in every style, and reference images of it in
-            every style. None for a world of one style.
-        backbone: () -> the default backbone as `--backbone` would name it.
-            Raises WorldUnavailable, as `judge` and `closeness` may.
-        prompts: (split, concept) -> prompts that ask for it; of a style, prompts that ask for some concepts in it.
-            Prompt i of one concept and prompt i of another differ in the concept's name alone, and so for styles; those
-            of "forget" and "evaluate" share no template.
-        reference: (concept, count) -> real pictures that no model or judge was trained on, uint8 (count, 3, H, W);
-            the first n of a longer list are those of a shorter one.
-        reference_names: (concept, count) -> what tells these pictures apart, where two concepts may share one: a name
-            for each; of all that there are for a count of None. None: they share none.
-        reference_key: concept -> what tells its real pictures from others, such as names and sizes of files, where that
-            is cheaper than to look at the first two, as is done without it.
-        extra_concepts: concepts that are drawn and judged besides those of a task, because a published metric counts
-            them. No suite forgets them and no other metric counts them. An image that asks for one counts for nothing
-            else.
-        judge: (name, device) -> the classifier called so.
-        judge_of: concept or style -> name of the judge that knows it.
-        closeness: (a, b) -> how near two concepts or styles are to the text encoder, at most 1.
-        other_distances: name -> (a, b) -> a distance of two concepts that the text encoder does not define: at least 0,
-            or None where it is undefined.
-        feature_extractor: () -> name under which torch-fidelity knows this world's feature extractor.
-        feature_weights: () -> file of the extractor's weights; None leaves it to torch-fidelity to find them.
-        feature_hint: what to tell a user where they can't be had.
-        headnoun: concept -> prompts that name it by its head noun alone, in the words of the evaluation prompts in the
-            plain style, and every concept that this noun names; None where it names no other.
-        clip: device -> the model behind CLIP score, or it raises WorldUnavailable. None: the column stays blank.
-        oracles: concept -> () -> file of a model retrained from nothing without it, read by `bench.plan.oracle`; None
-            where it was not built here. It raises WorldUnavailable for a file that is damaged or belongs to another
-            default backbone. Only concepts that the world can build one of.
-        oracle_hint: what to tell a user where they were not built.
-        tasks: suite -> () -> its tasks in this world, where the suite's own rule is not the one to follow.
-        single_task: concept -> the task of forgetting it alone, where that is not to keep every other concept.
-        configure: Options -> the world with these: one that can be measured on. It raises ValueError for options that
-            make no sense. None for a world that takes no option; others raise WorldUnavailable until configured.
-        chosen: what was chosen so, for people: what -> which.
-        prepare: (data, console) -> whether all that the world needs of data is there: says what is missing, and gets
-            what can be had. None for a world that needs nothing.
+        domains: domain -> its concepts. The concepts of one domain are each other's neighbours.
+        styles: ways of drawing any concept. The first is the plain style. A style can be forgotten, as a concept can.
+        protocol: how images are sampled, and how many, with the default backbone.
+        presets: method -> settings that suit the default backbone, where the paper's settings do not.
+        tuning_concepts: concepts that presets were tuned on. No suite of a board forgets them.
+        extra_concepts: concepts and styles that are drawn and judged besides those of each task, for a published metric
+            that counts them. No suite forgets them and no other metric counts them. An image that asks for one of them
+            counts for no other concept.
+        feature_hint: end of the message that is shown when the feature extractor's weights can't be loaded.
+        oracle_concepts: concepts for which an oracle can be built.
+        oracle_hint: how a user can get an oracle.
+        needs_data: whether the world needs a folder of data, which `prepare` fills.
+        chosen: description -> choice, for the reports: the judges and models that the user's options led to.
+
+    Example:
+        >>> from bench.worlds import WORLDS
+        >>> world = WORLDS.get("pocket")
+        >>> world.domain_of("tulip"), len(world.domain_members("tulip"))
+        ('flower', 8)
+        >>> world.prompts("evaluate", "tulip")[0]
+        'a photo of a tulip'
+        >>> world.superclass_prompts("tulip", "evaluate")[0]
+        'a photo of a flower'
+        >>> world.reference("tulip", 2).shape
+        torch.Size([2, 3, 64, 64])
     """
 
     name: str
     about: str
     domains: Mapping[str, tuple[str, ...]]
-    styles: tuple[str, ...]
     protocol: Protocol
-    backbone: Callable[[], str]
-    prompts: Callable[[Split, str], tuple[str, ...]]
-    reference: Callable[[str, int], torch.Tensor]
-    judge: Callable[[str, torch.device], Judge]
-    judge_of: Callable[[str], str]
-    closeness: Callable[[str, str], float]
-    feature_extractor: Callable[[], str]
-    feature_weights: Callable[[], str | None] = lambda: None
-    feature_hint: str = ""
-    reference_names: Callable[[str, int | None], tuple[str, ...]] | None = None
-    reference_key: Callable[[str], Any] | None = None
-    extra_concepts: tuple[str, ...] = ()
-    other_distances: Mapping[str, Callable[[str, str], float | None]] = field(default_factory=dict)
-    headnoun: Callable[[str], HeadNoun | None] = lambda concept: None
-    clip: Callable[[torch.device], Clip] | None = None
-    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    superclass_prompts: Rest = nothing_left
-    bare_name: Callable[[str], str] = lambda concept: concept
+    styles: tuple[str, ...] = ("photo",)
+    presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     tuning_concepts: tuple[str, ...] = ()
-    all_styles_view: Callable[[], World] | None = None
-    oracles: Mapping[str, Callable[[], Path | None]] = field(default_factory=dict)
+    extra_concepts: tuple[str, ...] = ()
+    feature_hint: str = ""
+    oracle_concepts: tuple[str, ...] = ()
     oracle_hint: str = ""
-    tasks: Mapping[str, Callable[[], tuple[Task, ...]]] = field(default_factory=dict)
-    single_task: Callable[[str], Task] | None = None
-    configure: Callable[[Options], World] | None = None
-    chosen: Mapping[str, str] = field(default_factory=dict)
-    prepare: Callable[[Path, Console], bool] | None = None
+    needs_data: ClassVar[bool] = False
+    chosen: Mapping[str, str] = MappingProxyType({})
+
+    # What every world defines
+
+    @abstractmethod
+    def backbone(self) -> str:
+        """The default backbone, as `--backbone` would name it. Raises WorldUnavailable."""
+
+    @abstractmethod
+    def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
+        """Prompts that ask for a concept, or for some concepts in a style.
+
+        The i-th prompts of two concepts differ only in the name of the concept, and those of two styles only in the
+        style. The splits "forget" and "evaluate" share no template.
+        """
+
+    @abstractmethod
+    def reference(self, concept: str, count: int) -> torch.Tensor:
+        """Real images of a concept or style, uint8 (count, 3, H, W), which no model or judge was trained on.
+
+        The first n images do not depend on `count`. Raises WorldUnavailable if there are fewer images.
+        """
+
+    @abstractmethod
+    def judge(self, name: str, device: torch.device) -> Judge:
+        """The judge called `name`, one of the names that `judge_of` returns, on a device. Raises WorldUnavailable."""
+
+    @abstractmethod
+    def closeness(self, a: str, b: str) -> float:
+        """Similarity of two concepts, or of two styles, to the text encoder: at most 1, and 1 for a concept and itself.
+
+        Raises WorldUnavailable.
+        """
+
+    # How images are judged
+
+    def judge_of(self, concept: str) -> str:
+        """Name of the judge that knows a concept or style. Default: its domain, or "style"."""
+        return "style" if concept in self.styles else self.domain_of(concept)
+
+    def feature_extractor(self) -> str:
+        """torch-fidelity's name of the feature extractor for FID and KID. Default: Inception v3."""
+        return inception.NAME
+
+    def feature_weights(self) -> str | None:
+        """File of the feature extractor's weights. None, the default: torch-fidelity finds or downloads them."""
+        return None
+
+    def clip(self, device: torch.device) -> Clip | None:
+        """The model for CLIP score. None, the default: CLIP score stays blank. Raises WorldUnavailable."""
+        return None
+
+    def reference_names(self, concept: str, count: int | None) -> tuple[str, ...] | None:
+        """One id for each of the first `count` reference images, so that images of two concepts are counted once.
+
+        `count=None` means all images. None, the default: concepts share no image.
+        """
+        return None
+
+    def reference_key(self, concept: str) -> Any:
+        """JSON data that changes whenever the reference images change, such as names and sizes of files.
+
+        None, the default: the cache uses the first two images.
+        """
+        return None
+
+    # How concepts relate
+
+    def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
+        """The prompts of a concept with its superclass in place of its name: "a photo of a dog" for a breed.
+
+        For a style they have the plain style in its place. There is one for each of `prompts(split, concept)`, or ():
+        the default, for a concept without a superclass. Methods that need these prompts refuse such a concept. The
+        split "evaluate" is for metrics only.
+        """
+        return ()
+
+    def bare_name(self, concept: str) -> str:
+        """The name of a concept as a prompt of its own, as its prompts write it. Default: the concept."""
+        return concept
+
+    def headnoun(self, concept: str) -> HeadNoun | None:
+        """Evaluation prompts with the concept's head noun in place of its name, and all concepts that the noun names.
+
+        None, the default, if the noun names no other concept: ("a photo of a retriever", ...) needs two retrievers.
+        """
+        return None
+
+    @property
+    def other_distances(self) -> Mapping[str, Distance]:
+        """Name -> a distance between concepts that does not come from the text encoder. Default: none.
+
+        A name has letters, digits and "_" only, and becomes the column "distance_NAME".
+        """
+        return MappingProxyType({})
+
+    def distances(self, a: str, b: str) -> dict[str, float]:
+        """Distances between two concepts: "text" is 1 - `closeness`, and each of `other_distances` that is defined."""
+        others = {name: distance(a, b) for name, distance in self.other_distances.items()}
+        known = {"text": 1 - self.closeness(a, b), **{name: d for name, d in others.items() if d is not None}}
+        return {name: round(d, DISTANCE_DIGITS) for name, d in known.items()}
+
+    # What suites ask
+
+    @property
+    def tasks(self) -> Mapping[str, Callable[[], tuple[Task, ...]]]:
+        """Suite -> () -> its tasks, for suites whose own rule does not suit this world. Default: none."""
+        return MappingProxyType({})
+
+    def single_task(self, concept: str) -> Task | None:
+        """The task of forgetting one concept. None, the default: all other concepts must stay."""
+        return None
+
+    def all_styles_view(self) -> World | None:
+        """The same world with concepts asked for in every style, and with reference images of them in every style.
+
+        None, the default: the world does not offer this.
+        """
+        return None
+
+    # How a world gets its data
+
+    def configure(self, options: Options) -> World:
+        """A world that uses the user's options. Default: this world, which takes no option.
+
+        Raises ValueError for options that the world does not take, WorldUnavailable if it needs data that is missing.
+        """
+        if flags := options.flags():
+            raise ValueError(f"the world {self.name!r} takes no {flags[0]}: it brings its own data and judges")
+        return self
+
+    def prepare(self, data: Path, console: Console) -> bool:
+        """Download into `data` what can be downloaded, and print what is missing. Returns whether all data is there."""
+        return True
+
+    def oracle(self, concept: str) -> Path | None:
+        """File of the weights of a model that was trained from scratch without a concept.
+
+        `bench.plan.oracle` reads it. None, the default: it was not built on this machine. Raises WorldUnavailable if
+        the file is damaged or was made with another default backbone.
+        """
+        return None
+
+    # What follows from the domains
 
     @property
     def concepts(self) -> tuple[str, ...]:
-        """Every concept, domain by domain."""
+        """Every concept, domain by domain, without the styles."""
         return tuple(concept for concepts in self.domains.values() for concept in concepts)
 
-    def distances(self, a: str, b: str) -> dict[str, float]:
-        """How far `a` is from `b`: "text" is 1 - `closeness`; then by each of `other_distances` that has an answer."""
-        further = {name: distance(a, b) for name, distance in self.other_distances.items()}
-        found = {"text": 1 - self.closeness(a, b), **{name: d for name, d in further.items() if d is not None}}
-        return {name: round(d, DIGITS) for name, d in found.items()}
-
-    def domain_members(self, concept: str) -> tuple[str, ...]:
-        """The concepts that `concept` is one of: those of its domain, or all styles. Raises ValueError."""
-        return self.styles if concept in self.styles else self.domains[self.domain_of(concept)]
-
-    def kept_siblings(self, concepts: Sequence[str], kept: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Each of `concepts` -> those `kept` that are of its domain, or styles like it; all where none is."""
-        members = {concept: self.domain_members(concept) for concept in concepts}
-        return {c: tuple(k for k in kept if k in members[c]) or tuple(kept) for c in members}
-
     def domain_of(self, concept: str) -> str:
-        """The domain `concept` belongs to. Raises ValueError if there is none."""
+        """The domain of a concept. Raises ValueError if it has none, as a style has none."""
         for domain, concepts in self.domains.items():
             if concept in concepts:
                 return domain
         raise ValueError(f"{concept!r} belongs to no domain of the world {self.name!r}")
+
+    def domain_members(self, concept: str) -> tuple[str, ...]:
+        """All concepts of a concept's domain, or all styles, `concept` included. Raises ValueError."""
+        return self.styles if concept in self.styles else self.domains[self.domain_of(concept)]
+
+    def kept_siblings(self, concepts: Sequence[str], kept: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Each of `concepts` -> the concepts in `kept` that are of its domain, or all of `kept` if none is."""
+        members = {concept: self.domain_members(concept) for concept in concepts}
+        return {c: tuple(k for k in kept if k in members[c]) or tuple(kept) for c in members}

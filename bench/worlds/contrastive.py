@@ -1,8 +1,6 @@
-"""The CLIP model behind CLIP score in worlds of photographs: one of open_clip's, by name."""
+"""The CLIP model for CLIP score in worlds of photographs: one of open_clip's, by name."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 
@@ -13,16 +11,14 @@ USUAL = "ViT-B-32/laion2b_s34b_b79k"
 NONE = "none"
 
 
-def loader(name: str | None) -> Callable[[torch.device], Clip] | None:
-    """device -> the model called `name`, "MODEL/WEIGHTS" as open_clip has them; the usual one for None.
+def load(name: str | None, device: torch.device) -> Clip | None:
+    """The CLIP model `name`, which is "MODEL/WEIGHTS" as open_clip names them; None loads `USUAL`.
 
-    None for "none". The loader raises WorldUnavailable.
+    The model is in fp32, in eval mode and frozen, with its own preprocessing. Returns None for the name "none". Raises
+    WorldUnavailable.
     """
-    return None if name == NONE else lambda device: load(name or USUAL, device)
-
-
-def load(name: str, device: torch.device) -> Clip:
-    """The model, fp32, in eval mode, frozen, given pictures as its own preprocessing makes them."""
-    model, tokenizer, preprocessing = create(name)
+    if name == NONE:
+        return None
+    model, tokenizer, preprocessing = create(name or USUAL)
     model = model.to(device)
     return Clip(model, tokenizer, preprocessing.to(device))

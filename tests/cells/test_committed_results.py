@@ -71,7 +71,7 @@ def test_committed_results_fit_after_a_setting_was_added(file: Path, monkeypatch
     wider = dataclasses.make_dataclass("Wider", [("later", int, digest.added(3))], bases=(Protocol,), frozen=True)
     world = WORLDS.get("pocket")
     values = {f.name: getattr(world.protocol, f.name) for f in dataclasses.fields(world.protocol)}
-    monkeypatch.setitem(WORLDS._entries, "pocket", dataclasses.replace(world, protocol=wider(**values)))
+    monkeypatch.setattr(world, "protocol", wider(**values))
     for name in METHODS.names():
         method = METHODS.get(name)
         config = dataclasses.make_dataclass(

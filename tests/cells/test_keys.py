@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.tiny import variant
 
 from bench.cells.keys import Keys
 from bench.core.config import RunConfig
@@ -63,7 +64,7 @@ def test_figures_belong_to_weights_and_not_to_what_made_them(plan: Plan) -> None
 
 def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None:
     def look(**changes: object) -> set[str]:
-        return changed(every(plan), every(dataclasses.replace(plan, world=dataclasses.replace(plan.world, **changes))))
+        return changed(every(plan), every(dataclasses.replace(plan, world=variant(plan.world, **changes))))
 
     assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64)) == {"reference", "score"}
     assert look(closeness=lambda a, b: 0.5) == {"score"}

@@ -1,10 +1,10 @@
 """Worlds in which a forgotten concept has no neighbours, or nothing outside of its domain: every room goes on."""
 
-import dataclasses
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.tiny import variant
 
 from bench.commands import main
 from bench.suites import SUITES, Request
@@ -21,7 +21,7 @@ RETAINED = ("fid", "kid", "clip", "drift", "drift_latent")
 def small(world: World, name: str, **sizes: int) -> World:
     """The tiny world with the first few concepts of some of its domains."""
     domains = {domain: world.domains[domain][:size] for domain, size in sizes.items()}
-    made = dataclasses.replace(world, name=name, domains=domains, all_styles_view=None)
+    made = variant(world, name=name, domains=domains)
     WORLDS.add(name, made)
     return made
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.tiny import variant
 
 from bench.board import tables
 from bench.cells import train
@@ -174,7 +175,7 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     made = {n: t + 0.01 for n, t in model.unet.state_dict().items() if "conv_in" in n}
     made |= {f"text_encoder.{n}": t + 0.01 for n, t in model.pipeline.text_encoder.state_dict().items() if "norm" in n}
     save_file({n: t.contiguous() for n, t in made.items()}, tmp_path / "oracle.safetensors")
-    known = dataclasses.replace(world, oracles={name: lambda: tmp_path / "oracle.safetensors"})
+    known = variant(world, oracle_concepts=(name,), oracle=lambda concept: tmp_path / "oracle.safetensors")
     monkeypatch.setattr(WORLDS, "get", lambda given: known)
     run = executor(tmp_path, "resurgence", curve=2)
     mine = cells(run, "oracle")
@@ -250,10 +251,10 @@ def test_weights_that_could_not_be_made_are_not_tried_for_each_that_starts_from_
 def test_a_damaged_oracle_stops_only_those_who_ask_for_it(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def damaged() -> Path:
+    def damaged(concept: str) -> Path:
         raise WorldUnavailable("oracle.safetensors is damaged")
 
-    known = dataclasses.replace(world, oracles={world.concepts[0]: damaged})
+    known = variant(world, oracle_concepts=world.concepts[:1], oracle=damaged)
     monkeypatch.setattr(WORLDS, "get", lambda given: known)
     run = executor(tmp_path, "finegrained", forget=world.concepts[:1])
     assert not cells(run, "oracle")

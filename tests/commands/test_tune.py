@@ -1,9 +1,9 @@
-import dataclasses
 import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.tiny import variant
 
 from bench.commands import main, tune
 from bench.worlds import WORLDS, World
@@ -55,7 +55,7 @@ def test_a_search_goes_on_where_its_best_rate_is_at_an_end() -> None:
 def test_every_method_gets_the_same_search(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    WORLDS.add("tuned", dataclasses.replace(world, name="tuned", tuning_concepts=("dalmatian",)))
+    WORLDS.add("tuned", variant(world, name="tuned", tuning_concepts=("dalmatian",)))
     monkeypatch.setattr(tune, "FURTHER", 1)
     small = ["--world", "tuned", "--workers", "1", "--out", str(tmp_path), "--methods", "mimmu", "salun"]
     assert main.main(["tune", *small, "--lr", "1e-4", "1e-3"]) == 0

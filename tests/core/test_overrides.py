@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.tiny import variant
 
 from bench.core.config import Protocol, RunConfig
 from bench.core.overrides import apply, convert, grid, is_settable, parse, parse_sweep, require_finite, write_sweep
@@ -165,7 +166,7 @@ def test_a_run_with_a_setting_that_is_not_finite_is_refused_by_name(
     changes: dict[str, Any], world: World, tmp_path: Path
 ) -> None:
     presets = {"mimmu": {"lr": math.inf}}
-    WORLDS.add("hasty", replace(world, name="hasty", presets=presets))
+    WORLDS.add("hasty", variant(world, name="hasty", presets=presets))
     given = {"methods": ("mimmu",), "suite": "smoke", "world": "tiny", "out": tmp_path}
     message = r"^(mimmu\.lr|protocol\.guidance_scale) must be a finite number, not (-?inf|nan)$"
     with pytest.raises(ValueError, match=message):

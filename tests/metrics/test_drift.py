@@ -63,8 +63,7 @@ def test_features_are_what_the_last_layer_is_given(world: World, device: torch.d
 
 
 def test_judges_of_different_width_share_a_table(world: World, device: torch.device) -> None:
-    both = dataclasses.replace(world, judge_of=lambda concept: "style" if concept == "photo" else "species")
-    panel = Panel(both, ("photo", world.concepts[0]), device)
+    panel = Panel(world, ("photo", world.concepts[0]), device)
     seen = {"penultimate.species": torch.ones(2, 3), "penultimate.style": torch.full((2, 2), 2.0)}
     rows = panel.penultimate((world.concepts[0], "photo"), seen, (0, 1))
     assert rows.tolist() == [[1, 1, 1], [2, 2, 0]]

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.exhibits import ALL, whole, words
+from support.tiny import variant
 
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
@@ -400,7 +401,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     assert seen.prompt_probes is not None
     assert torch.equal(seen.probe.gaps, seen.prompt_probes.null)
     assert set(seen.prompt_probes.others) == {"near"}
-    dogs = dataclasses.replace(
+    dogs = variant(
         plan.world, superclass_prompts=lambda concept, split="forget": plan.world.prompts(split, plan.world.concepts[2])
     )
     seen, found = figures(dataclasses.replace(plan, world=dogs))

@@ -1,6 +1,5 @@
 """Oracles as any world may have them: found, read, put in; and the control that stands for them on a board."""
 
-import dataclasses
 import lzma
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save, save_file
+from support.tiny import variant
 
 from bench.backbones.pipeline import TEXT, Backbone
 from bench.plan import oracle
@@ -21,7 +21,9 @@ def test_a_world_says_which_oracles_it_has_and_where(world: World, tmp_path: Pat
     target, other = world.concepts[:2]
     assert oracle.find(world, target) is None
     assert oracle.hint(world) == "the world 'tiny' has no oracle, a model retrained without a concept"
-    having = dataclasses.replace(world, oracles={target: lambda: tmp_path / "o"}, oracle_hint="`make oracles`")
+    having = variant(
+        world, oracle_concepts=(target,), oracle=lambda concept: tmp_path / "o", oracle_hint="`make oracles`"
+    )
     assert oracle.find(having, target) == tmp_path / "o"
     assert oracle.find(having, other) is None
     assert oracle.hint(having) == f"the world 'tiny' has oracles of {target}: `make oracles`"

@@ -1,12 +1,12 @@
 """Mistakes in plug-ins are found when they are loaded, and each message names what would be right."""
 
 import sys
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import indent
 
 import pytest
+from support.tiny import variant
 
 from bench.cells import evidence
 from bench.commands import main
@@ -30,7 +30,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from bench.suites import SUITES
-from bench.worlds import WORLDS
+from bench.worlds import WORLDS, World
+from bench.worlds.pocket.world import Pocket
 from methods import METHODS, Method
 from methods.base import MethodConfig
 from metrics import METRICS, Metric
@@ -55,6 +56,11 @@ def method(fields: str = "pass", attributes: str = "") -> str:
 
 def metric(changes: str, name: str = "mine") -> str:
     return HEAD + f"METRICS.add({name!r}, replace(UA, **{{'name': {name!r}, **{changes}}}))\n"
+
+
+def world(attributes: str) -> str:
+    body = indent(f"name = 'mine'\n{attributes}", "    ")
+    return HEAD + f"class Mine(Pocket):\n{body}\nWORLDS.add('mine', Mine())\n"
 
 
 def suite(changes: str) -> str:
@@ -123,9 +129,34 @@ MISTAKES = [
     (HEAD + "WORLDS.add('mine', 3)", "world 'mine' is no World but 3: it must be an instance of bench.worlds.World"),
     (HEAD + "WORLDS.add('mine', WORLDS.get('pocket'))", "world 'mine' has the name 'pocket': register it as 'pocket'"),
     (
-        HEAD + "WORLDS.add('mine', replace(WORLDS.get('pocket'), name='mine', other_distances={'n': min}))",
+        world("other_distances = {'n': min}"),
         "world 'mine' measures a distance 'n'",
     ),
+    (
+        HEAD + "WORLDS.add('mine', Pocket)",
+        "world 'mine' is the class Pocket: register an instance, Pocket()",
+    ),
+    (
+        HEAD + "class Mine(World):\n    def backbone(self): ...\n    def reference(self, concept, count): ...\n"
+        "WORLDS.add('mine', Mine)",
+        "world 'mine' is the class Mine: define closeness, judge, prompts in it, then register an instance, Mine()",
+    ),
+    (
+        HEAD + "class Mine(World):\n    def backbone(self): ...\nWORLDS.add('mine', Mine())",
+        "Can't instantiate abstract class Mine with abstract methods closeness, judge, prompts, reference",
+    ),
+    (world("about = ''"), "world 'mine' (class Mine) does not say its about"),
+    (world("domains = {}"), "domains is {}; it must be a dict with at least one domain"),
+    (world("domains = {'dog': 'poodle'}"), "domains is {'dog': 'poodle'}; it must be a dict with at least one domain"),
+    (world("domains = {'dog': ()}"), "to a tuple of concepts: {'dog': ('poodle', 'beagle')}"),
+    (world("styles = 'photo'"), "styles is 'photo'; it must be a tuple of texts, of which the first is the plain"),
+    (world("styles = ()"), "styles is (); it must be a tuple of texts"),
+    (world("domains = {'dog': ('pug',), 'pet': ('pug',)}"), "has two concepts or styles 'pug'; each must have"),
+    (world("domains = {'dog': ('photo',)}"), "has two concepts or styles 'photo'"),
+    (world("protocol = {'images_per_concept': 3}"), "protocol is {'images_per_concept': 3}; it must be a bench.core"),
+    (world("tuning_concepts = ('pug',)"), "tuning_concepts has 'pug'; it must be a tuple of concepts in domains"),
+    (world("tuning_concepts = 'poodle'"), "tuning_concepts has 'poodle'; it must be a tuple of concepts in domains"),
+    (world("extra_concepts = ('nowhere',)"), "extra_concepts has 'nowhere'"),
     (
         HEAD + "SUITES.add('mine', 3)",
         "suite 'mine' is no Suite but 3: it must be an instance of bench.suites.Suite",
@@ -209,7 +240,7 @@ def test_an_entry_that_a_program_registers_is_checked_before_anything_is_compute
 
 @pytest.mark.parametrize("judge", ["n", "lo"])
 def test_a_judge_whose_column_has_another_meaning_is_refused(judge: str, world: World, tmp_path: Path) -> None:
-    WORLDS.add("judged", replace(world, name="judged", judge_of=lambda concept: judge))
+    WORLDS.add("judged", variant(world, name="judged", judge_of=lambda concept: judge))
     with pytest.raises(ValueError, match=f"world 'judged' has a judge called '{judge}'"):
         resolve(RunConfig(("mimmu",), "smoke", "judged", out=tmp_path))
 

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+from support.tiny import variant
 
 from bench.core import registry
 from bench.core.task import Task
@@ -28,7 +29,7 @@ def test_docstring_example_runs() -> None:
 
 def test_world_rule_replaces_suite_rule(world: World) -> None:
     own = Task("own", world.concepts[:2], world.concepts[2:], ())
-    ruled = dataclasses.replace(world, tasks={"mine": lambda: (own,)})
+    ruled = variant(world, tasks={"mine": lambda: (own,)})
     assert SUITE.tasks(world) == first_concept(world)
     assert SUITE.tasks(ruled) == (own,)
 
@@ -38,22 +39,22 @@ def test_request_comes_before_every_rule(world: World) -> None:
         return (Task("requested", request.forget, world.concepts[:2], ()),)
 
     suite = dataclasses.replace(SUITE, choose_requested=requested)
-    ruled = dataclasses.replace(world, tasks={"mine": lambda: ()})
+    ruled = variant(world, tasks={"mine": lambda: ()})
     (task,) = suite.tasks(ruled, Request(world.concepts[3:5]))
     assert task.forget == world.concepts[3:5]
 
 
 def test_suite_of_all_styles_uses_view_of_world(world: World) -> None:
     suite = dataclasses.replace(SUITE, all_styles=True)
-    other = dataclasses.replace(world, domains={"letter": ("a", "b")})
-    styled = dataclasses.replace(world, all_styles_view=lambda: other)
+    other = variant(world, domains={"letter": ("a", "b")})
+    styled = variant(world, all_styles_view=lambda: other)
     assert SUITE.view(styled) is styled
     assert suite.view(styled) is other
     assert [task.name for task in suite.tasks(styled)] == ["a"]
-    ruled = dataclasses.replace(styled, tasks={"mine": lambda: ()})
+    ruled = variant(styled, tasks={"mine": lambda: ()})
     assert suite.view(ruled) is ruled
     with pytest.raises(ValueError, match="the suite 'mine' asks for concepts in every style, and the world 'tiny' has"):
-        suite.view(dataclasses.replace(world, all_styles_view=None))
+        suite.view(variant(world, all_styles_view=lambda: None))
 
 
 def test_suite_refuses_request_that_it_cannot_take(world: World) -> None:

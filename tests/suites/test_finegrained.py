@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+from support.tiny import variant
 
 from bench.core.task import Task
 from bench.suites import SUITES, Request
@@ -18,7 +19,7 @@ def graded(world: World) -> World:
         return pairs.get(frozenset((a, b)), 0.0)
 
     domains = {"letter": tuple("abcde"), "digit": tuple("123")}
-    return dataclasses.replace(world, domains=domains, closeness=closeness, styles=("plain",), all_styles_view=None)
+    return variant(world, domains=domains, closeness=closeness, styles=("plain",), all_styles_view=lambda: None)
 
 
 def test_targets_span_the_bands_of_closeness(graded: World) -> None:
@@ -28,15 +29,15 @@ def test_targets_span_the_bands_of_closeness(graded: World) -> None:
 
 
 def test_domain_of_two_concepts_is_refused(graded: World) -> None:
-    small = dataclasses.replace(graded, domains={"letter": tuple("ab")})
+    small = variant(graded, domains={"letter": tuple("ab")})
     with pytest.raises(ValueError, match="fewer than three"):
         targets_by_band(small, "letter")
 
 
 def test_concept_that_presets_were_tuned_on_is_no_target(graded: World) -> None:
-    assert targets_by_band(dataclasses.replace(graded, tuning_concepts=("d",)), "letter")["far"] in "ce"
+    assert targets_by_band(variant(graded, tuning_concepts=("d",)), "letter")["far"] in "ce"
     with pytest.raises(ValueError, match="fewer than three"):
-        targets_by_band(dataclasses.replace(graded, tuning_concepts=("1",)), "digit")
+        targets_by_band(variant(graded, tuning_concepts=("1",)), "digit")
 
 
 def test_finegrained_forgets_three_concepts_of_each_domain_and_keeps_all_others(world: World) -> None:
@@ -60,7 +61,7 @@ def test_finegrained_takes_requested_concepts() -> None:
 
 def test_world_may_say_what_a_single_task_keeps(world: World) -> None:
     other = world.concepts[6]
-    own = dataclasses.replace(world, single_task=lambda c: Task(c, (c,), world.domain_members(c)[1:3], (other,)))
+    own = variant(world, single_task=lambda c: Task(c, (c,), world.domain_members(c)[1:3], (other,)))
     (task,) = single_tasks(own, world.concepts[3:4])
     assert task == Task(task.name, world.concepts[3:4], world.domain_members(task.name)[1:3], (other,))
 
@@ -68,4 +69,4 @@ def test_world_may_say_what_a_single_task_keeps(world: World) -> None:
 def test_near_twins_are_the_near_targets_or_all_without_bands(world: World) -> None:
     assert [task.band for task in near_twin_tasks(world)] == ["near"] * 3
     unbanded = tuple(dataclasses.replace(task, band="") for task in SUITES.get("finegrained").tasks(world))
-    assert near_twin_tasks(dataclasses.replace(world, tasks={"finegrained": lambda: unbanded})) == unbanded
+    assert near_twin_tasks(variant(world, tasks={"finegrained": lambda: unbanded})) == unbanded

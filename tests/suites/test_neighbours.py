@@ -1,6 +1,5 @@
-import dataclasses
-
 import pytest
+from support.tiny import variant
 
 from bench.suites.neighbours import nearest_neighbour
 from bench.worlds import World
@@ -9,7 +8,7 @@ from bench.worlds import World
 @pytest.fixture
 def letters(world: World) -> World:
     pairs = {frozenset("ab"): 0.9, frozenset("cd"): 0.4}
-    return dataclasses.replace(
+    return variant(
         world,
         domains={"letter": tuple("abcd"), "digit": ("1",)},
         closeness=lambda a, b: pairs.get(frozenset((a, b)), 0.0),

@@ -1,7 +1,7 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
+from support.tiny import variant
 
 from bench.commands import main
 from bench.core.config import RunConfig
@@ -72,7 +72,7 @@ def test_run_refuses_request_before_it_looks_for_the_backbone(
 
 
 def test_concept_of_another_world_is_refused(pocket: World) -> None:
-    small = dataclasses.replace(pocket, domains={"bird": pocket.domains["bird"]})
+    small = variant(pocket, domains={"bird": pocket.domains["bird"]})
     Request(("tulip",)).check(pocket, one_model=True)
     with pytest.raises(ValueError, match="has no concept 'tulip'"):
         Request(("tulip",)).check(small, one_model=True)

@@ -1,7 +1,7 @@
-import dataclasses
 import itertools
 
 import pytest
+from support.tiny import variant
 
 from bench.cells import fingerprint
 from bench.core.config import RunConfig
@@ -68,7 +68,7 @@ def test_multi_forgets_as_many_as_leave_one_concept_of_each_domain(pocket: World
 
 @pytest.mark.parametrize("domains", [1, 2])
 def test_multi_forgets_of_one_domain_in_a_small_world(domains: int, world: World) -> None:
-    small = dataclasses.replace(world, domains=dict(list(world.domains.items())[:domains]))
+    small = variant(world, domains=dict(list(world.domains.items())[:domains]))
     tasks = SUITES.get("multi").tasks(small, Request(counts=(2,)))
     (task,) = (task for task in tasks if task.name == "2 across")
     assert len({small.domain_of(c) for c in task.forget}) == 1

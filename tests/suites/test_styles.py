@@ -1,10 +1,10 @@
-import dataclasses
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from safetensors.torch import load_file
 from support.boards import only
+from support.tiny import variant
 
 from bench.commands import main
 from bench.suites import SUITES
@@ -20,17 +20,17 @@ def graded(world: World) -> World:
     """A world of a domain of five letters whose closeness is known, and of a domain of three digits."""
     pairs = {frozenset("ab"): 0.9, frozenset("cd"): 0.4, frozenset("ac"): 0.1, frozenset("ce"): 0.65}
     domains = {"letter": tuple("abcde"), "digit": tuple("123")}
-    return dataclasses.replace(
+    return variant(
         world,
         domains=domains,
         closeness=lambda a, b: pairs.get(frozenset((a, b)), 0.0),
         styles=("plain",),
-        all_styles_view=None,
+        all_styles_view=lambda: None,
     )
 
 
 def test_style_forgets_each_style_but_the_plain_one(graded: World) -> None:
-    styled = dataclasses.replace(graded, styles=("plain", "sketch", "neon"))
+    styled = variant(graded, styles=("plain", "sketch", "neon"))
     sketch, neon = SUITES.get("style").tasks(styled)
     assert (sketch.forget, sketch.in_domain, sketch.out_of_domain) == (("sketch",), ("plain", "neon"), styled.concepts)
     assert neon.forget == ("neon",)
@@ -39,7 +39,7 @@ def test_style_forgets_each_style_but_the_plain_one(graded: World) -> None:
 
 
 def test_object_forgets_concepts_that_no_prompt_about_a_style_names(graded: World) -> None:
-    styled = dataclasses.replace(
+    styled = variant(
         graded, styles=("plain", "sketch"), prompts=lambda split, concept: (f"{concept} of a", f"{concept} of the d, 2")
     )
     tasks = object_tasks(styled)
@@ -47,7 +47,7 @@ def test_object_forgets_concepts_that_no_prompt_about_a_style_names(graded: Worl
     assert [task.name for task in tasks] == ["b", "3"]
     assert tasks[0].in_domain == ("a", "c", "d", "e")
     assert tasks[0].out_of_domain == styled.styles
-    assert [t.name for t in object_tasks(dataclasses.replace(styled, tuning_concepts=("b", "3")))] == ["e", "1"]
+    assert [t.name for t in object_tasks(variant(styled, tuning_concepts=("b", "3")))] == ["e", "1"]
 
 
 def test_object_needs_a_world_of_several_styles(graded: World) -> None:

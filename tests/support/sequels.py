@@ -20,6 +20,7 @@ from bench.report.page import document
 from bench.worlds import World
 from methods import CONTROLS, METHODS, ORACLE
 from support.requested import NAMES, Result, concept, result
+from support.tiny import variant
 
 EVERY = (*CONTROLS, "mimmu", "mimmu-retain", "salun", "esd-x", "esd-u", "sdd")
 SEEDS = (0, 1)
@@ -158,7 +159,7 @@ def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) ->
     out.mkdir(exist_ok=True)
     weights = out / "oracle"
     weights.touch()
-    having = dataclasses.replace(world, oracles=dict.fromkeys(world.concepts, lambda: weights))
+    having = variant(world, oracle_concepts=world.concepts, oracle=lambda concept: weights)
     plan = dataclasses.replace(resolve(run), world=having, tasks=tuple(tasks), methods=methods, cells=tuple(cells))
     executor = Executor(plan)
     tables = board_tables.write(results, metrics, out, kind, "full", executor.outcomes.description)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
+import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import open_clip
@@ -25,6 +26,11 @@ CONCEPTS = {domain: tuple(row.name for row in (*rows[:4], rows[6])) for domain, 
 LABELS = tuple(name for names in CONCEPTS.values() for name in names)
 STYLES = ("photo", "sketch", "neon")
 EXTRACTOR = "tiny-8"
+W = TypeVar("W", bound=World)
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4},
+    "salun": {"lr": 1e-3, "epochs": 2},
+}
 
 
 def build_pipeline(folder: Path) -> Path:
@@ -83,34 +89,6 @@ def feature_extractor() -> str:
     return EXTRACTOR
 
 
-def prompts(split: Split, concept: str, styles: tuple[str, ...] = STYLES[:1]) -> tuple[str, ...]:
-    templates = captions.FORGET if split == "forget" else captions.EVALUATE
-    if concept in STYLES:
-        return captions.of_style(templates, concept)
-    return captions.of_species(templates, concept, styles)
-
-
-def headnoun(concept: str) -> HeadNoun | None:
-    """Golden and labrador retriever share their noun; the others are taken to share none."""
-    noun, named = "retriever", ("golden retriever", "labrador retriever")
-    return (tuple(captions.fill(t, noun) for t in captions.EVALUATE), named) if concept in named else None
-
-
-def reference(concept: str, count: int, styles: tuple[str, ...] = STYLES[:1]) -> torch.Tensor:
-    shown = [(LABELS[0], concept) if concept in STYLES else (concept, styles[i % len(styles)]) for i in range(count)]
-    pictures = np.stack([render(species, style, seed=i) for i, (species, style) in enumerate(shown)])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
-
-
-def judge(name: str, device: torch.device) -> Judge:
-    """A linear look at a thumbnail, of random weights; the judge of styles takes a smaller one."""
-    labels, side = (STYLES, 4) if name == "style" else (LABELS, 8)
-    torch.manual_seed(1)
-    head = torch.nn.Linear(3 * side * side, len(labels))
-    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(side), torch.nn.Flatten(), head).eval().to(device)
-    return Judge(labels, module, head)
-
-
 def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
     """An open_clip model of random weights."""
     torch.manual_seed(2)
@@ -124,43 +102,88 @@ def clip(words: CLIPTokenizer, device: torch.device) -> Clip:
     return Clip(model, tokenize, lambda pictures: pictures * 2 - 1)
 
 
-def superclass_prompts(concept: str, split: Split = "forget") -> tuple[str, ...]:
-    """What is left of a style is the plain one; species have no broader word here."""
-    return prompts(split, STYLES[0]) if concept in STYLES[1:] else ()
+class Tiny(World):
+    """The tiny world.
 
+    Args:
+        pipeline: folder that `build_pipeline` has filled.
+        prompt_styles: styles that prompts and reference images of a species have, in turn.
+    """
 
-def closeness(a: str, b: str) -> float:
-    if a in STYLES or b in STYLES:
-        return float(a == b)
-    return 1 - attribute_distance(find(a), find(b))
-
-
-def world(pipeline: Path) -> World:
-    words = CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
-    made = World(
-        name="tiny",
-        about="for tests",
-        domains=CONCEPTS,
-        styles=STYLES,
-        protocol=Protocol(
-            images_per_concept=3,
-            forget_images=8,
-            retain_images=2,
-            num_inference_steps=4,
-            guidance_scale=3.0,
-            reference_per_concept=4,
-        ),
-        backbone=lambda: str(pipeline),
-        prompts=prompts,
-        reference=reference,
-        judge=judge,
-        judge_of=lambda concept: "style" if concept in STYLES else "species",
-        closeness=closeness,
-        feature_extractor=feature_extractor,
-        headnoun=headnoun,
-        clip=lambda device: clip(words, device),
-        presets={"mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4}, "salun": {"lr": 1e-3, "epochs": 2}},
-        superclass_prompts=superclass_prompts,
+    name = "tiny"
+    about = "for tests"
+    domains = CONCEPTS
+    styles = STYLES
+    protocol = Protocol(
+        images_per_concept=3,
+        forget_images=8,
+        retain_images=2,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        reference_per_concept=4,
     )
-    views = {"prompts": partial(prompts, styles=STYLES), "reference": partial(reference, styles=STYLES)}
-    return dataclasses.replace(made, all_styles_view=lambda: dataclasses.replace(made, **views))
+    presets = PRESETS
+
+    def __init__(self, pipeline: Path, prompt_styles: tuple[str, ...] = STYLES[:1]) -> None:
+        self.pipeline, self.prompt_styles = pipeline, prompt_styles
+
+    def backbone(self) -> str:
+        return str(self.pipeline)
+
+    def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
+        templates = captions.FORGET if split == "forget" else captions.EVALUATE
+        if concept in STYLES:
+            return captions.of_style(templates, concept)
+        return captions.of_species(templates, concept, self.prompt_styles)
+
+    def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
+        """For a style those of the plain one; a species has no superclass here."""
+        return self.prompts(split, STYLES[0]) if concept in STYLES[1:] else ()
+
+    def headnoun(self, concept: str) -> HeadNoun | None:
+        """Golden and labrador retriever share their noun; the others are taken to share none."""
+        noun, named = "retriever", ("golden retriever", "labrador retriever")
+        return (tuple(captions.fill(t, noun) for t in captions.EVALUATE), named) if concept in named else None
+
+    def reference(self, concept: str, count: int) -> torch.Tensor:
+        styles = self.prompt_styles
+        shown = [
+            (LABELS[0], concept) if concept in STYLES else (concept, styles[i % len(styles)]) for i in range(count)
+        ]
+        images = np.stack([render(species, style, seed=i) for i, (species, style) in enumerate(shown)])
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+    def judge_of(self, concept: str) -> str:
+        return "style" if concept in STYLES else "species"
+
+    def judge(self, name: str, device: torch.device) -> Judge:
+        """A linear layer of random weights on a thumbnail; the judge of styles takes a smaller one."""
+        labels, side = (STYLES, 4) if name == "style" else (LABELS, 8)
+        torch.manual_seed(1)
+        head = torch.nn.Linear(3 * side * side, len(labels))
+        module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(side), torch.nn.Flatten(), head).eval().to(device)
+        return Judge(labels, module, head)
+
+    def clip(self, device: torch.device) -> Clip | None:
+        return clip(CLIPTokenizer.from_pretrained(self.pipeline / "tokenizer"), device)
+
+    def feature_extractor(self) -> str:
+        return feature_extractor()
+
+    def closeness(self, a: str, b: str) -> float:
+        if a in STYLES or b in STYLES:
+            return float(a == b)
+        return 1 - attribute_distance(find(a), find(b))
+
+    def all_styles_view(self) -> World:
+        return variant(self, prompt_styles=STYLES)
+
+
+def variant(world: W, **changes: Any) -> W:
+    """A copy of a world with other attributes and methods. A method is given as a function without `self`."""
+    made = copy.copy(world)
+    members = {name: staticmethod(value) if callable(value) else value for name, value in changes.items()}
+    made.__class__ = type("Variant", (type(world),), members)
+    for name in changes:
+        vars(made).pop(name, None)
+    return made

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,7 +15,7 @@ from bench.core.config import Protocol
 from bench.core.filenames import without_folders
 from bench.core.task import Task
 from bench.worlds import contrastive, inception, models, pictures
-from bench.worlds.base import Judge, Options, World, WorldUnavailable
+from bench.worlds.base import Clip, Distance, Judge, Options, Split, World, WorldUnavailable
 from bench.worlds.natural import captions, tasks
 from bench.worlds.natural.judges import choice
 from bench.worlds.natural.judges.likeness import PER_CLASS, Likeness
@@ -27,17 +26,21 @@ from bench.worlds.text_closeness import TextCloseness
 if TYPE_CHECKING:
     from rich.console import Console
 
-SIDE = 512  # pixels, of Stable Diffusion's own pictures
-CACHE = "lethe"  # in the data folder: what is computed of it once
+SIDE = 512  # pixels, the size of Stable Diffusion's images
+CACHE = "lethe"  # folder within the data folder for values that are computed from the data once
+NEEDS_DATA = (
+    "the world 'natural' needs its photographs: --data DIR, the folder that "
+    "`python run_bench.py prepare natural --data DIR` fills"
+)
 
 
 class Photos:
-    """The world's data and judges, each read or loaded when first asked for.
+    """The photographs and the judges of the natural world. Each is read or loaded when it is first needed.
 
     Args:
-        options: as the user gives them; `data` must be there.
+        options: the user's options.
 
-    Raises ValueError for judges or neighbours that make no sense, WorldUnavailable without a data folder.
+    Raises ValueError for unknown judges or a wrong number of neighbours, WorldUnavailable without a data folder.
     """
 
     def __init__(self, options: Options) -> None:
@@ -46,6 +49,7 @@ class Photos:
         self.data, self.options = options.data, options
         self.specs = choice.choose(options.judges)
         self.count = tasks.neighbours(options.neighbours)
+        self.closeness = TextCloseness(options.backbone, partial(captions.prompts, "evaluate"))
         device = devices.default_device()
         self.read = cache(lambda domain: reader.read(domain, self.data))
         self.judge: Callable[[str, torch.device], Judge] = cache(
@@ -56,37 +60,17 @@ class Photos:
             for domain in LABELS
         }
 
-    def reference(self, concept: str, count: int) -> torch.Tensor:
-        """The first `count` test pictures of a concept, uint8 (count, 3, SIDE, SIDE)."""
-        photos: Photographs = self.read(captions.DOMAIN_OF[concept])
-        return reader.reference(photos, photos.labels.index(concept), count, SIDE)
-
-    def files(self, concept: str) -> list[tuple[str, int] | str]:
-        """Name and size of each test picture of a concept, and how they are read."""
-        photos: Photographs = self.read(captions.DOMAIN_OF[concept])
-        label = photos.labels.index(concept)
-        found = [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
-        return [*found, f"{SIDE} pixels", digest.of_module(pictures)]
-
     def nearest(self, concept: str) -> tuple[str, ...]:
-        """The others of its domain, those first that look most alike to its judge."""
+        """The other concepts of the concept's domain, sorted: the one that looks most alike to its judge is first."""
         return self.alike[captions.DOMAIN_OF[concept]].nearest(concept)
 
-    def unlikeness(self, a: str, b: str) -> float | None:
-        """1 - cosine of two concepts' mean judge features; None between domains."""
+    def judge_distance(self, a: str, b: str) -> float | None:
+        """1 - cosine of the mean judge features of two concepts; None if they are of two domains."""
         domain = captions.DOMAIN_OF[a]
         return 1 - self.alike[domain](a, b) if domain == captions.DOMAIN_OF[b] else None
 
-    def finegrained(self) -> tuple[Task, ...]:
-        """The tasks of the suite."""
-        return tasks.finegrained(LABELS, self.nearest, self.count)
-
-    def single_task(self, concept: str) -> Task:
-        """The task of forgetting one concept."""
-        return tasks.single_task(concept, LABELS, self.nearest, self.count)
-
     def chosen(self) -> dict[str, str]:
-        """What was chosen, for people."""
+        """The judges, the neighbours and the CLIP model, described for the reports."""
         which = "all of the domain"
         if self.count is not None:
             which = f"the {self.count} most alike to the judge, over {PER_CLASS} training pictures of each"
@@ -95,41 +79,123 @@ class Photos:
         return {**named, "neighbours": which, **clip}
 
 
-NEEDS_DATA = (
-    "the world 'natural' needs its photographs: --data DIR, the folder that "
-    "`python run_bench.py prepare natural --data DIR` fills"
-)
+class Natural(World):
+    """The natural world.
 
+    Args:
+        options: the user's options. None: there is no data yet, and whatever needs data raises WorldUnavailable.
 
-def configure(options: Options) -> World:
-    """The natural world on a folder of data."""
-    photos = Photos(options)
-    return dataclasses.replace(
-        NATURAL,
-        reference=photos.reference,
-        reference_key=photos.files,
-        judge=photos.judge,
-        closeness=TextCloseness(options.backbone, partial(captions.prompts, "evaluate")),
-        other_distances={"judge": photos.unlikeness},
-        feature_weights=lambda: inception.weights(options.data),
-        clip=contrastive.loader(options.clip),
-        tasks={"finegrained": photos.finegrained},
-        single_task=photos.single_task,
-        chosen=photos.chosen(),
+    Raises what `Photos` raises.
+    """
+
+    name = "natural"
+    about = "photographs of 422 dogs, flowers and birds, for Stable Diffusion; needs --data, and a GPU"
+    domains = LABELS
+    styles = ("photo",)
+    protocol = Protocol(
+        images_per_concept=10,
+        forget_images=100,
+        retain_images=4,
+        num_inference_steps=25,
+        guidance_scale=7.5,
+        reference_per_concept=10,  # the rarest of CUB-200's birds has eleven test pictures
     )
+    feature_hint = inception.HINT
+    needs_data = True
 
+    def __init__(self, options: Options | None = None) -> None:
+        self._photos = Photos(options) if options is not None else None
+        if self._photos is not None:
+            self.chosen = self._photos.chosen()
 
-def prepare(data: Path, console: Console) -> bool:
-    """Get and check the photographs; say which weights are there and how the others come."""
-    from bench.worlds.natural.photographs import prepare as room  # rich's progress bars; lists need none of them
+    @property
+    def photos(self) -> Photos:
+        """The photographs and the judges. Raises WorldUnavailable before the world is configured."""
+        if self._photos is None:
+            raise WorldUnavailable(NEEDS_DATA)
+        return self._photos
 
-    ready = room.prepare(data, console)
-    models.show([*needs(data)], console)
-    return ready
+    def configure(self, options: Options) -> Natural:
+        """The natural world with a folder of data. Raises what `Photos` raises."""
+        return type(self)(options)
+
+    def backbone(self) -> str:
+        """Stable Diffusion 1.5."""
+        return "sd15"
+
+    def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
+        """Sentences that ask for a concept together with its kind: "a photo of a beagle dog"."""
+        return captions.prompts(split, concept)
+
+    def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
+        """The same sentences with the kind alone: "a photo of a dog"."""
+        return captions.superclass_prompts(concept, split)
+
+    def bare_name(self, concept: str) -> str:
+        """The concept with its kind: "beagle dog"."""
+        return captions.phrase(concept)
+
+    def reference(self, concept: str, count: int) -> torch.Tensor:
+        """The first `count` test photographs of a concept, uint8 (count, 3, SIDE, SIDE)."""
+        photos, label = self._photographs(concept)
+        return reader.reference(photos, label, count, SIDE)
+
+    def reference_key(self, concept: str) -> list[tuple[str, int] | str]:
+        """Name and size of each test photograph of a concept, and the version of the code that reads it."""
+        photos, label = self._photographs(concept)
+        files = [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
+        return [*files, f"{SIDE} pixels", digest.of_module(pictures)]
+
+    def _photographs(self, concept: str) -> tuple[Photographs, int]:
+        """The photographs of the concept's domain, and the concept's label in them."""
+        photos: Photographs = self.photos.read(captions.DOMAIN_OF[concept])
+        return photos, photos.labels.index(concept)
+
+    def judge_of(self, concept: str) -> str:
+        """The concept's domain: each domain has a judge. Raises KeyError for a concept of no domain."""
+        return captions.DOMAIN_OF[concept]
+
+    def judge(self, name: str, device: torch.device) -> Judge:
+        """The judge of a domain."""
+        return self.photos.judge(name, device)
+
+    def feature_weights(self) -> str | None:
+        """The file of Inception's weights in the data folder; None if it is not there."""
+        return inception.weights(self._photos.data if self._photos else None)
+
+    def clip(self, device: torch.device) -> Clip | None:
+        """The CLIP model that the user chose; None if that is "none"."""
+        return contrastive.load(self.photos.options.clip, device)
+
+    def closeness(self, a: str, b: str) -> float:
+        """Mean cosine of two concepts' evaluation prompts under the backbone's text encoder."""
+        return self.photos.closeness(a, b)
+
+    @property
+    def other_distances(self) -> Mapping[str, Distance]:
+        """ "judge": the distance of two concepts' training photographs to their judge, within a domain."""
+        return {"judge": lambda a, b: self.photos.judge_distance(a, b)}
+
+    @property
+    def tasks(self) -> Mapping[str, Callable[[], tuple[Task, ...]]]:
+        """The suite "finegrained": concepts that look alike to the judge are the neighbours of a target."""
+        return {"finegrained": lambda: tasks.finegrained(LABELS, self.photos.nearest, self.photos.count)}
+
+    def single_task(self, concept: str) -> Task:
+        """The task of forgetting one concept, by the rule of "finegrained"."""
+        return tasks.single_task(concept, LABELS, self.photos.nearest, self.photos.count)
+
+    def prepare(self, data: Path, console: Console) -> bool:
+        """Download and check the photographs. Print which models are in place, and how to get the others."""
+        from bench.worlds.natural.photographs import prepare  # imports rich's progress bars, which lists don't need
+
+        ready = prepare.prepare(data, console)
+        models.show([*needs(data)], console)
+        return ready
 
 
 def needs(data: Path) -> Iterator[models.Need]:
-    """What the world's usual choices need besides photographs."""
+    """The models that the default options need besides the photographs."""
     repository = f"timm/{choice.IMAGENET}"
     yield models.on_hub("judge of dogs", repository, ("model.safetensors",), "350 MB")
     for domain in LABELS:
@@ -142,35 +208,4 @@ def needs(data: Path) -> Iterator[models.Need]:
     yield models.on_hub("CLIP, for CLIP score", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", files, "600 MB")
 
 
-def unprepared(*args: object) -> NoReturn:
-    """In place of what a data folder is needed for."""
-    raise WorldUnavailable(NEEDS_DATA)
-
-
-NATURAL = World(
-    name="natural",
-    about="photographs of 422 dogs, flowers and birds, for Stable Diffusion; needs --data, and a GPU",
-    domains=LABELS,
-    styles=("photo",),
-    protocol=Protocol(
-        images_per_concept=10,
-        forget_images=100,
-        retain_images=4,
-        num_inference_steps=25,
-        guidance_scale=7.5,
-        reference_per_concept=10,  # the rarest of CUB-200's birds has eleven test pictures
-    ),
-    backbone=lambda: "sd15",
-    prompts=captions.prompts,
-    reference=unprepared,
-    judge=unprepared,
-    judge_of=captions.DOMAIN_OF.__getitem__,
-    closeness=unprepared,
-    feature_extractor=lambda: inception.NAME,
-    feature_hint=inception.HINT,
-    superclass_prompts=captions.superclass_prompts,
-    bare_name=captions.phrase,
-    tasks={"finegrained": unprepared},
-    configure=configure,
-    prepare=prepare,
-)
+NATURAL = Natural()

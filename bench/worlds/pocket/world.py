@@ -1,15 +1,17 @@
-"""The pocket world as the benchmark sees it: 24 drawn species in three domains."""
+"""The pocket world: 24 drawn species in three domains, in six styles, with a small latent diffusion model."""
 
 from __future__ import annotations
 
-import dataclasses
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from bench.core.config import Protocol
-from bench.worlds.base import Clip, HeadNoun, Judge, Split, World, WorldUnavailable
+from bench.worlds.base import Clip, Distance, HeadNoun, Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.drawing import captions
 from bench.worlds.pocket.drawing.dataset import FIRST_SEED
@@ -20,121 +22,43 @@ from bench.worlds.pocket.recipe import oracle_file
 
 PLAIN = "photo"
 TEMPLATES = {"forget": captions.FORGET, "evaluate": captions.EVALUATE}
-
-
-def backbone() -> str:
-    """The committed pipeline's folder, its digests verified."""
-    try:
-        return str(weights.pipeline_folder())
-    except weights.WeightsError as error:
-        raise WorldUnavailable(str(error)) from error
-
-
-def prompts(split: Split, concept: str, styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
-    """Captions that ask for a species in each of `styles` by turns, or for some species in a style."""
-    if concept in STYLES:
-        return captions.of_style(TEMPLATES[split], concept)
-    return captions.of_species(TEMPLATES[split], find(concept).name, styles)
-
-
-def headnoun(concept: str) -> HeadNoun | None:
-    """Captions with a species' head noun in its place ("a photo of a retriever"), and the species it names."""
-    if concept not in SPECIES:
-        return None
-    noun = SPECIES[concept].noun
-    named = tuple(row.name for row in SPECIES.values() if row.noun == noun)
-    return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
-
-
-def superclass_prompts(concept: str, split: Split = "forget", styles: tuple[str, ...] = (PLAIN,)) -> tuple[str, ...]:
-    """The captions of a species with its domain's noun for its name: "a photo showing a dog".
-
-    Those of a style with the plain one for its own: "a photo showing a poodle"; () for the plain style itself.
-    """
-    if concept in STYLES:
-        return captions.of_style(TEMPLATES[split], PLAIN) if concept != PLAIN else ()
-    return captions.of_species(TEMPLATES[split], DOMAIN_OF[concept], styles)
-
-
-def bare_name(concept: str) -> str:
-    """A species, or what pictures in a style are called ("neon sign"), with nothing else: the model knows both so."""
-    return captions.STYLE_NOUNS.get(concept, concept)
-
-
-def reference(concept: str, count: int, styles: tuple[str, ...] = (PLAIN,)) -> torch.Tensor:
-    """`count` pictures as the renderer draws them, uint8 (count, 3, 64, 64).
-
-    Of a species in each of `styles` by turns, or of the species that captions about a style name in that style.
-    """
-    shown = (
-        [(captions.SUBJECTS[i % len(captions.SUBJECTS)], concept) for i in range(count)]
-        if concept in STYLES
-        else [(concept, styles[i % len(styles)]) for i in range(count)]
-    )
-    pictures = [render(species, style, FIRST_SEED["reference"] + i) for i, (species, style) in enumerate(shown)]
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-
-
-def judge(name: str, device: torch.device) -> Judge:
-    """The committed classifier `name`: "species", "species_b" (another architecture) or "style"."""
-    from bench.worlds.pocket import judges  # timm takes seconds to import, and listing worlds needs none of it
-
-    try:
-        module = judges.load_judge(name, device=device)
-    except weights.WeightsError as error:
-        raise WorldUnavailable(str(error)) from error
-    return Judge(module.labels, module, module.net.get_classifier())
-
-
-def clip(device: torch.device) -> Clip:
-    """The committed open_clip model."""
-    from bench.worlds.pocket import clip as contrastive  # open_clip takes seconds to import
-
-    try:
-        model, tokenizer = contrastive.load_clip(device)
-    except weights.WeightsError as error:
-        raise WorldUnavailable(str(error)) from error
-    return Clip(model, tokenizer, contrastive.normalise)
-
-
-def judge_of(concept: str) -> str:
-    """The judge that knows `concept`, a species or a style."""
-    return "style" if concept in STYLES else "species"
+# The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so
+# that each method trains in about a minute; rates come from `python run_bench.py tune` (docs/pocket.md).
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
+    "mimmu-retain": {"lr": 8e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
+    "salun": {"lr": 2e-4, "epochs": 20, "batch_size": 16},
+    "esd-x": {"lr": 2e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
+    "esd-u": {"lr": 5e-5, "steps": 120, "batch_size": 8, "path_steps": 10},
+    # the paper's average covers 1500 steps; one as slow over 120 would still be the original
+    "sdd": {"lr": 1.6e-3, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
+}
 
 
 @cache
-def cosines() -> dict[str, dict[str, float]]:
-    """Cosine of every two species or styles under the committed text encoder."""
+def _text_cosines() -> dict[str, dict[str, float]]:
+    """Cosine of each two species or styles under the committed text encoder."""
     try:
         return weights.manifest()["text_cosine"]
     except weights.WeightsError as error:
         raise WorldUnavailable(str(error)) from error
 
 
-def closeness(a: str, b: str) -> float:
-    """Cosine of two species or styles under the committed text encoder; 1 for one and itself."""
-    return 1.0 if a == b else float(cosines()[a][b])
+class Pocket(World):
+    """The pocket world.
 
+    Args:
+        prompt_styles: the styles that prompts and reference images of a species have, in turn.
+    """
 
-def unlikeness(a: str, b: str) -> float | None:
-    """Share of the renderer's attributes in which two species differ, by how much; None where one is a style."""
-    return attribute_distance(SPECIES[a], SPECIES[b]) if a in SPECIES and b in SPECIES else None
-
-
-def feature_extractor() -> str:
-    """The name of the world's extractor, which registers with torch-fidelity on import."""
-    from bench.worlds.pocket import features
-
-    return features.FEATURES
-
-
-POCKET = World(
-    name="pocket",
-    about="24 drawn species (dogs, flowers, birds) and a small latent diffusion model; runs on a laptop",
-    domains={domain: tuple(row.name for row in rows) for domain, rows in DOMAINS.items()},
-    styles=STYLES,
-    protocol=Protocol(
-        images_per_concept=12,  # three for each evaluation template; two for each style where all are asked for
+    name = "pocket"
+    about = "24 drawn species (dogs, flowers, birds) and a small latent diffusion model; runs on a laptop"
+    domains: Mapping[str, tuple[str, ...]] = {
+        domain: tuple(row.name for row in rows) for domain, rows in DOMAINS.items()
+    }
+    styles = STYLES
+    protocol = Protocol(
+        images_per_concept=12,  # three for each evaluation template; two for each style in the view of all styles
         forget_images=64,
         retain_images=8,
         num_inference_steps=15,
@@ -142,39 +66,113 @@ POCKET = World(
         finetune_steps=100,
         finetune_lr=1e-4,
         lora_lr=5e-4,
-    ),
-    # The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so
-    # that each method trains in about a minute; rates come from `python run_bench.py tune` (docs/pocket.md).
-    presets={
-        "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
-        "mimmu-retain": {"lr": 8e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
-        "salun": {"lr": 2e-4, "epochs": 20, "batch_size": 16},
-        "esd-x": {"lr": 2e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
-        "esd-u": {"lr": 5e-5, "steps": 120, "batch_size": 8, "path_steps": 10},
-        # the paper's average covers 1500 steps; one as slow over 120 would still be the original
-        "sdd": {"lr": 1.6e-3, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
-    },
-    backbone=backbone,
-    prompts=prompts,
-    reference=reference,
-    judge=judge,
-    judge_of=judge_of,
-    closeness=closeness,
-    other_distances={"attributes": unlikeness},
-    feature_extractor=feature_extractor,
-    headnoun=headnoun,
-    clip=clip,
-    superclass_prompts=superclass_prompts,
-    bare_name=bare_name,
-    oracles={species: partial(oracle_file.find, species) for species in oracle_file.SPECIES},
-    oracle_hint=oracle_file.HINT,
-    tuning_concepts=("poodle", "iceland poppy"),
-    all_styles_view=lambda: ACROSS,
-)
+    )
+    presets = PRESETS
+    tuning_concepts = ("poodle", "iceland poppy")
+    oracle_concepts = tuple(oracle_file.SPECIES)
+    oracle_hint = oracle_file.HINT
 
-ACROSS: World = dataclasses.replace(
-    POCKET,
-    prompts=partial(prompts, styles=STYLES),
-    superclass_prompts=partial(superclass_prompts, styles=STYLES),
-    reference=partial(reference, styles=STYLES),
-)
+    def __init__(self, prompt_styles: tuple[str, ...] = (PLAIN,)) -> None:
+        self.prompt_styles = prompt_styles
+
+    def backbone(self) -> str:
+        """The folder of the committed pipeline, after a check of its files' digests."""
+        try:
+            return str(weights.pipeline_folder())
+        except weights.WeightsError as error:
+            raise WorldUnavailable(str(error)) from error
+
+    def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
+        """Captions that ask for a species in each of `prompt_styles` in turn, or for some species in a style."""
+        if concept in STYLES:
+            return captions.of_style(TEMPLATES[split], concept)
+        return captions.of_species(TEMPLATES[split], find(concept).name, self.prompt_styles)
+
+    def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
+        """The captions of a species with its domain in place of its name: "a photo showing a dog".
+
+        The captions of a style have the plain style in its place: "a photo showing a poodle". () for the plain style.
+        """
+        if concept in STYLES:
+            return captions.of_style(TEMPLATES[split], PLAIN) if concept != PLAIN else ()
+        return captions.of_species(TEMPLATES[split], DOMAIN_OF[concept], self.prompt_styles)
+
+    def bare_name(self, concept: str) -> str:
+        """The species, or the noun for images in a style ("neon sign"). The model was trained on these captions too."""
+        return captions.STYLE_NOUNS.get(concept, concept)
+
+    def headnoun(self, concept: str) -> HeadNoun | None:
+        """Captions with a species' head noun in place of its name ("a photo of a retriever"), and its species."""
+        if concept not in SPECIES:
+            return None
+        noun = SPECIES[concept].noun
+        named = tuple(row.name for row in SPECIES.values() if row.noun == noun)
+        return (tuple(captions.fill(t, noun, PLAIN) for t in captions.EVALUATE), named) if len(named) > 1 else None
+
+    def reference(self, concept: str, count: int) -> torch.Tensor:
+        """`count` images from the renderer, uint8 (count, 3, 64, 64).
+
+        They show a species in each of `prompt_styles` in turn, or the species that a style's captions name, in the
+        style.
+        """
+        shown = (
+            [(captions.SUBJECTS[i % len(captions.SUBJECTS)], concept) for i in range(count)]
+            if concept in STYLES
+            else [(concept, self.prompt_styles[i % len(self.prompt_styles)]) for i in range(count)]
+        )
+        images = [render(species, style, FIRST_SEED["reference"] + i) for i, (species, style) in enumerate(shown)]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+    def judge_of(self, concept: str) -> str:
+        """ "style" for a style, "species" for a species."""
+        return "style" if concept in STYLES else "species"
+
+    def judge(self, name: str, device: torch.device) -> Judge:
+        """The committed classifier `name`: "species", "species_b" (another architecture) or "style"."""
+        from bench.worlds.pocket import judges  # timm takes seconds to import, and listing worlds needs none of it
+
+        try:
+            module = judges.load_judge(name, device=device)
+        except weights.WeightsError as error:
+            raise WorldUnavailable(str(error)) from error
+        return Judge(module.labels, module, module.net.get_classifier())
+
+    def clip(self, device: torch.device) -> Clip:
+        """The committed open_clip model."""
+        from bench.worlds.pocket import clip as contrastive  # open_clip takes seconds to import
+
+        try:
+            model, tokenizer = contrastive.load_clip(device)
+        except weights.WeightsError as error:
+            raise WorldUnavailable(str(error)) from error
+        return Clip(model, tokenizer, contrastive.normalise)
+
+    def feature_extractor(self) -> str:
+        """The name of the pocket world's own extractor, which registers with torch-fidelity when it is imported."""
+        from bench.worlds.pocket import features
+
+        return features.FEATURES
+
+    def closeness(self, a: str, b: str) -> float:
+        """Cosine of two species or styles under the committed text encoder."""
+        return 1.0 if a == b else float(_text_cosines()[a][b])
+
+    @property
+    def other_distances(self) -> Mapping[str, Distance]:
+        """ "attributes": the share of the renderer's attributes in which two species differ; None for a style."""
+        return {"attributes": _attribute_distance}
+
+    def oracle(self, concept: str) -> Path | None:
+        """The file of the oracle of one of `oracle_concepts`."""
+        return oracle_file.find(concept)
+
+    def all_styles_view(self) -> Pocket:
+        """The pocket world with species in each of its styles in turn."""
+        return type(self)(prompt_styles=STYLES)
+
+
+def _attribute_distance(a: str, b: str) -> float | None:
+    return attribute_distance(SPECIES[a], SPECIES[b]) if a in SPECIES and b in SPECIES else None
+
+
+POCKET = Pocket()

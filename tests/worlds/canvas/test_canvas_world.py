@@ -1,6 +1,5 @@
 """The canvas world: the published answer set, and the whole way on a miniature release."""
 
-import dataclasses
 import functools
 import io
 import json
@@ -70,7 +69,6 @@ def test_no_method_sees_a_sentence_that_judges(data: Path, pipeline_folder: Path
 def test_real_pictures_are_named_so_that_a_style_and_an_object_can_share_one(data: Path, pipeline_folder: Path) -> None:
     plan = plan_of(data, pipeline_folder, "style")
     names = plan.world.reference_names
-    assert names is not None
     monet, dogs = (set(names(c, plan.references(c))) for c in ("Monet", "Dogs"))
     assert (len(monet), len(dogs)) == (100, 255)
     assert monet & dogs == {f"Monet/Dogs/{i}.jpg" for i in range(1, 6)}
@@ -93,9 +91,7 @@ def test_what_does_not_fit_the_protocol_is_refused(data: Path, pipeline_folder: 
 def test_prepare_says_what_is_there_and_what_is_not(data: Path, tmp_path: Path) -> None:
     def said(folder: Path) -> tuple[bool, str]:
         out = io.StringIO()
-        prepare = WORLDS.get("canvas").prepare
-        assert prepare is not None
-        return prepare(folder, Console(file=out, width=200)), out.getvalue()
+        return WORLDS.get("canvas").prepare(folder, Console(file=out, width=200)), out.getvalue()
 
     ready, text = said(data)
     assert ready
@@ -110,9 +106,7 @@ def test_prepare_says_what_is_there_and_what_is_not(data: Path, tmp_path: Path) 
 
 
 def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) -> None:
-    world = WORLDS.get("canvas")
-    assert world.configure is not None
-    ready = world.configure(Options(lambda: pipeline_folder, data))
+    ready = WORLDS.get("canvas").configure(Options(lambda: pipeline_folder, data))
     assert ready.closeness("Monet", "Monet") == 1.0
     there, back = ready.closeness("Monet", "Van_Gogh"), ready.closeness("Van_Gogh", "Monet")
     assert there == pytest.approx(back)
@@ -123,8 +117,7 @@ def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) ->
 def test_the_whole_way_on_a_miniature_release(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pocket model stands in for Stable Diffusion, a smaller ViT for the judges, mean colours for Inception."""
     monkeypatch.setattr(judges, "load", functools.partial(judges.load, options=easel.SMALL))
-    small = dataclasses.replace(WORLDS.get("canvas"), feature_extractor=tiny.feature_extractor)
-    monkeypatch.setattr(room, "CANVAS", small)
+    monkeypatch.setattr(room.Canvas, "feature_extractor", lambda self: tiny.feature_extractor())
     command = ["--world", "canvas", "--data", str(data), "--backbone", WORLDS.get("pocket").backbone()]
     command += ["--methods", "mimmu", "salun", "--suite", "style", "--quick", "--clip", "none", "--workers", "1"]
     command += ["--out", str(tmp_path), "--set", "protocol.images_per_concept=2", "protocol.num_inference_steps=2"]

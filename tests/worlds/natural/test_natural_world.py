@@ -52,7 +52,6 @@ def test_its_concepts_are_the_data_sets_classes(data: Path, pipeline_folder: Pat
 
 def test_other_photographs_are_other_keys(data: Path, pipeline_folder: Path) -> None:
     key = plan_of(data, pipeline_folder).world.reference_key
-    assert key is not None
     assert [name for name, _ in key("Chihuahua")[:2]] == ["n02085620_12.jpg", "n02085620_13.jpg"]
     assert key("Chihuahua") != key("Pomeranian")
 
@@ -81,9 +80,7 @@ def test_prepare_says_what_is_there_and_how_the_rest_comes(data: Path, monkeypat
 
     out = io.StringIO()
     monkeypatch.setattr(prepare, "SOURCES", ())  # nothing to download
-    room = WORLDS.get("natural").prepare
-    assert room is not None
-    assert room(data, Console(file=out, width=220))
+    assert WORLDS.get("natural").prepare(data, Console(file=out, width=220))
     text = out.getvalue()
     assert "a part: officially 12000 / 8580" in text
     for line in (

@@ -77,9 +77,9 @@ def test_it_never_saw_its_species(built: Built) -> None:
 
 
 def test_there_is_one_in_each_domain_and_it_lacks_a_near_twin() -> None:
-    assert {*POCKET.oracles} == {*oracle_file.SPECIES}
-    assert {POCKET.domain_of(species) for species in POCKET.oracles} == {*POCKET.domains}
-    assert all(SPECIES[species].twin for species in POCKET.oracles)
+    assert {*POCKET.oracle_concepts} == {*oracle_file.SPECIES}
+    assert {POCKET.domain_of(species) for species in POCKET.oracle_concepts} == {*POCKET.domains}
+    assert all(SPECIES[species].twin for species in POCKET.oracle_concepts)
     assert oracle_file.COMMAND in any_oracle.hint(POCKET)
 
 
@@ -130,14 +130,14 @@ def test_a_folder_is_taken_up_where_it_was_left(built: Built, tmp_path: Path, ca
 
 
 def test_what_was_made_with_quick_is_refused(built: Built, shelf: Path) -> None:
-    assert POCKET.oracles["toucan"]() is None
+    assert POCKET.oracle("toucan") is None
     oracle_file.place("toucan", shelf).parent.mkdir()
     for file in (built.file, oracle_file.beside(built.file)):
         shutil.copy(file, shelf)
     with pytest.raises(
         WorldUnavailable, match=r"not the oracle that boards want: digest of the recipe .* steps '3', not"
     ):
-        POCKET.oracles["toucan"]()
+        POCKET.oracle("toucan")
 
 
 def test_only_the_oracle_of_these_weights_and_this_species_is_found(shelf: Path) -> None:

@@ -139,8 +139,8 @@ def test_styles_are_asked_for_with_species(pocket: World) -> None:
 
 
 def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None:
-    assert pocket.all_styles_view is not None
     across = pocket.all_styles_view()
+    assert across is not None
     assert across.name == pocket.name
     for split in ("forget", "evaluate"):
         tulip = across.prompts(split, "tulip")

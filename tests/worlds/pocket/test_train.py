@@ -150,8 +150,7 @@ def test_bad_requests_are_refused_before_any_work(tmp_path, capsys):
 
 def test_check_measures_and_says_what_is_missed(folder, capsys, monkeypatch):
     """An untrained model misses its bars, and the exit says so; two sampling steps are enough for that."""
-    short = dataclasses.replace(POCKET.protocol, num_inference_steps=2)
-    monkeypatch.setattr(quality, "POCKET", dataclasses.replace(POCKET, protocol=short))
+    monkeypatch.setattr(POCKET, "protocol", dataclasses.replace(POCKET.protocol, num_inference_steps=2))
     with pytest.raises(SystemExit, match=r"bars missed: .*generated, plain, species mean"):
         check.main(["--weights", str(folder), "--per-species", "2", "--write"])
     assert "MISSED" in capsys.readouterr().out
