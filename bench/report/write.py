@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -32,17 +34,31 @@ def collect(plan: Plan) -> tuple[Executor, list[board_tables.Result]]:
     return executor, results
 
 
-def finish(
-    plan: Plan, executor: Executor, results: list[board_tables.Result], console: Console, took: str = ""
-) -> bool:
-    """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
+@dataclass(frozen=True)
+class Written:
+    """A board that was just written.
+
+    Args:
+        path: the table of methods, STEM.csv.
+        tables: what the files hold.
+        title: what the board is about, for people.
+        endings: what follows the stem in the names of the other files.
+    """
+
+    path: Path
+    tables: board_tables.Tables
+    title: str
+    endings: tuple[str, ...]
+
+
+def write(plan: Plan, executor: Executor, results: list[board_tables.Result]) -> Written:
+    """Write the tables and the report of a run into its folder; a report that can't be made is left out."""
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
     stem = board_name(plan)
     tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
     board_tables.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
-    console.print(terminal.show(tables.board, plan.metrics, title + took, console.width))
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
@@ -53,6 +69,16 @@ def finish(
     except Exception as error:  # the tables stand without it
         (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # of the board that this one replaces
         log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
-    written = ", ".join([f"written: {plan.run.out / stem}.csv", *(f"{stem}{end}" for end in more)])
+    return Written(plan.run.out / f"{stem}.csv", tables, title, tuple(more))
+
+
+def finish(
+    plan: Plan, executor: Executor, results: list[board_tables.Result], console: Console, took: str = ""
+) -> bool:
+    """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
+    made = write(plan, executor, results)
+    console.print(terminal.show(made.tables.board, plan.metrics, made.title + took, console.width))
+    stem = made.path.name.removesuffix(".csv")
+    written = ", ".join([f"written: {made.path}", *(f"{stem}{end}" for end in made.endings)])
     console.print(written, highlight=False, soft_wrap=True)
     return all(result["status"] == "ok" for result in results)

@@ -1,0 +1,91 @@
+"""A run from Python: in a notebook, or in a training script of your own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.board.tables import Result
+from bench.cells import legacy
+from bench.cells.executor import Executor
+from bench.commands.arguments import CannotRun, refusing
+from bench.commands.run import require_writable
+from bench.core.config import RunConfig, absolute
+from bench.engines import Settings
+from bench.engines.base import CannotStart
+from bench.engines.local import Local
+from bench.engines.process_state import restored, without_messages
+from bench.plan.plan import Plan, resolve
+from bench.report import write
+from bench.report.read import Board, load_board
+from bench.report.replacing import require_same_configuration
+from bench.worlds import WorldUnavailable
+
+
+def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool = True) -> Board:
+    """Compute the board that `config` describes, write its files into `config.out`, and return it.
+
+    What the store has is not computed again. A cell that fails is a row of `Board.cells` whose `status` says so. The
+    state of the process afterwards is that before (`bench.engines.process_state.restored`), also after an interrupt.
+
+    Args:
+        workers: cells at a time. With 1 they are computed in this process; with more, each in a process of its own,
+            which ends with the run.
+        retries: how often a cell is tried again whose worker died.
+        progress: whether to show a progress bar on the standard error; nothing else is printed.
+
+    Raises ValueError for a run that can't be computed as described, with the sentence of the command line: an unknown
+    name, data that are not there, or a board of another configuration in the way. Raises KeyboardInterrupt when it is
+    interrupted; finished cells stay in the store.
+    """
+    with restored(), without_messages():
+        with refusing():
+            if workers < 1:
+                raise ValueError(f"workers must be at least 1, not {workers}")
+            plugins = tuple(absolute(str(file)) for file in config.plugins)
+            data = config.data and absolute(str(config.data))
+            config = dataclasses.replace(config, plugins=plugins, data=data, out=Path(config.out))
+            require_writable(config.out)
+            engine = Local(Settings(workers, retries))
+            with _unavailable():
+                plan = resolve(config)
+            legacy.adopt(plan)
+        with _unavailable():
+            executor, results = _computed(plan, engine, progress)
+        return load_board(write.write(plan, executor, results).path)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Raise CannotRun, a ValueError, for what can't be begun."""
+    try:
+        yield
+    except CannotRun:
+        raise
+    except (CannotStart, WorldUnavailable) as error:
+        raise CannotRun(str(error)) from error
+
+
+def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[Result]]:
+    """Every cell's result, in the plan's order, and what computed it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(
+        *columns, console=Console(stderr=True), disable=not shown, redirect_stdout=False, redirect_stderr=False
+    )
+    results: dict[int, Result] = {}
+    with ExitStack() as stack:
+        stack.enter_context(bar)
+        cells = bar.add_task("cells", total=len(plan.cells))
+        executor = Executor(plan)
+        require_same_configuration(executor)
+        found = engine.run(executor, lambda status: None)
+        stack.callback(getattr(found, "close", lambda: None))  # ends the workers at once if this block is left early
+        for index, result in found:
+            results[index] = result
+            bar.advance(cells)
+    return executor, [executor.outcomes.relabel(plan.cells[i], results[i]) for i in sorted(results)]

@@ -1,0 +1,90 @@
+"""A board that was written, as data frames."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.cells.estimate import TABLES
+from bench.core.config import RunConfig
+from bench.core.registry import nearest
+
+ENDINGS = ("-cells.csv", "-concepts.csv", "-curve.csv", "-recovery.csv", ".csv", ".html", ".json", ".md")
+
+
+@dataclass(frozen=True)
+class Board:
+    """The files of one board. A table is read when it is first asked for; docs/leaderboard.md has its columns.
+
+    Args:
+        path: the table of methods, STEM.csv; the other files lie beside it.
+    """
+
+    path: Path
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row for each method."""
+        return self._read(".csv")
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row for each method, task and training seed; `status` says whether the cell finished."""
+        return self._read("-cells.csv")
+
+    @cached_property
+    def concepts(self) -> pd.DataFrame:
+        """One row for each finished cell and concept."""
+        return self._read("-concepts.csv")
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the figures depend on besides the methods, in JSON's types."""
+        return json.loads(self._file(".json").read_text())
+
+    @property
+    def name(self) -> str:
+        """The stem of the board's files."""
+        return self.path.name.removesuffix(".csv")
+
+    @property
+    def report(self) -> Path | None:
+        """The HTML report; None where there is no such file."""
+        file = self._file(".html")
+        return file if file.is_file() else None
+
+    def _file(self, ending: str) -> Path:
+        return self.path.with_name(f"{self.name}{ending}")
+
+    def _read(self, ending: str) -> pd.DataFrame:
+        return pd.read_csv(self._file(ending), dtype={"fingerprint": str})  # hex digits may look like a number
+
+
+def load_board(path_or_name: str | Path) -> Board:
+    """Read a board from disk; nothing is computed.
+
+    Args:
+        path_or_name: a file of the board, its path without an ending, or the name of a board in `leaderboards` of the
+            current folder, or among the boards that the repository ships.
+
+    Raises FileNotFoundError, which names the nearest board, if there is no such board.
+
+    >>> load_board("finegrained-pocket").table["method"].tolist()[:2]  # doctest: +SKIP
+    ['pretrained', 'wrecked']
+    """
+    text = str(Path(path_or_name).expanduser())
+    stem = text.removesuffix(next((end for end in ENDINGS if text.endswith(end)), ""))
+    folders = [] if len(Path(stem).parts) > 1 else [RunConfig().out, *TABLES]
+    for file in (Path(f"{stem}.csv"), *(folder / f"{stem}.csv" for folder in folders)):
+        if file.is_file():
+            return Board(file)
+    beside = folders or [Path(stem).parent]
+    ends = "-cells.csv"
+    names = {file.name.removesuffix(ends) for folder in beside for file in folder.glob(f"*{ends}")}
+    where = ", ".join(dict.fromkeys(str(folder) for folder in beside))
+    raise FileNotFoundError(f"no board {Path(stem).name!r} in {where}: {nearest(Path(stem).name, sorted(names))}")
