@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from support import guide, requested
 
 from bench.board import aggregates, curve, relearning, tables
 from bench.commands import arguments, main
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
-from bench.worlds import World
+from bench.worlds import WORLDS, World
+from bench.worlds.base import classify
 from bench.worlds.natural.judges import train
 from bench.worlds.pocket.recipe import oracle
 from benchmarks import hours, memory
@@ -40,6 +42,26 @@ def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
     board = run(tmp_path, "add-a-metric.md", "spread.py", "--methods", "pretrained", "--metrics", "ua", "spread")
     assert board["spread_n"].tolist() == [3, 3]
     assert board["spread"].gt(0).all()
+
+
+@pytest.mark.usefixtures("plugged")
+def test_world_of_guide_runs_and_keeps_the_contract_of_worlds(tmp_path: Path) -> None:
+    file = guide.plugin("add-a-world.md", "colours.py")
+    small = ["--set", "protocol.images_per_concept=2", "protocol.num_inference_steps=2", "mimmu.epochs=1"]
+    command = ["--plugin", str(file), "--world", "colours", "--suite", "smoke", "--methods", "mimmu", *small]
+    assert main.main([*command, "--metrics", "ua", "nra", "fid", "--out", str(tmp_path)]) == 0
+    (board,) = (f for f in tmp_path.glob("smoke-colours*.csv") if not f.stem.endswith(("-cells", "-concepts")))
+    assert pd.read_csv(board)["status"].eq("ok").all()
+    world = WORLDS.get("colours")
+    assert not {*world.prompts("forget", "red")} & {*world.prompts("evaluate", "red")}
+    for concept in world.concepts:
+        images = world.reference(concept, 3)
+        assert torch.equal(world.reference(concept, 2), images[:2])
+        judge = world.judge(world.judge_of(concept), torch.device("cpu"))
+        logits, features = classify(judge, images)
+        assert {judge.labels[i] for i in logits.argmax(1)} == {concept}
+        assert torch.equal(judge.head(features), logits)
+        assert world.closeness(concept, concept) == 1
 
 
 @pytest.mark.usefixtures("plugged")

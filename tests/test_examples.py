@@ -20,6 +20,7 @@ MODULES = [
     *(f"{package.__name__}.{module.name}" for package in PACKAGES for module in pkgutil.iter_modules(package.__path__)),
     "bench.core.guidance",
     "bench.core.registry",
+    "bench.worlds.base",
     "metrics.base",
 ]
 # What authors of methods and metrics use: each has an example of its own.
@@ -42,6 +43,7 @@ INTERFACE = (
     "bench.training.method.require_known",
     "bench.training.student_teacher.StudentTeacher",
     "bench.training.student_teacher.StudentTeacher.null_embeds",
+    "bench.worlds.base.World",
     "metrics.base.Metric",
 )
 

@@ -1,4 +1,7 @@
-"""Worlds by name; other packages add theirs through the entry-point group `lethe.worlds`."""
+"""Worlds by name. Each entry is an instance of a subclass of `World`.
+
+Other packages announce theirs in the entry-point group `lethe.worlds`; `docs/add-a-world.md` shows how.
+"""
 
 from bench.core.registry import Registry
 from bench.worlds.base import Clip, Judge, Options, World, WorldUnavailable
