@@ -127,9 +127,9 @@ class World(ABC):
         >>> world.domain_of("tulip"), len(world.domain_members("tulip"))
         ('flower', 8)
         >>> world.prompts("evaluate", "tulip")[0]
-        'a photo of a tulip'
+        'a photo showing the tulip'
         >>> world.superclass_prompts("tulip", "evaluate")[0]
-        'a photo of a flower'
+        'a photo showing the flower'
         >>> world.reference("tulip", 2).shape
         torch.Size([2, 3, 64, 64])
     """
