@@ -104,14 +104,14 @@ def fill(run: RunConfig) -> None:
     found = {cell.method: real.run(cell) for cell in plan.cells[:3]}
     if bad := [result["reason"] for result in found.values() if result["status"] != "ok"]:
         raise RuntimeError(bad[0])
-    keys, store, outcomes = real.stages.keys, real.stages.store, real.outcomes
+    weights_of, store, outcomes = real.artifacts.weights, real.artifacts.store, real.outcomes
     for cell in plan.cells[3:]:
         model = next(one for one in plan.cells[:3] if one.method == cell.method)
-        weights = store.get("deltas", keys.delta(model))
+        weights = store.get("deltas", weights_of.key(model))
         assert weights
         parts = store.get("results", outcomes.result_key(model, weights))
         assert parts
-        own = store.put("deltas", keys.delta(cell), facts=weights.facts)  # who collects reads no weights
+        own = store.put("deltas", weights_of.key(cell), facts=weights.facts)  # who collects reads no weights
         facts = {name: under_names_of(cell.task.concepts, part) for name, part in parts.facts.items()}
         store.put("results", outcomes.result_key(cell, own), facts=facts)
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.backbones.sampler import decode, image_specs, sample
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
 from bench.core import guidance
 from bench.core.task import Task
@@ -53,28 +53,30 @@ class Rates:
     judging: float | None
 
 
-def measure(stages: Stages) -> Rates:
+def measure(artifacts: Artifacts) -> Rates:
     """Time a little of everything that the run does much of."""
-    _ = stages.panel  # judges that can't be had are said at once
-    plan, passes = stages.plan, count(stages, 1.0)
-    pace = {cell.method: seconds_a_pass(stages, cell) for cell in first_cells(plan)}
+    _ = artifacts.context.judges  # judges that can't be had are said at once
+    plan, passes = artifacts.plan, count(artifacts, 1.0)
+    pace = {cell.method: seconds_a_pass(artifacts, cell) for cell in first_cells(plan)}
     batch, protocol = plan.sample_batch, plan.protocol
     wanted = image_specs(plan.world.prompts("evaluate", plan.concepts[0]), batch)
     few = dataclasses.replace(protocol, num_inference_steps=2)
-    seconds = _seconds(stages, lambda: sample(stages.backbone, wanted, few, 1, batch, as_images=False))
+    seconds = _seconds(artifacts, lambda: sample(artifacts.context.backbone, wanted, few, 1, batch, as_images=False))
     drawing = seconds / few.num_inference_steps * protocol.num_inference_steps / batch
-    latents = torch.randn(batch, *stages.backbone.latent_shape)
+    latents = torch.randn(batch, *artifacts.context.backbone.latent_shape)
     prompts = [spec.prompt for spec in wanted]
 
     def judge() -> None:
-        stages.panel.judge([decode(stages.backbone, latents.to(stages.device))], prompts)
+        artifacts.context.judges.judge(
+            [decode(artifacts.context.backbone, latents.to(artifacts.context.device))], prompts
+        )
 
-    judging = _seconds(stages, judge) / batch
+    judging = _seconds(artifacts, judge) / batch
     preparing, step = ({n: made[n] * pace[n] for n in pace} for made in (passes.preparing, passes.step))
     return Rates(preparing, step, drawing, judging)
 
 
-def seconds_a_pass(stages: Stages, cell: Cell) -> float:
+def seconds_a_pass(artifacts: Artifacts, cell: Cell) -> float:
     """What a pass of one image takes while a method trains, its optimiser and all else included.
 
     Over some steps together, since those with sampling paths differ in length.
@@ -84,22 +86,22 @@ def seconds_a_pass(stages: Stages, cell: Cell) -> float:
     def note(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
         seen.append(seen[-1] + passes_of(given[0]))
 
-    training(stages, cell, 1)  # what happens once is not what is asked
-    handle = stages.backbone.unet.register_forward_hook(note)
+    training(artifacts, cell, 1)  # what happens once is not what is asked
+    handle = artifacts.context.backbone.unet.register_forward_hook(note)
     try:
-        _, passes = training(stages, cell, STEPS, clock=lambda: seen[-1])
-        _, seconds = training(stages, cell, STEPS)  # the same seed, and so the same paths
+        _, passes = training(artifacts, cell, STEPS, clock=lambda: seen[-1])
+        _, seconds = training(artifacts, cell, STEPS)  # the same seed, and so the same paths
     finally:
         handle.remove()
     return seconds / passes
 
 
-def count(stages: Stages, passes_per_second: float) -> Rates:
+def count(artifacts: Artifacts, passes_per_second: float) -> Rates:
     """The same by counting passes of one image through the U-Net.
 
     Methods run as they are, on a network that is counted and does nothing.
     """
-    plan, protocol, seen, unet = stages.plan, stages.plan.protocol, [0.0], stages.backbone.unet
+    plan, protocol, seen, unet = artifacts.plan, artifacts.plan.protocol, [0.0], artifacts.context.backbone.unet
 
     def idle(latents: torch.Tensor, *args: object, **kwargs: object) -> tuple[torch.Tensor]:
         seen.append(seen[-1] + passes_of(latents))
@@ -109,7 +111,7 @@ def count(stages: Stages, passes_per_second: float) -> Rates:
     preparing, step = {}, {}
     with mock.patch.object(unet, "forward", idle):
         for cell in first_cells(plan):
-            before, each = training(stages, cell, COUNTED, clock=lambda: seen[-1])
+            before, each = training(artifacts, cell, COUNTED, clock=lambda: seen[-1])
             preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
     passes = guidance.passes(protocol.guidance_scale)
     return Rates(preparing, step, passes * protocol.num_inference_steps / passes_per_second, None)
@@ -130,20 +132,20 @@ def first_cells(plan: Plan) -> list[Cell]:
 
 
 def training(
-    stages: Stages, cell: Cell, steps: int, clock: Callable[[], float] = time.perf_counter
+    artifacts: Artifacts, cell: Cell, steps: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
     """What a method takes by `clock` before its training, and for a step of it, on random latents."""
-    plan, config = stages.plan, cell.config
+    plan, config = artifacts.plan, cell.config
     accumulated = config.batch_size * config.grad_accumulation
     count = (steps + 1) * accumulated
     ends: list[float] = []
 
     def note(step: int, of: int, loss: float) -> None:
-        if stages.device.type == "cuda":
+        if artifacts.context.device.type == "cuda":
             torch.cuda.synchronize()
         ends.append(clock())
 
-    place = workplace(stages.backbone, plan.world, cell.task, count, note)
+    place = workplace(artifacts.context.backbone, plan.world, cell.task, count, note)
     method = plan.methods[cell.method](dataclasses.replace(config, epochs=None, steps=steps + 1))
     began = clock()
     unlearn(place, method)
@@ -152,12 +154,12 @@ def training(
     return before * plan.protocol.forget_images / count, step
 
 
-def hours(plan: Plan, stages: Stages, rates: Rates) -> dict[str, tuple[float, float, float]]:
+def hours(plan: Plan, artifacts: Artifacts, rates: Rates) -> dict[str, tuple[float, float, float]]:
     """Method -> hours that its cells train, draw and judge, each of them in the mean.
 
     Of a model that is trained further, its unlearning is counted with the first of its cells.
     """
-    images, trained, made = len(stages.specs), dict[str, list[float]](), set[tuple[str, Task, int]]()
+    images, trained, made = len(artifacts.context.specs), dict[str, list[float]](), set[tuple[str, Task, int]]()
     for cell in plan.cells:
         after = cell.task.after if cell.task.finetune else None
         seconds = further(plan, rates) if after else unlearning(plan, rates, cell)
@@ -189,9 +191,9 @@ def further(plan: Plan, rates: Rates) -> float:
     return rates.drawing / passes * 3 * protocol.finetune_steps * protocol.finetune_batch
 
 
-def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
+def report(plan: Plan, artifacts: Artifacts, rates: Rates, where: str) -> Table:
     """The rates, and hours per cell and in all; `where` says on which machine."""
-    each = hours(plan, stages, rates)
+    each = hours(plan, artifacts, rates)
     cells = {name: sum(cell.method == name for cell in plan.cells) for name in each}
     shared = [name for name in cells if name in CONTROLS and not any(task.finetune for task in plan.tasks)]
     total = sum(sum(each[name]) * count for name, count in cells.items() if name not in shared)
@@ -202,7 +204,7 @@ def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     judged = "decoding and judging not counted" if rates.judging is None else f"{rates.judging:.3g} s to judge"
     said = (
         f"{where}; an image takes {rates.drawing:.3g} s to draw ({protocol.scheduler}, {protocol.num_inference_steps} "
-        f"steps), {judged}; {len(stages.specs)} images a cell\n"
+        f"steps), {judged}; {len(artifacts.context.specs)} images a cell\n"
         f"images to forget with, once: {once:.3g} h; all {len(plan.cells)} cells: {total + once:.3g} h with one worker"
     )
     table = Table(box=box.SIMPLE_HEAD, caption=said, caption_justify="left")
@@ -218,12 +220,12 @@ def report(plan: Plan, stages: Stages, rates: Rates, where: str) -> Table:
     return table
 
 
-def _seconds(stages: Stages, work: Callable[[], object]) -> float:
+def _seconds(artifacts: Artifacts, work: Callable[[], object]) -> float:
     """Of the second of two times, done to its end."""
     for _ in range(2):
         began = time.perf_counter()
         work()
-        if stages.device.type == "cuda":
+        if artifacts.context.device.type == "cuda":
             torch.cuda.synchronize()
     return time.perf_counter() - began
 
@@ -243,15 +245,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments.parse(parser(), sys.argv[1:] if argv is None else argv)
     try:
         plan = resolve(arguments.run_config(args))
-        stages = Stages(plan)
-        rates = count(stages, args.at) if args.at else measure(stages)
+        artifacts = Artifacts(Context(plan))
+        rates = count(artifacts, args.at) if args.at else measure(artifacts)
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = Console(width=None if sys.stdout.isatty() else 120)
-    machine = f"{stages.machine['device']}, {stages.machine['dtype'].removeprefix('torch.')}"
+    machine = f"{artifacts.context.machine['device']}, {artifacts.context.machine['dtype'].removeprefix('torch.')}"
     where = f"at {args.at:g} passes of one image a second" if args.at else f"{machine}, backbone {plan.folder.name}"
-    console.print(report(plan, stages, rates, where))
+    console.print(report(plan, artifacts, rates, where))
     return 0
 
 

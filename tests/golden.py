@@ -1,7 +1,7 @@
 """What the tiny pipeline gives, stage by stage, in numbers: the golden values that tell a refactor from a change.
 
 `python tests/golden.py` writes them anew. Do that only where numbers were meant to change, and raise the version of
-each stage whose numbers moved (`bench.cells.versions`), or every result that users hold would pass for what it is not.
+each stage whose numbers moved (`bench.cells.artifact`), or every result that users hold would pass for what it is not.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ def measure(out: Path) -> Numbers:
     executor = Executor(
         resolve(RunConfig(METHODS.names(), "smoke", "tiny", out=out, overrides={"protocol": SETTINGS}, curve=2))
     )
-    stages, plan = executor.stages, executor.plan
+    artifacts, plan = executor.artifacts, executor.plan
     concept = plan.tasks[0].forget[0]
     found: Numbers = {
-        "latents": _described(stages.weights.drawn((concept,), plan.protocol.forget_images).latents),
-        "unrelated": _described(stages.weights._unrelated()[0].latents),
-        "reference": _entry(stages.reference(concept)),
+        "latents": _described(artifacts.latents.of_concepts((concept,), plan.protocol.forget_images).latents),
+        "unrelated": _described(artifacts.neutral_latents.captioned()[0].latents),
+        "reference": _entry(artifacts.reference(concept)),
     }
     for cell in plan.cells:
         result = executor.run(cell)
         assert result["status"] == "ok", result["reason"]
-        weights = stages.weights.of(cell)
-        images = stages.images(weights)
+        weights = artifacts.weights(cell)
+        images = artifacts.images(weights)
         found[f"training {cell.method}"] = _delta(weights)
         found[f"images {cell.method}"] = _described(images.tensors()["latents"])
-        found[f"judgements {cell.method}"] = _entry(stages.judgements(images))
-        found[f"words {cell.method}"] = _entry(stages.words(weights, cell.task))
-        found[f"probes {cell.method}"] = _entry(stages.probe(weights, cell.task))
+        found[f"judgements {cell.method}"] = _entry(artifacts.judgements(images))
+        found[f"words {cell.method}"] = _entry(artifacts.prompt_probes(weights, images, cell.task))
+        found[f"probes {cell.method}"] = _entry(artifacts.probes(weights, images, cell.task))
         found[f"accuracy {cell.method}"] = {row["concept"]: row["accuracy"] for row in result["concepts"]}
         found[f"curve {cell.method}"] = result["curve"]
         for name, score in result["scores"].items():

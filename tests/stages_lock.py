@@ -1,7 +1,7 @@
 """Which code had which version: `stages.lock`, and `python tests/stages_lock.py` to write it anew.
 
 For everything that has a declared version the lock holds the version and a digest of the code that computes it: of the
-modules that `bench.cells.versions` names, and of the modules of this project that these import. Comments, docstrings,
+modules that `bench.cells.artifact` lists, and of the modules of this project that these import. Comments, docstrings,
 import lines and layout are not part of the digest.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout's code, where the file is run as a script
 
-from bench.cells.versions import STAGES  # noqa: E402
+from bench.cells.artifact import ARTIFACTS  # noqa: E402
 from bench.core import digest  # noqa: E402
 from methods import METHODS  # noqa: E402
 from metrics import METRICS  # noqa: E402
@@ -106,10 +106,16 @@ class Code:
         return tuple(sorted(found))
 
 
+def computed_by(artifact: type) -> tuple[str, ...]:
+    """The module of an artifact's class, or of classes that it is made of."""
+    return (artifact.__module__,)
+
+
 def versions() -> dict[str, tuple[Any, tuple[str, ...], str]]:
     """Everything that has a declared version -> the version, its modules, the package to follow imports in."""
+    import_module("bench.cells.artifacts")  # defines every artifact
     found: dict[str, tuple[Any, tuple[str, ...], str]] = {
-        f"stage {name}": (stage.version, stage.computed_by, "") for name, stage in STAGES.items()
+        f"stage {name}": (artifact.version, computed_by(artifact), "") for name, artifact in ARTIFACTS.items()
     }
     for name in (*METHODS.names(), "oracle"):
         method = METHODS.get(name)

@@ -1,44 +1,41 @@
-"""The stages of a cell, each from the store if it is there: forget set -> delta -> images -> judgements."""
+"""Everything that a run stores, by kind, and what it is computed with."""
 
 from __future__ import annotations
 
 import gc
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 
 from bench.backbones import folder, pipeline
-from bench.backbones.sampler import ImageSpec, decode, image_specs, sample
-from bench.cells import judges, probe
-from bench.cells.keys import Keys
-from bench.cells.weights import Weights
+from bench.backbones.sampler import ImageSpec
+from bench.cells import fingerprint, judges
+from bench.cells.artifact import Report, Stamps, raised
+from bench.cells.images import ConceptLatents, Images, NeutralLatents, evaluation_specs
+from bench.cells.judges import Judgements, Reference
+from bench.cells.probe import Probes, PromptProbes
+from bench.cells.scores import Accuracies, Curve, MetricScore
+from bench.cells.weights import Snapshot, Weights
+from bench.core import digest
 from bench.core.device import default_device, describe
-from bench.core.store import Entry, Store
-from bench.core.task import Task
+from bench.core.store import Store
 from bench.plan.plan import Plan
 
-KEPT_SIDE = 128  # pixels a side: pictures up to this are kept; of larger ones the latents, a fiftieth of the bytes
-PREVIEWS, PREVIEW_SIDE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
-
 STORE = ".store"  # within a run's --out
-Report = Callable[[str, int, int], None]  # what is being done, how much of it is done, of how much
 
 
-def _describe(plan: Plan, device: torch.device) -> dict[str, Any]:
-    run = plan.run
-    return describe(device, plan.protocol.precision, run.compile, run.gradient_checkpointing)
-
-
-class Stages:
-    """What a run computes with, loaded when first needed: a run that finds all in the store loads no network.
+class Context:
+    """What a run computes with, loaded when first needed: a run that finds everything in the store loads no network.
 
     Args:
         plan: what to run.
-        report: told about progress within a stage.
-        machine: that computed what the store has, as `bench.core.device.describe` says it; None for this one.
+        report: told about progress.
+        machine: that computed what the store has, as `bench.core.device.describe` has it; None for this one.
+        stamps: what stands in keys for code and machine; None: declared versions, on `machine`.
+        content: digest of the backbone; None: of the plan's folder.
+        judges_digest: () -> digest of the judges; None: they are loaded for it.
     """
 
     def __init__(
@@ -46,26 +43,38 @@ class Stages:
         plan: Plan,
         report: Report = lambda what, done, total: None,
         machine: Mapping[str, Any] | None = None,
+        stamps: Stamps | None = None,
+        content: str | None = None,
+        judges_digest: Callable[[], str] | None = None,
     ) -> None:
         self.plan, self.report = plan, report
         self.store = Store(plan.run.out / STORE)
         self.device = default_device()
         self.machine = dict(machine) if machine else _describe(plan, self.device)
-        self.content = folder.content(plan.folder)
-        self.keys = Keys(plan, self.content, self.machine, lambda: self.panel.digest)
-        self.specs, self.asked = self.keys.specs, self.keys.asked
-        self.weights = Weights(plan, self.keys, self.store, lambda: self.backbone, report, self._make_room)
+        self.stamps = stamps or Stamps(self.machine)
+        self.content = folder.content(plan.folder) if content is None else content
+        self._judges_digest = judges_digest
         self._backbone: pipeline.Backbone | None = None
-        self._reference: dict[str, Entry] = {}
+        self._known: dict[tuple[str, Hashable], Any] = {}
+        wanted = [(concept, spec) for concept in plan.concepts for spec in evaluation_specs(plan, concept)]
+        indices = {spec: i for i, spec in enumerate(dict.fromkeys(spec for _, spec in wanted))}
+        self.specs: tuple[ImageSpec, ...] = tuple(indices)  # each evaluation image once, though concepts may share it
+        self.requested = tuple((concept, indices[spec]) for concept, spec in wanted)  # concept -> index of its image
+        asking: dict[str, set[str]] = {}
+        for concept in plan.concepts:
+            for prompt in plan.world.prompts("evaluate", concept):
+                asking.setdefault(prompt, set()).add(concept)
+        self.also_requested = tuple(frozenset(asking[spec.prompt]) for spec in self.specs)  # concepts of each image
 
     @cached_property
-    def panel(self) -> judges.Panel:
+    def judges(self) -> judges.Panel:
         """The judges, loaded on first use. Raises WorldUnavailable where one can't be had."""
         return judges.Panel(self.plan.world, self.plan.concepts, self.device)
 
-    def _make_room(self) -> None:
-        if "panel" in self.__dict__:  # they have been loaded
-            self.panel.offload()
+    @property
+    def judges_digest(self) -> str:
+        """Digest of the judges. Raises WorldUnavailable where one can't be had."""
+        return self.judges.digest if self._judges_digest is None else self._judges_digest()
 
     @property
     def backbone(self) -> pipeline.Backbone:
@@ -73,149 +82,73 @@ class Stages:
         if self._backbone is None:
             self.report("loading the backbone", 0, 1)
             run = self.plan.run
-            self._backbone = pipeline.load(
-                self.plan.folder,
-                self.device,
-                self.plan.protocol.precision,
-                run.compile,
-                run.gradient_checkpointing,
-            )
+            settings = self.plan.protocol.precision, run.compile, run.gradient_checkpointing
+            self._backbone = pipeline.load(self.plan.folder, self.device, *settings)
         return self._backbone
 
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the figures depend on besides the method, in full: a board's fingerprint is its digest."""
+        return self._described(raised(self.plan.metrics))
+
+    @cached_property
+    def measured(self) -> str:
+        """The same for keys of figures, which contain the versions that they depend on themselves."""
+        return digest.of_json(self._described({}))
+
+    def _described(self, versions: Mapping[str, Any]) -> dict[str, Any]:
+        return fingerprint.describe(self.plan, self.judges_digest, self.content, self.machine, versions)
+
+    def make_room(self) -> None:
+        """Take the judges off the device before a training, where they have been loaded."""
+        if "judges" in self.__dict__:
+            self.judges.offload()
+
     def release(self) -> None:
-        """Give back the memory of a stage that failed, of CUDA's too, so that the next one has it."""
+        """Give back the memory of a failed computation, on CUDA too, so that the next one has it."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def images(self, weights: Entry | None, wanted: Sequence[ImageSpec] | None = None) -> Entry:
-        """Images of the specs `wanted` (all evaluation specs) under changed weights; None stands for untouched ones.
+    def once(self, what: str, of: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made once for each (what, of): parts of keys that many cells share."""
+        if (what, of) not in self._known:
+            self._known[what, of] = make()
+        return self._known[what, of]
 
-        Holds the final "latents", float32 (N, C, h, w), and "images", uint8 (K, 3, H, W): all of them, decoded, where
-        pictures are small; else the first few of each concept, shrunk to `PREVIEW_SIDE`: those at the indices "shown",
-        int64 (K,).
-        """
-        wanted = self.specs if wanted is None else wanted
+    def digest_of(self, specs: Sequence[ImageSpec] | None) -> str:
+        """Digest of some image specs; None stands for all evaluation images."""
+        if specs is None or specs is self.specs:
+            return str(self.once("specs", None, lambda: digest.of_json(self.specs)))
+        return digest.of_json(specs)
 
-        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-            done = 0
+    def elsewhere(self, machine: Mapping[str, Any], stamps: Stamps | None = None) -> Context:
+        """The same run as another machine sees it, or under other stamps: for keys, not to compute with."""
+        return Context(self.plan, self.report, machine, stamps, self.content, lambda: self.judges_digest)
 
-            def advance(count: int) -> None:
-                nonlocal done
-                done += count
-                self.report("sampling", done, len(wanted))
 
-            protocol, batch = self.plan.protocol, self.plan.sample_batch
-            model, began = self.backbone, time.perf_counter()
-            with model.weights(weights.tensors() if weights else {}):
-                latents = sample(
-                    model, wanted, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance
-                )
-            side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
-            shown = range(len(wanted)) if side <= KEPT_SIDE else self._first() if wanted is self.specs else ()
-            kept = latents[[*shown]].split(batch) if len(shown) else ()  # split makes a part of nothing, too
-            parts = [self._shrunk(decode(model, part.to(self.device))) for part in kept]
-            images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-            found = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
-            return found, {"seconds": time.perf_counter() - began, "count": len(wanted)}
+class Artifacts:
+    """Every kind of entry that a run stores, ready to be called with its inputs.
 
-        return self.store.stage("images", self.keys.images(weights, wanted), compute)
+    For example, `artifacts.images(artifacts.weights(cell))` is the entry of a cell's evaluation images, from the
+    store or computed now, and `artifacts.images.key(None)` the key of the untouched model's.
+    """
 
-    def pictures(self, images: Entry) -> Iterator[torch.Tensor]:
-        """The images themselves, uint8 (n, 3, H, W), some at a time: as kept, or decoded from their latents."""
-        held = images.tensors()
-        if len(held["images"]) == len(held["latents"]):
-            yield held["images"]
-            return
-        done, total = 0, len(held["latents"])
-        for part in held["latents"].split(self.plan.sample_batch):
-            yield decode(self.backbone, part.to(self.device))
-            done += len(part)
-            self.report("judging", done, total)
+    def __init__(self, context: Context) -> None:
+        self.context, self.plan, self.store = context, context.plan, context.store
+        self.latents = ConceptLatents(context)
+        self.neutral_latents = NeutralLatents(context)
+        self.weights = Weights(context)
+        self.snapshot = Snapshot(context)
+        self.images = Images(context)
+        self.judgements = Judgements(context)
+        self.reference = Reference(context)
+        self.probes = Probes(context)
+        self.prompt_probes = PromptProbes(context)
+        self.accuracies = Accuracies(context)
+        self.metric_score = MetricScore(context)
+        self.curve = Curve(context)
 
-    def _first(self) -> list[int]:
-        """Places of the first few evaluation specs of each concept."""
-        each = {c: [i for one, i in self.asked if one == c][:PREVIEWS] for c in self.plan.concepts}
-        return sorted({i for places in each.values() for i in places})
 
-    @staticmethod
-    def _shrunk(images: torch.Tensor) -> torch.Tensor:
-        """Uint8 images (B, 3, H, W), at most `PREVIEW_SIDE` pixels a side if they are not small."""
-        if max(images.shape[-2:]) <= KEPT_SIDE:
-            return images
-        scale = min(1.0, PREVIEW_SIDE / max(images.shape[-2:]))
-        return torch.nn.functional.interpolate(images.float(), scale_factor=scale, mode="area").round().to(torch.uint8)
-
-    def headnoun_specs(self, task: Task) -> tuple[tuple[str, ...], tuple[ImageSpec, ...]]:
-        """Shots of the head nouns of a task's forgotten concepts, as many as each has images, and whose each one is.
-
-        Few tasks have any.
-        """
-        nouns = {concept: self.plan.world.headnoun(concept) for concept in task.forget}
-        each = {c: image_specs(noun[0], self.plan.images(c)) for c, noun in nouns.items() if noun}
-        asked = tuple(concept for concept, taken in each.items() for _ in taken)
-        return asked, tuple(spec for taken in each.values() for spec in taken)
-
-    def judgements(self, images: Entry, wanted: Sequence[ImageSpec] | None = None) -> Entry:
-        """What the panel saw in the images of the specs `wanted` (all evaluation specs)."""
-        prompts = [spec.prompt for spec in (self.specs if wanted is None else wanted)]
-        key = self.keys.judgements(images, prompts)
-        return self.store.stage("judgements", key, lambda: (self.panel.judge(self.pictures(images), prompts), {}))
-
-    def probe(self, weights: Entry, task: Task) -> Entry:
-        """The model's own predictions for its images of the task's forgotten concepts: "gaps" and "logsnr"."""
-        protocol, batch = self.plan.protocol, self.plan.sample_batch
-        images, kept, wanted = self._probed(weights, task)
-        key = self.keys.probe(weights, images, wanted)
-
-        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-            self.report("probing", 0, len(wanted))
-            latents = images.tensors("latents")["latents"][kept]
-            with self.backbone.weights(weights.tensors()):
-                found = probe.gaps(
-                    self.backbone, wanted, latents, protocol.evaluation_seed, protocol.probe_timesteps, batch
-                )
-            return found, {}
-
-        return self.store.stage("probes", key, compute)
-
-    def words(self, weights: Entry, task: Task) -> Entry:
-        """The same with other prompts besides, as `bench.cells.probe.words` has it, and what `probe` gives."""
-        protocol, batch = self.plan.protocol, self.plan.sample_batch
-        images, kept, wanted = self._probed(weights, task)
-        asked = [concept for concept, _ in self.asked if concept in task.forget]
-        others = probe.contexts(self.plan.world, task, asked, wanted)
-        key = self.keys.words(weights, images, wanted, others)
-
-        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-            self.report("probing", 0, len(wanted))
-            latents = images.tensors("latents")["latents"][kept]
-            with self.backbone.weights(weights.tensors()):
-                found = probe.words(
-                    self.backbone, wanted, latents, others, protocol.evaluation_seed, protocol.probe_timesteps, batch
-                )
-            shared = {"gaps": found[probe.NULL], "logsnr": found["logsnr"]}
-            self.store.stage("probes", self.keys.probe(weights, images, wanted), lambda: (shared, {}))
-            return found, {}
-
-        return self.store.stage("words", key, compute)
-
-    def _probed(self, weights: Entry, task: Task) -> tuple[Entry, list[int], tuple[ImageSpec, ...]]:
-        """All images under the weights, and the places and specs of those of the task's forgotten concepts."""
-        kept = [i for concept, i in self.asked if concept in task.forget]
-        return self.images(weights), kept, tuple(self.specs[i] for i in kept)
-
-    def reference(self, concept: str) -> Entry:
-        """Real pictures of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""
-        if concept in self._reference:
-            return self._reference[concept]
-        world, count = self.plan.world, self.plan.references(concept)
-
-        def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-            self.report(f"real pictures of {concept}", 0, count)
-            pictures = world.reference(concept, count)
-            facts = {"right": self.panel.right(concept, pictures), "count": count}
-            return {"features": self.panel.features(pictures)}, facts
-
-        self._reference[concept] = self.store.stage("reference", self.keys.reference(concept), compute)
-        return self._reference[concept]
+def _describe(plan: Plan, device: torch.device) -> dict[str, Any]:
+    return describe(device, plan.protocol.precision, plan.run.compile, plan.run.gradient_checkpointing)

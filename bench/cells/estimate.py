@@ -53,26 +53,31 @@ class Ahead:
 
 def ahead(outcomes: Outcomes, past: Past) -> list[Ahead]:
     """Every cell of the plan, in its order."""
-    plan, keys, store = outcomes.plan, outcomes.keys, outcomes.store
+    plan, artifacts, store = outcomes.plan, outcomes.artifacts, outcomes.store
     seen: set[str] = set()  # image sets that an earlier cell draws
     found = []
     for cell in plan.cells:
         forced = cell.method in plan.recompute
-        weights = None if forced else store.get("deltas", keys.delta(cell), verify=False)
+        weights = None if forced else store.get("deltas", artifacts.weights.key(cell), verify=False)
         result = weights is not None and outcomes.is_complete(cell, weights)
         curve = plan.curve > 1 and not result
-        images = weights is not None and store.has("images", keys.images(weights))
-        thin = weights is not None and not result and not images and store.tensors_discarded("deltas", keys.delta(cell))
+        images = weights is not None and store.has("images", artifacts.images.key(weights))
+        thin = (
+            weights is not None
+            and not result
+            and not images
+            and store.tensors_discarded("deltas", artifacts.weights.key(cell))
+        )
         held = weights if not thin else None  # figures taken over came without weights, which are made again
         trains = cell.task.finetune or plan.base_method(cell.method) not in REFERENCES
         draws = 0 if held or not trains else _to_learn_from(outcomes, cell, seen)
-        shared = str(store.path("images", keys.images(weights))) if weights else cell.method
+        shared = str(store.path("images", artifacts.images.key(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or not trains)):
-            draws += len(keys.specs)
+            draws += len(outcomes.context.specs)
         seen |= {shared, cell.method}  # a control leaves the same weights whatever the task
         again = False  # it trains once more, where it kept none of the weights on the way
         if curve and trains:
-            passing = [keys.snapshot(cell, part, plan.curve) for part in range(1, plan.curve)]
+            passing = [artifacts.snapshot.key(cell, part, plan.curve) for part in range(1, plan.curve)]
             again = not all(store.get("snapshots", key, verify=False) for key in passing)
             draws += len(passing) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
         seconds = held.facts["cost"]["seconds"] if held else _to_make(outcomes, cell, past, seen)
@@ -200,7 +205,7 @@ def _to_make(outcomes: Outcomes, cell: Cell, past: Past, seen: set[str]) -> floa
     if task.finetune is None or task.after is None:
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)
-    place = str(outcomes.store.path("deltas", outcomes.keys.delta(before)))
+    place = str(outcomes.store.path("deltas", outcomes.artifacts.weights.key(before)))
     done = place in seen or Path(place).exists() or outcomes.plan.base_method(cell.method) in REFERENCES
     seen.add(place)
     parts = [past.further(), 0.0 if done else past.unlearning(before, images)]
@@ -211,7 +216,7 @@ def _to_learn_from(outcomes: Outcomes, cell: Cell, seen: set[str]) -> int:
     count = outcomes.plan.protocol.forget_images
     draws = 0
     for concept in cell.task.request:
-        place = outcomes.store.path("latents", outcomes.keys.latents(concept, count))
+        place = outcomes.store.path("latents", outcomes.artifacts.latents.key(concept, count))
         draws += 0 if place.exists() or str(place) in seen else count
         seen.add(str(place))
     return draws
@@ -236,10 +241,10 @@ def _records(outcomes: Outcomes, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _in_store(outcomes: Outcomes) -> Iterator[Took]:
-    here = outcomes.keys.machine
+    here = outcomes.context.machine
     for record in _records(outcomes, "deltas"):
         key = record["key"]
-        alike = key["backbone"] == outcomes.keys.content and "method" in key
+        alike = key["backbone"] == outcomes.context.content and "method" in key
         if alike and all(key["machine"][name] == here[name] for name in ("device", "dtype")):
             cost = record["facts"]["cost"]
             yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
@@ -247,7 +252,7 @@ def _in_store(outcomes: Outcomes) -> Iterator[Took]:
 
 def _seconds_an_image(outcomes: Outcomes) -> float | None:
     wanted = digest.plain(
-        {k: v for k, v in outcomes.keys.images(None).items() if k in ("backbone", "sampler", "machine")}
+        {k: v for k, v in outcomes.artifacts.images.key(None).items() if k in ("backbone", "sampler", "machine")}
     )
     found = [
         record["facts"]["seconds"] / record["facts"]["count"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,13 +10,13 @@ from typing import Any
 from safetensors import SafetensorError
 
 from bench.cells import evidence
-from bench.cells.artifacts import Report, Stages
-from bench.cells.outcomes import ACCURACY, Outcomes
-from bench.core.store import Entry, TensorsDiscarded
-from bench.core.task import Task
+from bench.cells.artifact import Report
+from bench.cells.artifacts import Artifacts, Context
+from bench.cells.images import headnoun_specs
+from bench.cells.outcomes import Outcomes
+from bench.core.store import TensorsDiscarded
 from bench.plan.plan import Cell, Plan
-from bench.worlds import World
-from metrics import METRICS, Evidence, Metric
+from metrics import METRICS
 
 FILES = (OSError, SafetensorError)  # what writing and reading fails with
 
@@ -40,8 +38,9 @@ class Executor:
 
         Then nothing is to be computed here.
         """
-        stages = self.stages = Stages(self.plan, self._report, machine)
-        self.outcomes = Outcomes(self.plan, stages.keys, stages.store)
+        self.context = Context(self.plan, self._report, machine)
+        self.artifacts = Artifacts(self.context)
+        self.outcomes = Outcomes(self.artifacts)
         _ = self.outcomes.fingerprint  # judges that can't be had are no failure of a cell
 
     def run(self, cell: Cell) -> dict[str, Any]:
@@ -49,7 +48,7 @@ class Executor:
         outcomes = self.outcomes
         if outcomes.finished(found := outcomes.stored(cell)):
             return found
-        self.stages.store.drop("failures", outcomes.failure_key(cell))
+        self.artifacts.store.drop("failures", outcomes.failure_key(cell))
         try:
             self._evaluate_whole(cell)
         except Exception as error:
@@ -57,113 +56,49 @@ class Executor:
             again = isinstance(error, FILES)  # a full disk, a file system that is away: no fault of the method
         else:
             return outcomes.stored(cell)
-        self.stages.release()  # not before the error is gone, whose frames hold what it computed with
+        self.context.release()  # not before the error is gone, whose frames hold what it computed with
         return outcomes.failed(cell, reason, text, again=again)
 
     def _evaluate_whole(self, cell: Cell) -> None:
-        """Evaluate, and give up weights that are no longer of use; those given up too early are made once more."""
+        """Evaluate, and discard weights that are no longer of use; those discarded too early are made once more."""
         try:
             self._evaluate(cell)
         except TensorsDiscarded:
-            self.stages.weights.remake(cell)
+            self.artifacts.weights.drop_discarded(cell)
             self._evaluate(cell)
         with suppress(OSError):  # space alone is lost
-            self.stages.weights.thin(cell)
+            self.artifacts.weights.discard(cell)
 
     def _evaluate(self, cell: Cell) -> None:
         """Bring everything that the cell's result consists of into the store."""
-        weights = self.stages.weights.of(cell)
+        artifacts = self.artifacts
+        weights, score = artifacts.weights(cell), artifacts.metric_score
         metrics = [METRICS.get(name) for name in self.plan.metrics]
-        keys = {name: self.outcomes.score_key(cell, weights, name) for name in self.outcomes.names}
-        store, new = self.stages.store, [m for m in metrics if not self.stages.store.get("scores", keys[m.name])]
-        seen = evidence.gather(self.stages, cell.task, weights, {need for metric in new for need in metric.needs})
-        store.stage("scores", keys[ACCURACY], lambda: ({}, {"concepts": self._accuracies(cell, seen)}))
+        new = [metric for metric in metrics if not artifacts.store.get(score.kind, score.key(metric, cell, weights))]
+        seen = evidence.gather(self.context, cell.task, weights, {need for metric in new for need in metric.needs})
+        artifacts.accuracies(cell, weights, seen)
         for metric in new:
-            store.stage("scores", keys[metric.name], functools.partial(scored, metric, cell.task, seen))
+            score(metric, cell, weights, seen)
         if self.plan.curve > 1:
-            on_the_way = self.stages.weights.snapshots(cell)
-            points = functools.partial(self._points, cell, weights, on_the_way)
-            store.stage("scores", self.outcomes.curve_key(cell, weights, on_the_way), points)
+            artifacts.curve(cell, weights, artifacts.weights.snapshots(cell))
 
-    def _points(self, cell: Cell, last: Entry, between: list[Entry]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is stored of a curve: a point before the training, one after each part of it."""
-        if not all(entry.facts["taken"] for entry in between):
-            return {}, {"points": []}
-        metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
-        before, points = self.stages.weights.before(cell), []
-        for part, weights in enumerate((before, *between, last)):
-            measured = part == 0 and (before is None or cell.task.after in self.plan.tasks)
-            whole = measured or weights is last
-            seen = evidence.along(self.stages, cell.task, weights, whole)
-            scores = {metric.name: metric.compute(seen) for metric in metrics}
-            values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
-            points.append({"part": part / (len(between) + 1), "scores": values})
-        return {}, {"points": points}
-
-    def _accuracies(self, cell: Cell, seen: Evidence) -> list[dict[str, Any]]:
-        rows = []
-        for concept in cell.task.concepts:
-            accuracy, real = seen.accuracy([concept]), self.stages.reference(concept)
-            rows.append(
-                {
-                    "concept": concept,
-                    "role": role_of(concept, cell.task),
-                    "distances": nearest_distances(self.plan.world, concept, cell.task),
-                    "judge": real.facts["right"] / real.facts["count"],
-                    "judge_n": real.facts["count"],
-                    "judged_by": self.plan.world.judge_of(concept),
-                    "accuracy": accuracy.value,
-                    "n": accuracy.n,
-                }
-            )
-        return rows
-
-    def drop_forced(self) -> None:
-        """Forget what --force computes again. Once, before cells run: they share images."""
-        store, keys = self.stages.store, self.stages.keys
+    def drop_recomputed(self) -> None:
+        """Remove what --force computes again. Once, before cells run: they share images."""
+        artifacts, curve = self.artifacts, self.plan.curve
         if self.plan.recompute:
-            store.clear("results")  # of any set of metrics; whoever reads them next puts them together again
+            artifacts.store.clear("results")  # of any set of metrics; whoever reads them next puts them together again
         for cell in self.plan.cells:
-            weights = store.get("deltas", keys.delta(cell))
+            weights = artifacts.store.get("deltas", artifacts.weights.key(cell))
             if cell.method not in self.plan.recompute or weights is None:
                 continue
-            for wanted in (None, self.stages.headnoun_specs(cell.task)[1]):
-                store.drop("images", keys.images(weights, wanted))
-            for name in self.outcomes.names:
-                store.drop("scores", self.outcomes.score_key(cell, weights, name))
-            parts = range(1, self.plan.curve)
-            points = [store.get("snapshots", keys.snapshot(cell, part, self.plan.curve)) for part in parts]
+            for specs in (None, headnoun_specs(self.plan, cell.task)[1]):
+                artifacts.images.drop(weights, specs)
+            artifacts.accuracies.drop(cell, weights)
+            for name in self.plan.metrics:
+                artifacts.metric_score.drop(METRICS.get(name), cell, weights)
+            points = [artifacts.snapshot.stored(cell, part, curve) for part in range(1, curve)]
             if points and all(points):
-                store.drop("scores", self.outcomes.curve_key(cell, weights, [entry for entry in points if entry]))
+                artifacts.curve.drop(cell, weights, [entry for entry in points if entry])
         for cell in self.plan.cells:
             if cell.method in self.plan.recompute:
-                self.stages.weights.drop(cell)
-
-
-def scored(metric: Metric, task: Task, seen: Evidence) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is stored of a metric: its score, and its mean over each concept's images if it is a mean over images.
-
-    Raises ArithmeticError for a figure that is no number.
-    """
-    score = metric.compute(seen)
-    if score and not math.isfinite(score.value):
-        raise ArithmeticError(f"{metric.name} is {score.value}")
-    facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
-    if metric.each:
-        values = metric.each(seen)
-        facts["each"] = None if values is None else {c: seen.mean(values, [c]).value for c in task.concepts}
-    return {}, facts
-
-
-def nearest_distances(world: World, concept: str, task: Task) -> dict[str, float]:
-    """By each measure of the world's, how far `concept` is from the nearest concept that the task forgets."""
-    each = [world.distances(concept, target) for target in task.forget]
-    return {name: min(d[name] for d in each if name in d) for name in dict.fromkeys(n for d in each for n in d)}
-
-
-def role_of(concept: str, task: Task) -> str:
-    """ "forget", "in_domain" or "out_of_domain"."""
-    for role in ("forget", "in_domain", "out_of_domain"):
-        if concept in getattr(task, role):
-            return role
-    raise ValueError(f"{concept!r} plays no part in task {task.name!r}")
+                artifacts.weights.drop(cell)

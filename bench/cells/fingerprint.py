@@ -18,7 +18,7 @@ def describe(
     Args:
         panel, backbone: digests of the judges and of the pipeline.
         machine: as `bench.core.device.describe` has it.
-        raised: versions of stages and metrics other than the first, by name (`bench.cells.versions.Stamps.raised`).
+        raised: versions of artifacts and metrics other than the first (`bench.cells.artifact.raised`).
     """
     return {
         "world": plan.world.name,

@@ -5,13 +5,20 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.backbones.sampler import ImageSpec
+from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput
+from bench.cells.images import Images
 from bench.core import device, digest
+from bench.core.store import Entry
 from bench.worlds import Clip, World, WorldUnavailable
 from bench.worlds.base import classify
+
+if TYPE_CHECKING:
+    from bench.cells.artifacts import Context
 
 BATCH = 128  # pictures at a time; memory only
 LOOKS = ("judged", "penultimate")  # what is kept of each judge
@@ -140,3 +147,58 @@ def identity(what: Any) -> list[str]:
     if not isinstance(what, torch.nn.Module):
         return [digest.of_module(sys.modules[what.__module__])]
     return [digest.of_tensors(what.state_dict()), repr(what), digest.of_module(sys.modules[type(what).__module__])]
+
+
+class Judgements(Artifact[...]):
+    """What the judges see in the images of some specs, or in all evaluation images: what `Panel.judge` returns."""
+
+    name = kind = "judgements"
+    libraries = ("diffusers", *JUDGES)  # of large images latents are all that is kept: the VAE decodes them
+
+    def key(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> Key:
+        looking = {"panel": self.context.judges_digest, "prompts": digest.of_json(self._prompts(specs))}
+        return {"images": images.content, "backbone": self.context.content, **looking, **self.stamp()}
+
+    def compute(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> StageOutput:
+        return self.context.judges.judge(Images(self.context).decoded(images), self._prompts(specs)), {}
+
+    def _prompts(self, specs: Sequence[ImageSpec] | None) -> list[str]:
+        return [spec.prompt for spec in (self.context.specs if specs is None else specs)]
+
+
+class Reference(Artifact[[str]]):
+    """Reference images of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""
+
+    name = kind = "reference"
+    libraries = (*JUDGES, "numpy", "pillow")
+
+    def key(self, concept: str) -> Key:
+        judged = {"count": self.plan.references(concept), "panel": self.context.judges_digest}
+        return {**identity_of_reference(self.context, concept), **judged, **self.stamp()}
+
+    def compute(self, concept: str) -> StageOutput:
+        world, count, judges = self.plan.world, self.plan.references(concept), self.context.judges
+        self.context.report(f"real pictures of {concept}", 0, count)
+        pictures = world.reference(concept, count)
+        facts = {"right": judges.right(concept, pictures), "count": count}
+        return {"features": judges.features(pictures)}, facts
+
+    def __call__(self, concept: str) -> Entry:
+        """The entry from the store, or computed now; looked for once."""
+        entry: Entry = self.context.once("reference entry", concept, lambda: super(Reference, self).__call__(concept))
+        return entry
+
+
+def identity_of_reference(context: Context, concept: str) -> Key:
+    """What identifies a concept's reference images: the first of them, or what the world says, and its prompts."""
+
+    def identify() -> Key:
+        world = context.plan.world
+        if (key := world.reference_key(concept)) is not None:
+            first = digest.of_json(key)
+        else:
+            first = digest.of_tensors({"pictures": world.reference(concept, 2)})
+        return {"concept": concept, "first": first, "asked": world.prompts("evaluate", concept)}
+
+    made: Key = context.once("reference", concept, identify)
+    return made

@@ -6,20 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.backbones import folder
 from bench.backbones.sampler import ImageSpec
-from bench.cells import probe
-from bench.cells.artifacts import STORE, Stages
-from bench.cells.keys import Keys
-from bench.cells.outcomes import Outcomes
-from bench.cells.versions import Stamps
+from bench.cells.artifact import Artifact, Key, Stamps
+from bench.cells.artifacts import STORE, Artifacts, Context
+from bench.cells.images import headnoun_specs
 from bench.core.store import Entry, Store
-from bench.core.task import Task
 from bench.plan.plan import Cell, Plan
 from methods import Method
-from metrics import Metric
-
-Key = dict[str, Any]
+from metrics import METRICS, Metric
 
 DRAWING = "dc251742aef1c0b5b9289f712b9e04b1222b02aad7fb57119a8f9088e6c531cf"
 LOOKING = "286792e410f0a3754a450e7a33fa9bd7bcae53afe112224eee5d8a9ea0cebaf3"
@@ -81,28 +75,30 @@ UNKNOWN = ""  # stands in the key of what release 0.1 did not have, so that noth
 class LegacyStamps(Stamps):
     """What stood in a key of release 0.1 for code and machine: digests of source text, and every library's version."""
 
-    def of(self, stage: str) -> dict[str, Any]:
-        """The whole machine, and the code of a stage."""
-        more = {"decoder": DRAWING} if stage == "judgements" else {}
-        return {"machine": self.machine, "code": STAGES.get(stage, UNKNOWN), **more}
+    def of(self, artifact: type[Artifact[...]]) -> Key:
+        """The whole machine, and the code of an artifact."""
+        more = {"decoder": DRAWING} if artifact.name == "judgements" else {}
+        return {"machine": self.machine, "code": STAGES.get(artifact.name, UNKNOWN), **more}
 
-    def of_pictures(self) -> Any:
-        """Pictures that show no concept."""
+    def of_code(self, artifact: type[Artifact[...]]) -> Any:
+        """The code of pictures that show no concept."""
         return PICTURES
 
-    def of_training(self, method: type[Method]) -> dict[str, Any]:
+    def of_training(self, artifact: type[Artifact[...]], method: type[Method]) -> Key:
         """Weights that `method` makes; plug-ins are not known."""
         known = METHODS.get(method.__qualname__, UNKNOWN) if method.__module__.startswith("methods.") else UNKNOWN
         return {"machine": self.machine, "code": [known, TRAINING]}
 
-    def of_figure(self, name: str) -> dict[str, Any]:
-        """A metric, or the accuracies of concepts."""
-        return {"code": FIGURES.get(name, UNKNOWN)}
+    def of_metric(self, metric: Metric, inputs: Iterable[type[Artifact[...]]], more: Key) -> Key:
+        """A metric."""
+        return {"code": FIGURES.get(metric.name, UNKNOWN)}
 
-    def of_curve(self, metrics: Iterable[Metric]) -> dict[str, Any]:
-        """The points of a curve."""
+    def of_figure(self, name: str, inputs: Iterable[type[Artifact[...]]], version: Any, more: Key | None = None) -> Key:
+        """The accuracies of concepts, or the points of a curve."""
         names, code = CURVE
-        return {"code": code if tuple(metric.name for metric in metrics) == names else UNKNOWN}
+        if name == "curve":
+            return {"code": code if tuple((more or {})["metrics"]) == names else UNKNOWN}
+        return {"code": FIGURES.get(name, UNKNOWN)}
 
 
 def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -120,13 +116,13 @@ def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str
     store = Store(plan.run.out / STORE)
     if not store.may_hold_old_keys():
         return {}
-    stages = Stages(plan, machine=machine)
-    old = Keys(plan, stages.keys.content, stages.machine, lambda: stages.keys.panel, LegacyStamps(stages.machine))
-    if not any(store.has("deltas", old.delta(one)) for cell in plan.cells for one in _chain(cell)):
+    context = Context(plan, machine=machine)
+    new = Artifacts(context)
+    old = Artifacts(context.elsewhere(context.machine, LegacyStamps(context.machine)))
+    if not any(store.has("deltas", old.weights.key(one)) for cell in plan.cells for one in _chain(cell)):
         return {}
-    before, after = Outcomes(plan, old, store), Outcomes(plan, stages.keys, store)
     # in the order of computing: a key of what follows contains the digest of what comes before
-    found = (pair for pair in _pairs(stages, before, after) if store.rename(*pair))
+    found = (pair for pair in pairs(old, new) if store.rename(*pair))
     return {_name(store, kind, first): _name(store, kind, second) for kind, first, second in found}
 
 
@@ -134,35 +130,40 @@ def _name(store: Store, kind: str, key: Key) -> str:
     return f"{kind}/{store.path(kind, key).name}"
 
 
-def _pairs(stages: Stages, before: Outcomes, after: Outcomes) -> Iterator[tuple[str, Key, Key]]:
-    """Kind, old key and new key of each stage of the plan; what has no entry under the old key may be among them."""
-    plan, store, old, new = stages.plan, stages.store, before.keys, after.keys
-    protocol = plan.protocol
+def pairs(old: Artifacts, new: Artifacts) -> Iterator[tuple[str, Key, Key]]:
+    """Kind, old key and new key of each entry of a plan; what has no entry under the old key may be among them."""
+    for before, after, *inputs in _entries(old, new):
+        yield after.kind, before.key(*inputs), after.key(*inputs)
+
+
+def _entries(old: Artifacts, new: Artifacts) -> Iterator[tuple[Any, ...]]:
+    """The same artifact under old and new keys, and its inputs, of each entry of a plan."""
+    plan, protocol = new.plan, new.plan.protocol
     further = [cell.task.finetune.pictures for cell in plan.cells if cell.task.finetune]
     for count in dict.fromkeys((protocol.forget_images, protocol.retain_images, *filter(None, further))):
         for concept in plan.world.concepts + plan.world.styles:
-            yield "latents", old.latents(concept, count), new.latents(concept, count)
-    side = max(folder.picture_size(plan.folder))
-    yield "latents", old.unrelated(side), new.unrelated(side)
+            yield old.latents, new.latents, concept, count
+    yield old.neutral_latents, new.neutral_latents, new.neutral_latents.side
     for concept in plan.concepts:
-        yield "reference", old.reference(concept), new.reference(concept)
-    yield from _seen(store, old, new, None, new.specs)
+        yield old.reference, new.reference, concept
+    yield from _seen(old, new, None, None)
     for cell in plan.cells:
-        yield from (("deltas", old.delta(one), new.delta(one)) for one in _chain(cell))
-        if (weights := store.get("deltas", new.delta(cell), verify=False)) is None:
+        yield from ((old.weights, new.weights, one) for one in _chain(cell))
+        if (weights := new.weights.stored(cell)) is None:
             continue
-        parts, points = plan.curve, []
-        for part in range(1, parts):
-            yield "snapshots", old.snapshot(cell, part, parts), new.snapshot(cell, part, parts)
-            points += [store.get("snapshots", new.snapshot(cell, part, parts), verify=False)]
-        for name in after.names:
-            yield "scores", before.score_key(cell, weights, name), after.score_key(cell, weights, name)
+        points = []
+        for part in range(1, plan.curve):
+            yield old.snapshot, new.snapshot, cell, part, plan.curve
+            points.append(new.snapshot.stored(cell, part, plan.curve))
+        yield old.accuracies, new.accuracies, cell, weights
+        yield from ((old.metric_score, new.metric_score, METRICS.get(name), cell, weights) for name in plan.metrics)
         if points and None not in points:
-            known = [entry for entry in points if entry]
-            yield "scores", before.curve_key(cell, weights, known), after.curve_key(cell, weights, known)
-        yield from _seen(store, old, new, weights, new.specs)
-        yield from _seen(store, old, new, weights, stages.headnoun_specs(cell.task)[1])
-        yield from _probed(stages, old, new, cell.task, weights)
+            yield old.curve, new.curve, cell, weights, points
+        yield from _seen(old, new, weights, None)
+        yield from _seen(old, new, weights, headnoun_specs(plan, cell.task)[1])
+        if images := new.images.stored(weights):
+            yield old.probes, new.probes, weights, images, cell.task
+            yield old.prompt_probes, new.prompt_probes, weights, images, cell.task
 
 
 def _chain(cell: Cell) -> list[Cell]:
@@ -171,20 +172,9 @@ def _chain(cell: Cell) -> list[Cell]:
 
 
 def _seen(
-    store: Store, old: Keys, new: Keys, weights: Entry | None, wanted: Sequence[ImageSpec]
-) -> Iterator[tuple[str, Key, Key]]:
+    old: Artifacts, new: Artifacts, weights: Entry | None, specs: Sequence[ImageSpec] | None
+) -> Iterator[tuple[Any, ...]]:
     """Images under some weights, and judgements of them."""
-    yield "images", old.images(weights, wanted), new.images(weights, wanted)
-    if images := store.get("images", new.images(weights, wanted), verify=False):
-        prompts = [spec.prompt for spec in wanted]
-        yield "judgements", old.judgements(images, prompts), new.judgements(images, prompts)
-
-
-def _probed(stages: Stages, old: Keys, new: Keys, task: Task, weights: Entry) -> Iterator[tuple[str, Key, Key]]:
-    """The model's own predictions for its images of what a task forgets."""
-    if images := stages.store.get("images", new.images(weights), verify=False):
-        asked = [concept for concept, _ in new.asked if concept in task.forget]
-        wanted = tuple(new.specs[i] for concept, i in new.asked if concept in task.forget)
-        yield "probes", old.probe(weights, images, wanted), new.probe(weights, images, wanted)
-        others = probe.contexts(stages.plan.world, task, asked, wanted)
-        yield "words", old.words(weights, images, wanted, others), new.words(weights, images, wanted, others)
+    yield old.images, new.images, weights, specs
+    if images := new.images.stored(weights, specs):
+        yield old.judgements, new.judgements, images, specs

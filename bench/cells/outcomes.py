@@ -8,40 +8,35 @@ from functools import cached_property
 from typing import Any
 
 from bench.cells import fingerprint
-from bench.cells.keys import Keys
+from bench.cells.artifacts import Artifacts
+from bench.cells.scores import accuracy_stamp, metric_stamp
 from bench.core import digest
 from bench.core.config import Protocol
-from bench.core.store import Entry, Store
+from bench.core.store import Entry
 from bench.core.task import Task
-from bench.plan.plan import Cell, Plan
+from bench.plan.plan import Cell
 from metrics import METRICS
 
-CURVE = "curve"  # what is stored of a cell for --curve
 ACCURACY = "accuracy"  # what is stored of a cell besides its metrics: the accuracy of every concept
 
 
 class Outcomes:
     """What came of a plan's cells, as far as the store knows: under keys that name the judges, if it has any."""
 
-    def __init__(self, plan: Plan, keys: Keys, store: Store) -> None:
-        self.plan, self.keys, self.store = plan, keys, store
-        self.names = (ACCURACY, *plan.metrics)  # of figures that a cell has
+    def __init__(self, artifacts: Artifacts) -> None:
+        self.artifacts, self.context = artifacts, artifacts.context
+        self.plan, self.store = artifacts.plan, artifacts.store
+        self.names = (ACCURACY, *self.plan.metrics)  # of figures that a cell has
 
     @cached_property
     def description(self) -> dict[str, Any]:
         """What the figures depend on besides the method, in full."""
-        keys = self.keys
-        raised = keys.stamps.raised(self.plan.metrics)
-        return fingerprint.describe(self.plan, keys.panel, keys.content, keys.machine, raised)
+        return self.context.description
 
     @cached_property
     def fingerprint(self) -> str:
         """What stands for it on a board."""
         return fingerprint.short(self.description)
-
-    @cached_property
-    def _measured(self) -> str:
-        return digest.of_json(self.description)
 
     def failed(
         self, cell: Cell, reason: str, traceback_text: str = "", log: str = "", again: bool = False
@@ -67,7 +62,7 @@ class Outcomes:
 
     def stored(self, cell: Cell) -> dict[str, Any]:
         """The cell's result as the store has it; status "not run" where it has none."""
-        weights, whole = self.store.get("deltas", self.keys.delta(cell), verify=False), None
+        weights, whole = self.artifacts.weights.stored(cell), None
         if weights is not None and (parts := self._parts(cell, weights)):
             whole = self._whole(cell, weights, parts)
             if not self.wants_curve(whole):
@@ -91,15 +86,17 @@ class Outcomes:
         """Whether a finished result lacks the curve that the run asks for."""
         return self.plan.curve > 1 and result["curve"] is None
 
-    def stages(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
-        """Kind and key of each stage that a finished cell's result is read from; none where it is not finished."""
-        weights = self.store.get("deltas", self.keys.delta(cell), verify=False)
+    def entries(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
+        """Kind and key of each entry that a finished cell's result is read from; none where it is not finished."""
+        weights = self.artifacts.weights.stored(cell)
         if weights is None or not self.finished(self.stored(cell)):
             return []
-        found = [("deltas", self.keys.delta(cell))]
+        found = [("deltas", self.artifacts.weights.key(cell))]
         found += [("scores", self.score_key(cell, weights, name)) for name in self.names]
         if self.plan.curve > 1:
-            between = [("snapshots", self.keys.snapshot(cell, i, self.plan.curve)) for i in range(1, self.plan.curve)]
+            between = [
+                ("snapshots", self.artifacts.snapshot.key(cell, i, self.plan.curve)) for i in range(1, self.plan.curve)
+            ]
             known = [entry for kind, key in between if (entry := self.store.get(kind, key, verify=False))]
             found += [*between, ("scores", self.curve_key(cell, weights, known))]
         return found
@@ -138,7 +135,7 @@ class Outcomes:
     def _stored_curve(self, cell: Cell, weights: Entry) -> list[dict[str, Any]] | None:
         """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
         parts = self.plan.curve
-        keys = [self.keys.snapshot(cell, part, parts) for part in range(1, parts)]
+        keys = [self.artifacts.snapshot.key(cell, part, parts) for part in range(1, parts)]
         on_the_way = [self.store.get("snapshots", key, verify=False) for key in keys]
         known = [entry for entry in on_the_way if entry is not None]
         if not keys or len(known) < len(keys):
@@ -166,35 +163,36 @@ class Outcomes:
 
     def score_key(self, cell: Cell, weights: Entry, name: str) -> dict[str, Any]:
         """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
-        return self.keys.score(cell.task, weights, self._measured, name, self.keys.stamps.of_figure(name))
+        if name == ACCURACY:
+            return self.artifacts.accuracies.key(cell, weights)
+        return self.artifacts.metric_score.key(METRICS.get(name), cell, weights)
 
     def result_key(self, cell: Cell, weights: Entry) -> dict[str, Any]:
         """What determines all figures of a cell: what determines each of them."""
-        return self.keys.score(cell.task, weights, self._measured, "result", {"version": self._versions})
+        figures = {name: digest.of_json(self.score_key(cell, weights, name)) for name in self.names}
+        return {"what": "result", "figures": figures}
 
     @cached_property
     def signature(self) -> str:
         """Digest of all that the run's results depend on besides machines: what is asked, judges, prompts, code."""
-        keys = Keys(self.plan, self.keys.content, {"versions": {}}, lambda: self.keys.panel)
-        measured = fingerprint.describe(self.plan, keys.panel, keys.content, {})
-        return digest.of_json([measured, self._versions, [keys.delta(cell) for cell in self.plan.cells]])
+        artifacts = Artifacts(self.context.elsewhere({"versions": {}}))
+        measured = artifacts.context.description
+        return digest.of_json([measured, self._versions, [artifacts.weights.key(cell) for cell in self.plan.cells]])
 
     @cached_property
     def _versions(self) -> dict[str, Any]:
-        return {name: self.keys.stamps.of_figure(name) for name in self.names}
+        own = {name: metric_stamp(self.context, METRICS.get(name)) for name in self.plan.metrics}
+        return {ACCURACY: accuracy_stamp(self.context), **own}
 
     def curve_key(self, cell: Cell, weights: Entry, between: list[Entry]) -> dict[str, Any]:
         """What determines the points of a cell's curve."""
-        metrics = [metric for metric in map(METRICS.get, self.plan.metrics) if metric.along]
-        what = f"{CURVE} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
-        key = self.keys.score(cell.task, weights, self._measured, what, self.keys.stamps.of_curve(metrics))
-        return {**key, "between": [entry.content for entry in between]}
+        return self.artifacts.curve.key(cell, weights, between)
 
     def failure_key(self, cell: Cell) -> dict[str, Any]:
         """What a failure is remembered by."""
         return {
-            "delta": digest.of_json(self.keys.delta(cell)),
-            "fingerprint": self._measured,
+            "delta": digest.of_json(self.artifacts.weights.key(cell)),
+            "fingerprint": self.context.measured,
             "metrics": self.plan.metrics,
             "curve": self.plan.curve,
         }

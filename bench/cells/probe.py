@@ -8,7 +8,9 @@ import torch
 
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, seed_of
-from bench.core import device
+from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
+from bench.core import device, digest
+from bench.core.store import Entry
 from bench.core.task import Task
 from bench.suites.neighbours import nearest_neighbour
 from bench.worlds.base import World
@@ -145,3 +147,65 @@ def _distances(
 def _noise(shape: torch.Size, seed: int, spec: ImageSpec, t: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed_of("probe", seed, spec.prompt, spec.index, t))
     return torch.randn(shape, generator=generator)
+
+
+class Probes(Artifact[[Entry, Entry, Task]]):
+    """The model's predictions for its own images of what a task forgets: what `gaps` returns.
+
+    Inputs are the weights, all evaluation images under them, and the task.
+    """
+
+    name = kind = "probes"
+    libraries = NETWORKS
+
+    def key(self, weights: Entry, images: Entry, task: Task) -> Key:
+        return {**self._probed(weights, images, task), **self.stamp()}
+
+    def compute(self, weights: Entry, images: Entry, task: Task) -> StageOutput:
+        protocol, context, specs = self.plan.protocol, self.context, self._specs(task)
+        context.report("probing", 0, len(specs))
+        with context.backbone.weights(weights.tensors()):
+            inputs = context.backbone, specs, self._latents(images, task)
+            return gaps(*inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch), {}
+
+    def _probed(self, weights: Entry, images: Entry, task: Task) -> Key:
+        return {
+            "backbone": self.context.content,
+            "weights": weights.content,
+            "images": images.content,
+            "shots": digest.of_json(self._specs(task)),
+            "seed": self.plan.protocol.evaluation_seed,
+            "timesteps": self.plan.protocol.probe_timesteps,
+        }
+
+    def _specs(self, task: Task) -> tuple[ImageSpec, ...]:
+        return tuple(self.context.specs[i] for concept, i in self.context.requested if concept in task.forget)
+
+    def _latents(self, images: Entry, task: Task) -> torch.Tensor:
+        rows = [i for concept, i in self.context.requested if concept in task.forget]
+        return images.tensors("latents")["latents"][rows]
+
+
+class PromptProbes(Probes):
+    """The same with other prompts besides: what `words` returns. The entry of `Probes` is stored along with it."""
+
+    name = kind = "words"
+
+    def key(self, weights: Entry, images: Entry, task: Task) -> Key:
+        others = digest.of_json(self._others(task))
+        return {**self._probed(weights, images, task), "others": others, **self.stamp()}
+
+    def compute(self, weights: Entry, images: Entry, task: Task) -> StageOutput:
+        protocol, context, specs = self.plan.protocol, self.context, self._specs(task)
+        context.report("probing", 0, len(specs))
+        with context.backbone.weights(weights.tensors()):
+            inputs = context.backbone, specs, self._latents(images, task), self._others(task)
+            found = words(*inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch)
+        shared = {"gaps": found[NULL], "logsnr": found["logsnr"]}
+        alone = Probes(context)
+        self.store.stage(alone.kind, alone.key(weights, images, task), lambda: (shared, {}))
+        return found, {}
+
+    def _others(self, task: Task) -> dict[str, tuple[str, ...]]:
+        concepts = [concept for concept, _ in self.context.requested if concept in task.forget]
+        return contexts(self.plan.world, task, concepts, self._specs(task))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from bench.backbones.pipeline import TEXT, Backbone
+from bench.cells.artifact import Report, StageOutput
+from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
 from bench.plan import oracle
@@ -23,7 +25,6 @@ from bench.worlds import World
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
 
-StageOutput = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # a stage's tensors and facts
 StartTensors = Mapping[str, torch.Tensor]  # the tensors that earlier requests changed
 
 
@@ -33,17 +34,17 @@ class TrainingContext:
 
     Args:
         backbone: the networks, untouched.
-        drawn: (concepts, count) -> `count` images of each that the untouched model draws.
-        unrelated: () -> pictures that show no concept, and their captions.
+        latents: images of concepts that the untouched model draws.
+        neutral: pictures that show no concept.
         report: told what is being done, how much of it is done, of how much.
         checkpoint: where the training leaves its state now and then.
         snapshots: what is kept of the weights on the way; None for nothing.
     """
 
     backbone: Backbone
-    drawn: Callable[[Sequence[str], int], LatentSet]
-    unrelated: Callable[[], tuple[LatentSet, dict[str, tuple[str, ...]]]]
-    report: Callable[[str, int, int], None]
+    latents: ConceptLatents
+    neutral: NeutralLatents
+    report: Report
     checkpoint: Checkpoint
     snapshots: Snapshots | None
 
@@ -87,8 +88,8 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
     method = plan.methods[cell.method]
     workplace = context.harness(
         dataclasses.replace(task, forget=task.request, after=None),
-        context.drawn(task.request, protocol.forget_images),
-        lambda: context.drawn(task.in_domain + task.out_of_domain, protocol.retain_images),
+        context.latents.of_concepts(task.request, protocol.forget_images),
+        lambda: context.latents.of_concepts(task.in_domain + task.out_of_domain, protocol.retain_images),
         {concept: world.prompts("forget", concept) for concept in task.concepts},
         cell.seed,
         "unlearning",
@@ -124,8 +125,8 @@ def pictures(plan: Plan, task: Task, context: TrainingContext) -> tuple[LatentSe
     assert task.finetune
     assert task.after
     if task.finetune.data == "unrelated":
-        return context.unrelated()
+        return context.neutral.captioned()
     kept = task.after.in_domain + task.after.out_of_domain
     concepts, each = (kept, plan.protocol.retain_images) if task.finetune.harmless else (task.after.forget, 0)
-    examples = context.drawn(concepts, each or task.finetune.pictures)
+    examples = context.latents.of_concepts(concepts, each or task.finetune.pictures)
     return examples, {concept: plan.world.prompts("forget", concept) for concept in concepts}

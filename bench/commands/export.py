@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench.backbones import folder
 from bench.backbones.pipeline import owners, read
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
 from bench.commands.run import prepared
 from bench.core import digest
@@ -99,10 +99,10 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
     """
     require_new(to)
     found = find(plan, cell)
-    stages = Stages(plan)
-    weights = stages.store.get("deltas", stages.keys.delta(found))
+    artifacts = Artifacts(Context(plan))
+    weights = artifacts.store.get("deltas", artifacts.weights.key(found))
     if weights is None:
-        raise ValueError(f"{found.name} is not in {stages.store.root}; this runs it:\n  {_command(plan, found)}")
+        raise ValueError(f"{found.name} is not in {artifacts.store.root}; this runs it:\n  {_command(plan, found)}")
     try:
         tensors = weights.tensors()
     except TensorsDiscarded:
@@ -121,7 +121,7 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
         "forget": found.task.forget,
         "seed": found.seed,
         "config": digest.plain(found.config),
-        "backbone": stages.content,
+        "backbone": artifacts.context.content,
     }
     write(plan.folder, tensors, about, to)
     return to

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.cells import estimate
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.cells.outcomes import Outcomes
 from bench.commands import arguments
 from bench.core.config import RunConfig
@@ -103,8 +103,8 @@ def _worlds() -> Rows:
 
 def planned(plan: Plan, workers: int) -> Table:
     """The cells of a run, which of their stages the store has, and how long the rest will take."""
-    stages = Stages(plan)
-    outcomes = Outcomes(plan, stages.keys, stages.store)  # loads no judges where the store has nothing to look for
+    artifacts = Artifacts(Context(plan))
+    outcomes = Outcomes(artifacts)  # loads no judges where the store has nothing to look for
     past = estimate.Past(outcomes)
     cells = estimate.ahead(outcomes, past)
     table = Table(

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
@@ -68,18 +68,18 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
     for concept in concepts:
         if concept not in plan.concepts:
             raise ValueError(f"no concept {concept!r}: {nearest(concept, plan.concepts)}")
-    stages = Stages(plan)
+    artifacts = Artifacts(Context(plan))
     out: dict[str, dict[str, torch.Tensor]] = {}
     for cell in plan.cells:
         if cell.task.name != task or cell.seed != run.seeds[0] or cell.method == "wrecked":
             continue
-        weights = stages.store.get("deltas", stages.keys.delta(cell), verify=False)
-        taken = weights and stages.store.get("images", stages.keys.images(weights))
+        weights = artifacts.store.get("deltas", artifacts.weights.key(cell), verify=False)
+        taken = weights and artifacts.store.get("images", artifacts.images.key(weights))
         if not taken:
-            raise ValueError(f"{cell.name} is not in {stages.store.root}: run it first")
+            raise ValueError(f"{cell.name} is not in {artifacts.store.root}: run it first")
         kept = taken.tensors("images", "shown")
         row = {place: i for i, place in enumerate(kept["shown"].tolist())}
-        rows = {c: [i for concept, i in stages.asked if concept == c][:count] for c in concepts}
+        rows = {c: [i for concept, i in artifacts.context.requested if concept == c][:count] for c in concepts}
         if missing := [c for c, places in rows.items() if not set(places) <= set(row)]:
             raise ValueError(f"of {missing[0]!r} fewer than {count} pictures are kept: show fewer with --count")
         out[cell.method] = {c: kept["images"][[row[i] for i in places]] for c, places in rows.items()}

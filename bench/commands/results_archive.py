@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.cells import legacy
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.commands import arguments
 from bench.core import digest
@@ -49,14 +49,14 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
     from bench.report.write import collect  # with what boards are made of: nothing that reading takes
 
     executor, _ = collect(plan)
-    outcomes, store, cells = executor.outcomes, executor.stages.store, 0
+    outcomes, store, cells = executor.outcomes, executor.artifacts.store, 0
     files: dict[str, dict[str, Any]] = {}
     for cell in plan.cells:
-        stages = outcomes.stages(cell)
-        records = [record for kind, key in stages if (record := store.record(kind, key))]
-        if stages and len(records) == len(stages):
+        entries = outcomes.entries(cell)
+        records = [record for kind, key in entries if (record := store.record(kind, key))]
+        if entries and len(records) == len(entries):
             cells += 1
-            names = [f"{_place(store, kind, key)}/{RECORD}" for kind, key in stages]
+            names = [f"{_place(store, kind, key)}/{RECORD}" for kind, key in entries]
             files |= dict(zip(names, records, strict=True))
     if not cells:
         raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
@@ -67,7 +67,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
         "metrics": plan.metrics,
         "curve": plan.curve,
     }
-    about |= {"machine": executor.stages.machine, "fingerprint": outcomes.fingerprint}
+    about |= {"machine": executor.context.machine, "fingerprint": outcomes.fingerprint}
     _write(file, {ABOUT: digest.plain(about), **dict(sorted(files.items()))})
     return cells, about
 
@@ -78,19 +78,20 @@ def unpack(plan: Plan, file: Path) -> str:
     Raises FileNotFoundError, and ValueError for a file that `pack` did not write.
     """
     about, records = _read(file)
-    stages = Stages(plan)
+    artifacts = Artifacts(Context(plan))
     for name, record in records.items():
-        stages.store.import_record(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
+        artifacts.store.import_record(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
     renamed = legacy.adopt(plan)
     names = {renamed.get(name.rpartition("/")[0], name.rpartition("/")[0]) for name in records}
-    outcomes = Outcomes(plan, stages.keys, stages.store)
-    made = [cell for cell in plan.cells if _place(stages.store, "deltas", stages.keys.delta(cell)) in names]
+    outcomes = Outcomes(artifacts)
+    made = [cell for cell in plan.cells if _place(artifacts.store, "deltas", artifacts.weights.key(cell)) in names]
     if not made:
-        return f"{file}: none of its {about['cells']} cells fits this run here: {_unlike(about, plan, stages.machine)}"
+        why = _unlike(about, plan, artifacts.context.machine)
+        return f"{file}: none of its {about['cells']} cells fits this run here: {why}"
     fit = 0
     for cell in made:
-        if weights := stages.store.get("deltas", stages.keys.delta(cell), verify=False):
-            fit += _place(stages.store, "scores", outcomes.score_key(cell, weights, ACCURACY)) in names
+        if weights := artifacts.store.get("deltas", artifacts.weights.key(cell), verify=False):
+            fit += _place(artifacts.store, "scores", outcomes.score_key(cell, weights, ACCURACY)) in names
     if not fit:
         return (
             f"{file}: {len(made)} of its cells are of this run, but were measured otherwise (fingerprint "

@@ -107,6 +107,6 @@ def collect(args: argparse.Namespace, words: Sequence[str], console: Console) ->
 
     executor, results = write.collect(plan)
     if all(result["status"] == "not run" for result in results):
-        raise CannotStart(f"nothing of this run is in {executor.stages.store.root}: no table written")
+        raise CannotStart(f"nothing of this run is in {executor.artifacts.store.root}: no table written")
     replacing.require_same_configuration(executor)
     return OK if write.finish(plan, executor, results, console) else FAILED

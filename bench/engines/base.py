@@ -101,7 +101,7 @@ def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "")
 
 def adopt(executor: Executor, machine: Mapping[str, Any] | None) -> None:
     """Have the executor see the store as the workers' kind of machine does, if it is known and another than its own."""
-    if machine is not None and machine != digest.plain(executor.stages.machine):
+    if machine is not None and machine != digest.plain(executor.context.machine):
         executor.adopt(machine)
 
 

@@ -45,7 +45,7 @@ class Local:
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """As `bench.engines.base.Engine` says."""
-        executor.drop_forced()
+        executor.drop_recomputed()
         count, retries = self.settings.workers or usual_count(executor.plan), self.settings.retries
         return in_processes(executor, count, retries, watch) if count > 1 else in_this_process(executor, retries, watch)
 

@@ -51,7 +51,7 @@ class Ray:
         with folder.watched():
             self._find(folder, signature(pieces, executor.outcomes.signature))
             if not self.settings.attach:
-                executor.drop_forced()
+                executor.drop_recomputed()
             for index, result in stored(executor):
                 done.add(place_of[index])
                 yield index, result
@@ -85,7 +85,7 @@ class Ray:
 
         folder.clear(machine=not done)
         if done:
-            folder.claim(executor.stages.machine)
+            folder.claim(executor.context.machine)
         near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"lifetime": "detached", "name": f"lethe-{folder.id}", "namespace": NAMESPACE, "num_cpus": 0}
         options["scheduling_strategy"] = near  # workers' nodes come and go

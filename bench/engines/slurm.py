@@ -114,7 +114,7 @@ class _Watched:
         queued, state = self._state()
         adopt(self.executor, self.folder.machine())
         if not attach:
-            self.executor.drop_forced()
+            self.executor.drop_recomputed()
         place_of = {index: place for place, index in self.cells.items()}
         for index, result in stored(self.executor):
             self.done.add(place_of[index])
@@ -122,7 +122,7 @@ class _Watched:
         if not attach:
             self.folder.clear(machine=not self.done)
             if self.done:
-                self.folder.claim(self.executor.stages.machine)  # results of another would not compare
+                self.folder.claim(self.executor.context.machine)  # results of another would not compare
         self.engine.begun = True
         self.book = Book(state)
         self.folder.note(self.book.state(self.signed))

@@ -30,7 +30,7 @@ def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[WorkItem, 
         if cores := os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("OMP_NUM_THREADS"):
             torch.set_num_threads(int(cores))
         executor = Executor(resolve(run))
-        folder.claim(executor.stages.machine)
+        folder.claim(executor.context.machine)
         _ready = run, executor, work_items(executor.plan)
     return _ready[1:]
 
@@ -43,13 +43,13 @@ def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> dict[str,
     executor, pieces = ready(run, folder)
     if signature(pieces, executor.outcomes.signature) != signed:
         raise OtherPlan("the code, its plug-ins or oracles changed after the run began: end it, and begin it anew")
-    piece, stages = pieces[unit], executor.stages
+    piece, artifacts = pieces[unit], executor.artifacts
     if piece.cell is not None:
         return executor.run(executor.plan.cells[piece.cell])
     if piece.start is not None:
-        stages.weights.before(executor.plan.cells[piece.start])
+        artifacts.weights.before(executor.plan.cells[piece.start])
     elif piece.concept:
-        stages.weights.drawn((piece.concept,), executor.plan.protocol.forget_images)
+        artifacts.latents.of_concepts((piece.concept,), executor.plan.protocol.forget_images)
     else:
-        stages.judgements(stages.images(None))
+        artifacts.judgements(artifacts.images(None))
     return {}

@@ -10,14 +10,8 @@ import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-
-from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import ImageSpec, image_specs, sample
-from bench.core.config import Protocol
-from bench.core.store import Store
 
 
 @dataclass(frozen=True)
@@ -51,50 +45,19 @@ class LatentSet:
         )
 
 
-def build(
-    store: Store,
-    backbone: Backbone,
-    protocol: Protocol,
-    prompts: Mapping[str, tuple[str, ...]],
-    keys: Mapping[str, Mapping[str, Any]],
-    count: int,
-    batch: int,
-) -> LatentSet:
-    """`count` latents of each concept in `keys`, from the store, or sampled now and stored.
+def joined(latents: Mapping[str, torch.Tensor], prompts: Mapping[str, tuple[str, ...]]) -> LatentSet:
+    """The latents of several concepts as one set; image i of a concept comes from prompt i, modulo their number.
 
     Args:
-        backbone: the pipeline with its original weights.
-        prompts: concept -> its training prompts.
-        keys: concept -> the cache key of its latents.
-        count: images of each concept.
-        batch: images that are sampled at once.
+        latents: concept -> float32 (count, C, h, w).
+        prompts: concept -> its forget prompts.
     """
-    parts: dict[str, torch.Tensor] = {}
-    for concept in _rotated([*keys]):
-        specs = image_specs(prompts[concept], count)
-        parts[concept] = _latents(store, backbone, protocol, concept, keys[concept], specs, batch)
-    names = [concept for concept in keys for _ in range(count)]
-    templates = [i % len(prompts[concept]) for concept in keys for i in range(count)]
-    return LatentSet(torch.cat([parts[concept] for concept in keys]), tuple(names), tuple(templates))
+    rows = [(concept, i % len(prompts[concept])) for concept, each in latents.items() for i in range(len(each))]
+    concepts, templates = tuple(concept for concept, _ in rows), tuple(template for _, template in rows)
+    return LatentSet(torch.cat([*latents.values()]), concepts, templates)
 
 
-def _rotated(concepts: list[str]) -> list[str]:
-    """The concepts, starting from one that depends on the process, so that processes share the work."""
+def in_own_order(concepts: Sequence[str]) -> list[str]:
+    """The concepts, beginning with one that differs from process to process, so that processes share the drawing."""
     start = zlib.crc32(f"{os.uname().nodename} {os.getpid()}".encode()) % max(1, len(concepts))
-    return concepts[start:] + concepts[:start]
-
-
-def _latents(
-    store: Store,
-    backbone: Backbone,
-    protocol: Protocol,
-    concept: str,
-    key: Mapping[str, Any],
-    specs: Sequence[ImageSpec],
-    batch: int,
-) -> torch.Tensor:
-    def compute() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        latents = sample(backbone, specs, protocol, protocol.forget_seed, batch, as_images=False)
-        return {"latents": latents}, {"concept": concept}
-
-    return store.stage("latents", key, compute).tensors()["latents"]
+    return [*concepts[start:], *concepts[:start]]

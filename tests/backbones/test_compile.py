@@ -6,7 +6,7 @@ import torch
 from support.towards import Make, method
 
 from bench.backbones import pipeline
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.training.loop import unlearn
@@ -31,7 +31,7 @@ def test_what_is_compiled_is_kept_apart(world: World, tmp_path: Path) -> None:
     keys = []
     for compile in (False, True):
         plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, compile=compile))
-        stages = Stages(plan)
-        keys.append((stages.keys.delta(plan.cells[-1]), stages.keys.images(None)))
+        artifacts = Artifacts(Context(plan))
+        keys.append((artifacts.weights.key(plan.cells[-1]), artifacts.images.key(None)))
     assert keys[0][0] != keys[1][0]
     assert keys[0][1] != keys[1][1]

@@ -15,7 +15,7 @@ from support.towards import Make, method
 from bench.backbones import folder as folders
 from bench.backbones import pipeline, sampler
 from bench.backbones.sampler import ImageSpec, decode, sample
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.core.checkpoint import Checkpoint
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
@@ -64,8 +64,8 @@ def test_checkpointing_keeps_less(world: World, pipeline_folder: Path, device: t
 def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_path: Path) -> None:
     def keys(**switches: bool) -> tuple[object, object]:
         plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, **switches))  # type: ignore[arg-type]
-        stages = Stages(plan)
-        return stages.keys.delta(plan.cells[-1]), stages.keys.images(None)
+        artifacts = Artifacts(Context(plan))
+        return artifacts.weights.key(plan.cells[-1]), artifacts.images.key(None)
 
     plain = keys()
     assert keys(gradient_checkpointing=True) == plain
@@ -77,7 +77,7 @@ def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_
 
 def test_the_switch_reaches_the_network(world: World, tmp_path: Path) -> None:
     run = RunConfig(world="tiny", suite="smoke", out=tmp_path, gradient_checkpointing=True)
-    unet = Stages(resolve(run)).backbone.unet
+    unet = Artifacts(Context(resolve(run))).backbone.unet
     assert unet.is_gradient_checkpointing
 
 
@@ -165,7 +165,7 @@ def test_eight_bit_weights_are_of_their_library(eight_bit: None, world: World, t
     def key(optimizer: str) -> dict[str, object]:
         run = RunConfig(("mimmu",), "smoke", "tiny", overrides={"mimmu": {"optimizer": optimizer}}, out=tmp_path)
         plan = resolve(run)
-        return Stages(plan).keys.delta(plan.cells[-1])
+        return Artifacts(Context(plan)).weights.key(plan.cells[-1])
 
     assert "bitsandbytes" in key("adam8bit")
     assert "bitsandbytes" not in key("adam")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.worlds import World
@@ -14,14 +14,14 @@ METHODS = ("mimmu", "salun", "esd-x")
 
 
 @pytest.fixture
-def stages(world: World, tmp_path: Path) -> Stages:
+def artifacts(world: World, tmp_path: Path) -> Artifacts:
     small = {"esd-x": {"steps": "7", "path_steps": "10", "batch_size": "2"}, "salun": {"batch_size": "4"}}
     run = RunConfig(METHODS, "finegrained", "tiny", overrides=small, out=tmp_path)  # type: ignore[arg-type]
-    return Stages(resolve(run))
+    return Artifacts(Context(resolve(run)))
 
 
-def test_passes_are_those_of_the_formulas(stages: Stages) -> None:
-    rates = hours.count(stages, passes_per_second=10)
+def test_passes_are_those_of_the_formulas(artifacts: Artifacts) -> None:
+    rates = hours.count(artifacts, passes_per_second=10)
     # 4 examples: the student's pass and its way back, 1 + 2, and one of the teacher; SalUn: two terms and a target
     assert rates.step["mimmu"] == pytest.approx(4 * (3 + 1) / 10)
     assert rates.step["salun"] == pytest.approx(4 * (3 + 1 + 3) / 10)
@@ -34,11 +34,11 @@ def test_passes_are_those_of_the_formulas(stages: Stages) -> None:
     assert rates.judging is None
 
 
-def test_hours_are_rates_times_amounts(stages: Stages) -> None:
-    plan = stages.plan
+def test_hours_are_rates_times_amounts(artifacts: Artifacts) -> None:
+    plan = artifacts.plan
     rates = hours.Rates(dict.fromkeys(METHODS, 36.0), dict.fromkeys(METHODS, 2.0), drawing=1.0, judging=0.5)
-    found = hours.hours(plan, stages, rates)
-    images = len(stages.specs)
+    found = hours.hours(plan, artifacts, rates)
+    images = len(artifacts.context.specs)
     assert found["pretrained"] == (0.0, pytest.approx(images / 3600), pytest.approx(images / 7200))
     assert found["esd-x"][0] == pytest.approx((36 + 2 * 7) / 3600)
     assert found["mimmu"][0] == pytest.approx((36 + 2 * 4) / 3600)  # two epochs of two batches of eight images
@@ -50,7 +50,7 @@ def test_a_model_is_unlearnt_once_and_trained_further_each_time(world: World, tm
     plan = resolve(run)
     assert [cell.task.name for cell in hours.first_cells(plan)] == [world.concepts[0]]
     rates = hours.Rates({"salun": 36.0}, {"salun": 2.0}, drawing=8.0, judging=None)
-    found = hours.hours(plan, Stages(plan), rates)
+    found = hours.hours(plan, Artifacts(Context(plan)), rates)
     each = 8 / (2 * plan.protocol.num_inference_steps) * 3 * 10 * 2  # a pass by the time of drawing, three a step
     assert found["pretrained"][0] == pytest.approx(each / 3600)
     steps = plan.steps(hours.first_cells(plan)[0])
@@ -61,15 +61,15 @@ def test_a_model_is_unlearnt_once_and_trained_further_each_time(world: World, tm
 
 
 def test_what_is_measured_takes_time(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stages = Stages(resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path)))
-    rates = hours.measure(stages)
+    artifacts = Artifacts(Context(resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path))))
+    rates = hours.measure(artifacts)
     assert 0 < rates.step["mimmu"] < 60
     assert rates.drawing > 0
     assert rates.judging is not None
     assert rates.judging > 0
-    table = hours.report(stages.plan, stages, rates, "here")
+    table = hours.report(artifacts.plan, artifacts, rates, "here")
     assert "with one worker" in str(table.caption)
     assert table.row_count == 3
-    assert not (stages.store.root / "deltas").exists()
+    assert not (artifacts.store.root / "deltas").exists()
     assert hours.main(["--world", "natural"]) == 2
     assert "--data" in capsys.readouterr().err

@@ -10,12 +10,12 @@ import pytest
 from bench.backbones import folder
 from bench.cells import judges as cell_judges
 from bench.cells import outcomes
-from bench.cells.keys import Keys
+from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments, main, results_archive
 from bench.core import device as devices
 from bench.core import digest
 from bench.core.config import Protocol
-from bench.core.store import Entry, Store
+from bench.core.store import Entry
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS
 from methods import METHODS
@@ -37,20 +37,20 @@ def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
     """How many cells of the plan are in a results file with all of their figures, by today's keys."""
     content, device = folder.content(plan.folder), devices.default_device()
     judges = cell_judges.Panel(plan.world, plan.concepts, device).digest
-    store, keys = Store(Path("nowhere")), Keys(plan, content, about["machine"], lambda: judges)
-    found = outcomes.Outcomes(plan, keys, store)
+    artifacts = Artifacts(Context(plan, machine=about["machine"], content=content, judges_digest=lambda: judges))
+    found = outcomes.Outcomes(artifacts)
 
     def stored(kind: str, key: Any) -> Entry | None:
-        record = records.get(f"{kind}/{store.path(kind, key).name}/record.json")
+        record = records.get(f"{kind}/{artifacts.store.path(kind, key).name}/record.json")
         return record and Entry(Path(), record["facts"], record["content"])
 
     whole = 0
     for cell in plan.cells:
-        if (weights := stored("deltas", keys.delta(cell))) is None:
+        if (weights := stored("deltas", artifacts.weights.key(cell))) is None:
             continue
         wanted = [stored("scores", found.score_key(cell, weights, name)) for name in found.names]
         if plan.curve > 1:
-            between = [stored("snapshots", keys.snapshot(cell, i, plan.curve)) for i in range(1, plan.curve)]
+            between = [stored("snapshots", artifacts.snapshot.key(cell, i, plan.curve)) for i in range(1, plan.curve)]
             known = [entry for entry in between if entry]
             wanted += [*between, stored("scores", found.curve_key(cell, weights, known))]
         whole += None not in wanted

@@ -1,4 +1,4 @@
-"""Cells with curves: checkpoints along a training are stages like any other."""
+"""Cells with curves: checkpoints along a training are kept like anything else."""
 
 import dataclasses
 from pathlib import Path
@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.cells import artifacts as stages_room
-from bench.cells.artifacts import Stages
+from bench.cells import images as images_module
+from bench.cells.artifacts import Context
 from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
@@ -50,15 +50,15 @@ def test_a_curve_goes_from_the_untouched_model_to_the_result(curved: Path) -> No
 def test_the_weights_on_the_way_are_in_the_store_and_differ(curved: Path) -> None:
     run = executor(curved, 4)
     (cell,) = (cell for cell in run.plan.cells if cell.method == "mimmu")
-    taken = run.stages.weights.snapshots(cell)
+    taken = run.artifacts.weights.snapshots(cell)
     assert [entry.facts["taken"] for entry in taken] == [True] * 3
     assert len({entry.content for entry in taken}) == 3  # of four steps in all
-    half = executor(curved, 2).stages.weights.snapshots(cell)  # one of two parts is two of four
+    half = executor(curved, 2).artifacts.weights.snapshots(cell)  # one of two parts is two of four
     assert [entry.content for entry in half] == [taken[1].content]
 
 
 def test_a_finished_curve_is_not_computed_again(curved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stages, "backbone", property(lambda self: pytest.fail("it loaded the backbone")))
+    monkeypatch.setattr(Context, "backbone", property(lambda self: pytest.fail("it loaded the backbone")))
     assert main.main([*TINY, "--curve", "4", "--out", str(curved)]) == 0
 
 
@@ -84,11 +84,11 @@ def test_weights_that_turn_bad_on_the_way_fail_the_cell(
 ) -> None:
     run = executor(tmp_path, 2)
     cell = run.plan.cells[-1]
-    good = run.stages.weights.of(cell)
+    good = run.artifacts.weights(cell)
     bad = {name: torch.full_like(tensor, torch.nan) for name, tensor in good.tensors().items()}
-    key = run.stages.keys.snapshot(cell, 1, 2)
-    run.stages.store.drop("snapshots", key)
-    run.stages.store.put("snapshots", key, bad, {"taken": True})
+    key = run.artifacts.snapshot.key(cell, 1, 2)
+    run.artifacts.store.drop("snapshots", key)
+    run.artifacts.store.put("snapshots", key, bad, {"taken": True})
     result = run.run(cell)
     assert result["status"] == "failed"
     assert "NonFiniteImage" in result["reason"]
@@ -99,11 +99,11 @@ def test_weights_that_turn_bad_on_the_way_fail_the_cell(
 def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
     run = executor(curved, 4)
     forced = Executor(dataclasses.replace(run.plan, run=dataclasses.replace(run.plan.run, force=True)))
-    keys = [run.stages.keys.snapshot(run.plan.cells[-1], part, 4) for part in (1, 2, 3)]
-    assert all(run.stages.store.get("snapshots", key) for key in keys)
+    keys = [run.artifacts.snapshot.key(run.plan.cells[-1], part, 4) for part in (1, 2, 3)]
+    assert all(run.artifacts.store.get("snapshots", key) for key in keys)
     curves = len(list((curved / ".store" / "scores").iterdir()))
-    forced.drop_forced()
-    assert not any(run.stages.store.get("snapshots", key) for key in keys)
+    forced.drop_recomputed()
+    assert not any(run.artifacts.store.get("snapshots", key) for key in keys)
     assert len(list((curved / ".store" / "scores").iterdir())) == curves - len(METRICS) - 2  # accuracies and a curve
 
 
@@ -116,21 +116,21 @@ def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_
         return made, [made.run(cell) for cell in made.plan.cells]
 
     _, before = whole(tmp_path / "small")
-    monkeypatch.setattr(stages_room, "KEPT_SIDE", 32)
-    monkeypatch.setattr(stages_room, "PREVIEW_SIDE", 48)
-    monkeypatch.setattr(stages_room, "PREVIEWS", 2)
+    monkeypatch.setattr(images_module, "KEPT_SIDE", 32)
+    monkeypatch.setattr(images_module, "PREVIEW_SIDE", 48)
+    monkeypatch.setattr(images_module, "PREVIEWS", 2)
     executor, after = whole(tmp_path / "large")
     for small, large in zip(before, after, strict=True):
         assert large["status"] == "ok"
         assert large["scores"] == small["scores"]
         assert large["concepts"] == small["concepts"]
         assert large["curve"] == small["curve"]
-    stages = executor.stages
-    entry = stages.images(None)
+    artifacts = executor.artifacts
+    entry = artifacts.images(None)
     kept = entry.tensors()
     assert kept["images"].shape == (2 * 5, 3, 48, 48)  # of five concepts two each, for people
     assert kept["shown"].tolist() == [i for i in range(15) if i % 3 < 2]
-    shown = torch.cat([*stages.pictures(entry)])
+    shown = torch.cat([*artifacts.images.decoded(entry)])
     assert shown.shape == (15, 3, 64, 64)
     small_copy = torch.nn.functional.interpolate(shown[kept["shown"]].float(), (48, 48), mode="area")
     assert (kept["images"].float() - small_copy).abs().max() <= 1

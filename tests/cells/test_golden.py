@@ -14,7 +14,7 @@ RELATIVE, ABSOLUTE = 2e-3, 1e-4  # of figures that are no whole numbers: process
 
 
 def test_numbers_are_golden(world: World, tmp_path: Path) -> None:
-    """Where they moved on purpose: raise the versions of these stages, then `python tests/golden.py`."""
+    """Where they moved on purpose: raise the versions of these artifacts, then `python tests/golden.py`."""
     known, found = json.loads(golden.FILE.read_text()), json.loads(json.dumps(golden.measure(tmp_path)))
     moved = [line for name in {**known, **found} for line in differences(name, known.get(name), found.get(name))]
     assert not moved, "\n".join(moved)

@@ -5,11 +5,12 @@ import pytest
 import torch
 from support.tiny import variant
 
-from bench.cells.keys import Keys
+from bench.cells.artifacts import Artifacts, Context
 from bench.core.config import RunConfig
 from bench.core.store import Entry
 from bench.plan.plan import Plan, resolve
 from bench.worlds import World
+from metrics import METRICS
 
 MACHINE = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2"}}
 
@@ -21,17 +22,17 @@ def plan(world: World) -> Plan:
 
 def every(plan: Plan, machine: dict = MACHINE, weights: str = "w", panel: str = "p") -> dict[str, object]:
     """A key of each kind."""
-    keys, entry = Keys(plan, "backbone", machine, lambda: panel), Entry(Path(), {}, weights)
-    cell = plan.cells[-1]
+    context = Context(plan, machine=machine, content="backbone", judges_digest=lambda: panel)
+    artifacts, entry, cell = Artifacts(context), Entry(Path(), {}, weights), plan.cells[-1]
     return {
-        "latents": keys.latents(cell.task.name, 4),
-        "delta": keys.delta(cell),
-        "images": keys.images(entry),
-        "judgements": keys.judgements(entry, ["a"]),
-        "probe": keys.probe(entry, entry, keys.specs),
-        "words": keys.words(entry, entry, keys.specs, {"rest": ("a dog",)}),
-        "reference": keys.reference(cell.task.name),
-        "score": keys.score(cell.task, entry, "f", "ua", {"version": 1}),
+        "latents": artifacts.latents.key(cell.task.name, 4),
+        "delta": artifacts.weights.key(cell),
+        "images": artifacts.images.key(entry),
+        "judgements": artifacts.judgements.key(entry),
+        "probe": artifacts.probes.key(entry, entry, cell.task),
+        "words": artifacts.prompt_probes.key(entry, entry, cell.task),
+        "reference": artifacts.reference.key(cell.task.name),
+        "score": artifacts.metric_score.key(METRICS.get("ua"), cell, entry),
     }
 
 
@@ -52,14 +53,15 @@ def test_what_is_computed_on_another_machine_or_by_another_library_is_kept_apart
         "probe",
         "words",
         "reference",
-    }  # scores have it in the fingerprint
+        "score",
+    }
     for other in ({"device": "NVIDIA H100"}, {"dtype": "torch.bfloat16"}, {"versions": {"torch": "3"}}):
         assert changed(every(plan), every(plan, MACHINE | other)) == everything
 
 
 def test_figures_belong_to_weights_and_not_to_what_made_them(plan: Plan) -> None:
     assert changed(every(plan), every(plan, weights="others")) == {"images", "judgements", "probe", "words", "score"}
-    assert changed(every(plan), every(plan, panel="others")) == {"judgements", "reference"}
+    assert changed(every(plan), every(plan, panel="others")) == {"judgements", "reference", "score"}
 
 
 def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None:
@@ -69,8 +71,11 @@ def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None
     assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64)) == {"reference", "score"}
     assert look(closeness=lambda a, b: 0.5) == {"score"}
     assert look(bare_name=lambda concept: "it") == {"score"}
-    assert look(superclass_prompts=lambda concept, split="forget": (split,)) == {"delta", "score"}
-    assert look(superclass_prompts=lambda concept, split="forget": (split,) * (split == "evaluate")) == {"score"}
+    assert look(superclass_prompts=lambda concept, split="forget": (split,) * 3) == {"delta", "score", "words"}
+    assert look(superclass_prompts=lambda concept, split="forget": (split,) * 3 * (split == "evaluate")) == {
+        "score",
+        "words",
+    }
     assert look(domains={**plan.world.domains, "dog": plan.world.domains["dog"][:3]}) == {"score"}
 
 

@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells import artifacts as stages_room
-from bench.cells import legacy
-from bench.cells.artifacts import STORE, Stages
-from bench.cells.keys import Keys
-from bench.cells.outcomes import Outcomes
+from bench.cells import artifacts, legacy
+from bench.cells.artifacts import STORE, Artifacts, Context
 from bench.commands import arguments, main, results_archive
 from bench.core import device
 from bench.core.config import RunConfig
@@ -30,14 +27,14 @@ def test_old_results_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def old_store(plan: Plan) -> dict[str, int]:
     """Put the plan's stages under the keys of release 0.1; kind -> how many."""
-    stages = Stages(plan)
-    old = Keys(plan, stages.content, stages.machine, lambda: stages.keys.panel, legacy.LegacyStamps(stages.machine))
-    before, after = Outcomes(plan, old, stages.store), Outcomes(plan, stages.keys, stages.store)
+    context = Context(plan)
+    stamps = legacy.LegacyStamps(context.machine)
+    new, old = Artifacts(context), Artifacts(context.elsewhere(context.machine, stamps))
     moved = dict[str, int]()
-    for kind, first, second in list(legacy._pairs(stages, before, after)):
-        moved[kind] = moved.get(kind, 0) + stages.store.rename(kind, second, first)
-    stages.store.clear("results")
-    (stages.store.root / FORMAT).unlink()
+    for kind, first, second in list(legacy.pairs(old, new)):
+        moved[kind] = moved.get(kind, 0) + new.store.rename(kind, second, first)
+    new.store.clear("results")
+    (new.store.root / FORMAT).unlink()
     return moved
 
 
@@ -51,7 +48,7 @@ def test_old_store_is_used_and_nothing_is_computed_again(
     assert {kind for kind, count in moved.items() if count} == {
         "latents", "reference", "deltas", "snapshots", "scores", "images", "judgements", "probes", "words"
     }  # fmt: skip
-    monkeypatch.setattr(stages_room.pipeline, "load", lambda *args: pytest.fail("something was computed again"))
+    monkeypatch.setattr(artifacts.pipeline, "load", lambda *args: pytest.fail("something was computed again"))
     assert main.main([*TINY, "--out", str(tmp_path)]) == 0
     assert f"{sum(moved.values())} stages that release 0.1 left" in capsys.readouterr().out
     assert (tmp_path / "smoke-tiny.csv").read_bytes() == first

@@ -42,8 +42,8 @@ def test_memory_does_not_grow_from_cell_to_cell(world: World, tmp_path: Path) ->
             libc.malloc_trim(0)
         resident.append(psutil.Process().memory_info().rss / MIB)
     assert len(held) == 10
-    unet = sum(p.numel() * p.element_size() for p in executor.stages.backbone.unet.parameters()) / MIB
-    pictures = len(executor.stages.specs) * 3 * 64 * 64 / MIB
+    unet = sum(p.numel() * p.element_size() for p in executor.context.backbone.unet.parameters()) / MIB
+    pictures = len(executor.context.specs) * 3 * 64 * 64 / MIB
     # From cell 3 to cell 10 the tensors grow by 0.07 MiB, by each forgotten concept's encoded prompts, which are kept.
     # Seven cells that leaked their pictures would add 1.2 MiB, with a copy of the U-Net 11 MiB: half the smaller.
     assert held[9] - held[2] < 7 / 2 * min(unet, pictures)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Context
 from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
@@ -71,10 +71,10 @@ def test_other_metrics_are_another_result_of_the_same_parts(out: Path) -> None:
 def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
     run, longer = Executor(plan(out)), Executor(plan(out, curve=4))
     for cell in run.plan.cells:
-        weights = run.stages.weights.of(cell)
+        weights = run.artifacts.weights(cell)
         assert run.outcomes.is_complete(cell, weights)
         assert not longer.outcomes.is_complete(cell, weights)
-        record = run.stages.store.path("results", run.outcomes.result_key(cell, weights)) / "record.json"
+        record = run.artifacts.store.path("results", run.outcomes.result_key(cell, weights)) / "record.json"
         record.write_text("damaged")
         assert run.outcomes.is_complete(cell, weights)
         assert record.read_text() == "damaged"  # or it would have been removed
@@ -84,17 +84,17 @@ def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
 
 def test_forced_results_are_gone(out: Path) -> None:
     run, fewer = Executor(plan(out)), Executor(plan(out, "ua"))
-    cell, store = run.plan.cells[-1], run.stages.store
-    weights = run.stages.weights.of(cell)
+    cell, store = run.plan.cells[-1], run.artifacts.store
+    weights = run.artifacts.weights(cell)
     keys = [one.outcomes.result_key(cell, weights) for one in (run, fewer)]
     assert fewer.outcomes.stored(cell)["status"] == "ok"
     assert all(store.has("results", key) for key in keys)
-    Executor(plan(out, "ua", force=True)).drop_forced()
+    Executor(plan(out, "ua", force=True)).drop_recomputed()
     assert not any(store.has("results", key) for key in keys)  # of whatever metrics: they share their parts
 
 
 def test_planning_a_new_run_loads_no_judges(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stages, "panel", property(lambda self: pytest.fail("it loaded the judges")))
+    monkeypatch.setattr(Context, "judges", property(lambda self: pytest.fail("it loaded the judges")))
     assert main.main(["plan", *TINY, "--out", str(tmp_path)]) == 0
 
 

@@ -7,8 +7,8 @@ import stages_lock
 from stages_lock import Code, complaints, computed
 
 FORMULAS = [  # module, a formula in it, another, what is computed by it
-    ("bench.cells.executor", "score.value, ", "2 * score.value, ", "stage accuracy"),
-    ("bench.cells.artifacts", "PREVIEW_SIDE / max(", "2 * PREVIEW_SIDE / max(", "stage images"),
+    ("bench.cells.scores", '"value": score.value', '"value": 2 * score.value', "stage metric"),
+    ("bench.cells.images", "PREVIEW_SIDE / max(", "2 * PREVIEW_SIDE / max(", "stage images"),
     ("bench.cells.weights", "{**before.facts, **facts}", "{**facts, **before.facts}", "stage training"),
     ("bench.suites.neighbours", "max(((c, world.closeness", "min(((c, world.closeness", "stage evidence"),
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),

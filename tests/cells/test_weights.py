@@ -50,54 +50,54 @@ def chained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Executor:
 
 def test_a_request_starts_from_the_weights_that_the_last_one_left(chained: Executor) -> None:
     first, second = cells(chained, "mimmu")
-    run = chained.stages.weights
-    one, two = run.of(first).tensors(), run.of(second).tensors()
-    assert run.before(second) == run.of(first)
+    run = chained.artifacts.weights
+    one, two = run(first).tensors(), run(second).tensors()
+    assert run.before(second) == run(first)
     assert run.before(first) is None
     assert one.keys() == two.keys()
     assert differing(one, two)
     config = dataclasses.replace(second.config, lr=0.0)  # nothing learnt: what is left is what was there
-    still = run.of(dataclasses.replace(second, config=config, task=dataclasses.replace(second.task, name="still")))
-    begun = run.of(dataclasses.replace(first, config=config))
+    still = run(dataclasses.replace(second, config=config, task=dataclasses.replace(second.task, name="still")))
+    begun = run(dataclasses.replace(first, config=config))
     assert not begun.tensors()
     assert not still.tensors()  # its first request learnt nothing either
 
 
 def test_what_an_earlier_request_changed_is_kept(chained: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     _, second = cells(chained, "mimmu")
-    run = chained.stages.weights
+    run = chained.artifacts.weights
     before = run.before(second)
     assert before is not None
     monkeypatch.setattr(run, "before", lambda cell: before)
     frozen = dataclasses.replace(second, config=dataclasses.replace(second.config, lr=0.0))
-    assert not differing(before.tensors(), run.of(frozen).tensors())
+    assert not differing(before.tensors(), run(frozen).tensors())
 
 
 def test_what_must_stay_is_drawn_by_the_untouched_model(chained: Executor, tmp_path: Path) -> None:
     _, second = cells(chained, "salun")
-    run = chained.stages.weights
-    run.of(second)
+    run = chained.artifacts.weights
+    run(second)
     alone = executor(tmp_path, "sequential", ("salun",))
     kept = second.task.in_domain[0]
-    key = chained.stages.keys.latents(kept, chained.plan.protocol.retain_images)
-    assert key == alone.stages.keys.latents(kept, alone.plan.protocol.retain_images)
-    known = chained.stages.store.get("latents", key)
+    key = chained.artifacts.latents.key(kept, chained.plan.protocol.retain_images)
+    assert key == alone.artifacts.latents.key(kept, alone.plan.protocol.retain_images)
+    known = chained.artifacts.store.get("latents", key)
     assert known is not None
-    alone.stages.weights.drawn((kept,), alone.plan.protocol.retain_images)
-    fresh = alone.stages.store.get("latents", key)
+    alone.artifacts.latents.of_concepts((kept,), alone.plan.protocol.retain_images)
+    fresh = alone.artifacts.store.get("latents", key)
     assert fresh is not None
     assert known.content == fresh.content
 
 
 def test_the_teacher_of_a_later_request_is_a_choice(chained: Executor) -> None:
     _, second = cells(chained, "mimmu")
-    run = chained.stages.weights
+    run = chained.artifacts.weights
     before = run.before(second)
     assert before is not None
     previous = dataclasses.replace(second, config=dataclasses.replace(second.config, teacher="previous"))
-    assert run.keys.delta(previous) != run.keys.delta(second)
-    assert run.keys.delta(previous)["after"] != run.keys.delta(second)["after"]  # the setting holds for all requests
-    assert differing(run.of(previous).tensors(), run.of(second).tensors())
+    assert run.key(previous) != run.key(second)
+    assert run.key(previous)["after"] != run.key(second)["after"]  # the setting holds for all requests
+    assert differing(run(previous).tensors(), run(second).tensors())
 
 
 def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor) -> None:
@@ -113,19 +113,19 @@ def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor)
 
 def test_whatever_a_sequence_lacks_is_made_again(chained: Executor) -> None:
     first, second = cells(chained, "mimmu")
-    run, store, keys = chained.stages.weights, chained.stages.store, chained.stages.keys
-    before = [run.of(cell).content for cell in (first, second)]
+    run, store, artifacts = chained.artifacts.weights, chained.artifacts.store, chained.artifacts
+    before = [run(cell).content for cell in (first, second)]
     for cell in (first, second):
-        store.discard_tensors("deltas", keys.delta(cell))  # as what is taken over from another store
+        store.discard_tensors("deltas", artifacts.weights.key(cell))  # as what is taken over from another store
     with pytest.raises(TensorsDiscarded):
-        run.of(second).tensors()
-    run.remake(second)
-    assert run.of(second).tensors()
-    assert run.of(first).tensors()
-    assert [run.of(cell).content for cell in (first, second)] == before
-    run.remake(second)  # nothing is lacking: nothing is forgotten
-    assert store.has("deltas", keys.delta(first))
-    assert store.has("deltas", keys.delta(second))
+        run(second).tensors()
+    run.drop_discarded(second)
+    assert run(second).tensors()
+    assert run(first).tensors()
+    assert [run(cell).content for cell in (first, second)] == before
+    run.drop_discarded(second)  # nothing is lacking: nothing is forgotten
+    assert store.has("deltas", artifacts.weights.key(first))
+    assert store.has("deltas", artifacts.weights.key(second))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_an_unlearned_model_is_trained_further_in_every_way(probed: Executor) ->
     assert len(mine) == 7
     found = {cell.task.band: probed.run(cell) for cell in mine}
     assert {result["status"] for result in found.values()} == {"ok"}, [r.get("reason") for r in found.values()]
-    contents = {band: probed.stages.weights.of(cell).content for band, cell in zip(found, mine, strict=True)}
+    contents = {band: probed.artifacts.weights(cell).content for band, cell in zip(found, mine, strict=True)}
     assert len(set(contents.values())) == len(contents)
     begun = {tuple(str(p["scores"]) for p in result["curve"][:1]) for result in found.values()}
     assert len(begun) == 1  # every curve begins at the same unlearned model
@@ -152,16 +152,16 @@ def test_an_unlearned_model_is_trained_further_in_every_way(probed: Executor) ->
 
 def test_what_a_forced_cell_starts_from_is_made_again(chained: Executor) -> None:
     first, second = cells(chained, "mimmu")
-    run = chained.stages.weights
-    before = [run.of(cell).content for cell in (first, second)]
+    run = chained.artifacts.weights
+    before = [run(cell).content for cell in (first, second)]
     run.drop(second)
-    assert not any(run.store.get("deltas", run.keys.delta(cell)) for cell in (first, second))
-    assert [run.of(cell).content for cell in (first, second)] == before  # to the same weights
+    assert not any(run.store.get("deltas", run.key(cell)) for cell in (first, second))
+    assert [run(cell).content for cell in (first, second)] == before  # to the same weights
 
 
 def test_controls_are_trained_further_too(probed: Executor) -> None:
     cell = next(cell for cell in cells(probed, "pretrained") if cell.task.band == "retained, lora")
-    delta = probed.stages.weights.of(cell)
+    delta = probed.artifacts.weights(cell)
     assert delta.tensors()
     assert all(".attn1." in name or ".attn2." in name for name in delta.tensors())
 
@@ -170,7 +170,7 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     world: World, tmp_path: Path, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = executor(tmp_path, "resurgence")
-    model = run.stages.backbone
+    model = run.artifacts.context.backbone
     name = world.concepts[0]
     made = {n: t + 0.01 for n, t in model.unet.state_dict().items() if "conv_in" in n}
     made |= {f"text_encoder.{n}": t + 0.01 for n, t in model.pipeline.text_encoder.state_dict().items() if "norm" in n}
@@ -180,11 +180,11 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     run = executor(tmp_path, "resurgence", curve=2)
     mine = cells(run, "oracle")
     assert {cell.task.forget for cell in mine} == {(name,)}  # the other concept has none
-    delta = run.stages.weights.of(mine[0]).tensors()
+    delta = run.artifacts.weights(mine[0]).tensors()
     result = run.run(mine[0])
     assert result["status"] == "ok", result["reason"]
     assert all(torch.equal(delta[n], t) for n, t in made.items() if n.startswith("text_encoder."))
-    before = run.stages.weights.before(mine[0])
+    before = run.artifacts.weights.before(mine[0])
     assert before is not None
     assert not differing(before.tensors(), made)
     assert result["compensation"] == "trained anew without it"
@@ -204,9 +204,9 @@ def test_what_was_trained_further_is_measured_and_not_kept(
 ) -> None:
     run = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
     cell = next(c for c in cells(run, "mimmu") if c.task.band == "5 pictures")
-    result, weights, store = run.run(cell), run.stages.weights, run.stages.store
+    result, weights, store = run.run(cell), run.artifacts.weights, run.artifacts.store
     assert result["status"] == "ok", result["reason"]
-    entries = [weights.of(cell), *weights.snapshots(cell)]
+    entries = [weights(cell), *weights.snapshots(cell)]
     assert [entry.facts.get("taken", True) for entry in entries] == [True] * 2
     for entry in entries:
         with pytest.raises(TensorsDiscarded):
@@ -221,11 +221,11 @@ def test_what_was_trained_further_is_measured_and_not_kept(
         export.export(run.plan, f"mimmu/{cell.task.name}", tmp_path / "to")
     monkeypatch.undo()
     for entry in entries:  # images that depend on it are gone: it is trained once more, to the same end
-        store.drop("images", run.stages.keys.images(entry))
+        store.drop("images", run.artifacts.images.key(entry))
     wanted = {"mimmu": OVER["mimmu"], "protocol": {**OVER["protocol"], "images_per_concept": "3"}}
     other = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1], overrides=wanted)
     assert other.run(next(c for c in other.plan.cells if c == cell))["status"] == "ok"
-    assert [e.content for e in (other.stages.weights.of(cell), *weights.snapshots(cell))] == [
+    assert [e.content for e in (other.artifacts.weights(cell), *weights.snapshots(cell))] == [
         e.content for e in entries
     ]
 

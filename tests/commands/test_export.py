@@ -39,8 +39,8 @@ def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path,
     assert told["config"] == delta["key"]["config"]
 
     plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", out=finished))
-    stages = export.Stages(plan)
-    weights = stages.store.get("deltas", stages.keys.delta(export.find(plan, f"mimmu/{task}/0")))
+    artifacts = export.Artifacts(export.Context(plan))
+    weights = artifacts.store.get("deltas", artifacts.weights.key(export.find(plan, f"mimmu/{task}/0")))
     assert weights is not None
     before, after = (pipeline.load(f, torch.device("cpu"), "fp32") for f in (pipeline_folder, to))
     specs = [ImageSpec(f"a photo of a {task}", i) for i in range(2)]

@@ -246,8 +246,8 @@ def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
     run = RunConfig(("fills",), "smoke", "tiny", out=tmp_path)
     executor = Executor(resolve(run))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(held[0]() is None))
-    executor.stages._backbone = artifacts.pipeline.load(executor.plan.folder, torch.device("cpu"))
-    executor.stages.device = torch.device("cuda")  # as far as giving memory back is concerned
+    executor.context._backbone = artifacts.pipeline.load(executor.plan.folder, torch.device("cpu"))
+    executor.context.device = torch.device("cuda")  # as far as giving memory back is concerned
     result = executor.run(executor.plan.cells[-1])
     assert result["reason"] == "OutOfMemoryError: CUDA out of memory"
     assert emptied == [True]

@@ -227,8 +227,8 @@ def test_a_killed_run_goes_on_by_the_same_command(
         plan = resolve(run)
         executor, cell = Executor(plan, watch(stop)), plan.cells[-1]
         if force:
-            executor.drop_forced()
-        executor.stages.weights.of(cell)
+            executor.drop_recomputed()
+        executor.artifacts.weights(cell)
         return executor, list(told)
 
     files = tmp_path / ".store" / "checkpoints"
@@ -239,4 +239,4 @@ def test_a_killed_run_goes_on_by_the_same_command(
         executor, steps = start(force)
         assert steps == list(range(first, 7))
         assert list(files.iterdir()) == []
-        executor.stages.weights.drop(executor.plan.cells[-1])
+        executor.artifacts.weights.drop(executor.plan.cells[-1])

@@ -138,7 +138,7 @@ def test_where_nothing_can_be_written_the_row_stands_all_the_same(
     def full(*given: object, **more: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(executor.stages.store, "put", full)
+    monkeypatch.setattr(executor.artifacts.store, "put", full)
     result = executor.outcomes.failed(executor.plan.cells[2], "it died", log="/logs/1.txt")
     assert (result["status"], result["traceback"]) == ("failed", "/logs/1.txt")
     assert result["reason"].startswith("it died (and it could not be noted: [Errno 28]")

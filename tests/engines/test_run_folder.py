@@ -97,7 +97,7 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     executor = Executor(resolve(run))
     own = executor.outcomes.fingerprint
     early = executor.outcomes.failed(executor.plan.cells[2], "its job ended")
-    node = {**executor.stages.machine, "device": "a card"}
+    node = {**executor.context.machine, "device": "a card"}
     executor.adopt(node)
     assert executor.outcomes.fingerprint != own
     assert executor.outcomes.relabel(executor.plan.cells[2], early)["fingerprint"] == executor.outcomes.fingerprint

@@ -15,7 +15,7 @@ from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, image_specs
 from bench.cells import artifacts, evidence, probe
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan.plan import Plan, resolve
@@ -387,7 +387,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     plan = resolve(RunConfig(("pretrained",), "smoke", "tiny", metrics=("ua",), overrides=given, out=tmp_path))
 
     def figures(plan: Plan) -> tuple[Evidence, list[Score | None]]:
-        rooms, cell = Stages(plan), plan.cells[0]
+        rooms, cell = Artifacts(Context(plan)), plan.cells[0]
         untouched = rooms.store.put("deltas", {"method": "none"})
         seen = evidence.gather(rooms, cell.task, untouched, {"probe", "prompt_probes"})
         return seen, [metric.compute(seen) for metric in (*TRIPLE, SHARED)]

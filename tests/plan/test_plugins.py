@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 from support import guide
+from support.plugin_files import METHOD, save
 
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts, Context
 from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan import plugins
@@ -14,28 +15,13 @@ from methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("plugged")
 
-METHOD = """
-from methods import METHODS
-from methods.mimmu import MimMu
-
-@METHODS.register("mine")
-class Mine(MimMu):
-    about, source, fidelity = "moves", "a test", "control"
-"""
-
-
-def save(folder: Path, text: str, name: str = "mine.py") -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text(text)
-    return folder / name
-
 
 def test_another_text_is_another_method(world: World, tmp_path: Path) -> None:
     def key(file: Path) -> dict[str, object]:
         run = RunConfig(("mine",), "smoke", "tiny", plugins=(file,), out=tmp_path)
         with plugins.temporarily():
             plan = resolve(run)
-            return Stages(plan).keys.delta(plan.cells[-1])
+            return Artifacts(Context(plan)).weights.key(plan.cells[-1])
 
     first = key(save(tmp_path / "a", METHOD))
     assert key(save(tmp_path / "b", METHOD)) == first  # where the file lies does not matter

@@ -30,8 +30,8 @@ class Afar:
         plan = resolve(run)
         self.out, self.folder, self.units = out, RunFolder(plan.run), work_items(plan)
         self.victim = next(i for i, unit in enumerate(self.units) if unit.cell == 2)
-        keys, store = (made := Executor(plan)).stages.keys, made.stages.store
-        self.lease = out / ".store" / ".leases" / f"deltas-{store.path('deltas', keys.delta(plan.cells[2])).name}"
+        weights, store = (made := Executor(plan)).artifacts.weights, made.artifacts.store
+        self.lease = out / ".store" / ".leases" / f"deltas-{store.path('deltas', weights.key(plan.cells[2])).name}"
 
     def board(self) -> dict[str, bytes]:
         """The board's files."""

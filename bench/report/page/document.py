@@ -36,7 +36,7 @@ def render(executor: Executor, results: Sequence[tables.Result], tables: tables.
     beside = reported_figures.rows(plan.world.name, plan.run.suite, reported_figures.FOLDER)
     block = reported.block(beside)
     drawn = drawings(plan, tables, looks, reported.points(beside)) | added(results, tables.cells, looks)
-    strips = pictures.gather(executor.stages, results)
+    strips = pictures.gather(executor.artifacts, results)
     columns = table.columns(board, plan.metrics)
     context = {
         "title": f"{plan.run.suite} on {plan.world.name}",
@@ -63,7 +63,7 @@ def render(executor: Executor, results: Sequence[tables.Result], tables: tables.
         "command": plan.run.shared_command,
         "seeds": plan.run.seeds,
         "data": {"specs": specs(drawn), "pictures": strips.sources},
-        "vega": vega(executor.stages.store),
+        "vega": vega(executor.artifacts.store),
         "style": style(bool(block), not drawn.keys().isdisjoint(ADDED)),
         "script": part("page.js"),
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from bench.cells.artifacts import Stages
+from bench.cells.artifacts import Artifacts
 from bench.cells.evidence import nearest
 from bench.core.filenames import without_paths
 from bench.core.store import Entry
@@ -82,27 +82,27 @@ def shown(task: Task, world: World) -> dict[str, str]:
     return out
 
 
-def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
+def gather(artifacts: Artifacts, results: Sequence[Mapping[str, Any]]) -> Strips:
     """Strips of one training seed, as many pictures and as fine as `BUDGET` allows.
 
     It is the first seed of which the store has all cells' pictures, or else the most; frames without one say why.
     """
     reasons = {(r["method"], r["task"], r["seed"]): why(r) for r in results}
-    methods = tuple(name for name in stages.plan.methods if name != "wrecked")
-    seed = _fullest(stages, methods)
-    cells = {(c.task.name, c.method): c for c in stages.plan.cells if c.seed == seed}
+    methods = tuple(name for name in artifacts.plan.methods if name != "wrecked")
+    seed = _fullest(artifacts, methods)
+    cells = {(c.task.name, c.method): c for c in artifacts.plan.cells if c.seed == seed}
     taken, most = {}, LADDER[0]
-    for task in stages.plan.tasks:
-        places = {c: _indices(stages, c)[: most[0]] for c in shown(task, stages.plan.world)}
+    for task in artifacts.plan.tasks:
+        places = {c: _indices(artifacts, c)[: most[0]] for c in shown(task, artifacts.plan.world)}
         for method in methods:
             if cell := cells.get((task.name, method)):  # an oracle is there for some tasks alone
-                taken[task.name, method] = _taken(stages, cell, places, most[1])
+                taken[task.name, method] = _taken(artifacts, cell, places, most[1])
     for count, edge, quality in LADDER:
         strips = Strips(seed)
-        for task in stages.plan.tasks:
+        for task in artifacts.plan.tasks:
             columns = [name for name in methods if (task.name, name) in taken]
-            for concept, role in shown(task, stages.plan.world).items():
-                for index in _indices(stages, concept)[:count]:
+            for concept, role in shown(task, artifacts.plan.world).items():
+                for index in _indices(artifacts, concept)[:count]:
                     pictures = []
                     for method in columns:
                         found = taken[task.name, method].get((concept, index))
@@ -112,7 +112,7 @@ def gather(stages: Stages, results: Sequence[Mapping[str, Any]]) -> Strips:
                         else:
                             key = strips.keep(encoded(found[0], edge, quality))
                             pictures.append(Picture(method, key, found[1]))
-                    row = Row(concept, role, stages.specs[index].prompt, tuple(pictures))
+                    row = Row(concept, role, artifacts.context.specs[index].prompt, tuple(pictures))
                     strips.tasks.setdefault(task.name, []).append(row)
         if strips.size <= BUDGET:
             return strips
@@ -126,11 +126,11 @@ def why(result: Mapping[str, Any]) -> str:
     return without_paths(str(result.get("reason") or result["status"]))
 
 
-def _fullest(stages: Stages, methods: Sequence[str]) -> int:
-    best, most = stages.plan.run.seeds[0], -1
-    for seed in stages.plan.run.seeds:
-        cells = [cell for cell in stages.plan.cells if cell.seed == seed and cell.method in methods]
-        stored = sum(_images(stages, cell, verify=False) is not None for cell in cells)
+def _fullest(artifacts: Artifacts, methods: Sequence[str]) -> int:
+    best, most = artifacts.plan.run.seeds[0], -1
+    for seed in artifacts.plan.run.seeds:
+        cells = [cell for cell in artifacts.plan.cells if cell.seed == seed and cell.method in methods]
+        stored = sum(_images(artifacts, cell, verify=False) is not None for cell in cells)
         if stored > most:
             best, most = seed, stored
         if stored == len(cells):
@@ -138,34 +138,34 @@ def _fullest(stages: Stages, methods: Sequence[str]) -> int:
     return best
 
 
-def _images(stages: Stages, cell: Cell, verify: bool = True) -> Entry | None:
+def _images(artifacts: Artifacts, cell: Cell, verify: bool = True) -> Entry | None:
     """A cell's images if they are stored. `verify=False` reads no tensors: a large board has many gigabytes."""
-    weights = stages.store.get("deltas", stages.keys.delta(cell), verify=False)  # only their digest is of use
-    return stages.store.get("images", stages.keys.images(weights), verify) if weights else None
+    weights = artifacts.store.get("deltas", artifacts.weights.key(cell), verify=False)  # only their digest is of use
+    return artifacts.store.get("images", artifacts.images.key(weights), verify) if weights else None
 
 
-def _indices(stages: Stages, concept: str) -> list[int]:
-    return [i for one, i in stages.asked if one == concept]
+def _indices(artifacts: Artifacts, concept: str) -> list[int]:
+    return [i for one, i in artifacts.context.requested if one == concept]
 
 
 def _taken(
-    stages: Stages, cell: Cell, places: Mapping[str, Sequence[int]], edge: int
+    artifacts: Artifacts, cell: Cell, places: Mapping[str, Sequence[int]], edge: int
 ) -> dict[tuple[str, int], tuple[Image.Image, str]]:
     """(concept, place) -> a cell's evaluation image, at most `edge` pixels long, and what the concept's judge saw.
 
     {} if none is stored.
     """
-    entry = _images(stages, cell)
+    entry = _images(artifacts, cell)
     if entry is None:
         return {}
-    judged = stages.store.get("judgements", stages.keys.judgements(entry, [spec.prompt for spec in stages.specs]))
+    judged = artifacts.store.get("judgements", artifacts.judgements.key(entry))
     kept, seen = entry.tensors("images", "shown"), judged.tensors() if judged else {}
     row = {place: i for i, place in enumerate(kept["shown"].tolist())}
     out = {}
     for concept, index in ((c, i) for c, indices in places.items() for i in indices if i in row):
         picture = Image.fromarray(kept["images"][row[index]].permute(1, 2, 0).numpy())
         picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)  # makes nothing larger
-        out[concept, index] = picture, stages.panel.label(concept, seen, index) if seen else ""
+        out[concept, index] = picture, artifacts.context.judges.label(concept, seen, index) if seen else ""
     return out
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from support import tiny
 
-from bench.cells.keys import Keys
+from bench.cells.artifacts import Context
 from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
@@ -38,7 +38,7 @@ def test_the_answer_set_is_the_published_one(data: Path, pipeline_folder: Path) 
     for suite, count in (("style", 50), ("object", 20)):
         plan = plan_of(data, pipeline_folder, suite)
         assert len(plan.tasks) == count
-        keys = Keys(plan, "b", {}, lambda: "p")
+        keys = Context(plan, machine={"versions": {}}, content="b", judges_digest=lambda: "p")
         assert len(keys.specs) == 51 * 20 * 5
         assert {(spec.prompt, spec.seed) for spec in keys.specs} == {
             (prompt(style, object), seed) for style in (*STYLES, SEED_IMAGES) for object in OBJECTS for seed in SEEDS

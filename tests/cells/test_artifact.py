@@ -4,12 +4,17 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from test_plugins import METHOD, save
+from support.plugin_files import METHOD, save
 
-from bench.cells import versions
-from bench.cells.versions import STAGES, Stamps, of_method, of_metric
+from bench.cells import artifact as artifacts_module
+from bench.cells.artifact import ARTIFACTS, Stamps, of_method, of_metric, raised
+from bench.cells.artifacts import Artifacts, Context
 from bench.core import digest
+from bench.core.config import RunConfig
+from bench.core.store import Entry
 from bench.plan import plugins
+from bench.plan.plan import Plan, resolve
+from bench.worlds import World
 from methods import METHODS
 from metrics import METRICS
 
@@ -18,9 +23,9 @@ MACHINE = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2",
 
 def test_key_names_only_libraries_that_the_stage_uses() -> None:
     stamps = Stamps(MACHINE)
-    assert stamps.of("images")["machine"]["versions"] == {"torch": "2", "diffusers": "3"}
-    assert stamps.of("judgements")["machine"]["versions"] == MACHINE["versions"]
-    assert stamps.of("reference")["machine"]["versions"] == {"torch": "2", "timm": "1"}
+    assert stamps.of(ARTIFACTS["images"])["machine"]["versions"] == {"torch": "2", "diffusers": "3"}
+    assert stamps.of(ARTIFACTS["judgements"])["machine"]["versions"] == MACHINE["versions"]
+    assert stamps.of(ARTIFACTS["reference"])["machine"]["versions"] == {"torch": "2", "timm": "1"}
 
 
 def test_own_methods_and_metrics_are_known_by_version() -> None:
@@ -59,33 +64,53 @@ def test_plugin_is_known_by_the_files_beside_it(tmp_path: Path, monkeypatch: pyt
     assert known("two", "def half(x):\n    return x / 3\n") != one
 
 
-def test_raised_version_moves_exactly_what_follows_from_it() -> None:
-    def stamps(**raised: int) -> dict[str, object]:
-        changed = {n: dataclasses.replace(s, version=raised.get(n, s.version)) for n, s in STAGES.items()}
-        found, mimmu = Stamps(MACHINE, changed), METHODS.get("mimmu")
-        own = {name: found.of(name) for name in ("latents", "images", "judgements", "reference", "probes", "words")}
-        figures = {name: found.of_figure(name) for name in ("accuracy", "ua", "mi", "pid_unique")}
-        return {**own, "training": found.of_training(mimmu), **figures, "curve": found.of_curve([METRICS.get("ua")])}
+def keys_of(plan: Plan) -> dict[str, object]:
+    artifacts = Artifacts(Context(plan, machine=MACHINE, content="b", judges_digest=lambda: "j"))
+    cell, entry = plan.cells[-1], Entry(Path(), {}, "w")
+    scores = {name: artifacts.metric_score.key(METRICS.get(name), cell, entry) for name in ("ua", "mi", "pid_unique")}
+    return {
+        "latents": artifacts.latents.key(cell.task.name, 4),
+        "weights": artifacts.weights.key(cell),
+        "snapshot": artifacts.snapshot.key(cell, 1, 2),
+        "images": artifacts.images.key(entry),
+        "judgements": artifacts.judgements.key(entry),
+        "reference": artifacts.reference.key(cell.task.name),
+        "probes": artifacts.probes.key(entry, entry, cell.task),
+        "words": artifacts.prompt_probes.key(entry, entry, cell.task),
+        "accuracy": artifacts.accuracies.key(cell, entry),
+        "curve": artifacts.curve.key(cell, entry, [entry]),
+        **scores,
+    }
 
-    def moved(**raised: int) -> set[str]:
-        now, before = stamps(**raised), stamps()
+
+def test_raised_version_moves_exactly_what_follows_from_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny"))
+    before = keys_of(plan)
+
+    def moved(name: str) -> set[str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(ARTIFACTS[name], "version", 2)
+            now = keys_of(plan)
         return {name for name in before if now[name] != before[name]}
 
     figures = {"accuracy", "ua", "mi", "pid_unique", "curve"}
-    assert moved(images=2) == {"images", *figures}
-    assert moved(judgements=2) == {"judgements", *figures}
-    assert moved(probes=2) == {"probes", "mi"}
-    assert moved(words=2) == {"words", "pid_unique"}
-    assert moved(training=2) == {"training"}
-    assert moved(latents=2) == {"latents"}
-    assert moved(accuracy=2) == {"accuracy"}
-    assert moved(evidence=2) == figures
+    assert moved("latents") == {"latents", "weights", "snapshot"}
+    assert moved("training") == {"weights", "snapshot"}
+    assert moved("images") == {"images", *figures}
+    assert moved("judgements") == {"judgements", *figures}
+    assert moved("reference") == {"reference", *figures}
+    assert moved("probes") == {"probes", "mi"}
+    assert moved("words") == {"words", "pid_unique"}
+    assert moved("evidence") == figures
+    assert moved("accuracy") == {"accuracy"}
+    assert moved("curve") == {"curve"}
+    assert moved("metric") == {"ua", "mi", "pid_unique"}
 
 
-def test_fingerprint_names_raised_versions_alone() -> None:
-    assert Stamps(MACHINE).raised(["ua"]) == {}
-    changed = {**STAGES, "images": dataclasses.replace(STAGES["images"], version=2)}
-    assert Stamps(MACHINE, changed).raised(["ua"]) == {"images": 2}
+def test_fingerprint_names_raised_versions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert raised(["ua"]) == {}
+    monkeypatch.setattr(ARTIFACTS["images"], "version", 2)
+    assert raised(["ua"]) == {"images": 2}
 
 
 def test_added_field_is_left_out_at_its_default() -> None:
@@ -109,4 +134,4 @@ def test_lethe_s_modules_declare_their_version(tmp_path: Path) -> None:
 
     assert digest.of_module(judges) == judges.VERSION
     assert digest.of_module(sheet) == digest.of_source(sheet)
-    assert versions.modules_beside("bench.worlds.pocket.recipe.sheet")
+    assert artifacts_module.modules_beside("bench.worlds.pocket.recipe.sheet")

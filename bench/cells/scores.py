@@ -1,0 +1,172 @@
+"""The figures of a cell: accuracies of its concepts, its metrics, and its curve, each kept in the store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.cells import evidence
+from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, of_metric
+from bench.cells.evidence import EvidenceParts
+from bench.cells.images import Images
+from bench.cells.judges import Judgements, Reference, identity_of_reference
+from bench.cells.probe import Probes, PromptProbes
+from bench.cells.weights import Weights
+from bench.core import digest
+from bench.core.store import Entry
+from bench.core.task import Task
+from bench.plan.plan import Cell
+from metrics import METRICS, Evidence, Metric
+
+if TYPE_CHECKING:
+    from bench.cells.artifacts import Context
+    from bench.worlds import World
+
+INPUTS: tuple[type[Artifact[...]], ...] = (Images, Judgements, Reference, EvidenceParts)  # of every figure
+NEEDED: dict[str, tuple[type[Artifact[...]], ...]] = {  # optional part of Evidence -> what else it is read from
+    "probe": (Probes,),
+    "prompt_probes": (PromptProbes,),
+}
+
+
+class _Figure(Artifact[...]):
+    """What the figures of a task under some weights have in common."""
+
+    name, kind = "figure", "scores"
+
+    def _key(self, what: str, task: Task, weights: Entry, stamp: Key) -> Key:
+        about = self.context.once("about", task, lambda: digest.of_json(_about(self.context, task)))
+        measured = {"fingerprint": self.context.measured, "about": about}
+        return {"what": what, "weights": [self.context.content, weights.content], **measured, **stamp}
+
+
+class Accuracies(_Figure):
+    """The accuracy of every concept that a cell's task evaluates: the fact "concepts", a row for each.
+
+    `seen` is the cell's evidence. It follows from the other inputs, and is not part of the key.
+    """
+
+    name = "accuracy"
+
+    def key(self, cell: Cell, weights: Entry, seen: Evidence | None = None) -> Key:
+        return self._key(self.name, cell.task, weights, accuracy_stamp(self.context))
+
+    def compute(self, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
+        world, reference, rows = self.plan.world, Reference(self.context), []
+        for concept in cell.task.concepts:
+            accuracy, real = seen.accuracy([concept]), reference(concept)
+            row = {
+                "concept": concept,
+                "role": role_of(concept, cell.task),
+                "distances": nearest_distances(world, concept, cell.task),
+                "judge": real.facts["right"] / real.facts["count"],
+                "judge_n": real.facts["count"],
+                "judged_by": world.judge_of(concept),
+                "accuracy": accuracy.value,
+                "n": accuracy.n,
+            }
+            rows.append(row)
+        return {}, {"concepts": rows}
+
+
+class MetricScore(_Figure):
+    """A metric of a cell: the fact "score", and "each", its mean over each concept's images if it is such a mean.
+
+    `seen` is the cell's evidence, with what the metric needs. It follows from the other inputs.
+    """
+
+    name = "metric"
+
+    def key(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence | None = None) -> Key:
+        return self._key(metric.name, cell.task, weights, metric_stamp(self.context, metric))
+
+    def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
+        """Raises ArithmeticError for a figure that is no number, and what the metric raises."""
+        score = metric.compute(seen)
+        if score and not math.isfinite(score.value):
+            raise ArithmeticError(f"{metric.name} is {score.value}")
+        facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
+        if metric.each:
+            values = metric.each(seen)
+            concepts = cell.task.concepts
+            facts["each"] = None if values is None else {c: seen.mean(values, [c]).value for c in concepts}
+        return {}, facts
+
+
+class Curve(_Figure):
+    """The points of a cell's curve: the fact "points", one before the training and one after each part of it.
+
+    Inputs are the cell, its weights, and the snapshots between.
+    """
+
+    name = "curve"
+
+    def key(self, cell: Cell, weights: Entry, between: Sequence[Entry]) -> Key:
+        metrics = _along(self.plan.metrics)
+        what = f"{self.name} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
+        own = {"metrics": {metric.name: of_metric(metric) for metric in metrics}}
+        stamp = self.context.stamps.of_figure(self.name, INPUTS, self.version, own)
+        return {**self._key(what, cell.task, weights, stamp), "between": [entry.content for entry in between]}
+
+    def compute(self, cell: Cell, weights: Entry, between: Sequence[Entry]) -> StageOutput:
+        if not all(entry.facts["taken"] for entry in between):
+            return {}, {"points": []}
+        metrics = _along(self.plan.metrics)
+        before, points = Weights(self.context).before(cell), []
+        for part, passing in enumerate((before, *between, weights)):
+            measured = part == 0 and (before is None or cell.task.after in self.plan.tasks)
+            seen = evidence.along(self.context, cell.task, passing, measured or passing is weights)
+            scores = {metric.name: metric.compute(seen) for metric in metrics}
+            values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
+            points.append({"part": part / (len(between) + 1), "scores": values})
+        return {}, {"points": points}
+
+
+def accuracy_stamp(context: Context) -> Key:
+    """Versions of all that computes the accuracies of concepts."""
+    return context.stamps.of_figure(Accuracies.name, INPUTS, Accuracies.version)
+
+
+def metric_stamp(context: Context, metric: Metric) -> Key:
+    """Versions of all that computes a metric from weights."""
+    needed = tuple(artifact for need in metric.needs for artifact in NEEDED.get(need, ()))
+    later = {"score": MetricScore.version} if MetricScore.version != FIRST else {}
+    return context.stamps.of_metric(metric, (*INPUTS, *needed), later)
+
+
+def _along(names: Sequence[str]) -> list[Metric]:
+    return [metric for metric in map(METRICS.get, names) if metric.along]
+
+
+def _about(context: Context, task: Task) -> Key:
+    """What a task's figures depend on besides images and what computes them."""
+    world = context.plan.world
+    members = {target: world.domain_members(target) for target in task.forget}
+    known = dict.fromkeys(
+        [*task.concepts, *(member for of in members.values() for member in of), *world.extra_concepts]
+    )
+    return {
+        "task": task,
+        "real": [identity_of_reference(context, concept) for concept in known],
+        "members": members,
+        "aside": world.extra_concepts,
+        "words": {
+            target: [world.bare_name(target), world.superclass_prompts(target, "evaluate")] for target in task.forget
+        },
+        "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
+    }
+
+
+def nearest_distances(world: World, concept: str, task: Task) -> dict[str, float]:
+    """By each measure of the world's, how far `concept` is from the nearest concept that the task forgets."""
+    each = [world.distances(concept, target) for target in task.forget]
+    return {name: min(d[name] for d in each if name in d) for name in dict.fromkeys(n for d in each for n in d)}
+
+
+def role_of(concept: str, task: Task) -> str:
+    """ "forget", "in_domain" or "out_of_domain"."""
+    for role in ("forget", "in_domain", "out_of_domain"):
+        if concept in getattr(task, role):
+            return role
+    raise ValueError(f"{concept!r} plays no part in task {task.name!r}")
