@@ -1,33 +1,20 @@
-from pathlib import Path
-
-import pytest
 import torch
 
 from bench.backbones import sampler
-from bench.backbones.pipeline import Backbone
-from bench.core.store import Store
 from bench.training import forget_set
 from bench.worlds import World
 
 
-def test_forget_set_is_sampled_once_for_each_concept(
-    world: World, model: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = (world.concepts[0], world.concepts[5])
-    store = Store(tmp_path)
-    prompts = {name: world.prompts("forget", name) for name in names}
-    keys = {name: {"concept": name} for name in names}
-    both = forget_set.build(store, model, world.protocol, prompts, keys, 6, batch=4)
-    assert both.latents.shape == (12, *model.latent_shape)
-    assert both.concepts == (names[0],) * 6 + (names[1],) * 6
-    assert both.templates == tuple(i % len(world.prompts("forget", names[0])) for i in range(6)) * 2
+def test_joined_latents_keep_concepts_and_prompts() -> None:
+    latents = {"dog": torch.zeros(3, 1, 2, 2), "cat": torch.ones(2, 1, 2, 2)}
+    both = forget_set.joined(latents, {"dog": ("a dog", "the dog"), "cat": ("a cat", "the cat")})
+    assert both.latents.flatten(1).mean(1).tolist() == [0, 0, 0, 1, 1]
+    assert both.concepts == ("dog",) * 3 + ("cat",) * 2
+    assert both.templates == (0, 1, 0, 0, 1)
 
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise AssertionError("drawn twice")
 
-    monkeypatch.setattr(forget_set, "sample", refuse)
-    second = forget_set.build(store, model, world.protocol, prompts, {names[1]: keys[names[1]]}, 6, batch=4)
-    assert torch.equal(second.latents, both.latents[6:])
+def test_processes_share_concepts_without_leaving_one_out() -> None:
+    assert sorted(forget_set.in_own_order(["a", "b", "c"])) == ["a", "b", "c"]
 
 
 def test_forget_set_shares_no_prompt_and_no_noise_with_evaluation(world: World) -> None:

@@ -1,0 +1,24 @@
+"""Images that methods learn from are drawn once for each concept, whoever asks for them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.cells import images
+from bench.cells.artifacts import Artifacts, Context
+from bench.core.config import RunConfig
+from bench.plan.plan import resolve
+from bench.worlds import World
+
+
+def test_concept_latents_are_drawn_once_for_each_concept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path))
+    latents, names = Artifacts(Context(plan)).latents, (world.concepts[0], world.concepts[5])
+    both = latents.of_concepts(names, 6)
+    assert both.concepts == (names[0],) * 6 + (names[1],) * 6
+    assert both.templates == tuple(i % len(world.prompts("forget", names[0])) for i in range(6)) * 2
+    monkeypatch.setattr(images, "sample", lambda *args, **kwargs: pytest.fail("drawn twice"))
+    assert torch.equal(Artifacts(Context(plan)).latents.of_concepts(names[1:], 6).latents, both.latents[6:])
