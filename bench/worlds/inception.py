@@ -1,4 +1,4 @@
-"""FID's usual features: Inception's last pooling layer, 2048 wide, as torch-fidelity resizes for it and computes it."""
+"""The usual features for FID: Inception's last pooling layer, 2048 wide, as torch-fidelity computes it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ HINT = f"; download {URL} and put it into the data folder as inception/{FILE}"
 
 
 def weights(data: Path | None) -> str | None:
-    """The weights' file in the data folder's `inception`; None where it is not, and torch-fidelity downloads it."""
+    """The file of the weights in the data folder's `inception`. None if it is missing: torch-fidelity downloads it."""
     file = data / "inception" / FILE if data else None
     return str(file) if file and file.is_file() else None

@@ -1,4 +1,4 @@
-"""How close two concepts are to a backbone's own text encoder, which decides what forgetting one does to the other."""
+"""The similarity of two concepts to a backbone's own text encoder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bench.worlds.base import WorldUnavailable
 
 
 class TextCloseness:
-    """(a, b) -> cosine of the encoder's final states at the end token, mean over prompts that differ in a and b alone.
+    """(a, b) -> mean cosine of the encoder's final states at the end token, over the prompts of the two concepts.
 
     The encoder is loaded on the first call, on the CPU in fp32, and each concept's prompts are encoded once.
 
     Args:
-        folder: () -> that of a Stable-Diffusion-format pipeline.
-        prompts: concept -> prompts that ask for it; the i-th of two concepts differ in their names alone.
+        folder: () -> folder of a pipeline in Stable Diffusion's format.
+        prompts: concept -> its prompts. The i-th prompts of two concepts differ only in the name of the concept.
     """
 
     def __init__(self, folder: Callable[[], Path], prompts: Callable[[str], Sequence[str]]) -> None:
@@ -27,14 +27,14 @@ class TextCloseness:
         self._known: dict[str, torch.Tensor] = {}
 
     def __call__(self, a: str, b: str) -> float:
-        """At most 1, and 1 for one and itself. Raises WorldUnavailable."""
+        """Similarity of two concepts: at most 1, and 1 for a concept and itself. Raises WorldUnavailable."""
         if a == b:
             return 1.0
         return float((self.states(a) * self.states(b)).sum(1).mean())
 
     @torch.inference_mode()
     def states(self, concept: str) -> torch.Tensor:
-        """States of the concept's prompts, of unit length: float32 (prompts, width)."""
+        """The states of a concept's prompts, float32 (prompts, width), each of length 1."""
         if concept not in self._known:
             tokenizer, encoder = self._encoder
             given = tokenizer(

@@ -1,4 +1,4 @@
-"""How a breed, a flower or a bird is asked for: one set of sentences to forget with, another to be judged by."""
+"""The prompts of the natural world: one set of sentences to learn from, and another set for the evaluation."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ DOMAIN_OF = {name: domain for domain, names in LABELS.items() for name in names}
 
 
 def phrase(concept: str) -> str:
-    """The concept with its kind behind it, which tells a "Cardinal" from a cleric: "beagle dog", "Blue Jay bird".
+    """The concept with its kind after it: "beagle dog", "Blue Jay bird". The kind tells a "Cardinal" from a cleric.
 
-    A name that has the word already is left alone: "Maltese dog", "balloon flower", "moon orchid flower".
+    A name that ends in its kind stays as it is: "Maltese dog", "balloon flower".
     """
     kind = KINDS[DOMAIN_OF[concept]]
     return concept if concept.split()[-1] == kind else f"{concept} {kind}"
 
 
 def prompts(split: Split, concept: str) -> tuple[str, ...]:
-    """Sentences that ask for `concept`. Raises KeyError for one of no domain."""
+    """Sentences that ask for `concept`. Raises KeyError for a concept of no domain."""
     return tuple(_fill(template, phrase(concept)) for template in TEMPLATES[split])
 
 
 def superclass_prompts(concept: str, split: Split = "forget") -> tuple[str, ...]:
-    """The same sentences with the kind in the concept's place: "a photograph showing a dog"."""
+    """The same sentences with the kind in place of the concept: "a photograph showing a dog"."""
     return tuple(_fill(template, KINDS[DOMAIN_OF[concept]]) for template in TEMPLATES[split])
 
 

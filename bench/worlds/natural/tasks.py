@@ -1,4 +1,4 @@
-"""What the natural world's suite forgets, and what must stay: three targets a domain, and those that look like them."""
+"""The tasks of the natural world: three targets in each domain, and the concepts that look like them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from bench.core.task import Task
 
-Nearest = Callable[[str], tuple[str, ...]]  # concept -> the others of its domain, the most alike first
+Nearest = Callable[[str], tuple[str, ...]]  # concept -> the other concepts of its domain, the most alike first
 
 NEIGHBOURS = 5  # K of FADE's neighbourhoods (Thakral et al., CVPR 2025)
 ALL = "all"
@@ -20,7 +20,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 
 
 def neighbours(text: str | None) -> int | None:
-    """K of `--neighbours`; None for "all". Raises ValueError."""
+    """The number of neighbours in `--neighbours`; None for "all". Raises ValueError."""
     if text == ALL:
         return None
     try:
@@ -35,10 +35,10 @@ def neighbours(text: str | None) -> int | None:
 def finegrained(domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count: int | None) -> tuple[Task, ...]:
     """A task for each of TARGETS.
 
-    With a `count` its nearest neighbours must stay (NRA), and of each other domain a circle of 3 (count + 1) concepts
-    (ORA): its targets and, in turn, what is nearest to each of them. So tasks share their images, and every task has
-    as many. Without one all of the domain must stay, and all of every other. Raises ValueError for a count that a
-    domain can't meet.
+    With a `count`, a task keeps the `count` nearest neighbours of its target (for NRA), and 3 (count + 1) concepts of
+    each other domain (for ORA), which `circle` chooses. So all tasks have the same number of images, and share most of
+    them. Without a `count`, a task keeps every other concept. Raises ValueError if a domain has fewer concepts than
+    that.
     """
     return tuple(single_task(target, domains, nearest, count) for targets in TARGETS.values() for target in targets)
 
@@ -46,7 +46,7 @@ def finegrained(domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count:
 def single_task(
     concept: str, domains: Mapping[str, tuple[str, ...]], nearest: Nearest, count: int | None
 ) -> Task:  # fmt: skip
-    """The task of forgetting one concept, a target or any other, by the rule of `finegrained`. Raises ValueError."""
+    """The task of forgetting one concept, a target or not, by the rule of `finegrained`. Raises ValueError."""
     own = next(domain for domain, concepts in domains.items() if concept in concepts)
     others = tuple(c for c in domains[own] if c != concept)
     circles = [of if count is None else circle(d, nearest, count) for d, of in domains.items() if d != own]
@@ -55,7 +55,7 @@ def single_task(
 
 
 def circle(domain: str, nearest: Nearest, count: int) -> tuple[str, ...]:
-    """The targets of a domain, then by turns the next nearest to each, until there are `count` for each target."""
+    """The targets of a domain, then in turn the next nearest concept of each, until each target has `count` of them."""
     targets = TARGETS[domain]
     ranked = {target: [c for c in nearest(target) if c not in targets] for target in targets}
     if len(targets) * count > len(ranked[targets[0]]):
