@@ -26,7 +26,9 @@ from unittest import mock
 
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
+from bench.core.results import CellResult
 from bench.engines import Engine, Settings, local
+from bench.engines.base import WorkOutcome
 from bench.engines.local import Local
 from bench.engines.ray import Ray
 from bench.engines.ray_actor import Work
@@ -37,9 +39,9 @@ from bench.plan.plan import Plan, resolve
 DOOR = str(Path(__file__).parents[1] / "run_bench.py")
 
 
-def nothing(orders: object, unit: int) -> dict[str, Any]:
+def nothing(orders: object, unit: int) -> WorkOutcome:
     """In place of what a worker does."""
-    return {"status": "failed", "reason": "nothing was to be done", "fingerprint": "", "traceback": ""}
+    return WorkOutcome(CellResult("", "", 0, "", "", "", "", status="failed", reason="nothing was to be done"))
 
 
 class IdleRay(Ray):
@@ -51,7 +53,7 @@ class IdleRay(Ray):
 class IdleJob(Job):
     """A job that does nothing."""
 
-    def work(self, place: int) -> dict[str, Any]:
+    def work(self, place: int) -> WorkOutcome:
         """Nothing."""
         return nothing(self.run, place)
 
@@ -78,8 +80,8 @@ def _begin(run: RunConfig, threads: int) -> None:
     """A worker process that loads no network."""
 
 
-def _nothing_here(index: int) -> dict[str, Any]:
-    return nothing(None, index)
+def _nothing_here(index: int) -> CellResult | None:
+    return nothing(None, index).result
 
 
 def overhead(name: str, settings: Settings, cells: int) -> tuple[float, float, int]:
@@ -102,7 +104,7 @@ def fill(run: RunConfig) -> None:
     plan = resolve(run)
     real = Executor(dataclasses.replace(plan, cells=plan.cells[:3]))
     found = {cell.method: real.run(cell) for cell in plan.cells[:3]}
-    if bad := [result["reason"] for result in found.values() if result["status"] != "ok"]:
+    if bad := [result.reason for result in found.values() if not result.ok]:
         raise RuntimeError(bad[0])
     weights_of, store, outcomes = real.artifacts.weights, real.artifacts.store, real.outcomes
     for cell in plan.cells[3:]:

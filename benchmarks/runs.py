@@ -129,8 +129,8 @@ def sharing(setting: Setting, cells: int = 4) -> list[Line]:
         run = dataclasses.replace(run, methods=("mimmu",), overrides=long)
         plan, stamps = resolve(run), {}
         for index, result in Local(Settings(processes)).run(Executor(plan), lambda status: None):
-            if result["status"] != "ok":
-                raise RuntimeError(result["reason"])
+            if not result.ok:
+                raise RuntimeError(result.reason)
             stamps[index] = time.perf_counter()
         up = sorted(stamps.values())[processes - 1]  # each worker begins with a control's cell, which the store has
         return (max(when for index, when in stamps.items() if plan.cells[index].method == "mimmu") - up) / cells

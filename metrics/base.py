@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bench.core.score import Score
+
 NEEDS = (
     "domain_reference",
     "pretrained",
@@ -200,14 +202,6 @@ def require_counts(
     wrong = [f"{c}: {counts[c]} of {due.get(c)}" for c in concepts if counts[c] != due.get(c)]
     if wrong:
         raise MissingEvidence(f"other numbers of images than are due; {', '.join(wrong)}")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A figure and the number of images it rests on."""
-
-    value: float
-    n: int
 
 
 @dataclass(frozen=True)

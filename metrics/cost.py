@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from bench.core.results import CellResult
 
 
 @dataclass(frozen=True)
@@ -21,15 +23,17 @@ class Cost:
     name: str
     about: str
     unit: str
-    section: str
+    section: Literal["cost", "data"]
 
-    def of(self, result: Mapping[str, Any]) -> float | int | None:
+    def of(self, result: CellResult) -> float | int | None:
         """The count of a finished cell; None where its weights were given, and nobody counted what making them took.
 
         Raises KeyError if its result lacks it.
         """
-        given = not result["data"]  # an oracle's: of what it cost, only its weights are here
-        return None if given and self.name != "delta_bytes" else result[self.section][self.name]
+        given = not result.data  # an oracle's: of what it cost, only the size of its weights is known
+        if given and self.name != "delta_bytes":
+            return None
+        return (result.cost if self.section == "cost" else result.data)[self.name]
 
 
 COSTS = (

@@ -6,6 +6,7 @@ each stage whose numbers moved (`bench.cells.artifact`), or every result that us
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -51,7 +52,7 @@ def measure(out: Path) -> Numbers:
     }
     for cell in plan.cells:
         result = executor.run(cell)
-        assert result["status"] == "ok", result["reason"]
+        assert result.ok, result.reason
         weights = artifacts.weights(cell)
         images = artifacts.images(weights)
         found[f"training {cell.method}"] = _delta(weights)
@@ -59,10 +60,10 @@ def measure(out: Path) -> Numbers:
         found[f"judgements {cell.method}"] = _entry(artifacts.judgements(images))
         found[f"words {cell.method}"] = _entry(artifacts.prompt_probes(weights, images, cell.task))
         found[f"probes {cell.method}"] = _entry(artifacts.probes(weights, images, cell.task))
-        found[f"accuracy {cell.method}"] = {row["concept"]: row["accuracy"] for row in result["concepts"]}
-        found[f"curve {cell.method}"] = result["curve"]
-        for name, score in result["scores"].items():
-            found[f"metric {name} {cell.method}"] = score
+        found[f"accuracy {cell.method}"] = {one.concept: one.accuracy for one in result.concepts}
+        found[f"curve {cell.method}"] = [dataclasses.asdict(point) for point in result.curve or ()]
+        for name, score in result.scores.items():
+            found[f"metric {name} {cell.method}"] = score and dataclasses.asdict(score)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from bench.board import clusters, curve, relearning, ripple, sequences, several, statistics
 from bench.board.clusters import PARTS, H
 from bench.board.columns import Derived, Figures, Measured, column
+from bench.core.results import CellResult
 from metrics import METRICS
 
 RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
@@ -53,14 +54,14 @@ def ranked_by(columns: Collection[str]) -> str:
 
 
 def measured(
-    results: Sequence[Mapping[str, Any]], metrics: Sequence[str], cells: pd.DataFrame, concepts: pd.DataFrame
+    results: Sequence[CellResult], metrics: Sequence[str], cells: pd.DataFrame, concepts: pd.DataFrame
 ) -> Measured:
     """What the derived columns of a board are read off: its results, with their tables of cells and concepts."""
     return Measured(
         cells=cells,
         concepts=concepts,
         dropped=ripple.drops(concepts),
-        points=curve.frame([result for result in results if not result.get("step")], metrics),
+        points=curve.frame([result for result in results if not result.step], metrics),
         matrix=sequences.matrix(results),
         recovered=relearning.frame(results),
     )

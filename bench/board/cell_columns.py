@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.core.results import CellResult
+
 WAY = "way"  # how a method takes several concepts
 WHOLE = ("k", "step")  # columns of whole numbers
 
 
-def columns(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each result its facets, all with the same columns; what a cell has not is None.
+def columns(results: Sequence[CellResult]) -> list[dict[str, Any]]:
+    """For each result the columns that set its cell apart, the same for all results; None where a cell has no value.
 
     `k` concepts forgotten by then and the `way` the method takes several, where some task forgets several; `chain`,
     `step` (from 1) and `request` of a request in a sequence; `probe`, how a model was trained further, and `of`, the
@@ -21,25 +23,26 @@ def columns(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     pairs = list(zip(rows, results, strict=True))
     if several(results):
         for row, result in pairs:
-            row |= {"k": len(result["forget"]), WAY: result[WAY]}
-    if any(result.get("step") for result in results):
+            row |= {"k": len(result.forget), WAY: result.multi}
+    if any(result.step for result in results):
         for row, result in pairs:
-            step = result["step"] or {}
-            request = words(step["request"]) if step else None
-            row |= {"chain": step.get("chain"), "step": step.get("number"), "request": request}
-    if any(result.get("probe") for result in results):
+            row |= dict.fromkeys(("chain", "step", "request"))
+            if step := result.step:
+                row |= {"chain": step.sequence, "step": step.number, "request": words(step.request)}
+    if any(result.probe for result in results):
         for row, result in pairs:
-            probe = result["probe"]
-            row |= {"probe": result["band"] if probe else None, "of": probe["of"] if probe else None}
-    if any(result.get("variant") for result in results):
+            row |= dict.fromkeys(("probe", "of"))
+            if probe := result.probe:
+                row |= {"probe": result.band, "of": probe.unlearned_task}
+    if any(result.variant for result in results):
         for row, result in pairs:
-            row |= {"variant_of": result["variant_of"], "variant": json.dumps(result["variant"], sort_keys=True)}
+            row |= {"variant_of": result.base_method, "variant": json.dumps(result.variant, sort_keys=True)}
     return rows
 
 
-def several(results: Sequence[Mapping[str, Any]]) -> bool:
+def several(results: Sequence[CellResult]) -> bool:
     """Whether some task forgets more than one concept."""
-    return any(len(result.get("forget", ())) > 1 for result in results)
+    return any(len(result.forget) > 1 for result in results)
 
 
 def words(request: Sequence[str]) -> str:
@@ -47,14 +50,18 @@ def words(request: Sequence[str]) -> str:
     return ", ".join(request)
 
 
-def since(result: Mapping[str, Any], concept: str, asked: Mapping[tuple[str, str], int]) -> int | None:
-    """The request that asked for `concept` to be forgotten, of `asked_at`, if that was by then; else None."""
-    step = result.get("step")
-    number = asked.get((step["chain"], concept)) if step else None
-    return number if step and number and number <= step["number"] else None
+def since(result: CellResult, concept: str, numbers: Mapping[tuple[str, str], int]) -> int | None:
+    """The number of the request that asked to forget `concept`, from `request_numbers`.
+
+    None where the cell's own request came before it, or is in no sequence.
+    """
+    if result.step is None:
+        return None
+    number = numbers.get((result.step.sequence, concept))
+    return number if number and number <= result.step.number else None
 
 
-def asked_at(results: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], int]:
-    """(chain, concept) -> number of the request of that sequence that asked for the concept to be forgotten."""
-    steps = [result["step"] for result in results if result.get("step")]
-    return {(step["chain"], concept): step["number"] for step in steps for concept in step["request"]}
+def request_numbers(results: Sequence[CellResult]) -> dict[tuple[str, str], int]:
+    """(sequence, concept) -> number of the request of that sequence that asked to forget the concept."""
+    steps = [result.step for result in results if result.step]
+    return {(step.sequence, concept): step.number for step in steps for concept in step.request}

@@ -7,23 +7,24 @@ share weights. Any other task is a cluster of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.board import statistics
 from bench.board.statistics import Interval
+from bench.core.results import CellResult
 from metrics import METRICS, Metric
 
 H, PARTS = "h", ("ua", "nra", "ora")  # what H is made of
 SHOWN = ("ua", "nra", "twin", "ora", "fid", "kid", "drift")  # of a chart of cells, where they were measured
 
 
-def of_result(result: Mapping[str, Any]) -> str:
-    """The cluster of a result: its chain, what its fine-tuning started from, or else its task."""
-    step, probe = result.get("step"), result.get("probe")
-    return step["chain"] if step else probe["of"] if probe else result["task"]
+def of_result(result: CellResult) -> str:
+    """The cluster of a result: its sequence, the task that its fine-tuning started from, or else its task."""
+    if result.step:
+        return result.step.sequence
+    return result.probe.unlearned_task if result.probe else result.task
 
 
 def named(cells: pd.DataFrame) -> pd.Series:

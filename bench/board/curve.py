@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,14 @@ import pandas as pd
 
 from bench.board import statistics
 from bench.board.statistics import Interval
+from bench.core.results import CellResult
 from metrics import METRICS
 
 UA = 90.0  # %, where methods are compared
 HEAD = ("method", "task", "band", "seed", "part")
 
 
-def frame(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.DataFrame:
+def frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
     """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures.
 
     What an unlearned model was trained on after it is no unlearning: `bench.board.relearning` has these points.
@@ -24,12 +25,12 @@ def frame(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> pd.Da
     measured = [metric for metric in map(METRICS.get, metrics) if metric.along]
     rows = []
     for result in results:
-        for point in () if result.get("probe") else result.get("curve") or ():
-            row = {name: result[name] for name in HEAD[:-1]} | {"part": point["part"]}
+        for point in () if result.probe else result.curve or ():
+            row: dict[str, Any] = {name: getattr(result, name) for name in HEAD[:-1]} | {"part": point.part}
             for metric in measured:
-                score = point["scores"][metric.name]
-                row[metric.name] = score and score["value"] * (100 if metric.unit == "%" else 1)
-                row[f"{metric.name}_n"] = score and score["n"]
+                score = point.scores[metric.name]
+                row[metric.name] = score and score.value * (100 if metric.unit == "%" else 1)
+                row[f"{metric.name}_n"] = score and score.n
             rows.append(row)
     columns = [*HEAD, *(column for m in measured for column in (m.name, f"{m.name}_n"))]
     return pd.DataFrame(rows, columns=columns)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+
+from bench.core.results import CellResult, ConceptResult
 
 
-def on_real_pictures(results: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
+def on_real_pictures(results: Sequence[CellResult]) -> dict[str, float | int | None]:
     """Accuracy of the judges, in %, on real pictures of all concepts evaluated.
 
-    Where there are several, also each one's, "judge_NAME", on the concepts that it judges.
+    With several judges, also the accuracy of each, "judge_NAME", on the concepts that it judges.
     """
-    rows = {row["concept"]: row for result in results for row in result.get("concepts", ())}.values()
-    names = sorted({row["judged_by"] for row in rows})
-    each = {name: [row for row in rows if row["judged_by"] == name] for name in names if len(names) > 1}
-    return {"judge": _share(rows), "judge_n": sum(row["judge_n"] for row in rows)} | {
-        f"judge_{name}": _share(own) for name, own in each.items()
+    concepts = {one.concept: one for result in results for one in result.concepts}.values()
+    names = sorted({one.judged_by for one in concepts})
+    by_judge = {name: [one for one in concepts if one.judged_by == name] for name in names if len(names) > 1}
+    return {"judge": _accuracy(concepts), "judge_n": sum(one.judge_n for one in concepts)} | {
+        f"judge_{name}": _accuracy(judged) for name, judged in by_judge.items()
     }
 
 
-def _share(rows: Collection[dict[str, Any]]) -> float | None:
-    total = sum(row["judge_n"] for row in rows)
-    return 100 * sum(row["judge"] * row["judge_n"] for row in rows) / total if total else None
+def _accuracy(concepts: Collection[ConceptResult]) -> float | None:
+    total = sum(one.judge_n for one in concepts)
+    return 100 * sum(one.judge * one.judge_n for one in concepts) / total if total else None

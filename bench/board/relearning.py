@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from scipy import integrate
 from bench.board import clusters, curve, statistics
 from bench.board.columns import Derived, Figures, Measured, column
 from bench.board.statistics import Interval
+from bench.core.results import CellResult
 from methods import ORACLE
 
 HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
@@ -23,7 +23,7 @@ UNLIKE = "all that unlearned models were trained on, harmless pictures and the f
 CLUSTERS = "unlearned models"
 
 
-def frame(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each point of each finished fine-tuning of an unlearned model.
 
     `of` is the task that unlearned, `probe` how the model was trained further, for people; `steps` how many steps of
@@ -31,15 +31,15 @@ def frame(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     rows = []
     for result in results:
-        if (probe := result.get("probe")) is None:
+        if (probe := result.probe) is None:
             continue
-        for point in result.get("curve") or ():
-            ua = point["scores"].get("ua")
-            if ua is None:  # the run measured other things
+        for point in result.curve or ():
+            ua = point.scores.get("ua")
+            if ua is None:  # the run measured other metrics
                 continue
-            head = (result["method"], result["task"], probe["of"], result["band"], probe["data"], probe["how"])
-            done = (point["part"] * probe["steps"], 100 - 100 * ua["value"], ua["n"])
-            rows.append((*head, probe["pictures"], result["seed"], *done))
+            head = (result.method, result.task, probe.unlearned_task, result.band, probe.data, probe.how)
+            figures = (point.part * probe.steps, 100 - 100 * ua.value, ua.n)
+            rows.append((*head, probe.pictures, result.seed, *figures))
     return pd.DataFrame(rows, columns=[*HEAD, "steps", "accuracy", "n"])
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
 from bench.board import cell_columns, clusters, statistics
 from bench.board.columns import Derived, Figures, Measured, column, ends
 from bench.board.statistics import Interval
+from bench.core.results import CellResult
 
 MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua", "n")
 ALONG = ("ua", "nra", "ora", "twin", "drift")
@@ -36,27 +36,21 @@ COLUMNS = (
 )
 
 
-def matrix(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each finished request of a sequence and each concept forgotten by then.
 
     `step` is the request's number from 1 and `request` what it asked for; `since` the number of the request that asked
     for `concept`, at most `step`; `ua` 100 - accuracy of `concept` after `step`, in %, on `n` images.
     """
-    asked, rows = cell_columns.asked_at(results), []
+    numbers, rows = cell_columns.request_numbers(results), []
     for result in results:
-        if (step := result.get("step")) is None:
+        if (step := result.step) is None:
             continue
-        for row in result.get("concepts", ()):
-            if row["role"] == "forget":
-                head = (
-                    result["method"],
-                    step["chain"],
-                    result["seed"],
-                    step["number"],
-                    cell_columns.words(step["request"]),
-                )
-                first = cell_columns.since(result, row["concept"], asked)
-                rows.append((*head, row["concept"], first, 100 - 100 * row["accuracy"], row["n"]))
+        head = (result.method, step.sequence, result.seed, step.number, cell_columns.words(step.request))
+        for one in result.concepts:
+            if one.role == "forget":
+                since = cell_columns.since(result, one.concept, numbers)
+                rows.append((*head, one.concept, since, 100 - 100 * one.accuracy, one.n))
     return pd.DataFrame(rows, columns=list(MATRIX))
 
 

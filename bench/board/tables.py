@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ import pandas as pd
 from bench.board import aggregates, cell_columns, clusters, curve, judge_accuracy, relearning, ripple, statistics
 from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
+from bench.core.results import CellResult
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
-Result = dict[str, Any]
+HEAD = ("method", "task", "band", "seed")  # the first columns of the tables of cells and concepts
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class MixedFingerprints(ValueError):
     """Results that were not measured alike."""
 
 
-def require_one_fingerprint(results: Sequence[Result]) -> str:
+def require_one_fingerprint(results: Sequence[CellResult]) -> str:
     """The fingerprint of all results. Raises MixedFingerprints if they have several, ValueError if there are none."""
-    found = {result["fingerprint"] for result in results}
+    found = {result.fingerprint for result in results}
     if not found:
         raise ValueError("there are no results")
     if len(found) > 1:
@@ -58,22 +60,25 @@ def _blank_or(metric: Metric, value: float | None) -> float | None:
     return None if value is None else scaled(metric, value)
 
 
-def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per cell, with its `facets` and the figures of `metrics`. Raises ValueError if a cell occurs twice."""
+def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
+    """One row per cell, with what sets it apart (`cell_columns`) and the figures of `metrics`.
+
+    Raises ValueError if a cell occurs twice.
+    """
     rows = []
     for result, more in zip(results, cell_columns.columns(results), strict=True):
-        row = {name: result[name] for name in ("method", "task", "band", "seed", "status")} | more
+        row: dict[str, Any] = {name: getattr(result, name) for name in (*HEAD, "status")} | more
         for metric in map(METRICS.get, metrics):
-            score = result["scores"][metric.name] if result["status"] == "ok" else None
-            row[metric.name] = scaled(metric, score["value"]) if score else None
-            row[f"{metric.name}_n"] = score["n"] if score else None
-        row |= {cost.name: cost.of(result) if result["status"] == "ok" else None for cost in COSTS}
-        row["compensation"] = result.get("compensation")
-        row["reason"] = without_paths(result["reason"]) if result.get("reason") else result.get("reason")
-        row["traceback"] = result.get("traceback")
-        config = {k: without_folders(v) if isinstance(v, str) else v for k, v in result["config"].items()}
+            score = result.scores[metric.name] if result.ok else None
+            row[metric.name] = scaled(metric, score.value) if score else None
+            row[f"{metric.name}_n"] = score.n if score else None
+        row |= {cost.name: cost.of(result) if result.ok else None for cost in COSTS}
+        row["compensation"] = result.compensation if result.ok else None
+        row["reason"] = without_paths(result.reason) if result.reason else None
+        row["traceback"] = result.traceback or None
+        config = {k: without_folders(v) if isinstance(v, str) else v for k, v in result.config.items()}
         row["config"] = json.dumps(config, sort_keys=True)
-        row["fingerprint"] = result["fingerprint"]
+        row["fingerprint"] = result.fingerprint
         rows.append(row)
     frame = pd.DataFrame(rows)
     twice = frame[frame.duplicated(["method", "task", "seed"])]
@@ -83,47 +88,37 @@ def cells_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFra
     return frame.astype({name: "Int64" for name in (*whole, *cell_columns.WHOLE) if name in frame})
 
 
-def concepts_frame(results: Sequence[Result], metrics: Sequence[str]) -> pd.DataFrame:
+def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
     """One row per finished cell and concept: its role, its distances from the target, its accuracy in %.
 
     `since` is the request of a sequence that asked for it to be forgotten; only where there are sequences. Then the
     figures of those `metrics` that are a mean over images.
     """
-    asked = cell_columns.asked_at(results)
-    known = dict.fromkeys(name for result in results for row in result.get("concepts", ()) for name in row["distances"])
-    each = [metric for metric in map(METRICS.get, metrics) if metric.each]
-    head = ("method", "task", "band", "seed")
+    numbers = cell_columns.request_numbers(results)
+    distances = dict.fromkeys(name for result in results for one in result.concepts for name in one.distances)
+    by_concept = [metric for metric in map(METRICS.get, metrics) if metric.each]
     rows = [
         {
-            **{name: result[name] for name in head},
-            **row,
-            "since": cell_columns.since(result, row["concept"], asked),
-            **{ripple.PREFIX + name: row["distances"].get(name) for name in known},
-            "judge": row["judge"] * 100,
-            "accuracy": row["accuracy"] * 100,
-            **{metric.name: _blank_or(metric, row[metric.name]) for metric in each},
+            **{name: getattr(result, name) for name in HEAD},
+            **{name: getattr(one, name) for name in ("concept", "role")},
+            "since": cell_columns.since(result, one.concept, numbers),
+            **{ripple.PREFIX + name: one.distances.get(name) for name in distances},
+            "judge": one.judge * 100,
+            **{name: getattr(one, name) for name in ("judge_n", "judged_by")},
+            "accuracy": one.accuracy * 100,
+            "n": one.n,
+            **{metric.name: _blank_or(metric, one.figures[metric.name]) for metric in by_concept},
         }
         for result in results
-        for row in result.get("concepts", ())
+        for one in result.concepts
     ]
-    where = [ripple.PREFIX + name for name in known]
-    columns = [
-        *head,
-        "concept",
-        "role",
-        *(["since"] if asked else []),
-        *where,
-        "judge",
-        "judge_n",
-        "judged_by",
-        "accuracy",
-        "n",
-        *(m.name for m in each),
-    ]
-    return pd.DataFrame(rows, columns=columns).astype({"since": "Int64"} if asked else {})
+    columns = [*HEAD, "concept", "role", *(["since"] if numbers else [])]
+    columns += [*(ripple.PREFIX + name for name in distances), "judge", "judge_n", "judged_by", "accuracy", "n"]
+    columns += [metric.name for metric in by_concept]
+    return pd.DataFrame(rows, columns=columns).astype({"since": "Int64"} if numbers else {})
 
 
-def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) -> pd.DataFrame:
+def board_frame(results: Sequence[CellResult], metrics: Sequence[str], note: str) -> pd.DataFrame:
     """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
 
     `rank` is by H (`aggregates.ranked_by`), shared by methods whose difference is within chance; controls have none. It
@@ -138,61 +133,63 @@ def board_frame(results: Sequence[Result], metrics: Sequence[str], note: str) ->
 
 
 def _board_frame(
-    results: Sequence[Result], metrics: Sequence[str], note: str, cells: pd.DataFrame, concepts: pd.DataFrame
+    results: Sequence[CellResult], metrics: Sequence[str], note: str, cells: pd.DataFrame, concepts: pd.DataFrame
 ) -> pd.DataFrame:
     fingerprint = require_one_fingerprint(results)
     require_same_numbers(results, metrics)
-    base = {(r["task"], r["seed"]): r for r in results if r["method"] == "pretrained" and r["status"] == "ok"}
-    every, real = aggregates.measured(results, metrics, cells, concepts), judge_accuracy.on_real_pictures(results)
+    untouched = {(r.task, r.seed): r for r in results if r.method == "pretrained" and r.ok}
+    measured = aggregates.measured(results, metrics, cells, concepts)
+    judges = judge_accuracy.on_real_pictures(results)
     rows, whole = [], {aggregates.RANK: None, "judge_n": None}  # the columns of whole numbers besides those of costs
-    for method in dict.fromkeys(result["method"] for result in results):
-        own = [result for result in results if result["method"] == method]
-        bad = [result for result in own if result["status"] != "ok"]
-        row: dict[str, Any] = {"method": method, "fidelity": own[0]["fidelity"]}
-        row |= {cell_columns.WAY: own[0][cell_columns.WAY]} if cell_columns.several(results) else {}
-        row |= {"status": status_of(own, bad), aggregates.RANK: None}
-        figures = aggregates.columns(every.of(method, not bad), every)
+    for method in dict.fromkeys(result.method for result in results):
+        of_method = [result for result in results if result.method == method]
+        unfinished = [result for result in of_method if not result.ok]
+        finished = [] if unfinished else of_method
+        row: dict[str, Any] = {"method": method, "fidelity": of_method[0].fidelity}
+        row |= {cell_columns.WAY: of_method[0].multi} if cell_columns.several(results) else {}
+        row |= {"status": status_of(of_method), aggregates.RANK: None}
+        figures = aggregates.columns(measured.of(method, not unfinished), measured)
         for metric in map(METRICS.get, metrics):
-            figures |= _columns(metric, [] if bad else own, base)
+            figures |= _columns(metric, finished, untouched)
         row |= flat(figures)
         whole |= dict.fromkeys(counts(figures))
-        row["fid_extractor"] = None if bad else own[0]["extractor"]
-        row |= real
-        row |= {cost.name: None if bad else _mean([cost.of(result) for result in own]) for cost in COSTS}
-        row["compensation"] = None if bad else "; ".join(dict.fromkeys(r["compensation"] for r in own))
-        row |= {"cells": len(own), "protocol": note, "fingerprint": fingerprint}
+        row["fid_extractor"] = finished[0].extractor if finished else None
+        row |= judges
+        row |= {cost.name: _mean([cost.of(result) for result in finished]) if finished else None for cost in COSTS}
+        row["compensation"] = "; ".join(dict.fromkeys(r.compensation for r in finished)) if finished else None
+        row |= {"cells": len(of_method), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    if not len(every.points):  # nobody asked for curves
+    if not len(measured.points):  # nobody asked for curves
         frame = frame.drop(columns=[name for name in map(str, frame) if aggregates.AT in name])
     compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
     frame[aggregates.RANK] = frame["method"].map(aggregates.ranks(cells, list(compared)))
     return frame.astype({name: "Int64" for name in whole if name in frame})
 
 
-def status_of(own: Sequence[Result], bad: Sequence[Result]) -> str:
-    """ "ok", or how many cells failed or were not run."""
-    if not bad:
+def status_of(results: Sequence[CellResult]) -> str:
+    """The status of a method with these cells: "ok", or how many of them failed or were not run."""
+    unfinished = Counter(result.status for result in results if not result.ok)
+    if not unfinished:
         return "ok"
-    kinds = [f"{sum(r['status'] == kind for r in bad)} {kind}" for kind in sorted({r["status"] for r in bad})]
-    return f"{', '.join(kinds)} of {len(own)}"
+    kinds = [f"{count} {status}" for status, count in sorted(unfinished.items())]
+    return f"{', '.join(kinds)} of {len(results)}"
 
 
-def _columns(metric: Metric, own: Sequence[Result], base: dict[tuple[str, int], Result]) -> Figures:
+def _columns(metric: Metric, results: Sequence[CellResult], pretrained: dict[tuple[str, int], CellResult]) -> Figures:
     values: dict[statistics.Cell, list[float]] = {}
     drops: dict[statistics.Cell, list[float]] = {}
-    for result in own:
-        score = result["scores"][metric.name]
+    for result in results:
+        score = result.scores[metric.name]
         if score is None:  # the task asks for nothing to measure: the same for every method
             continue
-        value, cluster = scaled(metric, score["value"]), (clusters.of_result(result), result["seed"])
+        value, cluster = scaled(metric, score.value), (clusters.of_result(result), result.seed)
         values.setdefault(cluster, []).append(value)
-        untouched = base.get((result["task"], result["seed"]))
-        if untouched is not None:
-            before = scaled(metric, untouched["scores"][metric.name]["value"])
-            drops.setdefault(cluster, []).append(before - value)
+        before = pretrained.get((result.task, result.seed))
+        if before is not None and (score := before.scores[metric.name]):
+            drops.setdefault(cluster, []).append(scaled(metric, score.value) - value)
     low, high = clusters.limits(metric)
-    row = column(metric.name, statistics.of_cells(_means(values), low, high), _images(metric, own))
+    row = column(metric.name, statistics.of_cells(_means(values), low, high), _images(metric, results))
     if metric.retention:
         known = drops if all(len(drops.get(cluster, ())) == len(each) for cluster, each in values.items()) else {}
         row |= ends(f"{metric.name}_drop", statistics.of_cells(_means(known), low - high, high - low))
@@ -208,21 +205,21 @@ def _means(cells: dict[statistics.Cell, list[float]]) -> dict[statistics.Cell, t
     return {cluster: (sum(each) / len(each),) for cluster, each in cells.items()}
 
 
-def _images(metric: Metric, own: Sequence[Result]) -> int | None:
-    scores = [result["scores"][metric.name] for result in own]
-    counts = [score["n"] for score in scores if score]
+def _images(metric: Metric, results: Sequence[CellResult]) -> int | None:
+    scores = [result.scores[metric.name] for result in results]
+    counts = [score.n for score in scores if score]
     if not counts:
         return None
     return min(counts) if metric.distribution else sum(counts)
 
 
-def require_same_numbers(results: Sequence[Result], metrics: Sequence[str]) -> None:
+def require_same_numbers(results: Sequence[CellResult], metrics: Sequence[str]) -> None:
     """Raise ValueError where a metric whose bias depends on the number of images had another one in a task's cells."""
     for metric in (metric for metric in map(METRICS.get, metrics) if metric.distribution):
         seen: dict[str, set[int]] = {}
         for result in results:
-            if result["status"] == "ok" and (score := result["scores"][metric.name]):
-                seen.setdefault(result["task"], set()).add(score["n"])
+            if result.ok and (score := result.scores[metric.name]):
+                seen.setdefault(result.task, set()).add(score.n)
         for task, numbers in seen.items():
             if len(numbers) > 1:
                 found = ", ".join(map(str, sorted(numbers)))
@@ -230,7 +227,12 @@ def require_same_numbers(results: Sequence[Result], metrics: Sequence[str]) -> N
 
 
 def write(
-    results: Sequence[Result], metrics: Sequence[str], folder: Path, stem: str, note: str, description: dict[str, Any]
+    results: Sequence[CellResult],
+    metrics: Sequence[str],
+    folder: Path,
+    stem: str,
+    note: str,
+    description: dict[str, Any],
 ) -> Tables:
     """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
 

@@ -14,6 +14,7 @@ from bench.cells.artifact import Report
 from bench.cells.artifacts import Artifacts, Context
 from bench.cells.images import headnoun_specs
 from bench.cells.outcomes import Outcomes
+from bench.core.results import CellResult
 from bench.core.store import TensorsDiscarded
 from bench.plan.plan import Cell, Plan
 from metrics import METRICS
@@ -43,7 +44,7 @@ class Executor:
         self.outcomes = Outcomes(self.artifacts)
         _ = self.outcomes.fingerprint  # judges that can't be had are no failure of a cell
 
-    def run(self, cell: Cell) -> dict[str, Any]:
+    def run(self, cell: Cell) -> CellResult:
         """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
         outcomes = self.outcomes
         if outcomes.finished(found := outcomes.stored(cell)):
@@ -53,11 +54,11 @@ class Executor:
             self._evaluate_whole(cell)
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
-            again = isinstance(error, FILES)  # a full disk, a file system that is away: no fault of the method
+            retry = isinstance(error, FILES)  # a full disk, a file system that is away: no fault of the method
         else:
             return outcomes.stored(cell)
         self.context.release()  # not before the error is gone, whose frames hold what it computed with
-        return outcomes.failed(cell, reason, text, again=again)
+        return outcomes.failed(cell, reason, text, retry=retry)
 
     def _evaluate_whole(self, cell: Cell) -> None:
         """Evaluate, and discard weights that are no longer of use; those discarded too early are made once more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -12,6 +13,7 @@ from bench.cells.artifacts import Artifacts
 from bench.cells.scores import accuracy_stamp, metric_stamp
 from bench.core import digest
 from bench.core.config import Protocol
+from bench.core.results import CellResult, ConceptResult, CurvePoint, FinetuningProbe, SequenceStep, scores_from_json
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.plan.plan import Cell
@@ -39,28 +41,41 @@ class Outcomes:
         return fingerprint.short(self.description)
 
     def failed(
-        self, cell: Cell, reason: str, traceback_text: str = "", log: str = "", again: bool = False
-    ) -> dict[str, Any]:
-        """Store and return the result of a cell that came to nothing.
+        self, cell: Cell, reason: str, traceback_text: str = "", log: str = "", retry: bool = False
+    ) -> CellResult:
+        """Store and return the result of a cell that failed.
 
-        It names the file of its traceback, or the `log` of whatever ended, if there is one. `again`: another attempt
-        may fare better. Where nothing can be stored any more, the result is returned all the same.
+        It names the file of its traceback, or the `log` of the worker that ended, if there is one. `retry`: another
+        attempt may fare better. Where nothing can be stored any more, the result is returned all the same.
         """
         key, store = self.failure_key(cell), self.store
         file = str(store.path("failures", key) / "traceback.txt") if traceback_text else log
-        facts = {**self._about(cell), "status": "failed", "reason": reason, "traceback": file, "again": again}
+        facts = {"method": cell.method, "task": cell.task.name, "seed": cell.seed, "status": "failed"}
+        facts |= {"reason": reason, "traceback": file}
         texts = {"traceback.txt": traceback_text} if traceback_text else {}
+        result = dataclasses.replace(self.not_run(cell), status="failed", reason=reason, traceback=file, retry=retry)
         try:
             store.drop("failures", key)
-            return store.put("failures", key, facts=facts, texts=texts).facts
+            store.put("failures", key, facts=facts, texts=texts)
         except OSError as error:
-            return {**facts, "reason": f"{reason} (and it could not be noted: {error})", "traceback": log}
+            unstored = f"{reason} (and it could not be noted: {error})"
+            return dataclasses.replace(result, reason=unstored, traceback=log)
+        return result
 
-    def relabel(self, cell: Cell, result: dict[str, Any]) -> dict[str, Any]:
-        """A result as is said here: a failed one may have been noted before it knew the workers' machine."""
-        return result if result["status"] == "ok" else {**result, **self._about(cell)}
+    def relabel(self, cell: Cell, result: CellResult) -> CellResult:
+        """A result with the fingerprint of here: one that failed may have been made before the workers' machine was
+        known."""
+        if result.ok:
+            return result
+        return dataclasses.replace(
+            self.not_run(cell),
+            status=result.status,
+            reason=result.reason,
+            traceback=result.traceback,
+            retry=result.retry,
+        )
 
-    def stored(self, cell: Cell) -> dict[str, Any]:
+    def stored(self, cell: Cell) -> CellResult:
         """The cell's result as the store has it; status "not run" where it has none."""
         weights, whole = self.artifacts.weights.stored(cell), None
         if weights is not None and (parts := self._parts(cell, weights)):
@@ -69,8 +84,9 @@ class Outcomes:
                 return whole
         failure = self.store.get("failures", self.failure_key(cell))
         if failure is not None:
-            return {**failure.facts, **self._about(cell)}  # settings may be those of another row of a sweep
-        return {**self._about(cell), "status": "not run"} if whole is None else whole
+            reason, traceback = failure.facts["reason"], failure.facts["traceback"]
+            return dataclasses.replace(self.not_run(cell), status="failed", reason=reason, traceback=traceback)
+        return self.not_run(cell) if whole is None else whole
 
     def is_complete(self, cell: Cell, weights: Entry) -> bool:
         """Whether the store has all that a run wants of the cell under its `weights`: no figure is read for it."""
@@ -78,13 +94,13 @@ class Outcomes:
             return self.finished(self.stored(cell))  # figures may be there that nobody put together yet
         return self.plan.curve < 2 or self._stored_curve(cell, weights) is not None
 
-    def finished(self, result: Mapping[str, Any]) -> bool:
+    def finished(self, result: CellResult) -> bool:
         """Whether a cell needs nothing more."""
-        return result["status"] == "ok" and not self.wants_curve(result)
+        return result.ok and not self.wants_curve(result)
 
-    def wants_curve(self, result: Mapping[str, Any]) -> bool:
+    def wants_curve(self, result: CellResult) -> bool:
         """Whether a finished result lacks the curve that the run asks for."""
-        return self.plan.curve > 1 and result["curve"] is None
+        return self.plan.curve > 1 and result.curve is None
 
     def entries(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
         """Kind and key of each entry that a finished cell's result is read from; none where it is not finished."""
@@ -117,22 +133,27 @@ class Outcomes:
             self.store.put("results", key, facts=parts)
         return parts
 
-    def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-        each = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}
-        return {
-            **self._about(cell),
-            **weights.facts,
-            "status": "ok",
-            "scores": {name: parts[name]["score"] for name in self.plan.metrics},
-            "concepts": [
-                {**row, **{name: values and values[row["concept"]] for name, values in each.items()}}
-                for row in parts[ACCURACY]["concepts"]
-            ],
-            "curve": self._stored_curve(cell, weights),
-            "extractor": self.plan.world.feature_extractor(),
-        }
+    def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> CellResult:
+        by_concept = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}
+        concepts = [
+            ConceptResult(
+                **row, figures={name: values and values[row["concept"]] for name, values in by_concept.items()}
+            )
+            for row in parts[ACCURACY]["concepts"]
+        ]
+        return dataclasses.replace(
+            self.not_run(cell),
+            status="ok",
+            scores=scores_from_json({name: parts[name]["score"] for name in self.plan.metrics}),
+            concepts=tuple(concepts),
+            curve=self._stored_curve(cell, weights),
+            extractor=self.plan.world.feature_extractor(),
+            cost=weights.facts["cost"],
+            data=weights.facts["data"],
+            compensation=weights.facts["compensation"],
+        )
 
-    def _stored_curve(self, cell: Cell, weights: Entry) -> list[dict[str, Any]] | None:
+    def _stored_curve(self, cell: Cell, weights: Entry) -> tuple[CurvePoint, ...] | None:
         """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
         parts = self.plan.curve
         keys = [self.artifacts.snapshot.key(cell, part, parts) for part in range(1, parts)]
@@ -141,25 +162,26 @@ class Outcomes:
         if not keys or len(known) < len(keys):
             return None
         found = self.store.get("scores", self.curve_key(cell, weights, known))
-        return None if found is None else found.facts["points"]
+        return None if found is None else tuple(map(CurvePoint.from_json, found.facts["points"]))
 
-    def _about(self, cell: Cell) -> dict[str, Any]:
+    def not_run(self, cell: Cell) -> CellResult:
+        """The result of a cell of which nothing is known: who it is, and no figure."""
         variant = self.plan.variants.get(cell.method)
-        return {
-            "method": cell.method,
-            "fidelity": self.plan.methods[cell.method].fidelity,
-            "variant": dict(variant.values) if variant else {},
-            "variant_of": self.plan.base_method(cell.method),
-            "way": self.plan.methods[cell.method].multi,
-            "task": cell.task.name,
-            "band": cell.task.band,
-            "forget": list(cell.task.forget),
-            "step": step_of(cell.task, self.plan.tasks),
-            "probe": probe_of(cell.task, self.plan.protocol),
-            "seed": cell.seed,
-            "config": digest.plain(cell.config),
-            "fingerprint": self.fingerprint,
-        }
+        return CellResult(
+            method=cell.method,
+            task=cell.task.name,
+            seed=cell.seed,
+            fingerprint=self.fingerprint,
+            fidelity=self.plan.methods[cell.method].fidelity,
+            multi=self.plan.methods[cell.method].multi,
+            base_method=self.plan.base_method(cell.method),
+            variant=dict(variant.values) if variant else {},
+            config=digest.plain(cell.config),
+            band=cell.task.band,
+            forget=cell.task.forget,
+            step=step_of(cell.task, self.plan.tasks),
+            probe=probe_of(cell.task, self.plan.protocol),
+        )
 
     def score_key(self, cell: Cell, weights: Entry, name: str) -> dict[str, Any]:
         """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
@@ -198,17 +220,18 @@ class Outcomes:
         }
 
 
-def step_of(task: Task, tasks: Sequence[Task]) -> dict[str, Any] | None:
+def step_of(task: Task, tasks: Sequence[Task]) -> SequenceStep | None:
     """Where in a sequence of requests a task stands; None for one that is alone."""
     whole = () if task.finetune else max((t.chain for t in tasks if task in t.chain), key=len)
     if len(whole) < 2:
         return None
     name = " > ".join(c for t in whole for c in t.request)
-    return {"chain": name, "number": len(task.chain), "of": len(whole), "request": list(task.request)}
+    return SequenceStep(name, len(task.chain), len(whole), task.request)
 
 
-def probe_of(task: Task, protocol: Protocol) -> dict[str, Any] | None:
+def probe_of(task: Task, protocol: Protocol) -> FinetuningProbe | None:
     """How a task's model is trained further; None where it is not."""
     if task.finetune is None or task.after is None:
         return None
-    return {"of": task.after.name, **digest.plain(task.finetune), "steps": protocol.finetune_steps}
+    training = task.finetune
+    return FinetuningProbe(task.after.name, training.data, training.how, training.pictures, protocol.finetune_steps)

@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.board.tables import Result
 from bench.cells import legacy
 from bench.cells.executor import Executor
 from bench.commands.arguments import CannotRun, refusing
 from bench.commands.run import require_writable
 from bench.core.config import RunConfig, absolute
+from bench.core.results import CellResult
 from bench.engines import Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
@@ -71,13 +71,13 @@ def _unavailable() -> Iterator[None]:
         raise CannotRun(str(error)) from error
 
 
-def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[Result]]:
+def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[CellResult]]:
     """Every cell's result, in the plan's order, and what computed it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(
         *columns, console=Console(stderr=True), disable=not shown, redirect_stdout=False, redirect_stderr=False
     )
-    results: dict[int, Result] = {}
+    results: dict[int, CellResult] = {}
     with ExitStack() as stack:
         stack.enter_context(bar)
         cells = bar.add_task("cells", total=len(plan.cells))

@@ -15,6 +15,7 @@ from bench.board import tables
 from bench.cells import estimate
 from bench.cells.executor import Executor
 from bench.commands.eta import Eta
+from bench.core.results import CellResult
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
 from bench.engines.run_folder import RunFolder
@@ -22,7 +23,7 @@ from bench.plan.plan import Plan
 from bench.report import terminal
 from bench.report.replacing import require_same_configuration
 
-Found = tuple[Executor, list[tables.Result], float]  # what saw them, results in the plan's order, minutes
+Found = tuple[Executor, list[CellResult], float]  # what saw them, results in the plan's order, minutes
 
 
 def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, attached: bool = False) -> Found | None:
@@ -33,7 +34,7 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
         attached: whether this command watches a run that another one began.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    results: dict[int, tables.Result] = {}
+    results: dict[int, CellResult] = {}
     began, said = time.perf_counter(), False
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         cells = progress.add_task("cells", total=len(plan.cells))
@@ -49,7 +50,7 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
                 console.print(f"handed out; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
             pace.update(status, len(results))
             if engine.detachable or status.running > 1:  # nothing is reported from within a cell elsewhere
-                failed = sum(result["status"] != "ok" for result in results.values())
+                failed = sum(not result.ok for result in results.values())
                 progress.update(stage, description=pace.text(len(results), failed), total=None)
 
         try:
@@ -105,15 +106,15 @@ def leave(engine: Engine, console: Console) -> bool:
     return False
 
 
-def line(done: int, plan: Plan, name: str, result: tables.Result) -> str:
+def line(done: int, plan: Plan, name: str, result: CellResult) -> str:
     """One finished cell, for a person who watches."""
     head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
-    if result["status"] != "ok":
-        where = f" ({result['traceback']})" if result["traceback"] else ""
-        return f"{head} {name}: [red]{escape(result['reason'])}[/red]{where}"
+    if not result.ok:
+        where = f" ({result.traceback})" if result.traceback else ""
+        return f"{head} {name}: [red]{escape(result.reason)}[/red]{where}"
     figures = "  ".join(
-        f"{metric.name} {tables.scaled(metric, score['value']):.{metric.digits}f}"
+        f"{metric.name} {tables.scaled(metric, score.value):.{metric.digits}f}"
         for metric in terminal.in_table(plan.metrics)
-        if (score := result["scores"][metric.name])
+        if (score := result.scores[metric.name])
     )
     return f"{head} {name}: {figures}"

@@ -106,7 +106,7 @@ def collect(args: argparse.Namespace, words: Sequence[str], console: Console) ->
     from bench.report import replacing, write
 
     executor, results = write.collect(plan)
-    if all(result["status"] == "not run" for result in results):
+    if all(result.status == "not run" for result in results):
         raise CannotStart(f"nothing of this run is in {executor.artifacts.store.root}: no table written")
     replacing.require_same_configuration(executor)
     return OK if write.finish(plan, executor, results, console) else FAILED

@@ -18,6 +18,7 @@ from bench.cells.executor import Executor
 from bench.commands import arguments
 from bench.commands.run import require_writable
 from bench.core.config import RunConfig
+from bench.core.results import CellResult
 from bench.engines import Engine
 from bench.engines.local import Local
 from bench.plan import plugins
@@ -57,11 +58,11 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, 
     """One row a method: its means over the tasks at one learning rate."""
     rates = {name: {"lr": repr(rate)} for name in methods}
     plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
-    results: dict[int, tables.Result] = {}
+    results: dict[int, CellResult] = {}
     executor = Executor(plan)
     for index, result in engine.run(executor, lambda status: None):
         results[index] = result
-        tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result['status']}")
+        tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result.status}")
     board = tables.board_frame([results[i] for i in sorted(results)], plan.metrics, "full")
     return board[~board["method"].isin(REFERENCES)].assign(lr=rate)
 

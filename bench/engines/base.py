@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from bench.cells.executor import Executor
 from bench.core import digest
+from bench.core.results import CellResult
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Status:
 REFUSALS = 3  # nodes of another kind that a unit meets before it is given up
 ROOT = Path(__file__).resolve().parents[2]  # of the code, for processes that start elsewhere
 Watch = Callable[[Status], None]
-Found = tuple[int, dict[str, Any]]  # index of a cell in the plan, its result
+Found = tuple[int, CellResult]  # index of a cell in the plan, its result
 
 
 class Engine(Protocol):
@@ -86,7 +87,7 @@ def stored(executor: Executor) -> Iterator[Found]:
             yield index, result
 
 
-def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "") -> dict[str, Any]:
+def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "") -> CellResult:
     """The result of a cell whose workers failed every time: `how`, for people, and the path of the last one's log.
 
     Unless the store has one: then they failed after it was done.
@@ -105,16 +106,35 @@ def adopt(executor: Executor, machine: Mapping[str, Any] | None) -> None:
         executor.adopt(machine)
 
 
-def refusal(node: str, error: Exception) -> dict[str, Any]:
-    """What comes of a unit on a node of another kind than the run's: another node has to do it."""
-    return {"refused": node, "reason": str(error)}
+@dataclass(frozen=True)
+class WorkOutcome:
+    """What came of one work item on a worker.
 
+    Args:
+        result: of its cell; None for what cells share, and where a node refused the item.
+        refused_by: the node that refused it, which is of another kind than the run's; "" elsewhere.
+        reason: why that node refused it.
+    """
 
-def refuser(result: Mapping[str, Any]) -> str:
-    """The node that refused a unit, if one did; else ""."""
-    return str(result.get("refused", ""))
+    result: CellResult | None = None
+    refused_by: str = ""
+    reason: str = ""
 
+    @property
+    def retry(self) -> bool:
+        """Whether a cell failed for what its machine did, so that another attempt may fare better."""
+        return self.result is not None and self.result.retry
 
-def again(result: Mapping[str, Any]) -> bool:
-    """Whether a cell failed for what its machine did, so that another attempt may fare better."""
-    return bool(result.get("again"))
+    def to_json(self) -> dict[str, Any]:
+        """The outcome as JSON has it."""
+        return {
+            "result": self.result and self.result.to_json(),
+            "refused_by": self.refused_by,
+            "reason": self.reason,
+        }
+
+    @staticmethod
+    def from_json(facts: Mapping[str, Any]) -> WorkOutcome:
+        """The outcome that `to_json` described."""
+        result = facts["result"]
+        return WorkOutcome(result and CellResult.from_json(result), facts["refused_by"], facts["reason"])

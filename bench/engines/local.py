@@ -19,7 +19,8 @@ import torch
 
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
-from bench.engines.base import CannotStart, Found, Settings, Status, Watch, again, lost
+from bench.core.results import CellResult
+from bench.engines.base import CannotStart, Found, Settings, Status, Watch, lost
 from bench.plan.plan import Plan, resolve
 from bench.plan.work_graph import predecessors, side_by_side
 from methods import CONTROLS
@@ -64,7 +65,7 @@ def in_this_process(executor: Executor, retries: int, watch: Watch) -> Iterator[
         watch(Status(1, len(cells) - index - 1))
         result = executor.run(cell)
         for _ in range(retries):
-            result = executor.run(cell) if again(result) else result
+            result = executor.run(cell) if result.retry else result
         yield index, result
 
 
@@ -93,7 +94,7 @@ class Worker:
         self._arguments = run, threads
         self._pool = self._new()
 
-    def submit(self, index: int) -> Future[dict[str, Any]]:
+    def submit(self, index: int) -> Future[CellResult]:
         """Have it run the cell at `index`."""
         try:
             return self._pool.submit(_work, index)  # starts the process, if there is none
@@ -173,7 +174,7 @@ def in_processes(
     plan, attempts = executor.plan, Counter[int]()
     threads = max(1, torch.get_num_threads() // count)
     waiting, before, idle = deque(in_blocks(plan, count)), predecessors(plan), list[Worker]()
-    running: dict[Future[dict[str, Any]], tuple[Worker, int]] = {}
+    running: dict[Future[CellResult], tuple[Worker, int]] = {}
 
     def give(worker: Worker) -> None:
         ahead = {*waiting, *(index for _, index in running.values())} if before else set()
@@ -195,14 +196,15 @@ def in_processes(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 worker, index = running.pop(future)
                 attempts[index] += 1
-                more, result = attempts[index] <= retries, None
+                more = attempts[index] <= retries
+                result: CellResult | None = None
                 try:
                     result = future.result()
                 except BrokenProcessPool:
                     how = f"the worker process died ({worker.bury()}), perhaps for want of memory"
                     if not more:
                         result = lost(executor, index, f"{how}; --workers 1 needs least", attempts[index])
-                if result is None or (more and again(result)):
+                if result is None or (more and result.retry):
                     waiting.append(index)
                     result = None
                 resting, idle = [worker, *idle], []
@@ -258,7 +260,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(index: int) -> dict[str, Any]:
+def _work(index: int) -> CellResult:
     if _executor is None:
         raise CannotStart(f"a worker process could not start: {_reason}")
     return _executor.run(_executor.plan.cells[index])

@@ -14,14 +14,15 @@ from threading import Thread
 from typing import IO, Any
 
 from bench.core.config import RunConfig
+from bench.core.results import CellResult
 from bench.engines import worker
-from bench.engines.base import REFUSALS, ROOT, again, refusal, refuser
+from bench.engines.base import REFUSALS, ROOT, WorkOutcome
 from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.plan.work_graph import WorkItem
 
 NAMESPACE = "lethe"
-Event = tuple[int, dict[str, Any] | None, str, int]  # unit, its result, how it was lost if it has none, attempts
-Work = Callable[["Orders", int], dict[str, Any]]  # orders, a unit -> what came of it
+Event = tuple[int, CellResult | None, str, int]  # unit, its result, how it was lost if it has none, attempts
+Work = Callable[["Orders", int], WorkOutcome]  # orders, a unit -> what came of it
 
 
 def find(name: str) -> Any:
@@ -111,21 +112,21 @@ class Foreman:
             for task in ready:
                 place = under_way.pop(task)
                 self.running.discard(place)
-                result, how, retry = came_of(task)
-                if result and (node := refuser(result)):
-                    how = self.reason = str(result["reason"])
-                    result, retry = None, self.refuse(place, node)
+                outcome, how, retry = came_of(task)
+                if outcome and outcome.refused_by:
+                    how = self.reason = outcome.reason
+                    retry = self.refuse(place, outcome.refused_by)
                 if retry and self.attempts[place] <= self.retries:
                     waiting.append(place)
                     self.note()
                 else:
-                    self.came(place, result, how)
+                    self.came(place, outcome.result if outcome else None, how)
             if self.refusing and not self.somewhere():
                 for place in waiting:
                     self.came(place, None, self.reason)
                 waiting.clear()
 
-    def came(self, place: int, result: dict[str, Any] | None, how: str) -> None:
+    def came(self, place: int, result: CellResult | None, how: str) -> None:
         """Remember what came of a unit: its result, or how it was lost."""
         self.done.add(place)
         self.events.append((place, result, how, self.attempts[place]))
@@ -176,20 +177,20 @@ class Foreman:
         return self.events[since if life == self.life else 0 :], cells, self.life, self.broken
 
 
-def came_of(task: Any) -> tuple[dict[str, Any] | None, str, bool]:
-    """A task's result, or how it was lost; and whether another attempt may fare better."""
+def came_of(task: Any) -> tuple[WorkOutcome | None, str, bool]:
+    """A task's outcome, or how it was lost; and whether another attempt may fare better."""
     import ray
 
     try:
-        result = ray.get(task)
+        outcome: WorkOutcome = ray.get(task)
     except ray.exceptions.RayTaskError as error:
         return None, f"its task failed: {error.cause!r}", isinstance(error.cause, OSError)
     except ray.exceptions.RayError as error:
         return None, f"its worker or node was lost ({type(error).__name__})", True
-    return result, "", again(result)
+    return outcome, "", outcome.retry
 
 
-def do(orders: Orders, place: int) -> dict[str, Any]:
+def do(orders: Orders, place: int) -> WorkOutcome:
     """A task: one unit, with a log of its own that tells of a crash."""
     import faulthandler
 
@@ -202,12 +203,12 @@ def do(orders: Orders, place: int) -> dict[str, Any]:
         say(log, f"process {os.getpid()} on {os.uname().nodename} begins")
         faulthandler.enable(log)
         try:
-            result = worker.work(orders.run, orders.folder, place, orders.signed)
+            outcome = worker.work(orders.run, orders.folder, place, orders.signed)
         except OtherMachine as error:
-            result = refusal(here(), error)
-        say(log, "refused" if refuser(result) else "done")
+            outcome = WorkOutcome(refused_by=here(), reason=str(error))
+        say(log, "refused" if outcome.refused_by else "done")
         faulthandler.enable()
-    return result
+    return outcome
 
 
 def here() -> str:

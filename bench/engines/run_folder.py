@@ -14,7 +14,7 @@ from typing import Any
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.lock import BEAT, STALE, elsewhere, held
-from bench.engines.base import CannotStart
+from bench.engines.base import CannotStart, WorkOutcome
 
 MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results", "logs", "watched"
 
@@ -82,9 +82,9 @@ class RunFolder:
         """The kind of machine that the run's workers are on; None before the first has begun."""
         return self._read(MACHINE)
 
-    def put(self, unit: int, result: Mapping[str, Any]) -> None:
+    def put(self, unit: int, outcome: WorkOutcome) -> None:
         """Say that a unit is done, and what came of it."""
-        self._write(f"{RESULTS}/{unit}.json", result)
+        self._write(f"{RESULTS}/{unit}.json", outcome.to_json())
 
     def has(self, unit: int) -> bool:
         """Whether something came of a unit already."""
@@ -94,7 +94,7 @@ class RunFolder:
         """Forget what came of a unit: it is tried again."""
         (self.path / RESULTS / f"{unit}.json").unlink(missing_ok=True)
 
-    def news(self, known: Collection[int]) -> dict[int, dict[str, Any]]:
+    def news(self, known: Collection[int]) -> dict[int, WorkOutcome]:
         """What has come of units beyond those `known`, by unit."""
         try:
             names = [file.name for file in os.scandir(self.path / RESULTS) if not file.name.startswith(".")]
@@ -102,7 +102,7 @@ class RunFolder:
             return {}
         there = sorted({int(name.partition(".")[0]) for name in names} - {*known})
         found = {unit: self._read(f"{RESULTS}/{unit}.json") for unit in there}
-        return {unit: result for unit, result in found.items() if result is not None}
+        return {unit: WorkOutcome.from_json(facts) for unit, facts in found.items() if facts is not None}
 
     def state(self) -> dict[str, Any] | None:
         """What the shell that began the run noted of it; None where none has."""

@@ -16,9 +16,7 @@ from bench.engines.base import (
     Status,
     Watch,
     adopt,
-    again,
     lost,
-    refuser,
     stored,
 )  # fmt: skip
 from bench.engines.run_folder import RunFolder
@@ -157,10 +155,10 @@ class _Watched:
     def _look(self, alive: dict[str, str] | None) -> Iterator[Found]:
         """What has come of units, and submit again what nothing came of."""
         retry: list[int] = []
-        for place, result in self.folder.news(self.done).items():
-            if node := refuser(result):
-                self._refusal = str(result["reason"])
-                self.book.refuse(place, node)
+        for place, outcome in self.folder.news(self.done).items():
+            if outcome.refused_by:
+                self._refusal = outcome.reason
+                self.book.refuse(place, outcome.refused_by)
                 self.folder.note(self.book.state(self.signed))
                 self.folder.take(place)
                 self.queue.exclude(self.book)
@@ -168,14 +166,14 @@ class _Watched:
                     retry.append(place)
                 else:
                     yield from self._given_up(place, self._refusal)
-            elif again(result) and self.book.attempts(place) <= self.settings.retries:
+            elif outcome.retry and self.book.attempts(place) <= self.settings.retries:
                 self.folder.take(place)
                 retry.append(place)
             else:
                 self.done.add(place)
-                if place in self.cells:
+                if outcome.result is not None:
                     adopt(self.executor, self.folder.machine())
-                    yield self.cells[place], result
+                    yield self.cells[place], outcome.result
         handed = self.done | {*retry} | {place for part in self.waiting for place in part}
         for place in [] if alive is None else self._lost(alive, handed):
             if self.book.attempts(place) <= self.settings.retries:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.core.config import RunConfig
 from bench.engines import worker
-from bench.engines.base import ROOT, refusal
+from bench.engines.base import ROOT, WorkOutcome
 from bench.engines.run_folder import OtherMachine, RunFolder
 
 LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
@@ -76,12 +76,13 @@ class Job:
             if not self.folder.has(place):
                 self.folder.put(place, self.work(place))
 
-    def work(self, place: int) -> dict[str, Any]:
+    def work(self, place: int) -> WorkOutcome:
         """One unit; on another kind of machine than the run's, that this one refuses it."""
         try:
             return worker.work(self.run, self.folder, place, self.signed)
         except OtherMachine as error:
-            return refusal(os.environ.get("SLURMD_NODENAME", os.uname().nodename), error)
+            node = os.environ.get("SLURMD_NODENAME", os.uname().nodename)
+            return WorkOutcome(refused_by=node, reason=str(error))
 
     def checkpoint(self, places: Sequence[int]) -> Any:
         """What submitit submits again: a training left its own checkpoint in the store."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
+from bench.engines.base import WorkOutcome
 from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
 from bench.plan.work_graph import WorkItem, signature, work_items
@@ -35,8 +35,8 @@ def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[WorkItem, 
     return _ready[1:]
 
 
-def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> dict[str, Any]:
-    """Do a unit of the run. Returns the result of a cell, and {} for what cells share.
+def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> WorkOutcome:
+    """Do a unit of the run. Its outcome has the result of a cell, or none for what cells share.
 
     Raises OtherPlan where the unit means something else here than to the shell, whose units are `signed`.
     """
@@ -45,11 +45,11 @@ def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> dict[str,
         raise OtherPlan("the code, its plug-ins or oracles changed after the run began: end it, and begin it anew")
     piece, artifacts = pieces[unit], executor.artifacts
     if piece.cell is not None:
-        return executor.run(executor.plan.cells[piece.cell])
+        return WorkOutcome(executor.run(executor.plan.cells[piece.cell]))
     if piece.start is not None:
         artifacts.weights.before(executor.plan.cells[piece.start])
     elif piece.concept:
         artifacts.latents.of_concepts((piece.concept,), executor.plan.protocol.forget_images)
     else:
         artifacts.judgements(artifacts.images(None))
-    return {}
+    return WorkOutcome()

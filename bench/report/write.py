@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench.board import tables as board_tables
 from bench.cells.executor import Executor
+from bench.core.results import CellResult
 from bench.engines.base import adopt
 from bench.engines.run_folder import machines
 from bench.plan.board_name import board_name
@@ -19,17 +20,17 @@ from bench.report import markdown, terminal
 log = logging.getLogger(__name__)
 
 
-def collect(plan: Plan) -> tuple[Executor, list[board_tables.Result]]:
+def collect(plan: Plan) -> tuple[Executor, list[CellResult]]:
     """What the store has of a plan's cells, and what sees it: as this machine, or as the nodes that computed it."""
     executor = Executor(plan)
     results = [executor.outcomes.stored(cell) for cell in plan.cells]
     for machine in machines(plan.run.out):  # of nodes, where runs were spread over some: whose results are most
-        if all(result["status"] == "ok" for result in results):
+        if all(result.ok for result in results):
             break
         other = Executor(plan)
         adopt(other, machine)
         found = [other.outcomes.stored(cell) for cell in plan.cells]
-        if sum(r["status"] == "ok" for r in found) > sum(r["status"] == "ok" for r in results):
+        if sum(r.ok for r in found) > sum(r.ok for r in results):
             executor, results = other, found
     return executor, results
 
@@ -51,7 +52,7 @@ class Written:
     endings: tuple[str, ...]
 
 
-def write(plan: Plan, executor: Executor, results: list[board_tables.Result]) -> Written:
+def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
     """Write the tables and the report of a run into its folder; a report that can't be made is left out."""
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
@@ -72,13 +73,11 @@ def write(plan: Plan, executor: Executor, results: list[board_tables.Result]) ->
     return Written(plan.run.out / f"{stem}.csv", tables, title, tuple(more))
 
 
-def finish(
-    plan: Plan, executor: Executor, results: list[board_tables.Result], console: Console, took: str = ""
-) -> bool:
+def finish(plan: Plan, executor: Executor, results: list[CellResult], console: Console, took: str = "") -> bool:
     """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
     made = write(plan, executor, results)
     console.print(terminal.show(made.tables.board, plan.metrics, made.title + took, console.width))
     stem = made.path.name.removesuffix(".csv")
     written = ", ".join([f"written: {made.path}", *(f"{stem}{end}" for end in made.endings)])
     console.print(written, highlight=False, soft_wrap=True)
-    return all(result["status"] == "ok" for result in results)
+    return all(result.ok for result in results)

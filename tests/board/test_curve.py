@@ -1,29 +1,33 @@
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.results import cell_result
 
 from bench.board import curve, tables
+from bench.core.results import CellResult, CurvePoint
+from bench.core.score import Score
 
 NAMES = ("ua", "nra", "twin", "ora")
 
 
-def result(task: str, *points: tuple[float, float], seed: int = 0, method: str = "a") -> dict:
+def result(task: str, *points: tuple[float, float], seed: int = 0, method: str = "a", **fields: Any) -> CellResult:
     """A cell whose curve has these UA and retention, in shares."""
     steps = len(points) - 1
-    along = [
-        {"part": i / steps, "scores": {"ua": {"value": u, "n": 6}, "nra": {"value": r, "n": 42}, "twin": None}}
-        for i, (u, r) in enumerate(points)
-    ]
-    return {"method": method, "task": task, "band": "", "seed": seed, "curve": along}
+    along = tuple(
+        CurvePoint(i / steps, {"ua": Score(u, 6), "nra": Score(r, 42), "twin": None}) for i, (u, r) in enumerate(points)
+    )
+    return cell_result(method, task, seed=seed, **{"curve": along, **fields})
 
 
 def test_points_are_rows_and_cells_without_curves_have_none() -> None:
     frame = curve.frame(
-        [result("x", (0, 1), (0.5, 0.8), (1, 0.6)), {"method": "b"}, {"curve": None}, {"curve": []}], NAMES
+        [result("x", (0, 1), (0.5, 0.8), (1, 0.6)), cell_result("b", "x"), cell_result("c", "x", curve=())], NAMES
     )
     assert frame.columns.tolist() == [
         "method",
@@ -97,18 +101,9 @@ def test_means_have_a_row_a_method_and_part() -> None:
 
 
 def test_a_row_of_the_board_has_it_only_where_curves_were_asked_for() -> None:
-    def full(**more: object) -> dict:
-        scores = {"ua": {"value": 1.0, "n": 10}, "nra": {"value": 0.9, "n": 70}}
-        return result("x", (0, 1), (1, 0.5)) | {
-            "scores": scores, "status": "ok", "fidelity": "published", "extractor": "x", "compensation": "none",
-            "config": {}, "fingerprint": "f", "cost": dict.fromkeys(COST, 1), "data": dict.fromkeys(DATA, 1),
-            "concepts": [], **more,
-        }  # fmt: skip
-
-    board = tables.board_frame([full()], ("ua", "nra"), "full")
+    scores = {"ua": Score(1.0, 10), "nra": Score(0.9, 70)}
+    with_curve = result("x", (0, 1), (1, 0.5), scores=scores)
+    board = tables.board_frame([with_curve], ("ua", "nra"), "full")
     assert board["nra@ua90"].tolist() == pytest.approx([55])
-    assert not [c for c in tables.board_frame([full(curve=None)], ("ua", "nra"), "full") if "@" in str(c)]
-
-
-COST = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes", "delta_bytes")
-DATA = ("forget_images", "retain_images", "anchor_prompts")
+    without = dataclasses.replace(with_curve, curve=None)
+    assert not [c for c in tables.board_frame([without], ("ua", "nra"), "full") if "@" in str(c)]

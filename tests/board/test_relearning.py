@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from pathlib import Path
 
@@ -6,17 +7,18 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.requested import NAMES, Result, finetuned
+from support.requested import NAMES, finetuned
 
 from bench.board import relearning
 from bench.board import tables as board_tables
+from bench.core.results import CellResult
 from bench.report import terminal
 
 UNRELATED, LORA = "unrelated, full", "retained, lora"
 KINDS = (UNRELATED, LORA, "5 pictures", "20 pictures")
 
 
-def results() -> list[Result]:
+def results() -> list[CellResult]:
     """Two concepts; the untouched model shows one always, the other in 8 of 10 pictures."""
     out = []
     for of, before in (("tulip", 1.0), ("poodle", 0.8)):
@@ -110,7 +112,7 @@ def test_what_the_untouched_model_never_shows_has_no_half() -> None:
 
 def test_points_that_lack_leave_no_figure() -> None:
     rows = [finetuned("a", of, UNRELATED, [0.0, 0.4]) for of in ("tulip", "poodle")]
-    rows[1]["curve"] = []
+    rows[1] = dataclasses.replace(rows[1], curve=())
     assert board_tables.board_frame(rows, ("ua",), "full")["back_auc"].isna().all()
 
 

@@ -1,17 +1,22 @@
+import dataclasses
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.requested import NAMES, Result, failed, sequence
+from support.requested import NAMES, sequence
+from support.results import failed, with_score
 
 from bench.board import sequences, tables
+from bench.core.results import CellResult
+from bench.core.score import Score
 from bench.report import terminal
 
 A = [{"a": 0.9}, {"a": 0.6, "b": 1.0}, {"a": 0.8, "b": 0.8, "c": 1.0}]  # a falls by 30 pp at once, b by 20 at last
 
 
 @pytest.fixture(scope="module")
-def results() -> list[Result]:
+def results() -> list[CellResult]:
     kept = {"nra": (1.0, 0.8, 0.6), "ora": (1.0, 1.0, 0.9), "drift": (0.01, 0.02, 0.06), "seconds": (5.0, 7.0, 9.0)}
     other = [{"d": 1.0}, {"d": 1.0, "e": 0.5}, {"d": 1.0, "e": 0.7, "f": 1.0}]  # nothing returns
     base = [dict.fromkeys(row, 0.0) for row in A]
@@ -22,15 +27,15 @@ def results() -> list[Result]:
 
 
 @pytest.fixture(scope="module")
-def whole(results: list[Result]) -> pd.DataFrame:
+def whole(results: list[CellResult]) -> pd.DataFrame:
     return tables.board_frame(results, NAMES, "full")
 
 
-def board(results: list[Result]) -> pd.DataFrame:
+def board(results: list[CellResult]) -> pd.DataFrame:
     return tables.board_frame(results, ("ua", "nra", "ora"), "full").set_index("method")
 
 
-def test_the_matrix_has_what_every_request_left_of_every_concept_forgotten_by_then(results: list[Result]) -> None:
+def test_the_matrix_has_what_every_request_left_of_every_concept_forgotten_by_then(results: list[CellResult]) -> None:
     found = sequences.matrix(results)
     assert tuple(found.columns) == sequences.MATRIX
     own = found[(found["method"] == "mimmu") & (found["chain"] == "abc")]
@@ -41,7 +46,7 @@ def test_the_matrix_has_what_every_request_left_of_every_concept_forgotten_by_th
     assert own["n"].tolist() == [10] * 6
 
 
-def test_along_the_sequence_figures_are_means_over_chains_and_seconds_add_up(results: list[Result]) -> None:
+def test_along_the_sequence_figures_are_means_over_chains_and_seconds_add_up(results: list[CellResult]) -> None:
     found = sequences.along(tables.cells_frame(results, NAMES))
     own = found[found["method"] == "mimmu"]
     assert own["step"].tolist() == [1, 2, 3]
@@ -69,7 +74,7 @@ def test_the_board_says_what_is_left_after_the_last_request(whole: pd.DataFrame)
     assert (own["ua_n"], own["final_ua_n"]) == (60, 20)
 
 
-def test_cells_and_concepts_say_where_in_the_sequence_they_stand(results: list[Result]) -> None:
+def test_cells_and_concepts_say_where_in_the_sequence_they_stand(results: list[CellResult]) -> None:
     cells = tables.cells_frame(results, NAMES)
     own = cells[cells["method"] == "mimmu"]
     assert own["step"].tolist() == [1, 2, 3] * 2
@@ -79,14 +84,14 @@ def test_cells_and_concepts_say_where_in_the_sequence_they_stand(results: list[R
     last = concepts[(concepts["method"] == "mimmu") & (concepts["task"] == "3 c of abc")]
     assert last["since"].tolist()[:3] == [1, 2, 3]
     assert last["since"].isna().tolist()[3:] == [True, True]
-    assert "since" not in tables.concepts_frame([r | {"step": None} for r in results], NAMES)
+    assert "since" not in tables.concepts_frame([dataclasses.replace(r, step=None) for r in results], NAMES)
 
 
-def test_a_chain_is_one_cluster_and_of_a_single_one_seeds_are(results: list[Result]) -> None:
-    alone = [r for r in results if r["step"]["chain"] == "abc"]
+def test_a_chain_is_one_cluster_and_of_a_single_one_seeds_are(results: list[CellResult]) -> None:
+    alone = [r for r in results if r.step.sequence == "abc"]
     found = board(alone).loc["mimmu"]
     assert found[["final_ua_lo", "ua_lo", "worst_return_lo"]].isna().all()  # not three tasks: one chain, one seed
-    again = [r | {"seed": 1, "scores": r["scores"] | {"ua": {"value": 0.5, "n": 10}}} for r in alone]
+    again = [dataclasses.replace(with_score(r, "ua", Score(0.5, 10)), seed=1) for r in alone]
     both = board([*alone, *again]).loc["mimmu"]
     assert both["ua_lo"] < both["ua"] < both["ua_hi"]
 
@@ -102,8 +107,8 @@ def test_ranks_go_by_what_is_left_at_the_end() -> None:
     assert found["rank"].to_dict() == {"late": 1, "early": 2}
 
 
-def test_what_lacks_a_request_is_not_ranked_and_has_no_figure_of_whole_sequences(results: list[Result]) -> None:
-    less = [r | {"method": "oracle"} for r in results if r["method"] == "mimmu" and r["step"]["number"] == 1]
+def test_what_lacks_a_request_is_not_ranked_and_has_no_figure_of_whole_sequences(results: list[CellResult]) -> None:
+    less = [dataclasses.replace(r, method="oracle") for r in results if r.method == "mimmu" and r.step.number == 1]
     found = board([*results, *less])
     assert found.loc["oracle", ["rank", "final_ua", "worst_return", "final_kept", "seconds_all"]].isna().all()
     assert found.loc["oracle", "cells"] == 2
@@ -111,7 +116,7 @@ def test_what_lacks_a_request_is_not_ranked_and_has_no_figure_of_whole_sequences
     assert found.loc["mimmu", "rank"] == 1
 
 
-def test_an_oracle_is_a_point_without_seconds_where_one_concept_is_forgotten(results: list[Result]) -> None:
+def test_an_oracle_is_a_point_without_seconds_where_one_concept_is_forgotten(results: list[CellResult]) -> None:
     known = sequence("oracle", A)[:1]
     found = sequences.along(tables.cells_frame([*results, *known], NAMES)).set_index(["method", "step"])
     assert found.loc[("oracle", 1), "ua"] == pytest.approx(90)
@@ -120,8 +125,8 @@ def test_an_oracle_is_a_point_without_seconds_where_one_concept_is_forgotten(res
     assert pd.isna(board([*results, *known]).loc["oracle", "seconds_all"])
 
 
-def test_a_failed_request_ends_the_line_and_empties_the_row(results: list[Result]) -> None:
-    broken = [failed(r) if (r["method"], r["task"]) == ("mimmu", "2 e of def") else r for r in results]
+def test_a_failed_request_ends_the_line_and_empties_the_row(results: list[CellResult]) -> None:
+    broken = [failed(r) if (r.method, r.task) == ("mimmu", "2 e of def") else r for r in results]
     assert sequences.along(tables.cells_frame(broken, NAMES)).groupby("method").size()["mimmu"] == 1
     found = board(broken).loc["mimmu"]
     assert found[["final_ua", "worst_return", "final_kept", "seconds_all", "rank"]].isna().all()

@@ -1,8 +1,10 @@
 import pandas as pd
 import pytest
-from support.requested import NAMES, Result, failed, result
+from support.requested import NAMES, result
+from support.results import failed
 
 from bench.board import several, tables
+from bench.core.results import CellResult, SequenceStep
 from bench.plan.column_names import ENDS
 from bench.report import terminal
 
@@ -10,24 +12,26 @@ UAS = {2: (1.0, 0.8), 4: (0.5, 0.7)}
 
 
 @pytest.fixture(scope="module")
-def results() -> list[Result]:
+def results() -> list[CellResult]:
     """Two tasks of two concepts, two of four; NRA of the method falls with their number, ORA stays."""
     out = []
     for k, uas in UAS.items():
         for i, ua in enumerate(uas):
             forget = [f"{k}{i}{j}" for j in range(k)]
             for method, value, kept in (("pretrained", 0.0, 1.0), ("mimmu", ua, 1.2 - 0.1 * k)):
-                way = "joint" if method == "pretrained" else "alternate"
-                out.append(result(method, f"{k} of {i}", forget, ua=value, nra=min(kept, 1.0), band=f"k={k}", way=way))
+                multi = "joint" if method == "pretrained" else "alternate"
+                out.append(
+                    result(method, f"{k} of {i}", forget, ua=value, nra=min(kept, 1.0), band=f"k={k}", multi=multi)
+                )
     return out
 
 
 @pytest.fixture(scope="module")
-def whole(results: list[Result]) -> pd.DataFrame:
+def whole(results: list[CellResult]) -> pd.DataFrame:
     return tables.board_frame(results, NAMES, "full")
 
 
-def test_the_frame_has_a_row_a_method_and_number(results: list[Result]) -> None:
+def test_the_frame_has_a_row_a_method_and_number(results: list[CellResult]) -> None:
     found = several.frame(tables.cells_frame(results, NAMES))
     assert found.columns.tolist() == ["method", "k", *(n + e for n in ("h", "ua", "nra", "twin", "ora", "drift")
                                                        for e in ("", "_lo", "_hi"))]  # fmt: skip
@@ -54,7 +58,7 @@ def test_the_board_has_columns_for_each_number_found(whole: pd.DataFrame) -> Non
     ]  # fmt: skip
 
 
-def test_an_unfinished_cell_leaves_no_figure_of_its_number(results: list[Result], whole: pd.DataFrame) -> None:
+def test_an_unfinished_cell_leaves_no_figure_of_its_number(results: list[CellResult], whole: pd.DataFrame) -> None:
     broken = [*results[:-1], failed(results[-1])]
     found = several.frame(tables.cells_frame(broken, NAMES))
     assert found[found["method"] == "mimmu"]["k"].tolist() == [2]
@@ -74,7 +78,7 @@ def test_boards_of_single_concepts_have_none_of_it() -> None:
 
 
 def test_requests_of_a_sequence_are_not_at_once() -> None:
-    step = {"chain": "a > b", "number": 2, "of": 2, "request": ["b"]}
+    step = SequenceStep("a > b", 2, 2, ("b",))
     cells = tables.cells_frame([result("mimmu", "2 b", ["a", "b"], step=step)], NAMES)
     assert cells["k"].tolist() == [2]
     assert several.frame(cells).empty

@@ -1,14 +1,16 @@
 import json
 
 import pytest
-from support.requested import NAMES, Result, failed, result, variant
+from support.requested import NAMES, result, variant
+from support.results import failed
 
 from bench.board import sweeps, tables
+from bench.core.results import CellResult
 
 PLAIN = {"t_max": 1000, "lr": 1e-5, "weighting": "uniform", "ema": None, "clip": True}
 
 
-def one_at_a_time() -> list[Result]:
+def one_at_a_time() -> list[CellResult]:
     """Settings changed one by one from the plain ones, on two tasks; and a method that is not swept."""
     out = []
     for values, ua in (({}, 0.9), ({"t_max": 300}, 0.5), ({"t_max": 600}, 0.7), ({"weighting": "snr"}, 1.0)):

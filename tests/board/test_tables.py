@@ -1,38 +1,31 @@
-import copy
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.results import cell_result, concept, failed, with_score
 
 from bench.board import tables
 from bench.board.tables import MixedFingerprints, board_frame, cells_frame, concepts_frame
+from bench.core.results import CellResult
+from bench.core.score import Score
 from bench.report.terminal import each_judge
 
-Result = tables.Result
 NAMES = ("ua", "nra", "ora", "fid")  # a board of some metrics, as --metrics makes it
 
 
-def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float, **changes: object) -> Result:
-    scores = {"ua": (ua, 10), "nra": (nra, 70), "ora": (ora, 160), "fid": (fid, 230)}
-    return {
-        "method": method, "fidelity": "control", "task": task, "band": "near", "seed": 0, "config": {"lr": 1e-5},
-        "fingerprint": "f00d", "status": "ok", "extractor": "pocket-64", "compensation": "none",
-        "scores": {name: {"value": value, "n": n} for name, (value, n) in scores.items()},
-        "cost": {"seconds": 2.0, "steps": 4, "student_forwards": 4, "teacher_forwards": 4, "peak_bytes": 1,
-                 "delta_bytes": 8},
-        "data": {"forget_images": 64, "retain_images": 0, "anchor_prompts": 0},
-        "concepts": [
-            {"concept": task, "role": "forget", "distances": {"text": 0.0}, "judge": 0.95 if task == "tulip" else 1.0,
-             "judge_n": 60, "judged_by": "species", "accuracy": 1 - ua, "n": 10},
-        ],
-        **changes,
-    }  # fmt: skip
+def result(method: str, task: str, ua: float, nra: float, ora: float, fid: float, **changes: Any) -> CellResult:
+    scores = {"ua": Score(ua, 10), "nra": Score(nra, 70), "ora": Score(ora, 160), "fid": Score(fid, 230)}
+    concepts = (concept(task, "forget", 1 - ua, judge=0.95 if task == "tulip" else 1.0),)
+    usual = {"band": "near", "extractor": "pocket-64", "scores": scores, "concepts": concepts}
+    return cell_result(method, task, 2.0, **usual | changes)
 
 
 @pytest.fixture
-def results() -> list[Result]:
+def results() -> list[CellResult]:
     return [
         result("pretrained", "poodle", 0.0, 0.9, 1.0, 10.0),
         result("pretrained", "tulip", 0.2, 0.7, 1.0, 12.0),
@@ -46,7 +39,7 @@ def row(board: pd.DataFrame, method: str) -> pd.Series:
     return board.loc[index]
 
 
-def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
+def test_a_row_is_the_mean_of_its_cells(results: list[CellResult]) -> None:
     board = board_frame(results, NAMES, "full")
     assert board["method"].tolist() == ["pretrained", "mimmu"]
     mimmu = row(board, "mimmu")
@@ -57,13 +50,13 @@ def test_a_row_is_the_mean_of_its_cells(results: list[Result]) -> None:
     assert (mimmu["seconds"], mimmu["cells"], mimmu["fingerprint"]) == (2.0, 2, "f00d")
 
 
-def test_the_judges_own_accuracy_is_on_every_row(results: list[Result]) -> None:
+def test_the_judges_own_accuracy_is_on_every_row(results: list[CellResult]) -> None:
     board = board_frame(results, NAMES, "full")
     assert board["judge"].tolist() == pytest.approx([97.5, 97.5])  # poodle 60 of 60, tulip 57 of 60, each counted once
     assert board["judge_n"].tolist() == [120, 120]
 
 
-def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) -> None:
+def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[CellResult]) -> None:
     board = board_frame(results, NAMES, "full")
     mimmu = row(board, "mimmu")
     assert mimmu["nra_drop"] == pytest.approx(15)
@@ -73,7 +66,7 @@ def test_a_drop_is_paired_with_pretrained_task_by_task(results: list[Result]) ->
     assert "ua_drop" not in board
 
 
-def test_a_row_does_not_depend_on_the_other_methods(results: list[Result]) -> None:
+def test_a_row_does_not_depend_on_the_other_methods(results: list[CellResult]) -> None:
     alone = row(board_frame(results, NAMES, "full"), "mimmu")
     rival = [result("salun", task, 1.0, 0.1, 0.1, 99.0) for task in ("poodle", "tulip")]
     among = row(board_frame([*rival, *reversed(results)], NAMES, "full"), "mimmu")
@@ -92,10 +85,8 @@ def test_what_lacks_a_task_has_figures_and_cells_but_no_rank(name: str) -> None:
     assert row(board, "mimmu")["rank"] == 1
 
 
-def test_a_failed_cell_takes_the_figures_and_says_so(results: list[Result]) -> None:
-    failed = {k: v for k, v in results[3].items() if k not in ("scores", "cost", "data", "concepts", "extractor")}
-    failed |= {"status": "failed", "reason": "NonFiniteLoss: loss is nan", "traceback": "somewhere/traceback.txt"}
-    broken = [*results[:3], failed]
+def test_a_failed_cell_takes_the_figures_and_says_so(results: list[CellResult]) -> None:
+    broken = [*results[:3], failed(results[3], "NonFiniteLoss: loss is nan", "somewhere/traceback.txt")]
     mimmu = row(board_frame(broken, NAMES, "full"), "mimmu")
     assert mimmu["status"] == "1 failed of 2"
     assert mimmu[["ua", "nra", "ora", "fid", "ua_n", "seconds"]].isna().all()
@@ -108,29 +99,30 @@ def test_a_failed_cell_takes_the_figures_and_says_so(results: list[Result]) -> N
     assert last[["ua", "ua_n", "steps"]].isna().all()
 
 
-def test_without_pretrained_there_is_no_drop(results: list[Result]) -> None:
+def test_without_pretrained_there_is_no_drop(results: list[CellResult]) -> None:
     mimmu = row(board_frame(results[1:], NAMES, "full"), "mimmu")  # pretrained is there for one of two tasks
     assert pd.isna(mimmu["nra_drop"])
     assert mimmu["nra"] == pytest.approx(65)
 
 
-def test_mixed_fingerprints_are_refused(results: list[Result]) -> None:
-    results[-1]["fingerprint"] = "beef"
+def test_mixed_fingerprints_are_refused(results: list[CellResult]) -> None:
+    results[-1] = dataclasses.replace(results[-1], fingerprint="beef")
     with pytest.raises(MixedFingerprints, match="beef"):
         board_frame(results, NAMES, "full")
     with pytest.raises(ValueError, match="no results"):
         board_frame([], NAMES, "full")
 
 
-def test_a_cell_that_occurs_twice_is_refused(results: list[Result]) -> None:
+def test_a_cell_that_occurs_twice_is_refused(results: list[CellResult]) -> None:
     with pytest.raises(ValueError, match="occur twice"):
-        cells_frame([*results, copy.deepcopy(results[0])], NAMES)
+        cells_frame([*results, dataclasses.replace(results[0], config={})], NAMES)
 
 
-def test_where_there_are_several_judges_each_has_its_accuracy(results: list[Result]) -> None:
-    for result in results:
-        if result["task"] == "tulip":
-            result["concepts"][0]["judged_by"] = "flowers"
+def test_where_there_are_several_judges_each_has_its_accuracy(results: list[CellResult]) -> None:
+    for i, one in enumerate(results):
+        if one.task == "tulip":
+            judged = dataclasses.replace(one.concepts[0], judged_by="flowers")
+            results[i] = dataclasses.replace(one, concepts=(judged,))
     board = board_frame(results, NAMES, "full")
     assert board["judge"].tolist() == pytest.approx([97.5, 97.5])
     assert board["judge_flowers"].tolist() == pytest.approx([95, 95])
@@ -138,13 +130,13 @@ def test_where_there_are_several_judges_each_has_its_accuracy(results: list[Resu
     assert each_judge(board) == " (flowers 95.0, species 100.0)"
 
 
-def test_unequal_fid_sizes_are_refused(results: list[Result]) -> None:
-    results[-1]["scores"]["fid"]["n"] = 229
+def test_unequal_fid_sizes_are_refused(results: list[CellResult]) -> None:
+    results[-1] = with_score(results[-1], "fid", Score(15.0, 229))
     with pytest.raises(ValueError, match="different numbers of images"):
         board_frame(results, NAMES, "full")
 
 
-def test_concepts_are_listed_with_role_and_distance(results: list[Result]) -> None:
+def test_concepts_are_listed_with_role_and_distance(results: list[CellResult]) -> None:
     frame = concepts_frame(results, NAMES)
     assert frame["accuracy"].tolist() == pytest.approx([100, 80, 0, 20])
     assert frame.columns.tolist() == [
@@ -153,7 +145,7 @@ def test_concepts_are_listed_with_role_and_distance(results: list[Result]) -> No
     ]  # fmt: skip
 
 
-def test_files_are_written_and_read_back(results: list[Result], tmp_path: Path) -> None:
+def test_files_are_written_and_read_back(results: list[CellResult], tmp_path: Path) -> None:
     tables.write(results, NAMES, tmp_path, "finegrained-tiny", "full", {"world": "tiny"})
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "finegrained-tiny-cells.csv", "finegrained-tiny-concepts.csv", "finegrained-tiny.csv", "finegrained-tiny.json"
@@ -175,22 +167,22 @@ def test_the_order_of_tasks_changes_nothing(order: list[int], values: list[float
         assert after[f"{name}_n"] == before[f"{name}_n"]
 
 
-def test_a_task_with_nothing_to_measure_counts_for_no_method(results: list[Result]) -> None:
-    for one in results:
-        if one["task"] == "tulip":
-            one["scores"]["nra"] = None
+def test_a_task_with_nothing_to_measure_counts_for_no_method(results: list[CellResult]) -> None:
+    for i, one in enumerate(results):
+        if one.task == "tulip":
+            results[i] = with_score(one, "nra", None)
     mimmu = row(board_frame(results, NAMES, "full"), "mimmu")
     assert (mimmu["nra"], mimmu["nra_n"], mimmu["nra_drop"]) == (pytest.approx(80), 70, pytest.approx(10))
     assert (mimmu["ua"], mimmu["ua_n"]) == (pytest.approx(90), 20)
     cells = cells_frame(results, NAMES).set_index(["method", "task"])
     assert cells.loc[("mimmu", "tulip"), ["nra", "nra_n"]].isna().all()
-    for one in results:
-        one["scores"]["nra"] = None
-    assert row(board_frame(results, NAMES, "full"), "mimmu")[["nra", "nra_lo", "nra_n", "nra_drop"]].isna().all()
+    nothing = [with_score(one, "nra", None) for one in results]
+    assert row(board_frame(nothing, NAMES, "full"), "mimmu")[["nra", "nra_lo", "nra_n", "nra_drop"]].isna().all()
 
 
-def test_a_finished_cell_without_a_figure_is_an_error(results: list[Result]) -> None:
-    del results[-1]["scores"]["nra"]
+def test_a_finished_cell_without_a_figure_is_an_error(results: list[CellResult]) -> None:
+    fewer = {name: score for name, score in results[-1].scores.items() if name != "nra"}
+    results[-1] = dataclasses.replace(results[-1], scores=fewer)
     for table in (lambda: board_frame(results, NAMES, "full"), lambda: cells_frame(results, NAMES)):
         with pytest.raises(KeyError, match="nra"):
             table()

@@ -70,13 +70,13 @@ def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World,
     assert not any(file.exists() for file in former)
     plain, run = executor(tmp_path, 0), executor(tmp_path, 2)
     before = plain.outcomes.stored(plain.plan.cells[-1])
-    assert before["status"] == "ok"
+    assert before.status == "ok"
     assert run.outcomes.wants_curve(run.outcomes.stored(run.plan.cells[-1]))
     after = run.run(run.plan.cells[-1])
-    assert [point["part"] for point in after["curve"]] == [0, 0.5, 1]
+    assert [point.part for point in after.curve] == [0, 0.5, 1]
     assert not run.outcomes.wants_curve(after)
     same = ("scores", "concepts", "cost", "fingerprint")
-    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
 
 
 def test_weights_that_turn_bad_on_the_way_fail_the_cell(
@@ -90,10 +90,10 @@ def test_weights_that_turn_bad_on_the_way_fail_the_cell(
     run.artifacts.store.drop("snapshots", key)
     run.artifacts.store.put("snapshots", key, bad, {"taken": True})
     result = run.run(cell)
-    assert result["status"] == "failed"
-    assert "NonFiniteImage" in result["reason"]
-    assert run.outcomes.stored(cell)["status"] == "failed"
-    assert executor(tmp_path, 0).outcomes.stored(cell)["status"] == "ok"  # the result itself is sound
+    assert result.status == "failed"
+    assert "NonFiniteImage" in result.reason
+    assert run.outcomes.stored(cell).status == "failed"
+    assert executor(tmp_path, 0).outcomes.stored(cell).status == "ok"  # the result itself is sound
 
 
 def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
@@ -121,10 +121,10 @@ def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_
     monkeypatch.setattr(images_module, "PREVIEWS", 2)
     executor, after = whole(tmp_path / "large")
     for small, large in zip(before, after, strict=True):
-        assert large["status"] == "ok"
-        assert large["scores"] == small["scores"]
-        assert large["concepts"] == small["concepts"]
-        assert large["curve"] == small["curve"]
+        assert large.status == "ok"
+        assert large.scores == small.scores
+        assert large.concepts == small.concepts
+        assert large.curve == small.curve
     artifacts = executor.artifacts
     entry = artifacts.images(None)
     kept = entry.tensors()

@@ -36,7 +36,7 @@ def test_memory_does_not_grow_from_cell_to_cell(world: World, tmp_path: Path) ->
     libc = ctypes.CDLL(None)
     trims = hasattr(libc, "malloc_trim")  # glibc; elsewhere the resident set jumps by 20 MiB
     for cell in [cell for cell in plan.cells if cell.method == "mimmu"] + list(plan.cells[:1]):
-        assert executor.run(cell)["status"] == "ok"
+        assert executor.run(cell).status == "ok"
         held.append(live_tensors() / MIB)
         if trims:
             libc.malloc_trim(0)

@@ -40,7 +40,7 @@ def plan(out: Path, *metrics: str, **changes: object) -> Plan:
 def test_one_entry_says_what_many_do(out: Path) -> None:
     run = Executor(plan(out))
     whole = [run.outcomes.stored(cell) for cell in run.plan.cells]
-    assert [result["status"] for result in whole] == ["ok"] * 3
+    assert [result.status for result in whole] == ["ok"] * 3
     shutil.rmtree(out / ".store" / "results")
     assert [run.outcomes.stored(cell) for cell in run.plan.cells] == whole
 
@@ -64,8 +64,8 @@ def test_a_whole_result_is_read_without_its_parts(out: Path, monkeypatch: pytest
 def test_other_metrics_are_another_result_of_the_same_parts(out: Path) -> None:
     first, fewer, more = (Executor(plan(out, *names)) for names in (("ua", "nra"), ("ua",), ("ua", "nra", "ora")))
     cell = first.plan.cells[-1]
-    assert fewer.outcomes.stored(cell)["scores"] == {"ua": first.outcomes.stored(cell)["scores"]["ua"]}
-    assert more.outcomes.stored(cell)["status"] == "not run"
+    assert fewer.outcomes.stored(cell).scores == {"ua": first.outcomes.stored(cell).scores["ua"]}
+    assert more.outcomes.stored(cell).status == "not run"
 
 
 def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
         record.write_text("damaged")
         assert run.outcomes.is_complete(cell, weights)
         assert record.read_text() == "damaged"  # or it would have been removed
-        assert run.outcomes.stored(cell)["status"] == "ok"  # the damage is found when it is read, and the parts serve
+        assert run.outcomes.stored(cell).status == "ok"  # the damage is found when it is read, and the parts serve
         assert record.read_text() != "damaged"
 
 
@@ -87,7 +87,7 @@ def test_forced_results_are_gone(out: Path) -> None:
     cell, store = run.plan.cells[-1], run.artifacts.store
     weights = run.artifacts.weights(cell)
     keys = [one.outcomes.result_key(cell, weights) for one in (run, fewer)]
-    assert fewer.outcomes.stored(cell)["status"] == "ok"
+    assert fewer.outcomes.stored(cell).status == "ok"
     assert all(store.has("results", key) for key in keys)
     Executor(plan(out, "ua", force=True)).drop_recomputed()
     assert not any(store.has("results", key) for key in keys)  # of whatever metrics: they share their parts

@@ -102,13 +102,13 @@ def test_the_teacher_of_a_later_request_is_a_choice(chained: Executor) -> None:
 
 def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor) -> None:
     first, second = (chained.run(cell) for cell in cells(chained, "mimmu"))
-    assert (first["status"], second["status"]) == ("ok", "ok")
-    assert [r["step"]["number"] for r in (first, second)] == [1, 2]
-    assert second["step"]["request"] == [second["forget"][1]]
-    assert second["step"]["of"] == 2
-    assert len(second["forget"]) == 2
-    assert {row["concept"] for row in second["concepts"] if row["role"] == "forget"} == set(second["forget"])
-    assert second["cost"]["steps"] == first["cost"]["steps"]  # its own request's alone
+    assert (first.status, second.status) == ("ok", "ok")
+    assert [r.step.number for r in (first, second)] == [1, 2]
+    assert second.step.request == (second.forget[1],)
+    assert second.step.length == 2
+    assert len(second.forget) == 2
+    assert {one.concept for one in second.concepts if one.role == "forget"} == set(second.forget)
+    assert second.cost["steps"] == first.cost["steps"]  # its own request's alone
 
 
 def test_whatever_a_sequence_lacks_is_made_again(chained: Executor) -> None:
@@ -138,16 +138,16 @@ def test_an_unlearned_model_is_trained_further_in_every_way(probed: Executor) ->
     mine = [cell for cell in cells(probed, "mimmu") if cell.task.forget == (name,)]
     assert len(mine) == 7
     found = {cell.task.band: probed.run(cell) for cell in mine}
-    assert {result["status"] for result in found.values()} == {"ok"}, [r.get("reason") for r in found.values()]
+    assert {result.status for result in found.values()} == {"ok"}, [r.reason for r in found.values()]
     contents = {band: probed.artifacts.weights(cell).content for band, cell in zip(found, mine, strict=True)}
     assert len(set(contents.values())) == len(contents)
-    begun = {tuple(str(p["scores"]) for p in result["curve"][:1]) for result in found.values()}
+    begun = {tuple(str(p.scores) for p in result.curve[:1]) for result in found.values()}
     assert len(begun) == 1  # every curve begins at the same unlearned model
     for result in found.values():
-        assert [point["part"] for point in result["curve"]] == [0, 0.5, 1]
-        assert result["probe"]["of"] == name
-        assert result["cost"]["steps"] == found["unrelated, full"]["cost"]["steps"]  # of the unlearning
-    assert found["10 pictures"]["probe"]["pictures"] == 10
+        assert [point.part for point in result.curve] == [0, 0.5, 1]
+        assert result.probe.unlearned_task == name
+        assert result.cost["steps"] == found["unrelated, full"].cost["steps"]  # of the unlearning
+    assert found["10 pictures"].probe.pictures == 10
 
 
 def test_what_a_forced_cell_starts_from_is_made_again(chained: Executor) -> None:
@@ -182,12 +182,12 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
     assert {cell.task.forget for cell in mine} == {(name,)}  # the other concept has none
     delta = run.artifacts.weights(mine[0]).tensors()
     result = run.run(mine[0])
-    assert result["status"] == "ok", result["reason"]
+    assert result.status == "ok", result.reason
     assert all(torch.equal(delta[n], t) for n, t in made.items() if n.startswith("text_encoder."))
     before = run.artifacts.weights.before(mine[0])
     assert before is not None
     assert not differing(before.tensors(), made)
-    assert result["compensation"] == "trained anew without it"
+    assert result.compensation == "trained anew without it"
     (row,) = tables.write([result], run.plan.metrics, tmp_path, "board", "full", "").board.to_dict("records")
     assert row["delta_bytes"] > 0
     assert pd.isna(row["seconds"])  # nobody counted what training it took
@@ -205,7 +205,7 @@ def test_what_was_trained_further_is_measured_and_not_kept(
     run = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
     cell = next(c for c in cells(run, "mimmu") if c.task.band == "5 pictures")
     result, weights, store = run.run(cell), run.artifacts.weights, run.artifacts.store
-    assert result["status"] == "ok", result["reason"]
+    assert result.status == "ok", result.reason
     entries = [weights(cell), *weights.snapshots(cell)]
     assert [entry.facts.get("taken", True) for entry in entries] == [True] * 2
     for entry in entries:
@@ -216,7 +216,7 @@ def test_what_was_trained_further_is_measured_and_not_kept(
     assert before.tensors()  # others start from it
     monkeypatch.setattr(weights, "_make", lambda cell: pytest.fail("trained again for a result that is there"))
     again = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
-    assert again.run(cell)["curve"] == result["curve"]
+    assert again.run(cell).curve == result.curve
     with pytest.raises(ValueError, match="trained further are not kept"):
         export.export(run.plan, f"mimmu/{cell.task.name}", tmp_path / "to")
     monkeypatch.undo()
@@ -224,7 +224,7 @@ def test_what_was_trained_further_is_measured_and_not_kept(
         store.drop("images", run.artifacts.images.key(entry))
     wanted = {"mimmu": OVER["mimmu"], "protocol": {**OVER["protocol"], "images_per_concept": "3"}}
     other = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1], overrides=wanted)
-    assert other.run(next(c for c in other.plan.cells if c == cell))["status"] == "ok"
+    assert other.run(next(c for c in other.plan.cells if c == cell)).status == "ok"
     assert [e.content for e in (other.artifacts.weights(cell), *weights.snapshots(cell))] == [
         e.content for e in entries
     ]
@@ -243,9 +243,9 @@ def test_weights_that_could_not_be_made_are_not_tried_for_each_that_starts_from_
     monkeypatch.setattr(train, "unlearned", diverges)
     found = [run.run(cell) for cell in cells(run, "mimmu")]
     assert tried == [world.concepts[0]]
-    assert {r["status"] for r in found} == {"failed"}
+    assert {r.status for r in found} == {"failed"}
     said = f"mimmu · {world.concepts[0]} · seed 0, from which this starts, failed: NonFiniteLoss: loss is nan"
-    assert all(said in r["reason"] for r in found)
+    assert all(said in r.reason for r in found)
 
 
 def test_a_damaged_oracle_stops_only_those_who_ask_for_it(

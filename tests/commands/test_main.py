@@ -249,7 +249,7 @@ def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
     executor.context._backbone = artifacts.pipeline.load(executor.plan.folder, torch.device("cpu"))
     executor.context.device = torch.device("cuda")  # as far as giving memory back is concerned
     result = executor.run(executor.plan.cells[-1])
-    assert result["reason"] == "OutOfMemoryError: CUDA out of memory"
+    assert result.reason == "OutOfMemoryError: CUDA out of memory"
     assert emptied == [True]
 
 

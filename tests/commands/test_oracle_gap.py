@@ -6,17 +6,20 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.requested import NAMES, Result, failed, result
+from support.requested import NAMES, result
+from support.results import failed, with_score
 
 from bench.board import tables
 from bench.commands import main, oracle_gap
+from bench.core.results import CellResult
+from bench.core.score import Score
 from methods import ORACLE
 
 TASKS, SEEDS = ("corgi", "rose", "toucan"), (0, 1)
 SOME = {"corgi": 0.9, "rose": 0.5, "toucan": 1.0}
 
 
-def results(uas: dict[str, float]) -> list[Result]:
+def results(uas: dict[str, float]) -> list[CellResult]:
     """Of each task two seeds of a method, whose UA is in shares, and where there is one of the oracle, whose UA is 1.
 
     Of a further task, which has no oracle, UA is 0.
@@ -26,11 +29,11 @@ def results(uas: dict[str, float]) -> list[Result]:
     return out + [result(ORACLE, task, [task], seed, drift=0.03) for task, seed in every if task in TASKS]
 
 
-def cells(made: list[Result]) -> pd.DataFrame:
+def cells(made: list[CellResult]) -> pd.DataFrame:
     return tables.cells_frame(made, NAMES)
 
 
-def mimmu(made: list[Result], name: str) -> oracle_gap.Interval:
+def mimmu(made: list[CellResult], name: str) -> oracle_gap.Interval:
     found = oracle_gap.paired(cells(made))
     return oracle_gap.gap(found["mimmu"], found[ORACLE], name)
 
@@ -47,9 +50,9 @@ def test_only_the_tasks_of_the_oracle_count() -> None:
 
 def test_each_task_is_compared_with_its_own() -> None:
     made = results(SOME)
-    for one in made:  # both go up and down together: no spread is left
-        if one["method"] == ORACLE:
-            one["scores"]["ua"]["value"] = SOME[one["task"]] - 0.1
+    for i, one in enumerate(made):  # both go up and down together: no spread is left
+        if one.method == ORACLE:
+            made[i] = with_score(one, "ua", Score(SOME[one.task] - 0.1, 10))
     away = mimmu(made, "ua")
     assert (away.mean, away.low, away.high) == pytest.approx((10, 10, 10))
 
@@ -73,13 +76,13 @@ def test_the_table_begins_with_the_oracle_and_marks_what_differs() -> None:
     assert rows[2][1] == "+0.0 (+0.0..+0.0)"
     made[-1] = failed(made[-1])
     assert oracle_gap.table(cells(made), ["ua"])[-1] == ["salun", ""]
-    alone = [one for one in made if one["task"] == "rose" and one["seed"] == 0]
+    alone = [one for one in made if one.task == "rose" and one.seed == 0]
     assert oracle_gap.table(cells(alone), ["ua"])[2] == ["mimmu", "-50.0"]  # one cluster has no interval
 
 
 def test_a_task_that_the_oracle_has_not_in_every_seed_is_left_out() -> None:
     made = results(SOME)
-    (last,) = (i for i, one in enumerate(made) if (one["method"], one["task"], one["seed"]) == (ORACLE, "rose", 1))
+    (last,) = (i for i, one in enumerate(made) if (one.method, one.task, one.seed) == (ORACLE, "rose", 1))
     made[last] = failed(made[last])
     assert mimmu(made, "ua").mean == pytest.approx(95 - 100)
 
@@ -87,7 +90,8 @@ def test_a_task_that_the_oracle_has_not_in_every_seed_is_left_out() -> None:
 @pytest.mark.parametrize("method", ["mimmu", ORACLE])
 def test_a_figure_that_one_cell_lacks_leaves_a_blank(method: str) -> None:
     made = results(SOME)
-    next(one for one in made if one["method"] == method)["scores"]["drift"] = None
+    first = next(i for i, one in enumerate(made) if one.method == method)
+    made[first] = with_score(made[first], "drift", None)
     _, oracle, row = oracle_gap.table(cells(made), ["ua", "drift"])
     assert (oracle[2] == "") == (method == ORACLE)
     assert row[2] == ""
@@ -95,8 +99,8 @@ def test_a_figure_that_one_cell_lacks_leaves_a_blank(method: str) -> None:
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plain = [one for one in results(SOME) if one["method"] != ORACLE]
-    none = [failed(one) if one["method"] == ORACLE else one for one in results(SOME)]
+    plain = [one for one in results(SOME) if one.method != ORACLE]
+    none = [failed(one) if one.method == ORACLE else one for one in results(SOME)]
     with pytest.raises(ValueError, match="an oracle has no task with all its cells finished"):
         oracle_gap.table(cells(none), ["ua"])
     (tmp_path / "board.csv").write_text("method,ua\nmimmu,100\n")

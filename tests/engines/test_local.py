@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from support import doomed
 from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
+from bench.core.results import CellResult
 from bench.engines import Settings, Status, local
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
@@ -70,19 +72,19 @@ def doom(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dead_worker_takes_its_own_cell_with_it(world: World, tmp_path: Path, doom: None) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
-    told: dict[int, dict] = {}
+    told: dict[int, CellResult] = {}
     for index, result in run(plan, 2):
         assert index not in told
         told[index] = result
     assert sorted(told) == list(range(len(plan.cells)))
-    dead = {index: result for index, result in told.items() if "reason" in result}
+    dead = {index: result for index, result in told.items() if not result.ok}
     assert dead.keys() == {doomed.KILLED, doomed.LEAVES}
-    assert all(result["task"] == plan.cells[index].task.name for index, result in dead.items())
-    assert all(result["status"] == "failed" for result in dead.values())
-    assert "worker process died (signal 9, SIGKILL)" in dead[doomed.KILLED]["reason"]
-    assert "worker process died (exit code 7)" in dead[doomed.LEAVES]["reason"]
-    assert "--workers 1 needs least" in dead[doomed.LEAVES]["reason"]
-    done = [result["pid"] for index, result in told.items() if index not in dead]
+    assert all(result.task == plan.cells[index].task.name for index, result in dead.items())
+    assert all(result.status == "failed" for result in dead.values())
+    assert "worker process died (signal 9, SIGKILL)" in dead[doomed.KILLED].reason
+    assert "worker process died (exit code 7)" in dead[doomed.LEAVES].reason
+    assert "--workers 1 needs least" in dead[doomed.LEAVES].reason
+    done = [result.cost["pid"] for index, result in told.items() if index not in dead]
     assert 2 <= len(set(done)) <= 4  # two at first, and at most one more for each that died
     assert active_children() == []
 
@@ -96,7 +98,7 @@ def test_a_dead_worker_is_replaced_and_its_cell_tried_again(
     told, seen = [], list[Status]()
     for index, result in local.in_processes(Executor(plan), 2, 1, seen.append):
         told.append(index)
-        assert "reason" not in result
+        assert result.ok
     assert sorted(told) == list(range(len(plan.cells)))  # each once
     assert len(list(tmp_path.glob("tried-*"))) == len(plan.cells)
     assert max(status.running for status in seen) == 2
@@ -120,14 +122,15 @@ def test_what_the_machine_failed_at_is_tried_again_and_no_more(
 
     monkeypatch.setattr(executor, "_evaluate", full)
 
-    def stored(cell: Cell) -> dict[str, str]:
-        return {"status": "ok" if cell.method != "mimmu" and tries[cell.method] == 2 else "not run"}
+    def stored(cell: Cell) -> CellResult:
+        done = cell.method != "mimmu" and tries[cell.method] == 2
+        return dataclasses.replace(executor.outcomes.not_run(cell), status="ok" if done else "not run")
 
     monkeypatch.setattr(executor.outcomes, "stored", stored)
     found = dict(Local(Settings(1, retries=2)).run(executor, lambda status: None))
     assert tries == {"pretrained": 2, "wrecked": 2, "mimmu": 2 + 1}
-    assert [result["status"] for result in found.values()] == ["ok", "ok", "failed"]
-    assert "No space left on device" in found[2]["reason"]
+    assert [result.status for result in found.values()] == ["ok", "ok", "failed"]
+    assert "No space left on device" in found[2].reason
 
 
 def test_where_nothing_can_be_written_the_row_stands_all_the_same(
@@ -140,8 +143,8 @@ def test_where_nothing_can_be_written_the_row_stands_all_the_same(
 
     monkeypatch.setattr(executor.artifacts.store, "put", full)
     result = executor.outcomes.failed(executor.plan.cells[2], "it died", log="/logs/1.txt")
-    assert (result["status"], result["traceback"]) == ("failed", "/logs/1.txt")
-    assert result["reason"].startswith("it died (and it could not be noted: [Errno 28]")
+    assert (result.status, result.traceback) == ("failed", "/logs/1.txt")
+    assert result.reason.startswith("it died (and it could not be noted: [Errno 28]")
 
 
 def test_flags_of_a_cluster_are_refused_here() -> None:
@@ -184,9 +187,9 @@ def test_a_run_ends_what_its_workers_started_and_nothing_else(
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), seeds=tuple(range(3)), suite="smoke", out=tmp_path))
     found = local.in_processes(Executor(plan), 2, 0)
     _, result = next(found)
-    ours = [psutil.Process(result["pid"]), psutil.Process(result["other"])]
+    ours = [psutil.Process(result.cost["pid"]), psutil.Process(result.cost["other"])]
     if end == "normal":
-        ours += [psutil.Process(result["other"]) for _, result in found]
+        ours += [psutil.Process(result.cost["other"]) for _, result in found]
         assert len(ours) == 2 + len(plan.cells) - 1
     elif end == "early":
         found.close()
@@ -259,6 +262,7 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
 ALONE = """
 import time, doomed
 from bench.core.config import RunConfig
+from bench.core.results import CellResult
 from bench.engines.local import Worker
 
 if __name__ == "__main__":

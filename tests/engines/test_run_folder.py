@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support import requested
 
 from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
-from bench.engines.base import CannotStart
+from bench.engines.base import CannotStart, WorkOutcome
 from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.plan.plan import resolve
 from bench.worlds import World
@@ -34,15 +35,16 @@ def test_a_command_has_one_folder_from_wherever_it_is_given(tmp_path: Path, monk
 
 def test_news_are_told_once_and_only_when_whole(folder: RunFolder) -> None:
     assert folder.news(()) == {}
-    folder.put(3, {"status": "ok", "scores": {"ua": {"value": 1.0, "n": 3}}})
-    folder.put(11, {})
+    finished = WorkOutcome(requested.finetuned("mimmu", "tulip", "5 pictures", (0.0, 0.5)))
+    folder.put(3, finished)
+    folder.put(11, WorkOutcome())
     (folder.path / "results" / ".new-x").write_text('{"half')
-    assert folder.news(()) == {3: {"status": "ok", "scores": {"ua": {"value": 1.0, "n": 3}}}, 11: {}}
-    assert folder.news({3}) == {11: {}}
+    assert folder.news(()) == {3: finished, 11: WorkOutcome()}
+    assert folder.news({3}) == {11: WorkOutcome()}
     assert folder.has(3)
     folder.take(3)
     assert not folder.has(3)
-    assert folder.news(()) == {11: {}}
+    assert folder.news(()) == {11: WorkOutcome()}
 
 
 def test_a_run_has_one_kind_of_machine(folder: RunFolder) -> None:
@@ -53,7 +55,7 @@ def test_a_run_has_one_kind_of_machine(folder: RunFolder) -> None:
     for other in ({"device": "NVIDIA H100"}, {"versions": {"torch": "3"}}):
         with pytest.raises(OtherMachine, match="ask for one kind of node"):
             folder.claim({**CPU, **other})
-    folder.put(1, {})
+    folder.put(1, WorkOutcome())
     folder.note({"jobs": {}})
     folder.clear(machine=False)
     assert (folder.news(()), folder.state(), folder.machine()) == ({}, None, CPU)
@@ -100,9 +102,9 @@ def test_results_of_nodes_of_another_kind_are_collected(world: World, tmp_path: 
     node = {**executor.context.machine, "device": "a card"}
     executor.adopt(node)
     assert executor.outcomes.fingerprint != own
-    assert executor.outcomes.relabel(executor.plan.cells[2], early)["fingerprint"] == executor.outcomes.fingerprint
+    assert executor.outcomes.relabel(executor.plan.cells[2], early).fingerprint == executor.outcomes.fingerprint
     results = [executor.run(cell) for cell in executor.plan.cells]
-    assert [result["status"] for result in results] == ["ok"] * 3
+    assert [result.status for result in results] == ["ok"] * 3
     assert executor.outcomes.relabel(executor.plan.cells[2], results[2]) is results[2]
     assert main.main(["collect", *words]) == 1  # nothing says what computed it
     assert pd.read_csv(tmp_path / "smoke-tiny.csv")["status"].tolist() == ["1 not run of 1"] * 2 + ["1 failed of 1"]

@@ -12,12 +12,13 @@ import pytest
 from support import slurm_cluster
 from support.afar import BOARD, LITTLE, METRICS, OTHER_KIND, WORDS, Afar, wait_for
 from support.boards import only
+from support.results import cell_result
 
 from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
 from bench.engines import Settings, slurm, slurm_queue, worker
-from bench.engines.base import refusal, refuser
+from bench.engines.base import WorkOutcome
 from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.engines.slurm import Slurm, _Watched
 from bench.engines.slurm_queue import Book, Job, Queue, last_words, minutes
@@ -148,35 +149,39 @@ def test_a_cell_whose_jobs_are_lost_is_given_up_with_its_log(begun: tuple) -> No
         clock[0] += 31
         found = [*watched._look(queue.jobs)]
     ((cell, result),) = found
-    assert (cell, result["status"]) == (index, "failed")
-    assert "ended without a result, and left no log (tried 2 times)" in result["reason"]
-    assert result["traceback"].endswith(f"{watched.book.job_of(place)}_0_log.err")
+    assert (cell, result.status) == (index, "failed")
+    assert "ended without a result, and left no log (tried 2 times)" in result.reason
+    assert result.traceback.endswith(f"{watched.book.job_of(place)}_0_log.err")
 
 
 def test_a_node_of_another_kind_costs_no_attempt_and_gets_no_more(begun: tuple) -> None:
     watched, queue, _ = begun
     place = max(watched.cells)
     for node in ("n1", "n2"):
-        watched.folder.put(place, refusal(node, OtherMachine("this worker is on another card")))
+        watched.folder.put(place, refused(node))
         assert [*watched._look(queue.jobs)] == []
     assert queue.submitted == [(place,), (place,)]
     assert queue.excluded == ["n1", "n2"]  # of jobs that were queued already
     noted = Book(watched.folder.state())
     assert (noted.attempts(place), noted.excluded) == (1, ["n1", "n2"])  # for a shell that attaches
     assert (watched.book.attempts(place), watched.book.excluded) == (1, ["n1", "n2"])
-    watched.folder.put(place, refusal("n3", OtherMachine("this worker is on another card")))
+    watched.folder.put(place, refused("n3"))
     ((_, result),) = watched._look(queue.jobs)
-    assert result["reason"] == "this worker is on another card"  # nowhere to do it
+    assert result.reason == "this worker is on another card"  # nowhere to do it
 
 
 def test_where_every_node_has_refused_what_is_left_fails_with_the_reason(begun: tuple) -> None:
     watched, queue, _ = begun
-    watched.folder.put(0, refusal("n1", OtherMachine("this worker is on another card")))
+    watched.folder.put(0, refused("n1"))
     queue.full = queue.nowhere = True  # sbatch: no node is left
     found = dict(watched._look(queue.jobs))
     assert queue.ended  # jobs that were queued would wait for ever
     assert sorted(found) == sorted(watched.cells.values())
-    assert {result["reason"] for result in found.values()} == {"this worker is on another card"}
+    assert {result.reason for result in found.values()} == {"this worker is on another card"}
+
+
+def refused(node: str) -> WorkOutcome:
+    return WorkOutcome(refused_by=node, reason="this worker is on another card")
 
 
 def test_what_is_tried_again_keeps_to_the_number_of_workers(begun: tuple) -> None:
@@ -191,7 +196,7 @@ def test_what_is_tried_again_keeps_to_the_number_of_workers(begun: tuple) -> Non
     queue.jobs["other"] = "PENDING"
     assert [*watched._look(queue.jobs)] == []
     assert (queue.submitted, watched.waiting) == ([(0,)], [(1,)])
-    watched.folder.put(1, {})  # it came late
+    watched.folder.put(1, WorkOutcome())  # it came late
     queue.jobs.pop("other")
     assert [*watched._look(queue.jobs)] == []
     assert (queue.submitted, watched.waiting) == ([(0,)], [])
@@ -220,7 +225,7 @@ def directives(folder: Path) -> list[dict[str, str]]:
 def test_arrays_begin_behind_each_other_where_workers_are_counted(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
-    monkeypatch.setattr(slurm_queue, "MAX_NAME_LENGTH", 2)
+    monkeypatch.setattr(slurm_queue, "LONGEST", 2)
     queue = Queue("lethe-x", 20, workers, {"partition": "gpu", "exclude": "n9"})
     book, job = Book({"excluded": ["n1"]}), Job(RunConfig(out=tmp_path), RunFolder(RunConfig(out=tmp_path)), "s")
     arrays, left = queue.submit(job, book, [(0,), (1,), (2,), (3,), (4,)], ["77"])
@@ -235,7 +240,7 @@ def test_arrays_begin_behind_each_other_where_workers_are_counted(
 
 
 def test_a_node_that_refuses_says_which_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(*given: object) -> dict:
+    def work(*given: object) -> WorkOutcome:
         raise OtherMachine("it is on another card")
 
     monkeypatch.setattr(worker, "work", work)
@@ -243,7 +248,7 @@ def test_a_node_that_refuses_says_which_it_is(tmp_path: Path, monkeypatch: pytes
     run = RunConfig(out=tmp_path)
     folder = RunFolder(run)
     Job(run, folder, "s")((3,))
-    assert refuser(folder.news(())[3]) == "n2"
+    assert folder.news(())[3] == WorkOutcome(refused_by="n2", reason="it is on another card")
 
 
 def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
@@ -251,17 +256,18 @@ def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
 ) -> None:
     run, did = RunConfig(out=tmp_path), []
 
-    def work(run: RunConfig, folder: RunFolder, place: int, signed: str) -> dict:
+    def work(run: RunConfig, folder: RunFolder, place: int, signed: str) -> WorkOutcome:
         did.append(place)
-        return {"status": "ok", "place": place}
+        return WorkOutcome(cell_result("mimmu", "a task", seed=place))
 
     monkeypatch.setattr(worker, "work", work)
     folder = RunFolder(run)
-    folder.put(1, {"status": "ok", "place": 1})
+    folder.put(1, work(run, folder, 1, "s"))
+    did.clear()
     job = Job(run, folder, "s")
     job((0, 1, 2))
     assert did == [0, 2]
-    assert {place: result["place"] for place, result in folder.news(()).items()} == {0: 0, 1: 1, 2: 2}
+    assert {place: outcome.result.seed for place, outcome in folder.news(()).items()} == {0: 0, 1: 1, 2: 2}
     pytest.importorskip("submitit")
     delayed = job.checkpoint((0, 1))
     assert (delayed.function.run, delayed.args) == (run, ((0, 1),))

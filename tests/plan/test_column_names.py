@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 from support import sequels
 from support.requested import NAMES
+from support.results import cell_result
 
 from bench.board import aggregates, clusters, curve, ripple, tables
 from bench.commands import main
+from bench.core.results import CurvePoint
+from bench.core.score import Score
 from bench.plan import column_names, plugins
 from bench.plan.column_names import ENDS, collision, family
 from bench.report import markdown, terminal
@@ -94,14 +97,13 @@ def test_an_odd_name_is_a_name_like_any_other(name: str, world: World, tmp_path:
     usual, odd = sequels.chain(world, FEW, 2), sequels.chain(world, FEW, 2)
     METRICS.add(name, dataclasses.replace(METRICS.get("twin"), name=name, each=lambda given: [0.25]))
     plugins.checked(METRICS, name)
-    for result in odd[1]:
-        result["scores"][name] = {"value": 0.123, "n": 7}
-        for row in result["concepts"]:
-            row[name] = 0.123
-        result["curve"] = [
-            {"part": part, "scores": {**result["scores"], name: {"value": 0.123, "n": 7}}} for part in (0.0, 1.0)
-        ]
-    before, after = written(usual, tmp_path), written(odd, tmp_path, (*NAMES, name))
+    tasks, results = odd
+    for i, one in enumerate(results):
+        scores = {**one.scores, name: Score(0.123, 7)}
+        concepts = [dataclasses.replace(c, figures={**c.figures, name: 0.123}) for c in one.concepts]
+        curve = tuple(CurvePoint(part, scores) for part in (0.0, 1.0))
+        results[i] = dataclasses.replace(one, scores=scores, concepts=tuple(concepts), curve=curve)
+    before, after = written(usual, tmp_path), written((tasks, results), tmp_path, (*NAMES, name))
     for field in ("board", "cells", "concepts"):
         old, new = getattr(before, field), getattr(after, field)
         pd.testing.assert_frame_equal(new[list(old)], old)
@@ -121,9 +123,8 @@ def test_an_odd_name_is_a_name_like_any_other(name: str, world: World, tmp_path:
 
 def test_an_odd_name_has_a_curve() -> None:
     METRICS.add("top_n", dataclasses.replace(METRICS.get("nra"), name="top_n"))
-    head = {"method": "mimmu", "task": "t", "band": "", "seed": 0}
-    scores = {"ua": {"value": 0.5, "n": 6}, "top_n": {"value": 0.25, "n": 12}}
-    points = curve.frame([{**head, "curve": [{"part": 1.0, "scores": scores}]}], ("ua", "top_n"))
+    scores = {"ua": Score(0.5, 6), "top_n": Score(0.25, 12)}
+    points = curve.frame([cell_result("mimmu", "t", curve=(CurvePoint(1.0, scores),))], ("ua", "top_n"))
     along = curve.means(points)
     assert along["top_n"].tolist() == [25.0]
     assert [name for name in along if name.startswith("top")] == ["top_n", "top_n_lo", "top_n_hi"]

@@ -53,8 +53,8 @@ def test_a_page_has_the_charts_that_its_results_are_for_and_no_others(world: Wor
 
 def test_every_kind_of_results_has_its_charts(world: World) -> None:
     _, results = sequels.mixed(world)
-    names = list(dict.fromkeys(r["method"] for r in results))
-    known = colours.looks(names, {r["method"]: r["variant_of"] for r in results})
+    names = list(dict.fromkeys(r.method for r in results))
+    known = colours.looks(names, {r.method: r.base_method for r in results})
     found = document.added(results, tables.cells_frame(results, ("ua",)), known)
     assert list(found) == list(document.ADDED)
     specs = document.specs(found)
@@ -74,13 +74,13 @@ def test_a_page_of_anything_else_is_as_it_was(world: World) -> None:
 
 def test_figures_against_the_number_of_concepts_leave_controls_out_and_say_how_several_are_taken() -> None:
     cells = [
-        result(method, f"{k}{i}", [*"abcd"[:k]], ua=1 - k / 10 - i / 100, way=way)
+        result(method, f"{k}{i}", [*"abcd"[:k]], ua=1 - k / 10 - i / 100, multi=way)
         for method, way in (("pretrained", "joint"), ("mimmu", "joint"), ("esd-x", "alternate"))
         for k in (1, 2, 4)
         for i in range(2)
     ]
     frame = several.frame(tables.cells_frame(cells, NAMES))
-    made = sets.figure(frame, looks("pretrained", "mimmu", "esd-x"), {r["method"]: r["way"] for r in cells})
+    made = sets.figure(frame, looks("pretrained", "mimmu", "esd-x"), {r.method: r.multi for r in cells})
     assert made is not None
     assert list(made.choices["figure"]) == ["h", "ua", "nra", "ora", "drift"]  # nobody has a nearest neighbour here
     assert set(made.specs) == set(made.choices["figure"])

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 
@@ -5,28 +6,25 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from support import requested
+from support.results import cell_result, failed, scores
 
 from bench.board import tables
+from bench.core.results import CellResult
 from bench.report import markdown, terminal
-from metrics import COSTS, METRICS
+from metrics import METRICS
 
 HEADLINES = ("H %↑", "UA %↑", "NRA %↑", "ORA %↑", "TWIN %↑", "FID ↓", "DRIFT ↓")
 
 
-def result(method: str, task: str, i: int, names: tuple[str, ...]) -> tables.Result:
-    counts = {section: {c.name: 1 for c in COSTS if c.section == section} for section in ("cost", "data")}
-    counts["cost"]["seconds"] = 1234.5
-    scores = {name: {"value": 100.0 if "fid" in name else 0.1 * i, "n": 4} for name in names}
-    return {
-        "method": method, "fidelity": "reconstruction", "task": task, "band": "near", "seed": 0, "config": {},
-        "fingerprint": "f00d", "status": "ok", "extractor": "pocket-64", "scores": scores, "concepts": [], **counts,
-        "compensation": "retain images + anchor prompts",
-    }  # fmt: skip
+def result(method: str, task: str, i: int, names: tuple[str, ...]) -> CellResult:
+    values = {name: 100.0 if "fid" in name else 0.1 * i for name in names}
+    given = "retain images + anchor prompts"
+    return cell_result(method, task, 1234.5, fidelity="reconstruction", scores=scores(values, 4), compensation=given)
 
 
 def board(names: tuple[str, ...]) -> pd.DataFrame:
     results = [result(f"some-{m}", task, i, names) for i, m in enumerate("ab") for task in ("x", "y", "z")]
-    results[-1] |= {"status": "failed", "reason": "MemoryError: no room", "traceback": ""}
+    results[-1] = failed(results[-1], "MemoryError: no room")
     return tables.board_frame(results, names, "full")
 
 
@@ -85,14 +83,16 @@ def special() -> dict[str, pd.DataFrame]:
     ]
     cells = {
         "multi": [
-            requested.result("some-method", f"{k}", [str(i) for i in range(k)], way="closed_form") for k in (2, 4)
+            requested.result("some-method", f"{k}", [str(i) for i in range(k)], multi="closed_form") for k in (2, 4)
         ],
         "sequential": [one for seed in (0, 1) for one in requested.sequence("some-method", forgotten, seed=seed)],
         "resurgence": probes,
     }
     words = "retain images + anchor prompts"
     return {
-        suite: tables.board_frame([r | {"compensation": words} for r in rows], requested.NAMES, "full")
+        suite: tables.board_frame(
+            [dataclasses.replace(one, compensation=words) for one in rows], requested.NAMES, "full"
+        )
         for suite, rows in cells.items()
     }
 

@@ -14,19 +14,21 @@ from typing import Any
 from bench.board import tables as board_tables
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
+from bench.core.results import CellResult, CurvePoint, FinetuningProbe, SequenceStep
 from bench.core.task import Task
 from bench.plan.plan import Cell, resolve
 from bench.report.page import document
 from bench.worlds import World
 from methods import CONTROLS, METHODS, ORACLE
-from support.requested import NAMES, Result, concept, result
+from support.requested import DRIFT, NAMES, result
+from support.results import concept, scores
 from support.tiny import variant
 
 EVERY = (*CONTROLS, "mimmu", "mimmu-retain", "salun", "esd-x", "esd-u", "sdd")
 SEEDS = (0, 1)
 NOTHING = {"pretrained": 0.0, "wrecked": 1.0, ORACLE: 1.0}  # UA of those that forget nothing, or all
 USUAL: dict[str, dict[str, Any]] = {"mimmu": {"lr": 1e-5, "t_max": 600}, "salun": {"trains": "full"}}
-Board = tuple[list[Task], list[Result]]
+Board = tuple[list[Task], list[CellResult]]
 
 
 def wave(*what: object) -> float:
@@ -41,18 +43,22 @@ def task(world: World, name: str, forget: Sequence[str], band: str = "") -> Task
     return Task(name, tuple(forget), tuple(c for c in kept if c in near), tuple(c for c in kept if c not in near), band)
 
 
-def cell(one: Task, method: str, seed: int, gone: dict[str, float] | None = None, **more: Any) -> Result:
+def cell(one: Task, method: str, seed: int, gone: dict[str, float] | None = None, **more: Any) -> CellResult:
     """A finished cell, of which `gone` says the UA of each forgotten concept."""
     gone = gone or dict.fromkeys(one.forget, NOTHING.get(method, 0.8 + 0.2 * wave(method, one.name, seed)))
     hurt = {"pretrained": 0.0, "wrecked": 0.9}.get(method, 0.25 * wave(method, one.name) + 0.03 * len(one.forget))
     kept = {"in_domain": (one.in_domain, hurt), "out_of_domain": (one.out_of_domain, hurt / 3)}
-    rows = [concept(name, "forget", 1 - ua) for name, ua in gone.items()]
-    rows += [concept(name, role, 1 - lost * wave(name)) for role, (names, lost) in kept.items() for name in names]
-    scores = {"ua": sum(gone.values()) / len(gone), "nra": 1 - hurt, "twin": 1 - hurt * wave(one.name),
+    shown = [concept(name, "forget", 1 - ua, figures=DRIFT) for name, ua in gone.items()]
+    shown += [
+        concept(name, role, 1 - lost * wave(name), figures=DRIFT)
+        for role, (names, lost) in kept.items()
+        for name in names
+    ]
+    figures = {"ua": sum(gone.values()) / len(gone), "nra": 1 - hurt, "twin": 1 - hurt * wave(one.name),
               "ora": 1 - hurt / 3, "drift": hurt / 5}  # fmt: skip
     more.setdefault("config", USUAL.get(method, {}))
-    own = {"seconds": 0.0 if method in CONTROLS else 20 + 60 * wave(method), "band": one.band, "concepts": rows}
-    return result(method, one.name, one.forget, seed, **scores, **own, **more)
+    own = {"seconds": 0.0 if method in CONTROLS else 20 + 60 * wave(method), "band": one.band, "concepts": tuple(shown)}
+    return result(method, one.name, one.forget, seed, **figures, **own, **more)
 
 
 def sets(world: World, names: Sequence[str] = EVERY, sizes: Sequence[int] = (1, 2, 4)) -> Board:
@@ -63,7 +69,7 @@ def sets(world: World, names: Sequence[str] = EVERY, sizes: Sequence[int] = (1, 
         for k in sizes
         for i in range(2)
     ]
-    return tasks, [cell(one, m, s, way=ways.get(m, "joint")) for s in SEEDS for one in tasks for m in names]
+    return tasks, [cell(one, m, s, multi=ways.get(m, "joint")) for s in SEEDS for one in tasks for m in names]
 
 
 def chain(world: World, names: Sequence[str] = EVERY, length: int = 5) -> Board:
@@ -73,7 +79,7 @@ def chain(world: World, names: Sequence[str] = EVERY, length: int = 5) -> Board:
     results = []
     for seed in SEEDS:
         for number, one in enumerate(tasks, 1):
-            step = {"chain": " > ".join(asked), "number": number, "of": len(asked), "request": [asked[number - 1]]}
+            step = SequenceStep(" > ".join(asked), number, len(asked), (asked[number - 1],))
             for name in names:
                 first = NOTHING.get(name, 1 - 0.2 * wave(name) - 0.05 * seed)
                 fade = 0.0 if name in CONTROLS else 0.07 + 0.2 * wave(name, "fade")
@@ -97,16 +103,16 @@ def recovery(world: World, names: Sequence[str] = EVERY, every: int = 1) -> Boar
         results += [cell(tasks[-1], name, seed) for seed in SEEDS for name in names]
         for band, data, pictures, how in ways[::every]:
             tasks.append(task(world, f"{forgotten}: {band}", [forgotten], band))
-            probe = {"of": forgotten, "data": data, "pictures": pictures, "how": how, "steps": 200}
+            probe = FinetuningProbe(forgotten, data, how, pictures, 200)
             for seed in SEEDS:
                 for name in (*names, *([ORACLE] if pictures else [])):
                     first = NOTHING.get(name, 0.85 + 0.15 * wave(name, forgotten, seed))
                     speed = 0.0 if name in CONTROLS else 0.1 if name == ORACLE else wave(name, band) + pictures / 40
                     ua = [first * math.exp(-speed * i) for i in range(6)]
-                    points = [
-                        {"part": i / 5, "scores": {m: {"value": u if m == "ua" else 0.9, "n": 8} for m in NAMES}}
+                    points = tuple(
+                        CurvePoint(i / 5, scores({m: u if m == "ua" else 0.9 for m in NAMES}, 8))
                         for i, u in enumerate(ua)
-                    ]
+                    )
                     results.append(cell(tasks[-1], name, seed, {forgotten: ua[-1]}, probe=probe, curve=points))
     return tasks, results
 
@@ -129,7 +135,7 @@ def sweep(
                 texts = {field: str(value) for field, value in values.items()}  # as the command line has them
                 name = " ".join([method, *(f"{field}={value}" for field, value in texts.items())])
                 config = USUAL.get(method, {}) | values
-                results.append(cell(one, name, seed, config=config, variant=texts, variant_of=method))
+                results.append(cell(one, name, seed, config=config, variant=texts, base_method=method))
     return tasks, results
 
 
@@ -151,11 +157,11 @@ KINDS = {"sets": sets, "chain": chain, "recovery": recovery, "sweep": sweep, "mi
 def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) -> Path:
     """The page of one of `KINDS`; the store has no pictures of it."""
     tasks, results = KINDS[kind](world)
-    of = {r["method"]: r["variant_of"] for r in results}
+    of = {r.method: r.base_method for r in results}
     methods = {name: METHODS.get(known) for name, known in of.items()}
     run = RunConfig(methods=EVERY, world=world.name, metrics=tuple(metrics), seeds=SEEDS, out=out)
     named = {one.name: one for one in tasks}
-    cells = [Cell(r["method"], methods[r["method"]].Config(), named[r["task"]], r["seed"]) for r in results]
+    cells = [Cell(r.method, methods[r.method].Config(), named[r.task], r.seed) for r in results]
     out.mkdir(exist_ok=True)
     weights = out / "oracle"
     weights.touch()

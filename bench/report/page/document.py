@@ -15,6 +15,7 @@ from bench.board import aggregates, relearning, ripple, several, tables
 from bench.board import sequences as board_sequences
 from bench.board import sweeps as board_sweeps
 from bench.cells.executor import Executor
+from bench.core.results import CellResult
 from bench.core.store import Store
 from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
@@ -29,10 +30,10 @@ ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Reques
          "back": "What comes back", "swept": "Setting by setting"}  # fmt: skip
 
 
-def render(executor: Executor, results: Sequence[tables.Result], tables: tables.Tables) -> str:
+def render(executor: Executor, results: Sequence[CellResult], tables: tables.Tables) -> str:
     """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
     plan, board = executor.plan, tables.board
-    looks = colours.looks(list(board["method"]), {r["method"]: r["variant_of"] for r in results if r.get("variant_of")})
+    looks = colours.looks(list(board["method"]), {r.method: r.base_method for r in results})
     beside = reported_figures.rows(plan.world.name, plan.run.suite, reported_figures.FOLDER)
     block = reported.block(beside)
     drawn = drawings(plan, tables, looks, reported.points(beside)) | added(results, tables.cells, looks)
@@ -89,10 +90,10 @@ def drawings(
 
 
 def added(
-    results: Sequence[tables.Result], cells: pd.DataFrame, looks: dict[str, colours.Look]
+    results: Sequence[CellResult], cells: pd.DataFrame, looks: dict[str, colours.Look]
 ) -> dict[str, figures.Figure | figures.Panels]:
     """The charts of `ADDED` that there is something to draw for."""
-    ways = {result["method"]: result["way"] for result in results if result.get("way")}
+    ways = {result.method: result.multi for result in results}
     made = {
         "many": sets.figure(several.frame(cells), looks, ways),
         "matrix": sequences.matrix(board_sequences.matrix(results), looks),

@@ -7,13 +7,13 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from PIL import Image
 
 from bench.cells.artifacts import Artifacts
 from bench.cells.evidence import nearest
 from bench.core.filenames import without_paths
+from bench.core.results import CellResult
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.plan.plan import Cell
@@ -82,12 +82,12 @@ def shown(task: Task, world: World) -> dict[str, str]:
     return out
 
 
-def gather(artifacts: Artifacts, results: Sequence[Mapping[str, Any]]) -> Strips:
+def gather(artifacts: Artifacts, results: Sequence[CellResult]) -> Strips:
     """Strips of one training seed, as many pictures and as fine as `BUDGET` allows.
 
     It is the first seed of which the store has all cells' pictures, or else the most; frames without one say why.
     """
-    reasons = {(r["method"], r["task"], r["seed"]): why(r) for r in results}
+    reasons = {(r.method, r.task, r.seed): why(r) for r in results}
     methods = tuple(name for name in artifacts.plan.methods if name != "wrecked")
     seed = _fullest(artifacts, methods)
     cells = {(c.task.name, c.method): c for c in artifacts.plan.cells if c.seed == seed}
@@ -119,11 +119,9 @@ def gather(artifacts: Artifacts, results: Sequence[Mapping[str, Any]]) -> Strips
     return Strips(seed, note="The pictures of this run are too many for one page.")
 
 
-def why(result: Mapping[str, Any]) -> str:
+def why(result: CellResult) -> str:
     """Why a cell has no picture, in a word or a sentence; "" if it finished."""
-    if result["status"] == "ok":
-        return ""
-    return without_paths(str(result.get("reason") or result["status"]))
+    return "" if result.ok else without_paths(result.reason or result.status)
 
 
 def _fullest(artifacts: Artifacts, methods: Sequence[str]) -> int:
