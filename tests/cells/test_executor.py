@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.cells import images as images_module
+from bench.cells.artifact import ARTIFACTS
 from bench.cells.artifacts import Context
 from bench.cells.executor import Executor
 from bench.commands import main
@@ -134,3 +135,23 @@ def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_
     assert shown.shape == (15, 3, 64, 64)
     small_copy = torch.nn.functional.interpolate(shown[kept["shown"]].float(), (48, 48), mode="area")
     assert (kept["images"].float() - small_copy).abs().max() <= 1
+
+
+def test_raised_version_computes_again_only_what_follows(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entries() -> dict[str, int]:
+        executor = Executor(resolve(RunConfig(("pretrained",), "smoke", "tiny", metrics=("ua",), out=tmp_path)))
+        for cell in executor.plan.cells:
+            assert executor.run(cell).ok
+        folders = [folder for folder in (tmp_path / ".store").iterdir() if not folder.name.startswith(".")]
+        return {folder.name: len(list(folder.iterdir())) for folder in folders}
+
+    before = entries()
+    assert entries() == before
+    monkeypatch.setattr(ARTIFACTS["images"], "version", 2)
+    now = entries()
+    # the images are the same, so what the judges see in them is known; the figures are computed again
+    assert {kind for kind in before if now[kind] != before[kind]} == {"images", "scores", "results"}
+    monkeypatch.setattr(ARTIFACTS["accuracy"], "version", 2)
+    assert {kind for kind, count in entries().items() if count != now[kind]} == {"scores", "results"}

@@ -14,6 +14,10 @@ FORMULAS = [  # module, a formula in it, another, what is computed by it
     ("bench.worlds.base", "images.float() / 255", "images.float() / 256", "stage judgements"),
     ("bench.backbones.sampler", "/ 2 + 0.5", "/ 2 + 0.4", "stage images"),
     ("bench.training.loop", "loss / min(", "loss * min(", "stage training"),
+    # constants of the measurement that no setting changes
+    ("bench.cells.images", "KEPT_SIDE = 128", "KEPT_SIDE = 64", "stage images"),
+    ("metrics.kid", "SUBSETS = 100", "SUBSETS = 50", "metric kid"),
+    ("metrics.plausible", "NEIGHBOURHOOD = 10", "NEIGHBOURHOOD = 3", "metric plausible"),
     ("metrics.base", "sum(kept) / len(kept)", "sum(kept)", "metric nra"),
 ]
 
@@ -47,7 +51,7 @@ def test_changed_metric_is_reported_by_name(module: str, locked: stages_lock.Fou
     assert not any(line.startswith(("stage", "method")) for line in found)
 
 
-@pytest.mark.parametrize(("module", "old", "new", "what"), FORMULAS, ids=[row[0] for row in FORMULAS])
+@pytest.mark.parametrize(("module", "old", "new", "what"), FORMULAS, ids=[f"{row[0]} {row[3]}" for row in FORMULAS])
 def test_changed_formula_is_reported_by_name(
     module: str, old: str, new: str, what: str, locked: stages_lock.Found
 ) -> None:
