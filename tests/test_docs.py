@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from support import guide, requested
+from support.results import cell_result, concept, scores
 
 from bench.board import aggregates, curve, relearning, tables
 from bench.commands import arguments, main
 from bench.core.config import RunConfig
+from bench.core.results import CurvePoint
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, World
 from bench.worlds.base import classify
@@ -54,14 +56,14 @@ def test_world_of_guide_runs_and_keeps_the_contract_of_worlds(tmp_path: Path) ->
     assert pd.read_csv(board)["status"].eq("ok").all()
     world = WORLDS.get("colours")
     assert not {*world.prompts("forget", "red")} & {*world.prompts("evaluate", "red")}
-    for concept in world.concepts:
-        images = world.reference(concept, 3)
-        assert torch.equal(world.reference(concept, 2), images[:2])
-        judge = world.judge(world.judge_of(concept), torch.device("cpu"))
+    for colour in world.concepts:
+        images = world.reference(colour, 3)
+        assert torch.equal(world.reference(colour, 2), images[:2])
+        judge = world.judge(world.judge_of(colour), torch.device("cpu"))
         logits, features = classify(judge, images)
-        assert {judge.labels[i] for i in logits.argmax(1)} == {concept}
+        assert {judge.labels[i] for i in logits.argmax(1)} == {colour}
         assert torch.equal(judge.head(features), logits)
-        assert world.closeness(concept, concept) == 1
+        assert world.closeness(colour, colour) == 1
 
 
 @pytest.mark.usefixtures("plugged")
@@ -137,17 +139,16 @@ def documented(section: int) -> dict[str, tuple[str, str]]:
 
 def test_every_column_of_the_files_is_documented_in_order() -> None:
     names = METRICS.names()
-    scores = {name: {"value": 0.5, "n": 4} for name in names}
-    about = {"method": "pretrained", "fidelity": "control", "task": "t", "band": "", "seed": 0, "config": {}}
-    counts = {section: {cost.name: 1 for cost in COSTS if cost.section == section} for section in ("cost", "data")}
     means = {name: 0.5 for name in names if METRICS.get(name).each}
-    concept = {"concept": "t", "role": "forget", "judge": 1.0, "judge_n": 4, "judged_by": "j", "accuracy": 0.5, "n": 4}
-    concept |= {"distances": {"text": 0.0, "attributes": 0.0}, **means}
-    along = {name: {"value": 0.5, "n": 4} for name in names if METRICS.get(name).along}
-    result = {
-        **about, **counts, "status": "ok", "scores": scores, "concepts": [concept], "compensation": "none",
-        "extractor": "x", "fingerprint": "f", "curve": [{"part": 1.0, "scores": along}],
-    }  # fmt: skip
+    distances = {"text": 0.0, "attributes": 0.0}
+    along = CurvePoint(1.0, scores(dict.fromkeys((n for n in names if METRICS.get(n).along), 0.5)))
+    result = cell_result(
+        "pretrained",
+        "t",
+        scores=scores(dict.fromkeys(names, 0.5)),
+        concepts=(concept("t", "forget", 0.5, distances=distances, figures=means),),
+        curve=(along,),
+    )
     frames = [
         tables.board_frame([result], names, "full"),
         tables.cells_frame([result], names),
@@ -162,7 +163,7 @@ def boards() -> dict[str, tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]:
     """Board, cells and concepts of each suite that has columns of its own, and of a plain one and a sweep."""
     forgotten = [{"a": 1.0}, {"a": 1.0, "b": 1.0}]
     probes = [requested.finetuned("oracle", "a", kind, [0.0, 1.0]) for kind in ("unrelated, full", "5 pictures")]
-    plain = requested.result("pretrained", "a", ["a"], concepts=[requested.concept("a", "forget", 0.0)])
+    plain = requested.result("pretrained", "a", ["a"], concepts=(concept("a", "forget", 0.0, figures=requested.DRIFT),))
     every = {
         "plain": [plain],
         "multi": [requested.result("pretrained", "a + b", ["a", "b"])],
