@@ -1,1 +1,1 @@
-"""Classifiers that recognise the species in an image: pretrained, zero-spec, or trained here on the photographs."""
+"""Classifiers that recognise the species in an image: pretrained, zero-shot, or trained here on the photographs."""

@@ -3,7 +3,7 @@
 --judge resnet50.a1_in1k                         of dogs: one of timm's ImageNet classifiers
 --judge local-dir:FOLDER                         the same, from a folder as timm saves them
 --judge efficientnet_lite0                       of dogs: the one that a package brings along
---judge open_clip:ViT-B-32/laion2b_s34b_b79k     of all domains: zero-spec, by sentences
+--judge open_clip:ViT-B-32/laion2b_s34b_b79k     of all domains: zero-shot, by sentences
 --judge birds=path/to/judge.safetensors          one trained by `python -m bench.worlds.natural.judges.train`
 --judge dogs=trained                             the same, where that command leaves it
 """
