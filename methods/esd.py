@@ -63,7 +63,7 @@ class Esd(Method):
     config: EsdConfig
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """The loss of Gandikota et al., 2023, section 4.1, on the prompts of the batch."""
+        """The loss of Gandikota et al., 2023, on the prompts of the batch."""
         c, null, config = batch.prompt_embeds, harness.null_embeds(len(batch)), self.config
         # z_t: the student's partial sampling path for c
         z, t = harness.sampled(c, "student", config.path_guidance, config.path_steps)

@@ -56,7 +56,7 @@ class SalUn(Method):
     config: SalUnConfig
 
     def prepare(self, harness: Harness) -> None:
-        """Compute the weight saliency mask of Fan et al., 2024, section 4: m_S = 1(|grad l_f| >= gamma)."""
+        """Compute the weight saliency mask of Fan et al., 2024: m_S = 1(|grad l_f| >= gamma)."""
         g = self.config.mask_guidance
         for batch in harness.forget_batches(self.config.batch_size):
             z, noise, t = harness.noised(batch.latents)
@@ -69,7 +69,7 @@ class SalUn(Method):
         harness.unet.zero_grad(set_to_none=True)
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """The loss of Fan et al., 2024, section 4, for image generation, with as many retained examples."""
+        """The loss of Fan et al., 2024, for image generation, with as many retained examples."""
         z, _, t = harness.noised(batch.latents)
         # c' != c: a random label for each example
         other_concepts = [harness.choose(harness.siblings[concept]) for concept in batch.concepts]

@@ -55,7 +55,7 @@ class Sdd(Method):
     config: SddConfig
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
-        """The loss of Kim et al., 2023, section 3, on the prompts of the batch."""
+        """The loss of Kim et al., 2023, on the prompts of the batch."""
         c, null, config = batch.prompt_embeds, harness.null_embeds(len(batch)), self.config
         # z_t: a partial sampling path of the moving average for c
         z, t = harness.sampled(c, "average", config.path_guidance, config.path_steps)
