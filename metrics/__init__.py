@@ -1,7 +1,7 @@
-"""Metrics by name; other packages add theirs through the entry-point group `lethe.metrics`."""
+"""The metrics by name. Other packages add metrics through the entry-point group `lethe.metrics`."""
 
 from bench.core.registry import Registry
-from metrics.base import Evidence, HeadNouns, Metric, Probe, PromptProbes, Score
+from metrics.base import Evidence, HeadNouns, Metric, MissingEvidence, Probe, PromptProbes, Score
 from metrics.cost import COSTS
 
 METRICS: Registry[Metric] = Registry(
@@ -31,4 +31,4 @@ METRICS: Registry[Metric] = Registry(
     group="lethe.metrics",
 )
 
-__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "Probe", "PromptProbes", "Score"]
+__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "MissingEvidence", "Probe", "PromptProbes", "Score"]

@@ -1,4 +1,4 @@
-"""What a metric is, and the evidence it may look at: images of one cell and what was asked for, never the method."""
+"""The types of a metric: its evidence, its score and its description. The evidence never names the method."""
 
 from __future__ import annotations
 
@@ -16,21 +16,33 @@ NEEDS = (
     "headnoun",
     "prompt_probes",
     "probe",
-)  # the optional parts of Evidence, by field name
+)  # names of the fields of Evidence that are computed only if a metric needs them
 
 
 class MissingEvidence(ValueError):
-    """Evidence is incomplete, so a figure would have a smaller denominator than it claims."""
+    """The evidence is incomplete. A figure from it would rest on fewer images than it claims.
+
+    Example, with the evidence of the example of Evidence:
+        >>> evidence.require(["rose"])
+        Traceback (most recent call last):
+        metrics.base.MissingEvidence: wrong number of images: rose has 0, expected None
+    """
 
 
 @dataclass(frozen=True)
 class HeadNouns:
-    """Images prompted with nothing but the head noun of a forgotten concept ("a photo of a retriever").
+    """M images whose prompts hold only the head noun of a forgotten concept ("a photo of a retriever").
 
     Args:
-        requested: the forgotten concept whose head noun each of the M images was asked for.
-        predicted: concept that the world's classifier saw in each.
-        named: forgotten concept -> every concept that its head noun names, itself among them.
+        requested: for each image, the forgotten concept whose head noun is in the prompt, (M,).
+        predicted: for each image, the concept that the world's classifier predicts, (M,).
+        named: forgotten concept -> every concept that its head noun names, the forgotten concept included.
+
+    Example:
+        >>> names = ("golden retriever", "labrador retriever")
+        >>> nouns = HeadNouns(("golden retriever",), ("labrador retriever",), {"golden retriever": names})
+        >>> nouns.predicted[0] in nouns.named[nouns.requested[0]]
+        True
     """
 
     requested: tuple[str, ...] = ()
@@ -40,12 +52,17 @@ class HeadNouns:
 
 @dataclass(frozen=True)
 class Probe:
-    """How the model predicts noise for the images of forgotten concepts, with their prompts and without.
+    """The model's noise predictions for M images of forgotten concepts, with their prompt and with the null prompt.
 
     Args:
-        requested: concept that each of the M images was asked to show.
-        gaps: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, float (M, T).
-        logsnr: l, the log-SNR of these levels, float (T,).
+        requested: for each image, the concept that its prompt names, (M,).
+        gaps: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each of T noise levels, float (M, T), at least 0.
+        logsnr: log-SNR l of each noise level, float (T,), in nats.
+
+    Example:
+        >>> probe = Probe(requested=("tulip", "tulip"), gaps=torch.ones(2, 3), logsnr=torch.tensor([-2.0, 0.0, 2.0]))
+        >>> torch.trapezoid(probe.gaps, probe.logsnr) / 2  # nats, one value per image
+        tensor([2., 2.])
     """
 
     requested: tuple[str, ...]
@@ -55,16 +72,32 @@ class Probe:
 
 @dataclass(frozen=True)
 class PromptProbes:
-    """How the model predicts noise for the images of forgotten concepts when it is told less, or something else.
+    """The model's noise predictions for M images of forgotten concepts, with their prompt and with other prompts.
+
+    The other prompts are called "word" (the concept's name alone), "rest" (the image's prompt with a broader word in
+    place of the name) and "near" (the image's prompt with the name of the nearest neighbour).
 
     Args:
-        requested: concept that each of the M images was asked to show.
-        null: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each noise level, as in Probe, float (M, T).
-        looked: where the others were looked at, bool (M, T): an image sees some of the levels.
-        logsnr: l, the log-SNR of these levels, float (T,).
-        others: ||eps(x_l, c) - eps(x_l, y)||^2, float (M, T): for y the concept's word alone ("word"), for its prompt
-            without the word ("rest"), for its prompt with the nearest neighbour's word ("near"), where there are such.
-        has: "rest" or "near" -> the forgotten concepts that have one.
+        requested: for each image, the concept that its prompt names, (M,).
+        null: ||eps(x_l, c) - eps(x_l, null)||^2 of each image at each of T noise levels, float (M, T), as in Probe.
+        looked: whether an image was probed with the other prompts at a noise level, bool (M, T). Each image is probed
+            at some of the levels.
+        logsnr: log-SNR l of each noise level, float (T,), in nats.
+        others: name of another prompt y -> ||eps(x_l, c) - eps(x_l, y)||^2, float (M, T). A value is meaningless
+            where `looked` is False.
+        has: "rest" or "near" -> the forgotten concepts that have such a prompt.
+
+    Example:
+        >>> probes = PromptProbes(
+        ...     requested=("tulip",),
+        ...     null=torch.ones(1, 3),
+        ...     looked=torch.tensor([[True, False, True]]),
+        ...     logsnr=torch.tensor([-2.0, 0.0, 2.0]),
+        ...     others={"word": torch.zeros(1, 3), "rest": torch.ones(1, 3)},
+        ...     has={"rest": ("tulip",)},
+        ... )
+        >>> probes.others["rest"][probes.looked].mean()
+        tensor(1.)
     """
 
     requested: tuple[str, ...]
@@ -77,33 +110,57 @@ class PromptProbes:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evaluation images of one task under one model, as judged.
+    """The evaluation images of one task under one model, with the judges' predictions.
+
+    A row stands for one image and one concept that its prompt names. An image whose prompt names two concepts can have
+    two rows. There are N rows. `domain_reference`, `pretrained`, `headnoun`, `probe` and `prompt_probes` are None
+    unless a metric lists them in `Metric.needs`.
 
     Args:
-        forget, in_domain, out_of_domain: the task's concepts by role.
-        requested: concept that each of the N rows was asked to show. An image that was asked to show two has two rows.
-        predicted: concept that the classifier which knows such concepts saw in each.
-        counts: concept -> rows that it must have.
-        images: which image each row is, (N,); empty: every row is an image of its own.
-        also_requested: every concept that the prompt of each row's image asks for, (N,), whether or not that concept
-            has a row; empty: `requested` alone.
-        held_out: concepts outside of the task whose images only a published way of counting takes in.
-        features: of each image, float (N, D), by torch-fidelity's extractor called `extractor`.
-        reference: concept -> features of real pictures of it, float (R, D). For all concepts, held-out ones too.
-        reference_ids: concept -> one id per reference image, so that an image that two concepts share is counted once;
-            empty if concepts share no image. Forgotten and held-out concepts have an id for every image that there is.
-        domains: forgotten concept -> every concept of its domain, itself among them; for a style, all styles.
-        labels: what the judges of the forgotten concepts can answer.
-        nearest: the in-domain concepts that are closest to a forgotten one.
-        penultimate: of each image, float (N, D): what the judge that knows its concept feeds to its last layer; zeros
-            behind it where another judge's is longer.
-        latents: of each image, float (N, C, h, w): the final ones, of which it was decoded.
-        alignment: cosine of each image and its prompt under the world's CLIP model, float (N,); None without one.
-        domain_reference: optional: the same as `reference` of all concepts in the domains of the forgotten ones.
-        pretrained: optional: the same of the untouched model, on the same noise, image by image.
-        headnoun: optional: what head nouns alone give.
-        probe: optional: the model's predictions for the images of forgotten concepts.
-        prompt_probes: optional: the same with other prompts than theirs.
+        forget: the forgotten concepts.
+        in_domain: the retained concepts in the domains of the forgotten concepts.
+        out_of_domain: the retained concepts of other domains.
+        requested: for each row, the concept that the prompt names, (N,).
+        predicted: for each row, the prediction of the classifier that knows such concepts, (N,).
+        counts: concept -> number of rows that it must have.
+        images: for each row, the number of its image, (N,). Empty if every row is an image of its own.
+        also_requested: for each row, all concepts that the image's prompt names, (N,), also those without a row. Empty
+            if each prompt names only the concept in `requested`.
+        held_out: concepts outside the task. Only the metrics `uc_ua`, `uc_ira` and `uc_cra` count their images.
+        features: features of each row's image, float (N, D), from the extractor that `extractor` names.
+        reference: concept -> features of its reference images, float (R, D). Held-out concepts are included.
+        reference_ids: concept -> one id per reference image, (R,), so that an image that two concepts share is counted
+            once. Empty if concepts share no image. Forgotten and held-out concepts have an id for each of their
+            images, so their tuple can be longer than R.
+        extractor: name of the feature extractor.
+        domains: forgotten concept -> every concept of its domain, itself included. The domain of a style: all styles.
+        labels: all labels that the judges of the forgotten concepts can predict.
+        nearest: the in-domain concepts that are nearest to a forgotten concept by text embedding.
+        penultimate: for each row, the input of the last layer of the judge that knows the concept, float (N, D). A
+            shorter vector is padded with zeros.
+        latents: for each row, the final latents that the VAE decoded, float (N, C, h, w).
+        alignment: for each row, the cosine of image and prompt under the world's CLIP model, float (N,), -1 to 1. None
+            if the world has no CLIP model.
+        domain_reference: concept -> features of its reference images, float (R, D), for every concept in the domains
+            of the forgotten concepts.
+        pretrained: evidence of the pretrained model with the same prompts and the same noise, row by row.
+        headnoun: images whose prompts hold only a head noun.
+        probe: noise predictions for the images of forgotten concepts.
+        prompt_probes: noise predictions for the images of forgotten concepts with other prompts.
+
+    Example:
+        >>> evidence = Evidence(
+        ...     forget=("tulip",),
+        ...     in_domain=("daisy",),
+        ...     out_of_domain=(),
+        ...     requested=("tulip", "tulip", "daisy", "daisy"),
+        ...     predicted=("daisy", "tulip", "daisy", "daisy"),
+        ...     counts={"tulip": 2, "daisy": 2},
+        ...     features=torch.zeros(4, 8),
+        ...     reference={"tulip": torch.zeros(3, 8), "daisy": torch.zeros(5, 8)},
+        ... )
+        >>> 1 - evidence.accuracy(evidence.forget).value
+        0.5
     """
 
     forget: tuple[str, ...]
@@ -133,107 +190,179 @@ class Evidence:
 
     @property
     def retained(self) -> tuple[str, ...]:
-        """Concepts that must stay."""
+        """The concepts that the model must keep: in-domain concepts first.
+
+        Example, with the evidence of the example of Evidence:
+            >>> evidence.retained
+            ('daisy',)
+        """
         return self.in_domain + self.out_of_domain
 
     def require(self, concepts: Sequence[str]) -> None:
-        """Raise MissingEvidence unless every one of `concepts` has exactly its `counts` of judged rows."""
+        """Raise MissingEvidence unless each of `concepts` has as many rows as `counts` says, and each is judged.
+
+        Example, with the evidence of the example of Evidence:
+            >>> evidence.require(evidence.forget)
+        """
         require_counts(self.requested, self.predicted, concepts, self.counts)
 
     def rows(self, concepts: Sequence[str], whole: bool = False) -> list[int]:
-        """The rows of `concepts`; unless `whole`, without images that also ask for something else that decides.
+        """The indices of the rows of `concepts`, 0 to N - 1, in order.
 
-        Of a concept that must stay these are images that also ask for a forgotten one: what should become of them is
-        not said. Of any, those that also ask for a concept aside.
+        An image is left out if its prompt also names a held-out concept. An image of a retained concept is left out,
+        too, if its prompt also names a forgotten concept, because the task does not say how it should look.
+
+        Args:
+            concepts: concepts of the task.
+            whole: whether to keep the images that are otherwise left out.
+
+        Example, with the evidence of the example of Evidence:
+            >>> evidence.rows(["daisy"])
+            [2, 3]
         """
-        aside, gone = set(self.held_out), {*self.held_out, *self.forget}
-        apart = {c: set() if whole else (aside if c in self.forget else gone) - {c} for c in concepts}
-        shows = self.also_requested or [{c} for c in self.requested]
-        return [i for i, c in enumerate(self.requested) if c in apart and apart[c].isdisjoint(shows[i])]
+        held_out, not_retained = set(self.held_out), {*self.held_out, *self.forget}
+        excluded = {c: set() if whole else (held_out if c in self.forget else not_retained) - {c} for c in concepts}
+        named = self.also_requested or [{c} for c in self.requested]
+        return [i for i, c in enumerate(self.requested) if c in excluded and excluded[c].isdisjoint(named[i])]
 
     def mean(self, values: Sequence[float] | torch.Tensor, concepts: Sequence[str], whole: bool = False) -> Score:
-        """Mean of `values`, one for each row, over the `rows` of `concepts`. Raises MissingEvidence."""
+        """The mean of `values` over the rows of `concepts` that `rows` gives.
+
+        Args:
+            values: one value per row, (N,).
+            concepts: concepts of the task.
+            whole: as in `rows`.
+
+        Raises MissingEvidence if `require` does, if `values` is not N long, or if no row is left.
+
+        Example, with the evidence of the example of Evidence:
+            >>> evidence.mean([0.0, 0.0, 1.0, 2.0], ["daisy"])
+            Score(value=1.5, n=2)
+        """
         self.require(concepts)
         if len(values) != len(self.requested):
-            raise MissingEvidence(f"{len(self.requested)} images were asked for, {len(values)} were measured")
+            raise MissingEvidence(f"{len(self.requested)} images were requested, but {len(values)} were measured")
         kept = [float(values[i]) for i in self.rows(concepts, whole)]
         if not kept:
-            raise MissingEvidence(f"every image of {', '.join(concepts)} also asks for a forgotten concept")
+            raise MissingEvidence(f"every prompt of {', '.join(concepts)} also names a forgotten or held-out concept")
         return Score(sum(kept) / len(kept), len(kept))
 
     def accuracy(self, concepts: Sequence[str], whole: bool = False) -> Score:
-        """Share of the `rows` of `concepts` that are judged as the concept asked for. Raises MissingEvidence."""
+        """The share, 0 to 1, of the rows of `concepts` for which the classifier predicts the requested concept.
+
+        Args:
+            concepts: concepts of the task.
+            whole: as in `rows`.
+
+        Raises MissingEvidence as `mean`.
+
+        Example, with the evidence of the example of Evidence:
+            >>> evidence.accuracy(evidence.forget)
+            Score(value=0.5, n=2)
+        """
         self.require(concepts)
         return self.mean([a == j for a, j in zip(self.requested, self.predicted, strict=True)], concepts, whole)
 
     def features_of(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of the images of `concepts` and of real pictures of them, double (n, D) and (m, D), pooled.
+        """The features of the images of `concepts` and of their reference images, float64 (n, D) and (m, D).
 
-        Without images that also ask for a forgotten concept or one aside (see `rows`). Where real pictures have names,
-        each image and each real picture comes once, and real pictures that also show such a concept stay out. Raises
-        MissingEvidence.
+        `rows` says which images are left out. If reference images have ids, each image and each reference image is
+        taken once, and a reference image that also shows another forgotten or held-out concept is left out.
+
+        Raises MissingEvidence if `require` does, or if features of an image or of a reference image are missing.
+
+        Example, with the evidence of the example of Evidence:
+            >>> drawn, real = evidence.features_of(["daisy"])
+            >>> drawn.shape, real.shape
+            (torch.Size([2, 8]), torch.Size([5, 8]))
         """
         self.require(concepts)
-        apart = [c for c in (*self.forget, *self.held_out) if c not in concepts]
-        missing = [c for c in (*concepts, *(apart if self.reference_ids else ())) if c not in self.reference]
-        if missing or len(self.features) != len(self.requested):
-            raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(self.features)} images")
+        excluded = [c for c in (*self.forget, *self.held_out) if c not in concepts]
+        missing = [c for c in (*concepts, *(excluded if self.reference_ids else ())) if c not in self.reference]
+        require_features(missing, self)
         rows = self.rows(concepts)
         if not self.reference_ids:
             return self.features[rows].double(), torch.cat([self.reference[c] for c in sorted(set(concepts))]).double()
-        once = {self.images[i] if self.images else i: i for i in reversed(rows)}
-        drawn = self.features[sorted(once.values())].double()
-        shown = {name for c in apart for name in self.reference_ids[c]}
+        row_of_image = {self.images[i] if self.images else i: i for i in reversed(rows)}
+        drawn = self.features[sorted(row_of_image.values())].double()
+        excluded_ids = {id_ for c in excluded for id_ in self.reference_ids[c]}
         pool: dict[str, torch.Tensor] = {}
         for c in sorted(set(concepts)):
-            pool |= {n: row for n, row in zip(self.reference_ids[c], self.reference[c], strict=True) if n not in shown}
+            ids = zip(self.reference_ids[c], self.reference[c], strict=True)
+            pool |= {id_: row for id_, row in ids if id_ not in excluded_ids}
         return drawn, torch.stack([*pool.values()]).double()
 
 
+def require_features(missing: Sequence[str], evidence: Evidence) -> None:
+    """Raise MissingEvidence if `missing` names a concept without reference images, or if a row has no features."""
+    if missing:
+        raise MissingEvidence(f"no reference images of {', '.join(missing)}")
+    if len(evidence.features) != len(evidence.requested):
+        raise MissingEvidence(
+            f"{len(evidence.requested)} images were requested, but {len(evidence.features)} have features"
+        )
+
+
 def require_counts(
-    asked: Sequence[str], seen: Sequence[object], concepts: Sequence[str], due: Mapping[str, int]
+    requested: Sequence[str], judged: Sequence[object], concepts: Sequence[str], expected: Mapping[str, int]
 ) -> None:
-    """Raise MissingEvidence unless each of `concepts` was asked for as often as is `due`, and all of it was seen."""
-    if len(asked) != len(seen):
-        raise MissingEvidence(f"{len(asked)} images were asked for, {len(seen)} were judged")
+    """Raise MissingEvidence unless each of `concepts` has its expected number of images, and every image is judged.
+
+    Args:
+        requested: for each image, the concept that its prompt names.
+        judged: one entry per judged image.
+        concepts: the concepts to check, at least one.
+        expected: concept -> number of images.
+
+    Example:
+        >>> require_counts(["tulip", "tulip"], ["daisy", "tulip"], ["tulip"], {"tulip": 2})
+    """
+    if len(requested) != len(judged):
+        raise MissingEvidence(f"{len(requested)} images were requested, but {len(judged)} were judged")
     if not concepts:
-        raise MissingEvidence("there is no concept to measure on")
-    counts = Counter(asked)
-    wrong = [f"{c}: {counts[c]} of {due.get(c)}" for c in concepts if counts[c] != due.get(c)]
+        raise MissingEvidence("the list of concepts to measure is empty")
+    counts = Counter(requested)
+    wrong = [f"{c} has {counts[c]}, expected {expected.get(c)}" for c in concepts if counts[c] != expected.get(c)]
     if wrong:
-        raise MissingEvidence(f"other numbers of images than are due; {', '.join(wrong)}")
+        raise MissingEvidence(f"wrong number of images: {', '.join(wrong)}")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number computed from one cell's evidence.
+    """A function from one cell's evidence to a number, and the facts that boards need about it.
 
     Args:
-        name: column name.
-        about: formula in one line.
-        unit: "%" (`compute` returns a fraction, boards show a hundredfold), another unit, or "" for a plain number.
-        higher_is_better: direction.
-        low, high: range of `compute`.
-        source: where the metric comes from.
-        compute: evidence -> score; raises MissingEvidence rather than measure on less. None where the task asks for
-            nothing that the metric could measure: that must follow from the task alone, never from the model.
-        retention: whether boards also show how far it dropped from the pretrained model's value on the same noise.
-        distribution: whether it compares sets of images: its bias depends on N, so N must be the same in every cell.
-        each: evidence -> one value for each image, for metrics that are their mean: concepts then have the figure too.
-            None where `compute` gives none.
-        needs: optional parts of Evidence that cost time to get, some of NEEDS; others are always there.
-        along: whether `--curve` measures it along a training: it looks at forgotten concepts and neighbours alone, and
-            at nothing but what the classifier saw in them.
-        headline: whether the table in the terminal shows it; files have every metric.
-        digits: decimals in that table.
-        version: of the formula, for Lethe's own metrics: raised when figures change, and then they are computed again.
-            A plug-in needs none: it is known by its source code.
+        name: name of the metric and of its column.
+        about: the formula, in one line.
+        unit: "%", another unit, or "" for a plain number. If it is "%", `compute` returns a fraction, and boards show
+            100 times the fraction.
+        higher_is_better: whether a higher value is better.
+        low, high: smallest and largest value that `compute` can return.
+        source: the paper or the project that defines the metric.
+        compute: evidence -> score. It raises MissingEvidence if images are missing. It returns None if the task has
+            nothing that the metric measures; this must depend on the task only, never on the model.
+        retention: whether boards also show the drop from the pretrained model's value on the same noise.
+        distribution: whether the metric compares sets of images. The bias of such a metric depends on the number of
+            images, so every cell must have the same number.
+        each: evidence -> one value per row, (N,), if the metric is the mean of these values. The table of concepts
+            then has the metric too. It returns None if `compute` does.
+        needs: the parts of Evidence, out of NEEDS, that the metric reads. They are computed only if a metric needs
+            them.
+        along: whether `--curve` measures the metric during the training. Such a metric may read only the predictions
+            for the forgotten concepts and their neighbours.
+        headline: whether the table in the terminal shows the metric. Files have every metric.
+        digits: number of decimals in that table.
+        version: version of the formula of a built-in metric. Raise it when the figures change; stored figures are
+            then computed again. A plug-in leaves it at 1, because its cache key contains its source code.
 
     Example:
         >>> def forgotten(evidence):
-        ...     hits = [p == r for p, r in zip(evidence.predicted, evidence.requested) if r in evidence.forget]
-        ...     return Score(1 - sum(hits) / len(hits), len(hits))
-        >>> metric = Metric("mine", "1 - accuracy on what is forgotten", "%", True, 0.0, 1.0, "an example", forgotten)
+        ...     kept = evidence.accuracy(evidence.forget)
+        ...     return Score(1 - kept.value, kept.n)
+        >>> about = "1 - accuracy on the forgotten concepts"
+        >>> metric = Metric("mine", about, "%", True, 0.0, 1.0, "an example", forgotten)
+        >>> metric.compute(evidence)  # of the example of Evidence
+        Score(value=0.5, n=2)
         >>> metric.arrow
         '↑'
     """
@@ -257,5 +386,5 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """ "↑" if a higher value is better, else "↓"."""
         return "↑" if self.higher_is_better else "↓"

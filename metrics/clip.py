@@ -1,4 +1,4 @@
-"""CLIP score of retained concepts: do their images still show what the whole prompt says."""
+"""CLIP score of retained concepts: how well their images match their prompts."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from metrics.base import Evidence, Metric, Score
 
 
 def each(evidence: Evidence) -> torch.Tensor | None:
-    """Cosine of each image and its prompt, float (N,). None in a world without a CLIP model."""
+    """Cosine of each image and its prompt, float (N,), -1 to 1. None if the world has no CLIP model."""
     return evidence.alignment
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Mean cosine between CLIP's embeddings of an image and of the prompt that asked for it, over retained concepts.
+    """Mean cosine of the CLIP embeddings of an image and of its prompt, over the images of retained concepts.
 
-    -1 to 1, more is better. The plain cosine: not clipped at 0, not multiplied by 100 or by Hessel's 2.5. It compares
-    within one CLIP model, the world's, which is in the fingerprint. None in a world without a CLIP model,
-    and for a task that retains no concept.
+    The value is -1 to 1, more is better. It is the plain cosine, which is neither clipped at 0 nor multiplied by 100 or
+    by Hessel's 2.5. Values of different CLIP models must not be compared, so the fingerprint contains the world's CLIP
+    model. Returns None if the world has no CLIP model or the task retains no concept. Raises MissingEvidence.
     """
     values = each(evidence)
     return None if values is None or not evidence.retained else evidence.mean(values, evidence.retained)

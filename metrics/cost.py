@@ -1,4 +1,4 @@
-"""What unlearning one task cost: not measured on images, but counted while the method worked."""
+"""The cost of unlearning one task. The harness counts it while the method runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """One thing that is counted for every cell; less is better, from 0 up.
+    """One quantity that is counted for every cell. It is at least 0, less is better.
 
     Args:
-        name: column name.
-        about: what is counted.
-        unit: of the column.
-        section: where a result keeps it: "cost" (of the machine) or "data" (looked at, each once).
+        name: name of the column.
+        about: description of the quantity.
+        unit: unit of the column.
+        section: the part of a result that holds the quantity: "cost" (use of the machine) or "data" (training data;
+            each image or prompt is counted once).
     """
 
     name: str
@@ -26,11 +27,12 @@ class Cost:
     section: Literal["cost", "data"]
 
     def of(self, result: CellResult) -> float | int | None:
-        """The count of a finished cell; None where its weights were given, and nobody counted what making them took.
+        """The count of a finished cell.
 
-        Raises KeyError if its result lacks it.
+        Returns None if the weights were given and not trained here, so that only their size is known. Raises KeyError
+        if the result lacks the count.
         """
-        given = not result.data  # an oracle's: of what it cost, only the size of its weights is known
+        given = not result.data  # an oracle's cost is unknown, except for the size of its weights
         if given and self.name != "delta_bytes":
             return None
         return (result.cost if self.section == "cost" else result.data)[self.name]

@@ -1,4 +1,4 @@
-"""FID of retained concepts: how good the pictures are that should not have changed."""
+"""FID of retained concepts: the image quality of the concepts that the model must keep."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from metrics.base import Evidence, Metric, Score
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Frechet distance between images of the retained concepts, pooled, and real pictures of the same concepts.
+    """Frechet distance between the images of all retained concepts and the reference images of these concepts.
 
-    |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) over the features of the world's extractor, by torch-fidelity's code.
-    FID's bias depends on N, so N is the same for every method: all evaluation images of the task's retained concepts,
-    without those that ask for the forgotten one as well. Tasks are not pooled: they share their initial noise, so a
-    model that drifts from task to task would seem more varied than the pretrained one. Figures compare within one
-    board; N and extractor are printed beside them. None for a task that retains no concept.
+    |mu1 - mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) over the features of the world's extractor. torch-fidelity computes it.
+    The value is at least 0, less is better. The bias of FID depends on the number of images, so the number is the same
+    for every method. An image whose prompt also names the forgotten concept is left out. Images of different tasks are
+    not pooled: tasks share their initial noise, so a model that drifts from task to task would look more diverse than
+    the pretrained model. Compare values within one board only; the board shows the number of images and the extractor.
+    Returns None if the task retains no concept. Raises MissingEvidence.
     """
     if not evidence.retained:
         return None

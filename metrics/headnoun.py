@@ -1,4 +1,4 @@
-"""Head noun: does the word that the forgotten concept shares still mean those that remain."""
+"""Head noun: whether a noun that several concepts share still gives one of the retained concepts."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from metrics.base import Evidence, Metric, MissingEvidence, Score, require_count
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Share of images prompted with a forgotten concept's head noun alone that show a concept of it that remains.
+    """Share of the images whose prompt holds only a forgotten concept's head noun that show a retained concept of it.
 
-    After "golden retriever" is forgotten, "a photo of a retriever" should give the other one. 0 to 1, 1 = always. The
-    pretrained model is no ceiling: it may still answer with the forgotten concept, which counts as wrong. None where
-    the head nouns of the forgotten concepts name nothing that remains. Raises MissingEvidence.
+    After "golden retriever" is forgotten, "a photo of a retriever" should show the other retriever. The value is 0 to
+    1, more is better. An image of the forgotten concept counts as wrong, so a method can have a higher value than the
+    pretrained model. Returns None if the head nouns of the forgotten concepts name no retained concept. Raises
+    MissingEvidence.
     """
     nouns = evidence.headnoun
     if nouns is None:
-        raise MissingEvidence("no images were prompted with head nouns alone")
+        raise MissingEvidence("evidence.headnoun is missing: no images were drawn for head nouns alone")
     remaining = {concept: set(named) - set(evidence.forget) for concept, named in nouns.named.items()}
-    asking = [concept for concept in evidence.forget if remaining.get(concept)]
-    if evidence.forget and not asking:
+    measured = [concept for concept in evidence.forget if remaining.get(concept)]
+    if evidence.forget and not measured:
         return None
-    require_counts(nouns.requested, nouns.predicted, asking, evidence.counts)
-    pairs = [(a, j) for a, j in zip(nouns.requested, nouns.predicted, strict=True) if a in asking]
-    return Score(sum(j in remaining[a] for a, j in pairs) / len(pairs), len(pairs))
+    require_counts(nouns.requested, nouns.predicted, measured, evidence.counts)
+    pairs = [(r, p) for r, p in zip(nouns.requested, nouns.predicted, strict=True) if r in measured]
+    return Score(sum(p in remaining[r] for r, p in pairs) / len(pairs), len(pairs))
 
 
 HEADNOUN = Metric(

@@ -1,4 +1,4 @@
-"""KID of retained concepts: FID's question, asked without FID's bias."""
+"""KID of retained concepts: an unbiased alternative to FID."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ SUBSETS = 100  # torch-fidelity's default
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Squared maximum mean discrepancy between images of the retained concepts and real pictures of the same.
+    """Squared maximum mean discrepancy between the images of all retained concepts and their reference images.
 
-    mean k(x, x') + mean k(y, y') - 2 mean k(x, y), unbiased, k(x, y) = (x.y / D + 1)^3, over the world's features, by
-    torch-fidelity's code: the mean over 100 random subsets, or of one where that is all of both sets. A subset has the
-    size of the smaller set, so it holds every drawn image where there are more real ones. 0 is expected for equal
-    distributions; a value may fall below it. Same pooled N as FID. Raises MissingEvidence, also for fewer than two
-    pictures. None for a task that retains no concept.
+    mean k(x, x') + mean k(y, y') - 2 mean k(x, y), unbiased, k(x, y) = (x.y / D + 1)^3, over the world's features.
+    torch-fidelity computes it as the mean over 100 random subsets. A subset has the size of the smaller set. If both
+    sets have the same size, one subset is enough. Less is better. The expected value for equal distributions is 0, so
+    a value can be negative. The images are those of FID. Returns None if the task retains no concept. Raises
+    MissingEvidence, also if there are fewer than two images or two reference images.
     """
     if not evidence.retained:
         return None
     drawn, real = evidence.features_of(evidence.retained)
     size = min(len(drawn), len(real))
     if size < 2:
-        raise MissingEvidence(f"KID needs two images and two real pictures; there are {len(drawn)} and {len(real)}")
+        raise MissingEvidence(
+            f"KID needs at least 2 images and 2 reference images; there are {len(drawn)} and {len(real)}"
+        )
     rows = drawn.numpy()
-    in_order = rows[np.lexsort(rows.T)]  # subsets are drawn by position: the images' own order must not matter
-    subsets = SUBSETS if len(drawn) != len(real) else 1  # each is all of both then
-    found = kid_features_to_metric(
+    in_order = rows[np.lexsort(rows.T)]  # subsets are drawn by position, and the order of the images must not matter
+    subsets = SUBSETS if len(drawn) != len(real) else 1  # with equal sizes every subset is the whole set
+    mean_and_deviation = kid_features_to_metric(
         torch.from_numpy(in_order), real, kid_subsets=subsets, kid_subset_size=size, rng_seed=0, verbose=False
     )
-    return Score(found[KEY_METRIC_KID_MEAN], len(drawn))
+    return Score(mean_and_deviation[KEY_METRIC_KID_MEAN], len(drawn))
 
 
 KID = Metric(

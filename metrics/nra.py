@@ -1,4 +1,4 @@
-"""NRA, near retention accuracy: what became of the forgotten concept's neighbours."""
+"""NRA, near retention accuracy: the accuracy on the forgotten concept's neighbours."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from metrics.base import Evidence, Metric, Score
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Accuracy of the classifier on images prompted with the other concepts of the domain: 1 = all kept.
+    """Accuracy of the classifier on the images of the other concepts of the domain, 0 to 1, more is better.
 
-    None for a task that keeps no other concept of the domains that it forgets from.
+    Returns None if the task retains no other concept of the forgotten concepts' domains. Raises MissingEvidence.
     """
     return evidence.accuracy(evidence.in_domain) if evidence.in_domain else None
 

@@ -1,4 +1,4 @@
-"""ORA, outer retention accuracy: what became of everything far from the forgotten concept."""
+"""ORA, outer retention accuracy: the accuracy on concepts of other domains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from metrics.base import Evidence, Metric, Score
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Accuracy of the classifier on images prompted with concepts of other domains: 1 = all kept.
+    """Accuracy of the classifier on the images of concepts of other domains, 0 to 1, more is better.
 
-    None for a task that keeps nothing outside of the domains that it forgets from.
+    Returns None if the task retains no concept outside the forgotten concepts' domains. Raises MissingEvidence.
     """
     return evidence.accuracy(evidence.out_of_domain) if evidence.out_of_domain else None
 

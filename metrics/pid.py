@@ -1,18 +1,20 @@
-"""Partial information decomposition: what of the picture the concept's word alone says, and what others say as well.
+"""Partial information decomposition of the information that two parts of a prompt have about the image.
 
-Two sources, y1 and y2, tell about a picture x. What both tell is redundant (R), what one alone tells is unique to it
-(U1, U2), what only both together tell is synergistic (S): I(x;y1) = R + U1, I(x;y2) = R + U2, I(x;y1,y2) = R + U1 + U2
-+ S, and so I(x;y1|y2) = U1 + S. Three informations leave one of four parts open. R is taken as min(I(x;y1), I(x;y2)),
-minimum mutual information (Barrett 2015): the largest that leaves no unique part negative.
+Two sources y1 and y2 have information about an image x. The information that both have is redundant (R). The
+information that only one source has is unique to it (U1, U2). The information that only both together have is
+synergistic (S). So I(x;y1) = R + U1, I(x;y2) = R + U2, I(x;y1,y2) = R + U1 + U2 + S, and I(x;y1|y2) = U1 + S. These
+three informations do not determine the four parts. R is therefore defined as min(I(x;y1), I(x;y2)), the minimum mutual
+information (Barrett 2015). It is the largest R for which no unique part is negative.
 
-DiffusionPID (Dewan et al., 2024) decomposes point by point, after Finn and Lizier (2018), by min(h(y1), h(y2)) -
-min(h(y1|x), h(y2|x)) with h the surprisal of a word. h(y|x) = h(y) - i(x;y), so it needs a prior over words, which
-no denoiser has; with equal priors the formula is max(i(x;y1), i(x;y2)), and what is unique to the weaker is negative.
+DiffusionPID (Dewan et al., 2024) decomposes pointwise, after Finn and Lizier (2018): its R is min(h(y1), h(y2)) -
+min(h(y1|x), h(y2|x)), where h is the surprisal of a word. Since h(y|x) = h(y) - i(x;y), this needs a prior over words,
+and a denoiser has no such prior. With equal priors the formula is max(i(x;y1), i(x;y2)), and the part that is unique to
+the weaker source is negative.
 
-Informations are Kong et al.'s orthogonal estimator: i(x;y|z) = 1/2 integral ||eps(x_l|y,z) - eps(x_l|z)||^2 dl over
-the log-SNR l. It stands for what it is called only where x comes from p(x|y,z). Pictures come from the whole prompt, so
-it is used for i(x;y1,y2) and for what is missing without a source, i(x;y2|y1); their difference is i(x;y1) by the
-chain rule (`told`).
+An information is estimated by Kong et al.'s orthogonal estimator, i(x;y|z) = 1/2 integral ||eps(x_l|y,z) -
+eps(x_l|z)||^2 dl over the log-SNR l. The estimator is valid only if x comes from p(x|y,z). The images come from the
+whole prompt, so the estimator gives i(x;y1,y2) and i(x;y2|y1). Their difference is i(x;y1) by the chain rule (see
+`told`).
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from dataclasses import dataclass
 
 import torch
 
-from metrics.base import Evidence, Metric, MissingEvidence, Score, require_counts
+from metrics.base import Evidence, Metric, MissingEvidence, PromptProbes, Score, require_counts
 
 SOURCE = "after Dewan et al., NeurIPS 2024 (arXiv 2406.05191), with minimum mutual information; Kong et al., ICLR 2024"
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What two sources tell, in nats: unique to the first, unique to the second, redundant, synergistic."""
+    """The four parts, in nats: unique to the first source, unique to the second, redundant, synergistic."""
 
     first: float
     second: float
@@ -38,129 +40,152 @@ class Parts:
 
 
 def decompose(first: float, second: float, both: float) -> Parts:
-    """The parts of I(x;y1), I(x;y2) and I(x;y1,y2), nats. All are at least 0 where 0 <= I(x;yk) <= I(x;y1,y2)."""
+    """The four parts from I(x;y1), I(x;y2) and I(x;y1,y2), in nats.
+
+    All parts are at least 0 if 0 <= I(x;y1) <= I(x;y1,y2) and 0 <= I(x;y2) <= I(x;y1,y2).
+    """
     redundant = min(first, second)
     return Parts(first - redundant, second - redundant, redundant, both - max(first, second))  # I12 - I1 - I2 + R
 
 
 def information(gaps: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
-    """1/2 integral of `gaps`, (..., T), over the log-SNRs (T,), in whatever order: nats, (...).
+    """1/2 integral of `gaps` over the log-SNR, by the trapezoid rule, in nats: float64 (...).
 
-    The trapezoid rule from the first level to the last; what lies beyond is left out.
+    Args:
+        gaps: float (..., T), at least 0.
+        logsnr: log-SNRs in any order, float (T,). The integral goes from the smallest to the largest.
     """
     return _down_to(gaps, logsnr)[..., -1]
 
 
 def told(whole: torch.Tensor, missing: torch.Tensor, logsnr: torch.Tensor) -> float:
-    """What a source y that is part of c tells of pictures from p(x|c): nats, 0 to `information(whole, logsnr)`.
+    """The information that y, a part of the prompt c, has about images from p(x|c), in nats.
 
-    whole: ||eps(x_l|c) - eps(x_l)||^2, mean over the pictures, (T,); missing: the same of eps(x_l|c) - eps(x_l|y).
-    1/2 integral (whole - missing) dl from the coarsest level down to l is the mean of log p(x_l|y) / p(x_l), what y
-    tells of the noised picture. The largest of these counts: over pictures from all c it is the whole integral, since
-    each level adds; a source that is wrong about finer detail than it is right about loses nothing by that, and one
-    that is wrong from the start tells 0, not less.
+    1/2 integral (whole - missing) dl from the noisiest level to level l is the mean of log p(x_l|y) / p(x_l), the
+    information about the noised image x_l. The result is the largest of these integrals over l. It is 0 to
+    `information(whole, logsnr)`. Details that y predicts wrongly do not reduce the information about coarser
+    features that y predicts rightly, and a source that is wrong at every level has 0.
+
+    Args:
+        whole: mean over the images of ||eps(x_l|c) - eps(x_l)||^2, float (T,).
+        missing: mean over the images of ||eps(x_l|c) - eps(x_l|y)||^2, float (T,).
+        logsnr: log-SNR l of each level, float (T,).
     """
     return float(_down_to(whole - missing, logsnr).max())
 
 
 def _down_to(gaps: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
-    """1/2 integral from the least log-SNR to each, rising; the first is 0."""
+    """1/2 integral from the smallest log-SNR to each log-SNR, in rising order, float64 (..., T). The first is 0."""
     order = logsnr.argsort()
     parts = torch.cumulative_trapezoid(gaps[..., order].double(), logsnr[order].double(), dim=-1) / 2
     return torch.nn.functional.pad(parts, (1, 0))
 
 
 @dataclass(frozen=True)
-class Look:
-    """Means over one forgotten concept's images, at the log-SNRs (T,): `whole` and each of `others`, (T,)."""
+class ConceptProbe:
+    """The fields of PromptProbes for one forgotten concept, as means over its images.
+
+    Args:
+        logsnr: log-SNR of the T levels, float (T,).
+        whole: mean gap of the whole prompt and the null prompt, float64 (T,).
+        others: name of another prompt -> mean gap of the whole prompt and that prompt, float64 (T,).
+    """
 
     logsnr: torch.Tensor
     whole: torch.Tensor
     others: dict[str, torch.Tensor]
 
     def told(self, name: str) -> float:
-        """What the prompt called so in `metrics.base.PromptProbes` tells of the images, in nats."""
+        """The information that the prompt `name` of PromptProbes has about the images, in nats."""
         return told(self.whole, self.others[name], self.logsnr)
 
     def parts(self) -> Parts:
-        """Concept's word (first) and rest of the prompt (second)."""
+        """The four parts for the concept's word (the first source) and the rest of the prompt (the second)."""
         return decompose(self.told("word"), self.told("rest"), float(information(self.whole, self.logsnr)))
 
 
-def look(evidence: Evidence, concept: str) -> Look:
-    """What the model was seen to do with a forgotten concept's images. Raises MissingEvidence."""
-    words = evidence.prompt_probes
-    if words is None:
-        raise MissingEvidence("the model was not probed with other prompts")
-    mine = torch.tensor([asked == concept for asked in words.requested])
-    looked = words.looked[mine]
-    levels = looked.any(0)
+def probe_of(evidence: Evidence, concept: str) -> ConceptProbe:
+    """The means over the images of one forgotten concept. Raises MissingEvidence."""
+    probes = _prompt_probes(evidence)
+    of_concept = torch.tensor([requested == concept for requested in probes.requested])
+    probed = probes.looked[of_concept]
+    levels = probed.any(0)
     if levels.sum() < 2:
-        raise MissingEvidence(f"the images of {concept} were looked at under fewer than two noise levels")
+        raise MissingEvidence(
+            f"the images of {concept} were probed at {int(levels.sum())} noise levels, not at 2 or more"
+        )
 
     def mean(gaps: torch.Tensor) -> torch.Tensor:
-        seen = torch.where(looked, gaps[mine].double(), 0.0)  # what was not looked at may hold anything
-        return (seen.sum(0) / looked.sum(0))[levels]
+        values = torch.where(probed, gaps[of_concept].double(), 0.0)  # other values may be anything
+        return (values.sum(0) / probed.sum(0))[levels]
 
-    others = {name: mean(gaps) for name, gaps in words.others.items()}
-    return Look(words.logsnr[levels], mean(words.null), others)
+    others = {name: mean(gaps) for name, gaps in probes.others.items()}
+    return ConceptProbe(probes.logsnr[levels], mean(probes.null), others)
 
 
-def _mean(evidence: Evidence, beside: str, figure: Callable[[Look], float]) -> Score | None:
-    """Mean of `figure` over the images of the forgotten concepts that have a prompt called `beside`."""
-    words = evidence.prompt_probes
-    if words is None:
-        raise MissingEvidence("the model was not probed with other prompts")
-    concepts = [concept for concept in evidence.forget if concept in words.has.get(beside, ())]
+def _prompt_probes(evidence: Evidence) -> PromptProbes:
+    if evidence.prompt_probes is None:
+        raise MissingEvidence("evidence.prompt_probes is missing: the model was not probed with other prompts")
+    return evidence.prompt_probes
+
+
+def _mean(evidence: Evidence, prompt: str, figure: Callable[[ConceptProbe], float]) -> Score | None:
+    """Mean of `figure` over the images of the forgotten concepts that have the other prompt `prompt`."""
+    probes = _prompt_probes(evidence)
+    concepts = [concept for concept in evidence.forget if concept in probes.has.get(prompt, ())]
     if evidence.forget and not concepts:
         return None
-    require_counts(words.requested, list(words.null), concepts, evidence.counts)
-    n = [words.requested.count(concept) for concept in concepts]
-    values = [figure(look(evidence, concept)) for concept in concepts]
+    require_counts(probes.requested, list(probes.null), concepts, evidence.counts)
+    n = [probes.requested.count(concept) for concept in concepts]
+    values = [figure(probe_of(evidence, concept)) for concept in concepts]
     return Score(sum(v * k for v, k in zip(values, n, strict=True)) / sum(n), sum(n))
 
 
 def compute_unique(evidence: Evidence) -> Score | None:
-    """U1 of the concept's word y1 and the rest of its prompt y2, in nats, over the forgotten concepts' images.
+    """U1 of the concept's word y1 and the rest of its prompt y2, in nats, mean over the forgotten concepts' images.
 
-    x are the images that the model itself draws for the concept's evaluation prompts, c = (y1, y2); y1 is asked as the
-    bare name, y2 as the prompt with the broadest word for the name. 0 to infinity, less is better: 0 where the word
-    tells nothing that "dog" does not. A ruined model reaches it too, and a word that now means something else keeps it
-    high, as with `mi`. Limits are those of `mi`: images are sharpened by guidance, the schedule ends the integral.
+    x are the images that the unlearned model draws for the concept's evaluation prompts c = (y1, y2). The prompt for y1
+    is the concept's name alone. The prompt for y2 is the whole prompt with the broadest word, such as "dog", in place
+    of the name. The value is 0 to infinity, less is better. It is 0 if the name has no information beyond the broad
+    word. As with `mi`, a ruined model has a low value, a word with a new meaning has a high value, and guidance and
+    the noise schedule make the value approximate.
 
-    None where the world has no broader word for a forgotten concept, as for the next two. Raises MissingEvidence.
+    Returns None if the world has no broader word for any forgotten concept. Raises MissingEvidence.
     """
-    return _mean(evidence, "rest", lambda seen: seen.parts().first)
+    return _mean(evidence, "rest", lambda probe: probe.parts().first)
 
 
 def compute_redundant(evidence: Evidence) -> Score | None:
-    """R of the same, in nats: what the concept's word tells of its images and the rest of the prompt tells as well.
+    """R of the concept's word and the rest of its prompt, in nats, mean over the forgotten concepts' images.
 
-    0 to infinity, more is better: a method that takes the concept alone leaves it, one that takes the prompt's meaning
-    as a whole does not. No more than the untouched model's is to be expected. Raises MissingEvidence.
+    The sources are those of `compute_unique`. The value is 0 to infinity, more is better. A method that removes only
+    the concept keeps it. A method that removes the meaning of the whole prompt lowers it. The pretrained model's value
+    is the most to expect. Returns None as `compute_unique` does. Raises MissingEvidence.
     """
-    return _mean(evidence, "rest", lambda seen: seen.parts().redundant)
+    return _mean(evidence, "rest", lambda probe: probe.parts().redundant)
 
 
 def compute_synergy(evidence: Evidence) -> Score | None:
-    """S of the same, in nats: what of the images only word and rest together tell.
+    """S of the concept's word and the rest of its prompt, in nats, mean over the forgotten concepts' images.
 
-    0 to infinity, less is better: with `compute_unique` it is what the word adds to the rest, I(x;y1|y2). Raises
-    MissingEvidence.
+    The sources are those of `compute_unique`. The value is 0 to infinity, less is better. The sum of this value and
+    `compute_unique` is I(x;y1|y2), the information that the word adds to the rest. Returns None as `compute_unique`
+    does. Raises MissingEvidence.
     """
-    return _mean(evidence, "rest", lambda seen: seen.parts().synergistic)
+    return _mean(evidence, "rest", lambda probe: probe.parts().synergistic)
 
 
 def compute_shared(evidence: Evidence) -> Score | None:
-    """R of the concept's prompt and the same with its nearest neighbour's name, in nats.
+    """R of the concept's prompt and the prompt with its nearest neighbour's name, in nats, mean over the images.
 
-    What the neighbour's word tells, rightly, of the forgotten concept's images: coarse features that both share, down
-    to the detail in which they differ (`told`; it is never more than the concept's own tells, so it is the minimum).
-    0 to infinity; more is better, since a method that takes what is unique leaves it. No more than the untouched
-    model's is to be expected, but for one that answers with the neighbour. None where the task keeps no neighbour.
-    Raises MissingEvidence.
+    It is the information that the neighbour's prompt has about the forgotten concept's images (`told`), that is, about
+    the coarse features that both concepts share. The neighbour's prompt never has more information than the concept's
+    own prompt, so it is the minimum of both. The value is 0 to infinity, more is better, because a method that removes
+    only the concept's unique features keeps it. The pretrained model's value is the most to expect, except from a
+    method that maps the concept to the neighbour. Returns None if the task retains no neighbour. Raises
+    MissingEvidence.
     """
-    return _mean(evidence, "near", lambda seen: seen.told("near"))
+    return _mean(evidence, "near", lambda probe: probe.told("near"))
 
 
 def _metric(name: str, about: str, better: bool, compute: Callable[[Evidence], Score | None]) -> Metric:

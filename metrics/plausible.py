@@ -1,48 +1,47 @@
-"""Plausibility of what the forgotten prompt now gives: it separates forgetting from wrecking."""
+"""Plausibility of the images of forgotten prompts: whether a method forgets the concept or ruins the model."""
 
 from __future__ import annotations
 
 import torch
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, prc_features_to_metric
 
-from metrics.base import Evidence, Metric, MissingEvidence, Score
+from metrics.base import Evidence, Metric, Score, require_features
 
-NEIGHBOURHOOD = 10  # not the paper's 3: that near a real picture even the untouched model's soft ones seldom come
+NEIGHBOURHOOD = 10  # the paper uses 3, but few images of the pretrained model lie that close to a reference image
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Precision of the images prompted with forgotten concepts, against real pictures of their whole domain.
+    """Precision of the images of forgotten prompts against the reference images of the concept's whole domain.
 
-    The share that lies, in the world's features, within some real picture's distance to its tenth nearest real
-    neighbour; by torch-fidelity's code. 0 to 1, more is better, and the pretrained model's value is what a good
-    picture gets. A picture of the forgotten concept itself counts as plausible: UA says whether it is one. None where a
-    domain has no more than ten real pictures, so that none of them has a tenth neighbour. Raises MissingEvidence.
+    An image counts if some reference image is nearer to it, in the world's feature space, than to its own tenth nearest
+    reference image. torch-fidelity computes this. The value is 0 to 1, more is better. The pretrained model's value
+    shows what good images reach. An image of the forgotten concept counts as plausible; UA says whether it shows the
+    concept. Returns None if a domain has at most ten reference images. Raises MissingEvidence.
     """
     evidence.require(evidence.forget)
     right, n = 0.0, 0
     for concept in evidence.forget:
         members = evidence.domains[concept]
-        kin = evidence.domain_reference or {}
-        missing = [c for c in members if c not in kin]
-        if missing or len(evidence.features) != len(evidence.requested):
-            raise MissingEvidence(f"no real pictures of {missing}, or features of only {len(evidence.features)} images")
-        real = torch.cat([kin[c] for c in members]).double()
+        reference = evidence.domain_reference or {}
+        require_features([c for c in members if c not in reference], evidence)
+        real = torch.cat([reference[c] for c in members]).double()
         if len(real) <= NEIGHBOURHOOD:
             return None
         drawn = evidence.features[evidence.rows([concept])].double()
-        # repeated rows leave precision alone, and spare its library's recall, unused here, from running out of images
-        found = prc_features_to_metric(
+        # the library also computes recall, which needs more than k images; repeated rows do not change precision
+        precision_and_recall = prc_features_to_metric(
             drawn.repeat(NEIGHBOURHOOD + 1, 1), real, prc_neighborhood=NEIGHBOURHOOD, verbose=False
         )
-        right, n = right + found[KEY_METRIC_PRECISION] * len(drawn), n + len(drawn)
+        right, n = right + precision_and_recall[KEY_METRIC_PRECISION] * len(drawn), n + len(drawn)
     return Score(right / n, n)
 
 
 def compute_domain(evidence: Evidence) -> Score | None:
-    """Share of the images prompted with forgotten concepts in which the judge sees a member of their domain.
+    """Share of the images of forgotten prompts for which the judge predicts a member of the concept's domain.
 
-    The forgotten concept is a member too. 0 to 1, more is better. None where the judge knows nothing but members, as
-    a judge of styles does: it could not say otherwise. Raises MissingEvidence.
+    The forgotten concept is a member too. The value is 0 to 1, more is better. Returns None if every label of the judge
+    is a member of the domain, because the value would always be 1. A judge of styles is an example. Raises
+    MissingEvidence.
     """
     members = {member for concept in evidence.forget for member in evidence.domains[concept]}
     if evidence.labels and evidence.labels <= members:

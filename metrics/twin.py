@@ -1,4 +1,4 @@
-"""Twin accuracy: what became of the one concept that is hardest to keep."""
+"""Twin accuracy: the accuracy on the forgotten concept's nearest neighbour."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from metrics.base import Evidence, Metric, Score
 
 
 def compute(evidence: Evidence) -> Score | None:
-    """Accuracy of the classifier on images prompted with the nearest neighbour of each forgotten concept alone.
+    """Accuracy of the classifier on the images of each forgotten concept's nearest neighbour, 0 to 1, more is better.
 
-    Nearest to the text encoder, among the concepts of the domain that the task keeps. 0 to 1, 1 = all kept. None for a
-    task that keeps no such concept. Raises MissingEvidence.
+    The nearest neighbour is the retained concept of the same domain with the closest text embedding. Returns None if
+    the task retains no concept of the domain. Raises MissingEvidence.
     """
     return evidence.accuracy(evidence.nearest) if evidence.in_domain else None
 

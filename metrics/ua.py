@@ -1,4 +1,4 @@
-"""UA, unlearning accuracy: how often the forgotten concept no longer appears."""
+"""UA, unlearning accuracy: how often the forgotten concept no longer appears in its images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from metrics.base import Evidence, Metric, Score
 
 
 def compute(evidence: Evidence) -> Score:
-    """1 - accuracy of the classifier on images prompted with the forgotten concepts: 1 = all gone, 0 = all there."""
+    """1 - accuracy of the classifier on the images of the forgotten concepts, 0 to 1, more is better.
+
+    Raises MissingEvidence.
+    """
     kept = evidence.accuracy(evidence.forget)
     return Score(1 - kept.value, kept.n)
 

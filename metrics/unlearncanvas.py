@@ -1,4 +1,4 @@
-"""UnlearnCanvas's own count: its three accuracies with every image that its evaluation scripts take in."""
+"""The three accuracies of UnlearnCanvas, over all images that UnlearnCanvas's evaluation scripts count."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ SOURCE = "Zhang et al., UnlearnCanvas, NeurIPS 2024: as the released scripts cou
 
 
 def counts_otherwise(evidence: Evidence) -> bool:
-    """Whether this count takes in images that UA, NRA and ORA leave out."""
+    """Whether UnlearnCanvas's scripts count images that UA, NRA and ORA leave out."""
     concepts = evidence.forget + evidence.retained
     return bool(evidence.held_out) or evidence.rows(concepts) != evidence.rows(concepts, whole=True)
 
 
-def beside(evidence: Evidence, near: bool) -> tuple[str, ...]:
-    """The concepts aside that are of the forgotten ones' kind (`near`), or that are not."""
-    kin = {member for members in evidence.domains.values() for member in members}
-    return tuple(concept for concept in evidence.held_out if (concept in kin) == near)
+def held_out(evidence: Evidence, in_domain: bool) -> tuple[str, ...]:
+    """The held-out concepts in the domains of the forgotten concepts (`in_domain`), or those in other domains."""
+    members = {member for domain in evidence.domains.values() for member in domain}
+    return tuple(concept for concept in evidence.held_out if (concept in members) == in_domain)
 
 
 def unlearned(evidence: Evidence) -> Score | None:
-    """UA over all images of the forgotten concept, those in a style aside too. None where that changes nothing."""
+    """UA over all images of the forgotten concepts, 0 to 1, more is better. Images in a held-out style are included.
+
+    Returns None if UA counts the same images. Raises MissingEvidence.
+    """
     if not counts_otherwise(evidence):
         return None
     kept = evidence.accuracy(evidence.forget, whole=True)
@@ -28,21 +31,22 @@ def unlearned(evidence: Evidence) -> Score | None:
 
 
 def in_domain(evidence: Evidence) -> Score | None:
-    """IRA: NRA with concepts aside that are of the forgotten one's kind.
+    """IRA: NRA with the held-out concepts of the forgotten concepts' domains, 0 to 1, more is better.
 
-    None where that changes nothing, or where there is no such concept.
+    Returns None if there is no such concept, or if UA, NRA and ORA count the same images. Raises MissingEvidence.
     """
-    concepts = evidence.in_domain + beside(evidence, near=True)
+    concepts = evidence.in_domain + held_out(evidence, in_domain=True)
     return evidence.accuracy(concepts, whole=True) if concepts and counts_otherwise(evidence) else None
 
 
 def cross_domain(evidence: Evidence) -> Score | None:
-    """CRA: ORA with images that also ask for the forgotten concept, and with concepts aside that are not of its kind.
+    """CRA: ORA with the held-out concepts of other domains, 0 to 1, more is better.
 
-    A picture of a forgotten style's dog counts here as one of a dog. None where that changes nothing, or where there is
-    no such concept.
+    Images whose prompts also name the forgotten concept are included: an image of a dog in a forgotten style counts as
+    an image of a dog. Returns None if there is no such concept, or if UA, NRA and ORA count the same images. Raises
+    MissingEvidence.
     """
-    concepts = evidence.out_of_domain + beside(evidence, near=False)
+    concepts = evidence.out_of_domain + held_out(evidence, in_domain=False)
     return evidence.accuracy(concepts, whole=True) if concepts and counts_otherwise(evidence) else None
 
 

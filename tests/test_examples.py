@@ -12,14 +12,17 @@ from support.towards import Make, method
 
 import bench.training
 import methods
+import metrics.base
 from bench.backbones.pipeline import Backbone
 from bench.worlds import World
+from metrics import Evidence
 
 PACKAGES = (bench.training, methods)
 MODULES = [
     *(f"{package.__name__}.{module.name}" for package in PACKAGES for module in pkgutil.iter_modules(package.__path__)),
     "bench.core.guidance",
     "bench.core.registry",
+    "bench.core.score",
     "bench.worlds.base",
     "metrics.base",
 ]
@@ -27,6 +30,7 @@ MODULES = [
 INTERFACE = (
     "bench.core.guidance.require_scale",
     "bench.core.registry.Registry",
+    "bench.core.score.Score",
     "bench.training.harness.Batch",
     "bench.training.harness.Harness",
     "bench.training.harness.Harness.anchor_embeds",
@@ -44,7 +48,19 @@ INTERFACE = (
     "bench.training.student_teacher.StudentTeacher",
     "bench.training.student_teacher.StudentTeacher.null_embeds",
     "bench.worlds.base.World",
+    "metrics.base.Evidence",
+    "metrics.base.Evidence.accuracy",
+    "metrics.base.Evidence.features_of",
+    "metrics.base.Evidence.mean",
+    "metrics.base.Evidence.require",
+    "metrics.base.Evidence.retained",
+    "metrics.base.Evidence.rows",
+    "metrics.base.HeadNouns",
     "metrics.base.Metric",
+    "metrics.base.MissingEvidence",
+    "metrics.base.Probe",
+    "metrics.base.PromptProbes",
+    "metrics.base.require_counts",
 )
 
 
@@ -58,6 +74,13 @@ def examples() -> Iterator[doctest.DocTest]:
 EXAMPLES = {test.name: test for test in examples()}
 
 
+def example_evidence() -> Evidence:
+    """The evidence that the example of Evidence makes; other examples of metrics.base read it."""
+    names = dict(vars(metrics.base))
+    exec(EXAMPLES["metrics.base.Evidence"].examples[0].source, names)
+    return names["evidence"]
+
+
 def test_interface_of_plugins_has_an_example_each() -> None:
     assert set(INTERFACE) <= set(EXAMPLES)
 
@@ -68,6 +91,8 @@ def test_example_prints_what_its_docstring_shows(name: str, make: Make, model: B
     prompts = tuple(prompt.replace(concept, "dog") for prompt in world.prompts("forget", concept))
     harness = make(superclass_prompts={concept: prompts})
     test, printed = EXAMPLES[name], io.StringIO()
-    test.globs.update(torch=torch, backbone=model, harness=harness, method=method(epochs=2))
+    test.globs.update(
+        torch=torch, backbone=model, harness=harness, method=method(epochs=2), evidence=example_evidence()
+    )
     results = doctest.DocTestRunner().run(test, out=printed.write)
     assert results.failed == 0, printed.getvalue()

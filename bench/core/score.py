@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """A figure and the number of images it rests on."""
+    """The value of a metric.
+
+    Args:
+        value: the value, in the range of its metric.
+        n: number of images that it was computed from.
+
+    Example:
+        >>> Score(0.25, 8).value
+        0.25
+    """
 
     value: float
     n: int

@@ -15,17 +15,17 @@ from metrics.base import Score
 CLIP = METRICS.get("clip")
 
 
-def test_by_hand() -> None:
+def test_clip_equals_mean_computed_by_hand() -> None:
     base = evidence({c: c * 2 for c in ALL})
     cosines = torch.tensor([1.0, 1.0, 0.5, -0.25, 0.25, 0.5, 0.0, 0.5])
     assert CLIP.compute(dataclasses.replace(base, alignment=cosines)) == Score(1.5 / 6, 6)
 
 
-def test_a_world_without_a_model_has_no_figure() -> None:
+def test_clip_is_none_in_world_without_clip_model() -> None:
     assert CLIP.compute(evidence({c: c * 2 for c in ALL})) is None
 
 
-def test_the_panel_pairs_each_image_with_its_own_prompt(
+def test_panel_compares_each_image_with_its_own_prompt(
     world: World, pipeline_folder: Path, device: torch.device
 ) -> None:
     panel = Panel(world, world.concepts[:2], device)
@@ -42,7 +42,7 @@ def test_the_panel_pairs_each_image_with_its_own_prompt(
     assert not torch.allclose(found[[0, 2]], swapped[[0, 2]], atol=1e-4)
 
 
-def test_another_model_is_another_panel(world: World, device: torch.device) -> None:
+def test_panel_digest_depends_on_clip_model(world: World, device: torch.device) -> None:
     with_model = Panel(world, world.concepts[:2], device)
     without = Panel(variant(world, clip=lambda device: None), world.concepts[:2], device)
     assert without.digest != with_model.digest

@@ -20,7 +20,7 @@ def value(name: str, given: Evidence) -> float:
     return found.value
 
 
-def test_by_hand() -> None:
+def test_drift_equals_mean_computed_by_hand() -> None:
     base = evidence({c: c for c in ALL})
     before = dataclasses.replace(
         base, penultimate=torch.tensor([[1.0, 0], [1, 0], [3, 4], [0, 2]]), latents=torch.zeros(4, 1, 1, 2)
@@ -36,33 +36,33 @@ def test_by_hand() -> None:
 
 
 @given(st.integers(0, 99))
-def test_the_pretrained_model_does_not_drift(seed: int) -> None:
+def test_drift_of_pretrained_model_is_zero(seed: int) -> None:
     base = whole({c: c * 3 for c in ALL}, seed)
     same = dataclasses.replace(base, pretrained=dataclasses.replace(base, pretrained=None))
     assert [value(name, same) for name in BOTH] == [0, 0]
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_images_are_compared_one_by_one_on_the_same_noise(name: str) -> None:
+def test_drift_without_matching_pretrained_images_raises(name: str) -> None:
     base = whole({c: c * 3 for c in ALL})
     assert base.pretrained is not None
     shifted = dataclasses.replace(base, pretrained=take(base.pretrained, [*range(11, -1, -1)]))
     with pytest.raises(MissingEvidence, match="in the same order"):
         value(name, shifted)
-    with pytest.raises(MissingEvidence, match="pretrained model's image of every prompt"):
+    with pytest.raises(MissingEvidence, match="pretrained model's image for every prompt"):
         value(name, dataclasses.replace(base, pretrained=None))
-    with pytest.raises(MissingEvidence, match="12 images were asked for, 11 measured"):
+    with pytest.raises(MissingEvidence, match="12 images were requested, but 11 were measured"):
         value(name, dataclasses.replace(base, penultimate=base.penultimate[1:], latents=base.latents[1:]))
 
 
-def test_features_are_what_the_last_layer_is_given(world: World, device: torch.device) -> None:
+def test_judge_features_are_input_of_last_layer(world: World, device: torch.device) -> None:
     judge = world.judge("species", device)
     logits, features = classify(judge, world.reference(world.concepts[0], 2))
     assert features.shape == (2, 192)
     assert torch.equal(judge.head(features), logits)
 
 
-def test_judges_of_different_width_share_a_table(world: World, device: torch.device) -> None:
+def test_panel_pads_features_of_narrower_judge(world: World, device: torch.device) -> None:
     panel = Panel(world, ("photo", world.concepts[0]), device)
     seen = {"penultimate.species": torch.ones(2, 3), "penultimate.style": torch.full((2, 2), 2.0)}
     rows = panel.penultimate((world.concepts[0], "photo"), seen, (0, 1))

@@ -15,7 +15,7 @@ def value(given: Evidence) -> float:
     return found.value
 
 
-def test_by_hand() -> None:
+def test_kid_equals_discrepancy_computed_by_hand() -> None:
     # D = 1, k(x, y) = (xy + 1)^3; drawn {0, 1, 1}, real {0, 0, 1}: as many, so every subset is the whole of both
     base = evidence({c: c for c in ALL})
     reference = {"b": torch.tensor([[0.0]]), "c": torch.tensor([[0.0]]), "d": torch.tensor([[1.0]])}
@@ -26,7 +26,7 @@ def test_by_hand() -> None:
     assert value(given) == pytest.approx(drawn + real - 2 * across)
 
 
-def test_it_is_the_unbiased_discrepancy_of_all_drawn_images() -> None:
+def test_kid_approaches_unbiased_discrepancy_of_all_images() -> None:
     """Where real pictures are many, each subset holds every drawn image, and the mean nears the full estimate."""
     base = whole({c: c * 4 for c in ALL}, seed=2)
     drawn = base.features[4:].double().numpy()
@@ -43,13 +43,13 @@ def test_it_is_the_unbiased_discrepancy_of_all_drawn_images() -> None:
     assert abs(full) > 0.2
 
 
-def test_worse_pictures_score_worse() -> None:
+def test_kid_grows_with_distance_of_features() -> None:
     base = whole({c: c * 4 for c in ALL}, seed=5)
     scores = [value(dataclasses.replace(base, features=base.features + shift)) for shift in (0, 1, 3)]
     assert scores[0] < scores[1] < scores[2]
 
 
-def test_one_picture_is_no_set() -> None:
+def test_kid_of_one_image_raises() -> None:
     base = dataclasses.replace(whole({c: c for c in ALL}), in_domain=("b",), out_of_domain=())
-    with pytest.raises(MissingEvidence, match="two images"):
+    with pytest.raises(MissingEvidence, match="at least 2 images"):
         value(base)

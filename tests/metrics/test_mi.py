@@ -23,13 +23,13 @@ def probed(gaps: torch.Tensor, logsnr: torch.Tensor) -> Evidence:
 
 
 class TestMetric:
-    def test_by_hand(self) -> None:
+    def test_mi_equals_integral_computed_by_hand(self) -> None:
         # trapezoids: (2 + 4) / 2 * 1 + (4 + 0) / 2 * 3 = 9, and 0; half of their mean
         given = probed(torch.tensor([[0.0, 4.0, 2.0], [0.0, 0.0, 0.0]]), torch.tensor([4.0, 1.0, 0.0]))
         assert MI.compute(given) == Score(9 / 2 / 2, 2)
 
     @given(st.floats(0.1, 5))
-    def test_it_is_the_divergence_of_two_gaussians(self, mean: float) -> None:
+    def test_mi_of_gaussians_is_their_divergence(self, mean: float) -> None:
         """p(x|c) = N(m, 1), p(x) = N(0, 1): the optimal predictions differ by sqrt(s(l) s(-l)) m; KL is m^2 / 2."""
         logsnr = torch.linspace(14, -14, 200, dtype=torch.float64)
         gaps = (torch.sigmoid(logsnr) * torch.sigmoid(-logsnr) * mean**2).unsqueeze(0)
@@ -37,12 +37,12 @@ class TestMetric:
         assert found is not None
         assert found.value == pytest.approx(mean**2 / 2, rel=1e-4)
 
-    def test_a_prompt_that_changes_nothing_tells_nothing(self) -> None:
+    def test_mi_is_zero_if_prompt_changes_no_prediction(self) -> None:
         assert MI.compute(probed(torch.zeros(2, 5), torch.arange(5.0))) == Score(0, 2)
 
-    def test_a_missing_image_is_an_error(self) -> None:
+    def test_mi_with_missing_image_or_probe_raises(self) -> None:
         short = dataclasses.replace(probed(torch.zeros(2, 5), torch.arange(5.0)), counts={"a": 3})
-        with pytest.raises(MissingEvidence, match="due; a: 2 of 3"):
+        with pytest.raises(MissingEvidence, match="a has 2, expected 3"):
             MI.compute(short)
         with pytest.raises(MissingEvidence, match="not probed"):
             MI.compute(dataclasses.replace(short, probe=None))
@@ -60,7 +60,7 @@ class TestProbe:
 
         return look
 
-    def test_noise_levels_span_the_schedule_evenly(self, model: Backbone) -> None:
+    def test_noise_levels_are_even_in_log_snr(self, model: Backbone) -> None:
         times, logsnr = probe.timesteps(model, 10)
         assert (times[0], times[-1]) == (0, 999)
         steps = logsnr[:-1] - logsnr[1:]
@@ -69,16 +69,16 @@ class TestProbe:
         alphas = model.pipeline.scheduler.alphas_cumprod
         assert logsnr[-1].item() == pytest.approx(torch.logit(alphas[999]).item(), abs=1e-4)
 
-    def test_it_does_not_depend_on_the_batch(self, look: Callable[..., torch.Tensor]) -> None:
+    def test_probe_does_not_depend_on_batch_size(self, look: Callable[..., torch.Tensor]) -> None:
         whole_batch = look()
         assert whole_batch.shape == (3, 4)
         assert (whole_batch > 0).all()
         assert torch.allclose(look(batch=5), whole_batch, rtol=1e-3)
 
-    def test_the_null_prompt_tells_nothing(self, look: Callable[..., torch.Tensor]) -> None:
+    def test_probe_of_null_prompt_is_zero(self, look: Callable[..., torch.Tensor]) -> None:
         assert look([ImageSpec("", i) for i in range(3)]).max() < 1e-9
 
-    def test_it_is_the_distance_of_both_predictions_under_the_same_noise(
+    def test_probe_is_distance_of_predictions_with_same_noise(
         self, model: Backbone, look: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[torch.Tensor] = []

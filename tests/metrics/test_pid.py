@@ -14,7 +14,7 @@ from support.tiny import variant
 from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, image_specs
-from bench.cells import artifacts, evidence, probe
+from bench.cells import evidence, probe
 from bench.cells.artifacts import Artifacts, Context
 from bench.core.config import RunConfig
 from bench.core.task import Task
@@ -118,14 +118,14 @@ CASES = {
 class TestKnownInformation:
     """Each within 2 % of what it is."""
 
-    def test_the_orthogonal_estimator(self, case: Gaussian) -> None:
+    def test_information_matches_analytic_value(self, case: Gaussian) -> None:
         one, two, both = case.informations()
         for source, expected in (("1", one), ("2", two), ("12", both)):
             assert information(case.gap(source, "", FINE), FINE).item() == pytest.approx(expected, rel=0.02)
         assert information(case.gap("12", "2", FINE), FINE).item() == pytest.approx(both - two, rel=0.02)
         assert information(case.gap("12", "1", FINE), FINE).item() == pytest.approx(both - one, rel=0.02)
 
-    def test_what_a_source_tells_and_all_parts(self, case: Gaussian) -> None:
+    def test_told_and_parts_match_analytic_values(self, case: Gaussian) -> None:
         one, two, both = case.informations()
         null = case.gap("12", "", FINE)
         found = [told(null, case.gap("12", source, FINE), FINE) for source in SOURCES[1:3]]
@@ -140,7 +140,7 @@ class TestKnownInformation:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES.values() if not isinstance(case, Mixture)])
-def test_what_the_probes_twenty_levels_cost(case: Gaussian, model: Backbone) -> None:
+def test_twenty_noise_levels_are_accurate_to_two_percent(case: Gaussian, model: Backbone) -> None:
     """Stable Diffusion's schedule, which pipelines here have: the rule costs 0.5 % at most, the ends what they must."""
     _, logsnr = probe.timesteps(model, 20)
     assert len(logsnr) == 20
@@ -157,7 +157,7 @@ def test_what_the_probes_twenty_levels_cost(case: Gaussian, model: Backbone) -> 
     assert found == pytest.approx(both, rel=0.02)
 
 
-def test_where_the_schedule_ends_finer_detail_is_not_seen() -> None:
+def test_information_about_detail_beyond_schedule_is_missed() -> None:
     """Two pictures that differ by 0.001 are another picture to the optimal denoiser, and none to the probe."""
     case = Mixture([[-0.001, 0.001], [-0.001, 0.001]], [[0.25, 0.25], [0.25, 0.25]], 1e-5)
     wide, sd = torch.linspace(-14, 26, 120).double(), torch.linspace(-5.36, 7.07, 20).double()
@@ -166,7 +166,7 @@ def test_where_the_schedule_ends_finer_detail_is_not_seen() -> None:
 
 
 @given(st.floats(0, 50), st.floats(0, 1), st.floats(0, 1))
-def test_the_parts_add_up_and_are_not_negative(both: float, share: float, other: float) -> None:
+def test_parts_add_up_and_are_not_negative(both: float, share: float, other: float) -> None:
     one, two = share * both, other * both
     parts = decompose(one, two, both)
     assert min(dataclasses.astuple(parts)) >= 0
@@ -182,7 +182,7 @@ gap_rows = st.lists(st.floats(0, 9), min_size=5, max_size=5).map(torch.tensor)
 
 
 @given(gap_rows, gap_rows, gap_rows)
-def test_no_part_of_what_was_measured_is_negative(null: torch.Tensor, word: torch.Tensor, rest: torch.Tensor) -> None:
+def test_parts_of_measured_gaps_are_not_negative(null: torch.Tensor, word: torch.Tensor, rest: torch.Tensor) -> None:
     logsnr = torch.tensor([7.0, 3.0, 0.5, -1.0, -5.0])
     both = information(null, logsnr).item()
     one, two = (told(null, missing, logsnr) for missing in (word, rest))
@@ -193,14 +193,14 @@ def test_no_part_of_what_was_measured_is_negative(null: torch.Tensor, word: torc
 
 
 @pytest.mark.parametrize("theirs", [2.0, 1.5, 0.5, 0.0, -1.0])
-def test_what_another_word_tells_of_a_picture(theirs: float) -> None:
+def test_told_matches_analytic_value_for_another_word(theirs: float) -> None:
     """p(x|c) = N(2, 1), p(x|n) = N(theirs, 1), p(x) = N(0, 1): the mean of log p(x|n) / p(x), or nothing."""
     weight, mine = torch.sigmoid(FINE) * torch.sigmoid(-FINE), 2.0
     found = told(weight * mine**2, weight * (mine - theirs) ** 2, FINE)
     assert found == pytest.approx(max(0, mine**2 / 2 - (mine - theirs) ** 2 / 2), rel=0.02, abs=1e-6)
 
 
-def test_a_word_that_is_right_but_for_details_tells_what_it_is_right_about() -> None:
+def test_told_ignores_wrong_details() -> None:
     """Both words give x1 = 2 +- 1, one gives x2 = 0.05 +- 0.01 and the other -0.05; neither: 0 +- 1 and 0 +- 0.01."""
     a2, s2 = torch.sigmoid(FINE), torch.sigmoid(-FINE)
     coarse, fine = a2 * s2 * 2**2, a2 * s2 * 0.05**2 / (a2 * 0.01**2 + s2) ** 2
@@ -216,7 +216,7 @@ class TestMetric:
         base = whole({c: c * len(given.requested) for c in ALL})
         return dataclasses.replace(base, prompt_probes=given)
 
-    def test_by_hand(self) -> None:
+    def test_pid_equals_values_computed_by_hand(self) -> None:
         # means at log-SNRs 5, 1, -3 where an image was looked at: 6, 4, 2; 6, 0, 0; 3, 2, 1; 20, 2, 1
         gaps = torch.tensor(
             [
@@ -232,7 +232,7 @@ class TestMetric:
         assert [m.compute(given) for m in TRIPLE] == [Score(2.0, 3), Score(8.0, 3), Score(6.0, 3)]
         assert SHARED.compute(given) == Score(3.0, 3)
 
-    def test_a_word_alone_that_says_all(self) -> None:
+    def test_word_with_all_information_leaves_no_synergy(self) -> None:
         null = torch.rand(3, 3) + 1
         given = self.probed(words(torch.stack([null, 0 * null, null, 0 * null])))
         assert words(torch.zeros(4, 3, 3)).looked.sum(0).min() == 2
@@ -242,11 +242,11 @@ class TestMetric:
         assert redundant == synergy == Score(0.0, 3)
         assert SHARED.compute(given) == unique
 
-    def test_a_prompt_that_changes_nothing_tells_nothing(self) -> None:
+    def test_pid_is_zero_if_prompt_changes_no_prediction(self) -> None:
         given = self.probed(words(torch.zeros(4, 3, 3)))
         assert [m.compute(given) for m in (*TRIPLE, SHARED)] == [Score(0.0, 3)] * 4
 
-    def test_what_the_world_has_no_prompt_for_is_left_blank(self) -> None:
+    def test_pid_is_none_without_other_prompt(self) -> None:
         given = words(torch.rand(4, 3, 3))
         lone = dataclasses.replace(given, others={"near": given.others["near"]}, has={"rest": (), "near": ("a",)})
         assert [m.compute(self.probed(lone)) for m in TRIPLE] == [None] * 3
@@ -254,21 +254,21 @@ class TestMetric:
         apart = dataclasses.replace(given, has={"rest": ("a",), "near": ()})
         assert SHARED.compute(self.probed(apart)) is None
 
-    def test_too_little_is_an_error(self) -> None:
+    def test_pid_with_missing_evidence_raises(self) -> None:
         base = self.probed(words(torch.rand(4, 3, 3)))
         for metric in (*TRIPLE, SHARED):
             with pytest.raises(MissingEvidence, match="not probed"):
                 metric.compute(dataclasses.replace(base, prompt_probes=None))
-            with pytest.raises(MissingEvidence, match="due; a: 3 of 4"):
+            with pytest.raises(MissingEvidence, match="a has 3, expected 4"):
                 metric.compute(dataclasses.replace(base, counts={"a": 4}))
         one = words(torch.rand(4, 3, 3))
         one = dataclasses.replace(one, looked=torch.tensor([[True, False, False]] * 3))
-        with pytest.raises(MissingEvidence, match="fewer than two noise levels"):
+        with pytest.raises(MissingEvidence, match="probed at 1 noise levels"):
             UNIQUE.compute(self.probed(one))
 
 
 class TestContexts:
-    def test_what_the_model_is_shown(self) -> None:
+    def test_other_prompts_of_probe(self) -> None:
         pocket = WORLDS.get("pocket")
         task = Task("t", ("tulip",), ("tea rose", "daisy"), ("poodle",))
         wanted = [ImageSpec(prompt, 0) for prompt in pocket.prompts("evaluate", "tulip")[:2]]
@@ -279,7 +279,7 @@ class TestContexts:
             "near": ("a photo showing the tea rose", "a nice photo of the tea rose"),
         }
 
-    def test_a_neighbour_is_kept_and_of_the_same_kind(self) -> None:
+    def test_neighbour_is_retained_and_of_same_domain(self) -> None:
         pocket = WORLDS.get("pocket")
         task = Task("t", ("tulip", "neon", "grey jay"), ("daisy", "poodle", "sketch", "photo"), ())
         near = probe.neighbours(pocket, task)
@@ -287,7 +287,7 @@ class TestContexts:
         assert near["neon"] in ("sketch", "photo")
         assert "grey jay" not in near
 
-    def test_what_there_is_no_prompt_for_is_left_out(self, world: World) -> None:
+    def test_probe_leaves_out_missing_prompts(self, world: World) -> None:
         name, style = world.concepts[0], world.styles[2]
         wanted = [ImageSpec(world.prompts("evaluate", c)[1], 0) for c in (name, style)]
         task = Task("t", (name, style), (world.concepts[1],), ())
@@ -314,16 +314,14 @@ class TestProbe:
 
         return look
 
-    def test_it_has_what_the_probe_for_mutual_information_has(
-        self, look: Callable[..., dict[str, torch.Tensor]]
-    ) -> None:
+    def test_prompt_probe_contains_gaps_of_probe(self, look: Callable[..., dict[str, torch.Tensor]]) -> None:
         plain, found = look(plain=True), look()
         assert torch.equal(found["logsnr"], plain["logsnr"])
         assert torch.allclose(found["null"], plain["gaps"], rtol=1e-3)
         assert (found["null"] > 0).all()
         assert torch.allclose(look(batch=3)["near"], found["near"], rtol=1e-3)
 
-    def test_other_prompts_are_shown_by_turns(self, look: Callable[..., dict[str, torch.Tensor]]) -> None:
+    def test_images_are_probed_at_alternating_levels(self, look: Callable[..., dict[str, torch.Tensor]]) -> None:
         found = look()
         looked = found["looked"]
         assert looked.sum(0).tolist() == [2] * 6
@@ -362,9 +360,7 @@ class TestModel:
         seen_at = (found["null"] * at).sum(0) / at.sum(0)
         return {**values, "all": information(seen_at, found["logsnr"]).item()}
 
-    def test_the_word_says_what_the_rest_does_not_and_a_prompt_without_effect_nothing(
-        self, corgis: tuple[Backbone, torch.Tensor]
-    ) -> None:
+    def test_pid_of_pocket_model_and_of_model_that_ignores_prompts(self, corgis: tuple[Backbone, torch.Tensor]) -> None:
         model, latents = corgis
         before = self.figures(model, latents)
         assert before["pid_unique"] + before["pid_synergy"] > 2
@@ -380,9 +376,7 @@ class TestModel:
         assert max(after.values()) < 1e-6
 
 
-def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_probes_once_for_mi_and_pid(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"protocol": {"images_per_concept": 3, "probe_timesteps": 4, "num_inference_steps": 2}}
     plan = resolve(RunConfig(("pretrained",), "smoke", "tiny", metrics=("ua",), overrides=given, out=tmp_path))
 
@@ -392,7 +386,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
         seen = evidence.gather(rooms, cell.task, untouched, {"probe", "prompt_probes"})
         return seen, [metric.compute(seen) for metric in (*TRIPLE, SHARED)]
 
-    monkeypatch.setattr(artifacts.probe, "gaps", refuse)
+    monkeypatch.setattr(probe, "gaps", refuse)
     seen, (*triple, shared) = figures(plan)
     assert triple == [None] * 3  # this world has no word for all dogs
     assert shared is not None
@@ -406,7 +400,7 @@ def test_a_run_probes_once_for_both_and_leaves_blank_what_no_prompt_asks(
     )
     seen, found = figures(dataclasses.replace(plan, world=dogs))
     assert [score.n for score in found if score] == [3] * 4
-    monkeypatch.setattr(artifacts.probe, "words", refuse)
+    monkeypatch.setattr(probe, "words", refuse)
     again, same = figures(dataclasses.replace(plan, world=dogs))  # from the store
     assert same == found
     assert again.prompt_probes is not None

@@ -12,18 +12,18 @@ from metrics.base import Score
 TWIN = METRICS.get("twin")
 
 
-def test_by_hand() -> None:
+def test_twin_equals_accuracy_computed_by_hand() -> None:
     given = whole({"a": "aaaa", "b": "bbbb", "c": "cbac", "d": "xxxx"})
     assert TWIN.compute(given) == Score(2 / 4, 4)
     assert TWIN.compute(dataclasses.replace(given, nearest=("b", "c"))) == Score(6 / 8, 8)
 
 
-def test_all_right_and_all_wrong() -> None:
+def test_twin_is_one_if_all_right_and_zero_if_all_wrong() -> None:
     assert TWIN.compute(whole({c: c * 3 for c in ALL})) == Score(1, 3)
     assert TWIN.compute(whole({**{c: c * 3 for c in ALL}, "c": "bbb"})) == Score(0, 3)
 
 
-def test_the_neighbour_is_the_closest_that_the_task_keeps(world: World) -> None:
+def test_nearest_is_closest_retained_concept(world: World) -> None:
     dogs = ("golden retriever", "labrador retriever", "pembroke corgi", "cardigan corgi")
 
     def closest(forget: tuple[str, ...], kept: tuple[str, ...]) -> tuple[str, ...]:
