@@ -1,8 +1,9 @@
 """The metrics by name. Other packages add metrics through the entry-point group `lethe.metrics`."""
 
 from bench.core.registry import Registry
-from metrics.base import Evidence, HeadNouns, Metric, MissingEvidence, Probe, PromptProbes, Score
+from metrics.base import Evidence, Metric, MissingEvidence, Score
 from metrics.cost import COSTS
+from metrics.probes import HeadNouns, Probe, PromptProbes
 
 METRICS: Registry[Metric] = Registry(
     "metric",

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 
 import torch
 
-from metrics.base import Evidence, Metric, MissingEvidence, PromptProbes, Score, require_counts
+from metrics.base import Evidence, Metric, MissingEvidence, Score, require_counts
+from metrics.probes import PromptProbes
 
 SOURCE = "after Dewan et al., NeurIPS 2024 (arXiv 2406.05191), with minimum mutual information; Kong et al., ICLR 2024"
 

@@ -25,6 +25,7 @@ MODULES = [
     "bench.core.score",
     "bench.worlds.base",
     "metrics.base",
+    "metrics.probes",
 ]
 # What authors of methods and metrics use: each has an example of its own.
 INTERFACE = (
@@ -55,12 +56,12 @@ INTERFACE = (
     "metrics.base.Evidence.require",
     "metrics.base.Evidence.retained",
     "metrics.base.Evidence.rows",
-    "metrics.base.HeadNouns",
     "metrics.base.Metric",
     "metrics.base.MissingEvidence",
-    "metrics.base.Probe",
-    "metrics.base.PromptProbes",
     "metrics.base.require_counts",
+    "metrics.probes.HeadNouns",
+    "metrics.probes.Probe",
+    "metrics.probes.PromptProbes",
 )
 
 

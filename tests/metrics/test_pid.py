@@ -15,7 +15,7 @@ from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, image_specs
 from bench.cells import evidence, probe
-from bench.cells.artifacts import Artifacts, Context
+from bench.cells.artifacts import Context
 from bench.core.config import RunConfig
 from bench.core.task import Task
 from bench.plan.plan import Plan, resolve
@@ -381,9 +381,9 @@ def test_run_probes_once_for_mi_and_pid(world: World, tmp_path: Path, monkeypatc
     plan = resolve(RunConfig(("pretrained",), "smoke", "tiny", metrics=("ua",), overrides=given, out=tmp_path))
 
     def figures(plan: Plan) -> tuple[Evidence, list[Score | None]]:
-        rooms, cell = Artifacts(Context(plan)), plan.cells[0]
-        untouched = rooms.store.put("deltas", {"method": "none"})
-        seen = evidence.gather(rooms, cell.task, untouched, {"probe", "prompt_probes"})
+        context, cell = Context(plan), plan.cells[0]
+        untouched = context.store.put("deltas", {"method": "none"})
+        seen = evidence.gather(context, cell.task, untouched, {"probe", "prompt_probes"})
         return seen, [metric.compute(seen) for metric in (*TRIPLE, SHARED)]
 
     monkeypatch.setattr(probe, "gaps", refuse)
