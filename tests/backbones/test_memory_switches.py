@@ -77,7 +77,7 @@ def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_
 
 def test_the_switch_reaches_the_network(world: World, tmp_path: Path) -> None:
     run = RunConfig(world="tiny", suite="smoke", out=tmp_path, gradient_checkpointing=True)
-    unet = Artifacts(Context(resolve(run))).backbone.unet
+    unet = Context(resolve(run)).backbone.unet
     assert unet.is_gradient_checkpointing
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from support.boards import only
 
-from bench.cells import artifacts, weights
+from bench.cells import artifacts, images, probe, weights
 from bench.cells.executor import Executor
 from bench.commands import main
 from bench.core.config import RunConfig
@@ -121,14 +121,14 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
 
 
 def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts.probe, "gaps", refuse)
-    monkeypatch.setattr(artifacts.probe, "words", refuse)
+    monkeypatch.setattr(probe, "gaps", refuse)
+    monkeypatch.setattr(probe, "words", refuse)
     sampled = []
-    original = artifacts.sample
-    monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
+    original = images.sample
+    monkeypatch.setattr(images, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
     arguments = [*SMOKE, "--methods", "pretrained", "--metrics", "ua", "cost", "--out", str(tmp_path)]
     assert main.main(arguments) == 0
-    assert sampled == [15, 15]  # pretrained and wrecked, and no head nouns
+    assert sampled == [8, 15, 15]  # what methods learn from, pretrained and wrecked; no head nouns
     assert [c for c in pd.read_csv(tmp_path / "smoke-tiny.csv") if c.endswith("_n")] == ["ua_n", "judge_n"]
 
 
@@ -163,13 +163,13 @@ def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: 
 
 def test_force_computes_the_named_method_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unlearned = []
-    original = weights.Weights._make
+    original = weights.Weights.compute
 
     def spy(self: weights.Weights, cell: object) -> object:
         unlearned.append(cell.method)  # type: ignore[attr-defined]
         return original(self, cell)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(weights.Weights, "_make", spy)
+    monkeypatch.setattr(weights.Weights, "compute", spy)
     before = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
     assert main.main([*SMOKE, "--methods", "mimmu", "--force", "--out", str(finished)]) == 0
     assert unlearned == ["mimmu"]
@@ -193,8 +193,8 @@ def test_adding_a_method_computes_that_method_only(
 
     METHODS.add("nudge", Nudge)
     sampled = []
-    original = artifacts.sample
-    monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
+    original = images.sample
+    monkeypatch.setattr(images, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
     assert main.main([*SMOKE, "--methods", "mimmu", "salun", "nudge", "--out", str(finished)]) == 0
     assert sampled == [1, 1]  # evaluation prompts, head nouns
     assert "nudge" in capsys.readouterr().out
@@ -268,8 +268,8 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
     assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --out {tmp_path}" in told
     monkeypatch.setattr(Stops, "edit", lambda self, harness: None)
     sampled = []
-    original = artifacts.sample
-    monkeypatch.setattr(artifacts, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
+    original = images.sample
+    monkeypatch.setattr(images, "sample", lambda *a, **k: sampled.append(1) or original(*a, **k))
     assert main.main(arguments) == 0
     assert sampled == []  # changing nothing gives the pretrained model's images, which are there
 

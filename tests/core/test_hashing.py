@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.backbones import folder
-from bench.cells.artifacts import Artifacts, Context
+from bench.cells.artifacts import Context
 from bench.commands import main
 from bench.core import digest
 from bench.core.config import RunConfig
@@ -138,7 +138,7 @@ def test_damage_to_a_stored_stage_is_seen_in_this_process_and_in_the_next(
 
 def test_a_backbone_is_read_once_by_all_runs_of_a_process(world: World, tmp_path: Path, read: Counter[File]) -> None:
     plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path))
-    assert len({Artifacts(Context(plan)).content for _ in range(3)} | {folder.content(plan.folder)}) == 1
+    assert len({Context(plan).content for _ in range(3)} | {folder.content(plan.folder)}) == 1
     assert read == once(folder.files(plan.folder))
 
 
