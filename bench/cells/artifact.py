@@ -78,7 +78,7 @@ class Artifact(Generic[Inputs]):
 
     def __call__(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> Entry:
         """The entry from the store, or computed now. Raises what `compute` raises."""
-        return self.store.stage(self.kind, self.key(*inputs, **named), lambda: self.compute(*inputs, **named))
+        return self.store.get_or_compute(self.kind, self.key(*inputs, **named), lambda: self.compute(*inputs, **named))
 
     def stored(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> Entry | None:
         """The entry if the store has it; its tensors are not verified."""

@@ -203,7 +203,7 @@ class PromptProbes(Probes):
             found = words(*inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch)
         shared = {"gaps": found[NULL], "logsnr": found["logsnr"]}
         alone = Probes(context)
-        self.store.stage(alone.kind, alone.key(weights, images, task), lambda: (shared, {}))
+        self.store.get_or_compute(alone.kind, alone.key(weights, images, task), lambda: (shared, {}))
         return found, {}
 
     def _others(self, task: Task) -> dict[str, tuple[str, ...]]:

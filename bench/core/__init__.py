@@ -1,2 +1,4 @@
-"""What every other package uses: configuration, tasks, named registries, digests, the store of results, file locks
-and devices. It knows nothing of diffusion models."""
+"""Parts that every other package uses: configuration, tasks, registries, digests, the store, file locks and devices.
+
+Nothing in this package depends on diffusion models.
+"""

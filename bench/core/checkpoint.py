@@ -1,4 +1,4 @@
-"""Half a training on disk, so that one that was killed goes on from there."""
+"""The state of an unfinished training on disk, so that a training that was killed can continue from it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from bench.core import digest
 
 log = logging.getLogger(__name__)
 
-QUICK = 3.0  # seconds that writing may take at the usual interval
+MAX_WRITE_SECONDS = 3.0  # a write that takes longer makes the interval between writes longer
 
 
 @dataclass
 class Checkpoint:
-    """One file that is written over and over, each time in one step: a killed run leaves the last whole one.
+    """A file that each `save` replaces in one step, so that a killed run always leaves a complete file.
 
     Args:
-        path: of the file.
-        every: seconds between two writes, at least; more where writing takes longer than QUICK, in proportion, so that
-            at 60 seconds no more than a twentieth of the time goes into it. 0 writes at every opportunity.
+        path: path of the file.
+        every: minimum number of seconds between two writes; 0 writes at every opportunity. If a write takes longer
+            than MAX_WRITE_SECONDS, the interval grows in proportion. With 60 seconds, writing takes at most a
+            twentieth of the time.
     """
 
     path: Path
@@ -39,12 +40,16 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Whether it is time to write again."""
-        return monotonic() - self._last >= self.every * max(1.0, self._took / QUICK)
+        return monotonic() - self._last >= self.every * max(1.0, self._took / MAX_WRITE_SECONDS)
 
     def save(self, tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any]) -> None:
-        """Replace what the file holds by `tensors`, of any device and layout, and `record`, of JSON's own types.
+        """Replace the content of the file by `tensors` and `record`.
 
-        A disk that takes no more is reported, and training goes on without.
+        If the file can't be written, for example because the disk is full, a warning is logged and training continues.
+
+        Args:
+            tensors: tensors by name, on any device, of any shape, dtype and memory layout.
+            record: other state, in types that JSON has.
         """
         began = monotonic()
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -56,13 +61,16 @@ class Checkpoint:
             save_file(held, work, metadata)
             os.replace(work, self.path)
         except (OSError, SafetensorError) as error:
-            log.warning("no checkpoint written to %s: %s", self.path, error)
+            log.warning("the checkpoint %s could not be written: %s", self.path, error)
             work.unlink(missing_ok=True)
         self._last = monotonic()
         self._took = self._last - began
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """What was saved, tensors on the CPU; None where nothing was. A damaged file is reported and removed."""
+        """The saved tensors, on the CPU, and the saved record; None if there is no file.
+
+        A damaged file is removed, and a warning is logged.
+        """
         if not self.path.exists():
             return None
         try:
@@ -70,15 +78,15 @@ class Checkpoint:
                 metadata = stored.metadata() or {}
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             if metadata.get("digest") != _digest(tensors, metadata.get("record", "")):
-                raise ValueError("it does not have the digest that was written")
+                raise ValueError("its content does not match its digest")
             return tensors, json.loads(metadata["record"])
         except (OSError, ValueError, SafetensorError) as error:
-            log.warning("damaged checkpoint %s (%s): removed, training starts anew", self.path, error)
+            log.warning("removed the damaged checkpoint %s (%s); training starts from the beginning", self.path, error)
             self.remove()
             return None
 
     def remove(self) -> None:
-        """Forget what was saved, if anything was."""
+        """Remove the file, if it exists."""
         for path in (self.path, self.path.with_suffix(".new")):
             path.unlink(missing_ok=True)
 

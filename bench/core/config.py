@@ -1,4 +1,4 @@
-"""Every default of the benchmark itself. Methods keep theirs in their own config, worlds in their presets."""
+"""Every default of the benchmark itself. Each method keeps its defaults in its config, each world in its presets."""
 
 from __future__ import annotations
 
@@ -20,33 +20,34 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How models are sampled and measured; whatever changes a figure is in the fingerprint through this class.
+    """How models are sampled and measured. The fingerprint of a board contains all these settings.
 
-    A world sets its own values, a suite may scale them down, `--set protocol.FIELD=VALUE` has the last word. Of
-    `..._per_concept` and `..._per_prompt` one is set and the other none.
+    A world sets its own values, and a suite may lower them. `--set protocol.FIELD=VALUE` overrides both. Exactly one
+    field of each pair `..._per_concept` and `..._per_prompt` is set; the other is None. Raises ValueError for a value
+    out of its range.
     """
 
     images_per_concept: int | None = 10  # evaluation images of every concept, spread over its evaluation prompts
     images_per_prompt: int | None = None  # evaluation images of each evaluation prompt
-    curve_images: int = 6  # of these, how many are drawn at each checkpoint of a curve
+    curve_images: int = 6  # how many of these are sampled at each checkpoint of a curve
     forget_images: int = 64  # images of each forgotten concept that methods train on
-    retain_images: int = 8  # images of each retained concept, for methods that ask for any
+    retain_images: int = 8  # images of each retained concept, for methods that use them
     scheduler: str = "dpmsolver++"  # one of SCHEDULERS
     num_inference_steps: int = 20
-    guidance_scale: float = 7.5  # of classifier-free guidance, at least 0, as `bench.core.guidance` says
-    precision: str = "auto"  # of forward passes, one of PRECISIONS; auto is bf16 where the hardware has it
-    evaluation_seed: int = 1  # noise of evaluation images; never that of the forget set
-    forget_seed: int = 2
-    noise_seeds: tuple[int, ...] = ()  # of a prompt's evaluation images, in order, where a protocol prescribes them
-    reference_per_concept: int | None = 60  # real pictures of each concept that FID compares with
-    reference_per_prompt: int | None = None  # the same, in proportion to its evaluation prompts
-    finetune_steps: int = 200  # of training an unlearned model further
-    finetune_batch: int = 8
-    finetune_pictures: int = 64  # of those that show no concept; of others as many as methods learn from
-    finetune_lr: float = 1e-5  # of the whole U-Net
-    lora_lr: float = 1e-4  # of low-rank adapters
-    lora_rank: int = 4
-    probe_timesteps: int = 20  # noise levels at which residual mutual information looks at the model
+    guidance_scale: float = 7.5  # scale of classifier-free guidance, at least 0; see `bench.core.guidance`
+    precision: str = "auto"  # precision of forward passes, one of PRECISIONS; auto is bf16 if the hardware supports it
+    evaluation_seed: int = 1  # seed of the noise of evaluation images; must differ from forget_seed
+    forget_seed: int = 2  # seed of the noise of images that methods train on
+    noise_seeds: tuple[int, ...] = ()  # one seed for each evaluation image of a prompt, if a protocol prescribes seeds
+    reference_per_concept: int | None = 60  # reference images of each concept, for FID
+    reference_per_prompt: int | None = None  # reference images for each evaluation prompt of a concept
+    finetune_steps: int = 200  # optimiser steps when an unlearned model is trained further
+    finetune_batch: int = 8  # batch size of this training
+    finetune_pictures: int = 64  # neutral pictures to train further on; of concepts, as many images as methods train on
+    finetune_lr: float = 1e-5  # learning rate when the whole U-Net is trained further
+    lora_lr: float = 1e-4  # learning rate when low-rank adapters are trained
+    lora_rank: int = 4  # rank of these adapters
+    probe_timesteps: int = 20  # number of timesteps at which residual mutual information compares predictions
 
     ALTERNATIVES: ClassVar = (
         ("images_per_concept", "images_per_prompt"),
@@ -58,9 +59,12 @@ class Protocol:
         for names in self.ALTERNATIVES:
             given = [getattr(self, name) for name in names if getattr(self, name) is not None]
             if len(given) != 1 or given[0] < 1:
-                raise ValueError(f"one of {' and '.join(names)} must be given, and at least 1")
+                found = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+                raise ValueError(f"exactly one of {' and '.join(names)} must be set, to at least 1; found {found}")
         if self.images_per_prompt and self.noise_seeds and self.images_per_prompt > len(self.noise_seeds):
-            raise ValueError(f"{self.images_per_prompt} images a prompt, but noise_seeds has {len(self.noise_seeds)}")
+            raise ValueError(
+                f"images_per_prompt is {self.images_per_prompt}, but noise_seeds has only {len(self.noise_seeds)} seeds"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scheduler not in SCHEDULERS:
@@ -71,18 +75,18 @@ class Protocol:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         require_scale("guidance_scale", self.guidance_scale)
         if self.reference_per_concept == 1:
-            raise ValueError("reference_per_concept must be at least 2 for a covariance")
+            raise ValueError("reference_per_concept must be at least 2, not 1: FID needs a covariance")
         if self.probe_timesteps < 2:
-            raise ValueError("probe_timesteps must be at least 2 for an integral")
+            raise ValueError(f"probe_timesteps must be at least 2, not {self.probe_timesteps}: MI needs an integral")
         if self.evaluation_seed == self.forget_seed:
-            raise ValueError("evaluation_seed and forget_seed must differ")
+            raise ValueError(f"evaluation_seed and forget_seed must differ; both are {self.forget_seed}")
 
 
 @dataclass(frozen=True)
 class Quick:
-    """What --quick makes smaller. Methods train as ever; only what is drawn and measured after that shrinks."""
+    """The sizes that --quick uses. Methods train as without it; fewer images are sampled and measured afterwards."""
 
-    tasks: int = 2  # the first and the last of a suite, which differ in domain and band where it has several
+    tasks: int = 2  # the first and the last task of a suite, which differ in domain and band if it has several
     images_per_concept: int = 2
     reference_per_concept: int = 20
 
@@ -95,12 +99,12 @@ MEMORY, WHERE, HOW = "on a small card (docs/memory.md)", "where", "how to run it
 
 
 def absolute(path: str) -> Path:
-    """A path as typed, made absolute; "~" is the user's folder."""
+    """The absolute path for a path as typed; "~" is the user's home folder."""
     return Path(path).expanduser().resolve()
 
 
 def number_or_name(text: str) -> str:
-    """The text itself, of a flag that takes a number or a name."""
+    """The text unchanged, for a flag that takes a number or a name."""
     return text
 
 
@@ -128,12 +132,12 @@ def write_seeds(seeds: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def model_elsewhere(source: str | None) -> str | None:
-    """The absolute path of a model's folder or file; a name or a hub id stays."""
+    """The absolute path of a model's folder or file; a name or a hub id is returned unchanged."""
     return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
 
 
 def shared_model(source: str | None) -> str | None:
-    """A model's name or hub id, or the last part of its path: whatever names an existing folder is a path."""
+    """A model's name or hub id, or the last part of its path. A text that names an existing folder counts as a path."""
     return source and (last_part(source) if is_local(source) else without_folders(source))
 
 
@@ -176,7 +180,7 @@ class RunConfig:
         PHOTOGRAPHS, name="judge", metavar="[DOMAIN=]NAME", many=True, board=8,
     )  # fmt: skip
     seeds: tuple[int, ...] = flag(  # of training; evaluation noise is the protocol's
-        (0,), "number of training seeds (default: 1), or the seeds themselves: 4,5", WHAT,
+        (0,), "number of training seeds (default: 1), or a list of seeds: 4,5", WHAT,
         metavar="N", parse=parse_seeds, write=write_seeds, joined=lambda words: ",".join([*words, ""]),
     )  # fmt: skip
     metrics: tuple[str, ...] = flag(
@@ -218,7 +222,7 @@ class RunConfig:
         False, f"{QUICK.tasks} tasks, {QUICK.images_per_concept} images a concept; the board says so in its name",
         MEASURE, switch=True, board=12,
     )  # fmt: skip
-    compile: bool = flag(  # other rounding, so other stages and another fingerprint
+    compile: bool = flag(  # compiled code rounds differently, so keys and the fingerprint contain this flag
         False, "compile the U-Net (torch.compile): pays on CUDA in long runs; the first cell of a process waits for it",
         MEASURE, switch=True, board=10,
     )  # fmt: skip
@@ -261,22 +265,19 @@ class RunConfig:
         return self.elsewhere().command
 
     def elsewhere(self) -> RunConfig:
-        """This run as a process on another host or in another folder can resolve it.
+        """The same run for a process on another host or in another folder.
 
-        Paths are absolute. Flags that make no other run have their default: nothing is computed anew because of them.
+        Paths are absolute. Flags that do not change the results have their default.
         """
         return self._with(lambda one: one.elsewhere if one.identity else None)
 
     @property
     def shared_command(self) -> str:
-        """The command that makes this run's board, with names of files in place of paths.
-
-        Where the board is written is left out, and so is --force.
-        """
+        """The command that makes this run's board, with file names instead of paths, and without --out and --force."""
         return self._with(lambda one: one.shared if one.identity else None).command
 
     def _with(self, change: Callable[[Flag], Callable[[Any], Any] | None]) -> RunConfig:
-        """A copy with each field changed by the function for its flag; without a function it has its default."""
+        """A copy in which `change(flag)` gives the function for each field; a field without one has its default."""
         values = defaults_of(type(self))
         for name, one in flags_of(type(self)).items():
             if (function := change(one)) is not None:

@@ -1,4 +1,4 @@
-"""What computes: device, precision, library versions. Results that differ in these differ by rounding at least."""
+"""The device, the precision and the library versions of a computation. If they differ, results differ by rounding."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def describe(
     compile: bool = False,
     gradient_checkpointing: bool = False,
 ) -> dict[str, Any]:
-    """Name of the device, type of forward passes and what else decides their rounding, and versions of libraries.
+    """A description of the machine for cache keys and fingerprints: "device", "dtype" and "versions".
 
-    Activations that are computed again are the same again, so checkpointing does not show, but where it moves the
-    borders of what is compiled.
+    "dtype" is the dtype of forward passes, with a suffix for compiled code. Gradient checkpointing computes the same
+    activations twice and changes no result, so it is left out. But it changes which code is compiled together, so it
+    is part of the description of compiled code.
     """
     how = " compiled" * compile + " checkpointed" * (compile and gradient_checkpointing)
     return {
@@ -42,14 +43,14 @@ def describe(
 
 
 def default_device() -> torch.device:
-    """CUDA where there is one, the CPU otherwise."""
+    """The CUDA device if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """What `precision`, one of `bench.core.config.PRECISIONS`, means on `device`.
+    """The dtype that `precision`, one of `bench.core.config.PRECISIONS`, stands for on `device`.
 
-    "auto" is bfloat16 autocast where the hardware multiplies it natively, and fp32 elsewhere.
+    "auto" stands for bfloat16 if the hardware multiplies bfloat16 natively, otherwise for float32.
     """
     fast = torch.bfloat16 if multiplies_bf16(device) else torch.float32
     return {"auto": fast, "fp32": torch.float32, "bf16": torch.bfloat16}[precision]
@@ -62,13 +63,13 @@ def multiplies_bf16(device: torch.device) -> bool:
 
 
 def allow_tf32(dtype: torch.dtype) -> None:
-    """For this process, let CUDA round what autocast leaves in fp32 to TF32, unless fp32 is the precision asked for."""
+    """Set TF32 on CUDA for this process: on, so that float32 products are faster, unless `dtype` is float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != torch.float32
 
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Within the block fp32 is fp32 on CUDA too: for judges, and for small differences that TF32 would drown."""
+    """Switch TF32 off within the block, for judges and for differences that are smaller than the error of TF32."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""Digests of what determines a result: settings, tensors, files, source code. All are hex SHA-256."""
+"""Digests of settings, tensors, files and source code, for cache keys. Every digest is a SHA-256 in hex."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-ADDED = "added"  # in the metadata of a field that joined a class later
+ADDED = "added"  # name in the metadata of a field that was added to its class later
 
 
 def added(default: Any, **options: Any) -> Any:
-    """A dataclass field that joins a class whose values are in keys already, such as a method's config or `Protocol`.
+    """A new field for a dataclass that existing cache keys contain, such as a method's config or `Protocol`.
 
-    At its `default` the field is left out of keys and of what a board says of itself, so that earlier results stay
-    valid; with any other value it is in them.
+    If the field has its `default`, keys and the fingerprint of a board leave it out, so that earlier results stay
+    valid. With any other value they contain it.
     """
     return dataclasses.field(default=default, metadata={ADDED: True}, **options)
 
@@ -35,9 +35,9 @@ def _entries(value: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON's own types; dataclasses become objects, tuples lists, paths text.
+    """`value` in types that JSON has: dataclasses become objects, tuples become lists, and paths become strings.
 
-    Raises TypeError for anything else.
+    Raises TypeError for a value of any other type.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: plain(entry) for name, entry in _entries(value).items()}
@@ -53,16 +53,16 @@ def plain(value: Any) -> Any:
 
 
 def of_json(value: Any) -> str:
-    """Digest of settings: equal values give equal digests whatever the order of keys.
+    """Digest of settings. Equal values have equal digests; the order of keys in mappings does not matter.
 
-    As of `plain(value)`, for values whose mappings have strings as keys. Raises TypeError for what has no such form.
+    The keys of mappings must be strings. The digest is that of `plain(value)`. Raises TypeError like `plain`.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_natural)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _natural(value: Any) -> Any:
-    """One step towards JSON's own types, of what json does not know: all else it walks through itself, and fast."""
+    """Convert the outermost level of a value that the json module does not know; json converts the rest faster."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _entries(value)
     if isinstance(value, Mapping):
@@ -73,7 +73,7 @@ def _natural(value: Any) -> Any:
 
 
 def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Digest of named tensors: names, shapes, dtypes and bytes."""
+    """Digest of named tensors: of their names, shapes, dtypes and bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -82,29 +82,29 @@ def of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-FRESH = 0.05  # seconds within which a file system may give two writes to a file the same time
-_known: dict[tuple[int, ...], str] = {}  # of this process: state of a file -> its digest
+CLOCK_STEP = 0.05  # seconds; two writes that are closer in time may get the same modification time
+_known: dict[tuple[int, ...], str] = {}  # state of a file -> its digest, for this process
 
 
 def of_file(path: Path) -> str:
     """Digest of one file's bytes.
 
-    A process reads a file once, and again where its size, its times or its inode have changed. Models have gigabytes.
+    Models have gigabytes, so a process reads a file only once, and again only if its size, times or inode changed.
     """
     state = _state(path)
     if state in _known:
         return _known[state]
-    found = _of_bytes(path)
+    file_digest = _of_bytes(path)
     *_, modified, changed = state
-    if _state(path) == state and time.time() - max(modified, changed) / 1e9 > FRESH:
-        _known[state] = found
-    return found
+    if _state(path) == state and time.time() - max(modified, changed) / 1e9 > CLOCK_STEP:
+        _known[state] = file_digest
+    return file_digest
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes with a file's bytes and not with its name: device, inode, size, times of change in nanoseconds."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    """Device, inode, size, and times of modification and change (ns): they change when the file's bytes change."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _of_bytes(path: Path) -> str:
@@ -113,7 +113,10 @@ def _of_bytes(path: Path) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """Digest of a folder's files, by relative path and bytes; hidden files are left out."""
+    """Digest of the relative paths and bytes of a folder's files, without hidden files.
+
+    Raises FileNotFoundError if there are no files.
+    """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     if not files:
         raise FileNotFoundError(f"no files under {folder}")
@@ -121,7 +124,7 @@ def of_folder(folder: Path) -> str:
 
 
 def of_files(folder: Path, files: Iterable[Path]) -> str:
-    """Digest of some files of a folder, by relative path and bytes, in whatever order they are named."""
+    """Digest of the relative paths and bytes of some files of a folder; the order of `files` does not matter."""
     return of_json({p.relative_to(folder).as_posix(): of_file(p) for p in files})
 
 
@@ -132,13 +135,13 @@ def of_source(*modules: ModuleType) -> str:
 
 
 def of_module(module: ModuleType) -> str:
-    """The version that one of Lethe's modules declares as VERSION; of any other module its source code."""
+    """The VERSION that a module of Lethe declares; for any other module the digest of its source code."""
     declared = vars(module).get("VERSION") if module.__name__.startswith("bench.") else None
     return of_source(module) if declared is None else str(declared)
 
 
 def of_code(text: str) -> str:
-    """Digest of what Python source does: another comment, docstring, import line or layout gives the same digest."""
+    """Digest of the syntax tree of Python source, without comments, docstrings, import lines and layout."""
     return hashlib.sha256("\n".join(_words(ast.parse(text))).encode()).hexdigest()
 
 
@@ -150,7 +153,7 @@ def _words(node: ast.AST) -> Iterator[str]:
         body = body[1:]
     for name, value in ast.iter_fields(node):
         parts = body if name == "body" else value
-        if parts is None or parts == []:  # versions of Python differ in what they leave out
+        if parts is None or parts == []:  # versions of Python differ in which empty fields they leave out
             continue
         yield f".{name}"
         for part in parts if isinstance(parts, list) else [parts]:

@@ -1,6 +1,6 @@
-"""Names of files without the folders they are in: what tables, reports and archives may say about them.
+"""File names without their folders, for tables, reports and archives that other people read.
 
-A folder of the machine that made a file helps nobody else, and may name a person or a project.
+The path of a folder is useless on another machine, and it may contain the name of a person or a project.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ import re
 from pathlib import Path
 
 FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".py", ".json", ".npz", ".csv", ".yaml")
-# "birds=", then "open_clip:", "hf-hub:" and the like; one letter and a colon are a drive of Windows
+# "birds=", then prefixes such as "open_clip:" or "hf-hub:"; one letter with a colon is a drive on Windows
 HEAD = re.compile(r"((?:[^=:/\\]+=)?(?:[\w-]{2,}:)*)(.*)", re.DOTALL)
 DRIVE = re.compile(r"[A-Za-z]:")
-# not in the middle of a relative path or of an address; at least two parts after a plain slash, as in "and /or/ ..."
+# The match does not begin in the middle of a relative path or a URL. A path that begins with one slash has at least
+# two parts.
 IN_TEXT = re.compile(
     r"(?<![\w.:/\\~-])(?:(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)(?:[/\\]+[\w.@+~-]+)+|(?:/+[\w.@+~-]+){2,}|\\\\[\w.@+~\\-]+)[/\\]?"
 )
 
 
 def without_folders(text: str, model: bool = False) -> str:
-    """A file's name in place of its path, also within the name of a judge; other names stay.
+    """`text` with a file's name instead of its path; a text that contains no path is returned unchanged.
 
     Args:
-        text: a path, a name, a hub id, or one of them as part of a judge's name.
-        model: whether it is MODEL/WEIGHTS as open_clip has it, where WEIGHTS may be a path; after "open_clip:" it is.
+        text: a path, a name, a hub id, or the name of a judge that contains one of these.
+        model: whether `text` has open_clip's form MODEL/WEIGHTS, where WEIGHTS may be a path. A text after
+            "open_clip:" always has this form.
 
     >>> without_folders("birds=/data/judges/j.safetensors"), without_folders("open_clip:ViT-B-32//data/x.bin")
     ('birds=j.safetensors', 'open_clip:ViT-B-32/x.bin')
@@ -31,27 +33,27 @@ def without_folders(text: str, model: bool = False) -> str:
     ('sd15', 'CompVis/stable-diffusion-v1-4')
     """
     found = HEAD.fullmatch(text)
-    assert found is not None  # any text fits
-    head, place = found.groups()
-    architecture, slash, weights = place.partition("/")
+    assert found is not None  # HEAD matches every text
+    head, name = found.groups()
+    architecture, slash, weights = name.partition("/")
     if slash and (model or head.endswith("open_clip:")) and not head.endswith(("hf-hub:", "local-dir:")):
         return f"{head}{architecture}/{last_part(weights)}"
-    return head + (last_part(place) if _is_path(place) else place)
+    return head + (last_part(name) if _is_path(name) else name)
 
 
 def last_part(path: str) -> str:
-    """The last part of a path in the manner of any system: of "C:\\models\\x.bin" it is "x.bin"."""
+    """The last part of a path of any operating system: "x.bin" for "C:\\models\\x.bin"."""
     parts = [part for part in re.split(r"[/\\]", DRIVE.sub("", path, count=1)) if part]
     return parts[-1] if parts else path
 
 
 def without_paths(text: str) -> str:
-    """Text for people with every path cut down to its last part; single words with a slash, "a/b", stay."""
+    """`text` with only the last part of every path in it; words such as "a/b" are not paths and stay as they are."""
     return IN_TEXT.sub(lambda found: last_part(found.group()), text)
 
 
 def within(folder: Path, path: str) -> str:
-    """A path relative to `folder`, with "/" on every system; of one that is elsewhere the last part alone."""
+    """`path` relative to `folder`, with "/" on every system; only its last part if it is not inside `folder`."""
     try:
         return Path(path).resolve().relative_to(folder.resolve()).as_posix()
     except ValueError:
@@ -59,10 +61,10 @@ def within(folder: Path, path: str) -> str:
 
 
 def is_local(source: str) -> bool:
-    """Whether `source` names a file or folder of this machine: by its first letter, or because it exists."""
+    """Whether `source` is a path on this machine: it begins with ".", "/" or "~", or it exists."""
     return source.startswith((".", "/", "~")) or Path(source).expanduser().exists()
 
 
-def _is_path(place: str) -> bool:
-    begins = place.startswith(("/", "~", ".")) or "\\" in place or DRIVE.match(place) is not None
-    return begins or place.count("/") > 1 or ("/" in place and place.endswith(FILES))
+def _is_path(name: str) -> bool:
+    begins = name.startswith(("/", "~", ".")) or "\\" in name or DRIVE.match(name) is not None
+    return begins or name.count("/") > 1 or ("/" in name and name.endswith(FILES))

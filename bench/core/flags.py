@@ -1,7 +1,7 @@
 """Command-line flags that are declared once, in the metadata of a dataclass's fields.
 
-Whatever has to know every flag is a loop over `flags_of`: the parser, the command that describes a run, the command
-that other people may read, the identity of a run, and the name of its board.
+Several parts of the program use every flag: the parser, the command that describes a run, the command for other
+people, the identity of a run, and the name of its board. Each of them is a loop over `flags_of`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 from bench.core.filenames import last_part, without_folders
 
 T = TypeVar("T")
-KEY = "flag"  # of a field's metadata
+KEY = "flag"  # name in a field's metadata
 
 
 def as_words(value: Any) -> tuple[str, ...]:
-    """A value as it is typed: the elements of a tuple, or one word."""
+    """The words that a user types for a value: one for each element of a tuple, otherwise one."""
     return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
 
 
 def without_any_folder(value: Any) -> Any:
-    """A copy of a flag's value in which names of files stand in place of paths."""
+    """A copy of a flag's value with file names instead of paths."""
     if isinstance(value, str):
         return without_folders(value)
     if isinstance(value, Path):
@@ -38,27 +38,27 @@ def without_any_folder(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Flag:
-    """How a field is given on the command line.
+    """The command-line flag of a field.
 
     Args:
-        help: what the flag does, for people. Names in braces are filled in by the parser, `{default}` among them.
-        group: title of the group in `--help`.
-        name: without the two hyphens; empty for the field's name with hyphens for underscores.
-        metavar: what `--help` calls the value.
-        choices: all values that there are; None for any.
-        switch: whether the flag takes no word and means True, as `--no-...` means False.
-        many: whether the flag takes several words, and may be repeated to add more.
-        parse: one word -> value. Raises ValueError.
-        gather: all parsed words of a flag with `many` -> the field's value. Raises ValueError.
-        write: the field's value -> words that `parse` and `gather` turn into it.
-        mapping: whether the value is a mapping. In a run file it may be written as one.
-        ranges: whether a list within that mapping is several values, in place of one value that is a list.
-        joined: how a list in a run file becomes the one word of a flag without `many`; None where it takes no list.
-        identity: whether another value makes another run; False for what changes no result.
+        help: description of the flag for `--help`. The parser fills in names in braces, such as `{default}`.
+        group: title of the flag's group in `--help`.
+        name: name without the two hyphens; if empty, the field's name with hyphens instead of underscores.
+        metavar: name of the value in `--help`.
+        choices: all allowed values; None allows every value.
+        switch: whether the flag takes no word: `--NAME` means True, and `--no-NAME` means False.
+        many: whether the flag takes several words, and may be repeated to add more words.
+        parse: one word -> value. Raises ValueError for a word that it does not accept.
+        gather: all parsed words of a flag with `many` -> the field's value. Raises ValueError like `parse`.
+        write: the field's value -> words from which `parse` and `gather` make the same value.
+        mapping: whether the value is a mapping. A run file may write it as a mapping.
+        ranges: whether a list within that mapping means several values; otherwise it means one value that is a list.
+        joined: how a list in a run file becomes the one word of a flag without `many`; None if a list is not allowed.
+        identity: whether another value means another run; False if the flag does not change the results.
         elsewhere: the field's value -> the same value for a process on another host or in another folder.
-        shared: the field's value -> the same value as other people may read it; None leaves the flag out of a command
-            that is shared.
-        board: place in the name of the board, which begins with place 1; None where the value makes no other board.
+        shared: the field's value -> the same value for other people to read; None leaves the flag out of a command
+            for other people.
+        board: position of the flag in the name of the board, from 1; None if the name does not contain the flag.
     """
 
     help: str
@@ -81,12 +81,12 @@ class Flag:
 
     @property
     def option(self) -> str:
-        """The flag as it is typed."""
+        """The flag as a user types it."""
         return f"--{self.name}"
 
 
 def flag(default: T, help: str, group: str, **declared: Any) -> T:
-    """A dataclass field with a default and a `Flag`, whose arguments are `declared`. A mapping is copied."""
+    """A dataclass field with a default and a `Flag` with the arguments `declared`. A default mapping is copied."""
     metadata = {KEY: Flag(help, group, mapping=isinstance(default, dict), **declared)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)  # type: ignore[return-value]
@@ -94,7 +94,7 @@ def flag(default: T, help: str, group: str, **declared: Any) -> T:
 
 
 def flags_of(cls: type) -> dict[str, Flag]:
-    """Field -> flag, in the order of the fields, of every field of the dataclass `cls` that has one."""
+    """Field name -> flag, for every field of the dataclass `cls` that has a flag, in the order of the fields."""
     return {
         one.name: dataclasses.replace(one.metadata[KEY], name=one.metadata[KEY].name or one.name.replace("_", "-"))
         for one in dataclasses.fields(cls)
@@ -103,7 +103,7 @@ def flags_of(cls: type) -> dict[str, Flag]:
 
 
 def defaults_of(cls: type) -> dict[str, Any]:
-    """Field -> default, of every field of the dataclass `cls` that has a flag."""
+    """Field name -> default, for every field of the dataclass `cls` that has a flag."""
     known = flags_of(cls)
     return {
         one.name: one.default if one.default_factory is MISSING else one.default_factory()
@@ -113,16 +113,20 @@ def defaults_of(cls: type) -> dict[str, Any]:
 
 
 def from_values(cls: type[T], values: Mapping[str, Any]) -> T:
-    """A `cls` from parsed words by field; what is missing has its default. Raises ValueError."""
+    """An instance of `cls` from parsed words by field name. Missing fields have their default.
+
+    Raises ValueError for a value that the flag or the class does not accept.
+    """
     given = {name: flag for name, flag in flags_of(cls).items() if name in values}
     return cls(**{name: flag.gather(values[name]) if flag.many else values[name] for name, flag in given.items()})
 
 
 def words_of(of: Any, always: Sequence[str] = ()) -> list[str]:
-    """The shortest list of words that describes the dataclass `of`: flags that differ from their default.
+    """The shortest list of words that describes the dataclass instance `of`: every flag that is not at its default.
 
     Args:
-        always: fields that are written even where they have their default.
+        of: an instance of a dataclass with flags.
+        always: names of fields that are written even if they have their default.
     """
     defaults, words = defaults_of(type(of)), []
     for name, one in flags_of(type(of)).items():

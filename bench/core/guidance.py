@@ -1,7 +1,8 @@
-"""Classifier-free guidance (Ho & Salimans, 2022): the one place that says what a guidance scale means.
+"""Classifier-free guidance (Ho & Salimans, 2022). The meaning of a guidance scale is defined here and nowhere else.
 
 The guided prediction is eps_u + s (eps_c - eps_u), where eps_c is the network's prediction for the prompt, eps_u its
-prediction for the null prompt, and s the scale. Two scales need only one of them: s = 0 is eps_u, and s = 1 is eps_c.
+prediction for the null prompt, and s the scale. Two scales need only one prediction: s = 0 gives eps_u, and s = 1
+gives eps_c.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def require_scale(name: str, scale: float) -> None:
 
 
 def conditions(scale: float, null: T, prompt: T) -> list[T]:
-    """Those of the two conditions that the guided prediction needs, in the order that `guided` expects.
+    """The conditions that the guided prediction needs, one or both, in the order that `guided` expects.
 
     Raises ValueError for a negative or non-finite scale.
 
@@ -47,7 +48,7 @@ def conditions(scale: float, null: T, prompt: T) -> list[T]:
 
 
 def passes(scale: float) -> int:
-    """How often one image goes through the network in each sampling step: 1 or 2. Raises ValueError as `conditions`."""
+    """The number of forward passes for one image in each sampling step: 1 or 2. Raises ValueError like `conditions`."""
     return len(conditions(scale, None, None))
 
 
@@ -56,7 +57,8 @@ def guided(predict: Predict, embeds: torch.Tensor, scale: float) -> PredictGuide
 
     Args:
         predict: (z_t, t, embeddings) -> predicted noise, the shape of z_t.
-        embeds: (P * B, tokens, width), what `conditions` selected, one after the other; P is `passes(scale)`.
+        embeds: (P * B, tokens, width), the embeddings of the conditions that `conditions` returns, one condition
+            after the other; P is `passes(scale)`.
         scale: the guidance scale s.
 
     The function takes z_t as float (B, C, h, w) and t as an int64 scalar, and returns the prediction in the same shape.

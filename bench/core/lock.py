@@ -1,4 +1,4 @@
-"""A claim on something that one of several processes does, on one host or on several that share a file system."""
+"""A file lock between processes on one host, or on several hosts that share a file system."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
-STALE = 120.0  # seconds without a sign of life after which another takes over; by the waiting process's own clock
-BEAT = 20.0  # seconds between two signs of life; network file systems may show them a minute late
-POLL = 0.2
+STALE = 120.0  # seconds without a renewal after which a waiting process takes the lock over, by its own clock
+BEAT = 20.0  # seconds between two renewals; network file systems may show a renewal a minute late
+POLL = 0.2  # seconds between two attempts to get the lock
 
 
 @contextmanager
 def held(path: Path, wait: float | None = None) -> Iterator[None]:
-    """Within the block this process has the lease `path`, a file that names its host and process and is renewed.
+    """Hold a lock within the block. The lock is the file `path`, which names the holder's host and process.
 
-    A lease that was not renewed for `STALE` seconds is taken over by whoever waits, and that of a process that died on
-    this host at once, where the file system can exchange two files. Raises TimeoutError after `wait` seconds; None
-    waits for as long as it takes.
+    The holder renews the lock. A waiting process takes over a lock that was not renewed for `STALE` seconds. It takes
+    over the lock of a process that died on this host at once, if the file system can exchange two files.
+
+    Args:
+        path: path of the file.
+        wait: seconds to wait for the lock; None waits without a limit.
+
+    Raises TimeoutError if another process still holds the lock after `wait` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lease = SoftFileLease(path, lease_duration=STALE, heartbeat_interval=min(BEAT, STALE / 3))
-    began, seen = time.monotonic(), _Watch(path)
+    began, watch = time.monotonic(), _Watch(path)
     while True:
         left = STALE / 4 if wait is None else max(0.0, min(STALE / 4, began + wait - time.monotonic()))
         try:
             lease.acquire(timeout=left, poll_interval=POLL)
             break
         except Timeout:
-            if seen.unchanged_for() >= STALE:
-                seen.remove()
+            if watch.unchanged_for() >= STALE:
+                watch.remove()
             elif wait is not None and time.monotonic() - began >= wait:
                 raise TimeoutError(f"{path} is held by {owner(path)}") from None
     try:
@@ -44,10 +49,11 @@ def held(path: Path, wait: float | None = None) -> Iterator[None]:
 
 
 class _Watch:
-    """A lease of somebody else, as this process sees it.
+    """Watches the lock of another process.
 
-    filelock takes a stale lease over by exchanging two files in one step, which network file systems refuse; and it
-    leaves one that nobody signed, since its maker died at once, for ever.
+    This class covers two cases that filelock does not. filelock takes over a stale lock by exchanging two files in
+    one step, and network file systems refuse that. And it never takes over an empty lock file, whose process died
+    before it wrote its name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,23 +61,23 @@ class _Watch:
         self._seen: tuple[tuple[int, int, str] | None, float] = (None, time.monotonic())
 
     def unchanged_for(self) -> float:
-        """Seconds since the lease was last seen to change; 0 where there is none."""
-        now = self._look(self.path)
+        """Seconds since the last change of the lock that this process saw; 0 if there is no lock."""
+        now = self._read(self.path)
         if now is None or now != self._seen[0]:
             self._seen = now, time.monotonic()
         return time.monotonic() - self._seen[1]
 
     def remove(self) -> None:
-        """Take it away, if it is still the one that was seen; another that came meanwhile is put back."""
+        """Remove the lock, unless another process has taken it since `unchanged_for` last read it."""
         aside = self.path.with_name(f"{self.path.name}.stale-{uuid.uuid4().hex}")
         with suppress(OSError):
             os.rename(self.path, aside)
-            if self._look(aside) != self._seen[0]:
+            if self._read(aside) != self._seen[0]:
                 os.link(aside, self.path)
             aside.unlink()
 
     @staticmethod
-    def _look(path: Path) -> tuple[int, int, str] | None:
+    def _read(path: Path) -> tuple[int, int, str] | None:
         try:
             stat = path.stat()
             return stat.st_ino, stat.st_mtime_ns, path.read_text(errors="replace")
@@ -80,17 +86,19 @@ class _Watch:
 
 
 def owner(path: Path) -> str:
-    """Who holds the lease, for people."""
-    said = _said(path)
-    return f"process {said['pid']} on {said['host']}" if {"pid", "host"} <= said.keys() else "nobody any more"
+    """A text for people that names the process and host that hold the lock."""
+    fields = _fields(path)
+    if not {"pid", "host"} <= fields.keys():
+        return "no process any more"
+    return f"process {fields['pid']} on {fields['host']}"
 
 
 def elsewhere(path: Path) -> bool:
-    """Whether the lease is held on another host, of whose processes nothing is known here."""
-    return _said(path).get("host", os.uname().nodename) != os.uname().nodename
+    """Whether a process on another host holds the lock. This host can't tell whether that process still runs."""
+    return _fields(path).get("host", os.uname().nodename) != os.uname().nodename
 
 
-def _said(path: Path) -> dict[str, str]:
+def _fields(path: Path) -> dict[str, str]:
     try:
         return dict(line.partition("=")[::2] for line in path.read_text(errors="replace").splitlines())  # type: ignore[misc]
     except OSError:

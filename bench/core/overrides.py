@@ -1,4 +1,4 @@
-"""`--set SECTION.FIELD=VALUE`: typed overrides of frozen dataclasses, strict about names and types."""
+"""`--set SECTION.FIELD=VALUE`: overrides the fields of frozen dataclasses and checks their names and types."""
 
 from __future__ import annotations
 
@@ -15,16 +15,21 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from bench.core.registry import nearest
 
 C = TypeVar("C")
-Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> texts
-Overrides = dict[str, dict[str, str]]  # section -> field -> text as typed
+Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> values as typed
+Overrides = dict[str, dict[str, str]]  # section -> field -> value as typed
 
 
 def parse(
     items: Iterable[str], flag: str = "--set", form: str = "SECTION.FIELD=VALUE, e.g. mimmu.lr=1e-5"
 ) -> Overrides:
-    """Split "section.field=value" items of `flag`, which takes them in this `form`.
+    """Split items "section.field=value".
 
-    Raises ValueError for an item without that form, or a field set twice.
+    Args:
+        items: the words of a flag.
+        flag: name of the flag, for error messages.
+        form: the expected form of an item, for error messages.
+
+    Raises ValueError for an item of another form, and for a field that is set twice.
     """
     parsed: Overrides = {}
     for item in items:
@@ -48,20 +53,20 @@ def write(overrides: Overrides) -> tuple[str, ...]:
 
 
 def parse_sweep(items: Iterable[str]) -> Sweep:
-    """Split "section.field=v1,v2" items; commas within brackets are part of a value.
+    """Split items "section.field=v1,v2". A comma within brackets is part of a value.
 
-    Raises ValueError as `parse`, and for a value that is given twice.
+    Raises ValueError like `parse`, and for a value that is given twice.
     """
     parsed = parse(items, "--sweep", "METHOD.FIELD=V1,V2, e.g. mimmu.t_max=300,600,950")
-    found = {
+    sweep = {
         section: {name: tuple(v.strip() for v in re.split(r",(?![^(\[]*[)\]])", text)) for name, text in texts.items()}
         for section, texts in parsed.items()
     }
-    for section, fields in found.items():
+    for section, fields in sweep.items():
         for name, values in fields.items():
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ValueError(f"--sweep {section}.{name} names {twice[0]!r} twice; each value is a row of its own")
-    return found
+    return sweep
 
 
 def write_sweep(sweep: Sweep) -> tuple[str, ...]:
@@ -75,11 +80,17 @@ def grid(fields: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], ...]:
 
 
 def apply(config: C, values: Mapping[str, Any], section: str) -> C:
-    """A copy of the dataclass `config` with `values` (texts as typed, or values of the right type) put in.
+    """A copy of the dataclass `config` with other values.
 
-    Where the class names fields of which only one is ever set, in tuples of its `ALTERNATIVES`, setting one alone makes
-    the others none. Raises ValueError for an unknown field, naming the nearest one, for a value of the wrong type, and
-    with the section before it for whatever the class itself refuses.
+    Each tuple in the class attribute `ALTERNATIVES` names fields of which only one may be set. If `values` sets one of
+    them, the others become None.
+
+    Args:
+        config: an instance of a dataclass.
+        values: field name -> value, either the text as typed or a value of the field's type.
+        section: name of `config` in error messages.
+
+    Raises ValueError for an unknown field, for a value of the wrong type, and for a value that the class refuses.
     """
     hints = get_type_hints(type(config))
     fields = [f.name for f in dataclasses.fields(config)]  # type: ignore[arg-type]
@@ -98,10 +109,14 @@ def apply(config: C, values: Mapping[str, Any], section: str) -> C:
 
 
 def convert(value: Any, kind: Any, label: str) -> Any:
-    """`value`, a text as typed or a value of the right type, as an instance of the annotation `kind`.
+    """`value` as an instance of the annotation `kind`.
 
-    `kind` is one that `is_settable` accepts. Raises ValueError, which begins with `label`, for a value of another type
-    and for a number that is infinite or NaN.
+    Args:
+        value: the text as typed, or a value of the right type.
+        kind: an annotation that `is_settable` accepts.
+        label: the beginning of error messages.
+
+    Raises ValueError for a value of another type, and for a number that is infinite or NaN.
     """
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
@@ -118,7 +133,7 @@ def convert(value: Any, kind: Any, label: str) -> Any:
     if isinstance(value, str):
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all that literal_eval raises
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all errors of literal_eval
             raise ValueError(f"{label} takes {_name(kind)}, not {value!r}") from None
     if origin is tuple and isinstance(value, (tuple, list)):
         kinds = get_args(kind)
@@ -151,7 +166,7 @@ def _choice(value: Any, choices: Sequence[Any], label: str) -> Any:
 def is_settable(kind: Any) -> bool:
     """Whether `convert` can turn a text into `kind`.
 
-    It can for bool, int, float, str, Path, a Literal, a tuple of these, and each of these or None.
+    It can for bool, int, float, str, Path, a Literal, and a tuple of these, each with or without "| None".
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
@@ -163,9 +178,9 @@ def is_settable(kind: Any) -> bool:
 
 
 def require_finite(config: object) -> None:
-    """Raise ValueError, which names the field, if a field of the dataclass `config` is infinite or NaN.
+    """Raise ValueError if a field of the dataclass `config` is infinite or NaN, or contains such a number.
 
-    It looks into tuples, lists and mappings too.
+    Tuples, lists, sets and mappings are searched for numbers too.
     """
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         for value in _numbers(getattr(config, field.name)):

@@ -1,7 +1,7 @@
-"""Names to things: one generic registry for methods, metrics, worlds and suites.
+"""A registry from names to values of one kind: methods, metrics, worlds, suites or engines.
 
-A built-in entry is a lazy "module:attribute" string, so listing names imports nothing heavy. Entries of other
-installed packages are found through packaging entry points; entries of a running program are added by decorator.
+A built-in entry is a string "module:attribute" that is imported when it is used, so that listing names is fast. Other
+installed packages add entries through entry points. A running program adds entries with a decorator.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BrokenEntry(ValueError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that helps someone who mistyped `name`: the nearest of `known`, then all of them."""
+    """A text that helps a user who mistyped `name`: the most similar names of `known`, then all of them."""
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
@@ -42,10 +42,10 @@ class Registry(Generic[T]):
     """Maps names to values of one kind.
 
     Args:
-        noun: what an entry is called in messages, e.g. "method".
+        noun: the word for an entry in messages, e.g. "method".
         builtin: name -> "module:attribute", imported on first `get`.
-        group: entry-point group in which other packages announce theirs, e.g. "lethe.methods".
-        unlisted: entries that `get` knows and `names` leaves out: they must be asked for by name.
+        group: entry-point group in which other packages announce entries, e.g. "lethe.methods".
+        unlisted: names that `names` leaves out. `get` still returns their values.
 
     Example:
         >>> metals = Registry("metal", {"pi": "math:pi"})
@@ -66,7 +66,7 @@ class Registry(Generic[T]):
         self._group = group
         self._entries: dict[str, T | str] = dict(builtin or {})
         self._points: dict[str, EntryPoint] = {}  # name -> the entry point that announced it
-        self._broken: dict[str, str] = {}  # name -> why its entry point can't be used
+        self._broken: dict[str, str] = {}  # name -> the reason why its entry point can't be used
         self._discovered = group is None
 
     def add(self, name: str, target: T | str) -> None:
@@ -106,15 +106,15 @@ class Registry(Generic[T]):
         return target
 
     def names(self) -> tuple[str, ...]:
-        """All names but unlisted and broken ones, built-in ones first, in order of registration."""
+        """All names except unlisted and broken ones: first the built-in names, then others as they were registered."""
         self._discover()
         return tuple(name for name in self._entries if name not in self._unlisted and name not in self._broken)
 
     def usable(self, check: Callable[[str, T], None] = lambda name, value: None) -> tuple[str, ...]:
-        """The `names`, without the entry points of other packages that can't be used.
+        """The `names` without entry points of other packages that can't be used.
 
-        Imports each entry point and calls `check` with its name and value. An entry point whose import or check fails
-        is broken from then on: a warning names its package, and all other names stay usable.
+        Each entry point is imported, and `check` is called with its name and value. If the import or the check raises
+        an exception, the entry point counts as broken from then on, and a warning that names its package is logged.
         """
         for name in self.names():
             if name in self._points:
@@ -168,14 +168,14 @@ class Registry(Generic[T]):
             if known is None:
                 self._entries[point.name], self._points[point.name] = point.value, point
             elif known != point.value:
-                said = "%s %r of %s is left out: the name is taken by %s"
-                log.warning(said, self.noun, point.name, _package(point), self._taken(point.name, known))
+                message = "%s %r of %s is left out: the name is taken by %s"
+                log.warning(message, self.noun, point.name, _package(point), self._taken(point.name, known))
 
     def _taken(self, name: str, known: T | str) -> str:
         return self.package(name) or f"{known!r} of Lethe itself"
 
 
 def _package(point: EntryPoint) -> str:
-    """An entry point with the package that announces it, for messages."""
+    """A text for messages: the package of an entry point, and the entry point."""
     package = f"the package {point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
     return f"{package} (entry point {point.name} = {point.value})"

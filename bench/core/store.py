@@ -1,9 +1,11 @@
-"""Finished stages on disk, addressed by what determines them.
+"""The store: computed results on disk, each found by its cache key.
 
-An entry is a folder `KIND/KEY16` with `record.json` (the full key, facts about the computation, digests of the
-other files) and, where the stage has tensors, `tensors.safetensors`, until these are given up (`Store.thin`). It is
-written beside its place and moved there in one step, so a killed run leaves no half entry, and two processes that
-compute the same stage agree.
+An entry is a folder `KIND/DIGEST`, where DIGEST is the first 16 digits of the digest of its key. The folder contains
+`record.json`: the full key, facts about the computation, and the digest of the tensors. An entry with tensors also
+contains `tensors.safetensors`, until the tensors are discarded (`Store.discard_tensors`).
+
+An entry is written to a temporary folder, which is renamed in one step. So a killed run leaves no incomplete entry,
+and of two processes that compute the same entry the first one wins.
 """
 
 from __future__ import annotations
@@ -29,25 +31,31 @@ from bench.core.lock import held
 log = logging.getLogger(__name__)
 
 RECORD, TENSORS = "record.json", "tensors.safetensors"
-FORMAT = ".format"  # in a store that no release 0.1 wrote to, whose keys were others
+FORMAT = ".format"  # this file exists unless release 0.1, which had other keys, may have written to the store
 
 
 class TensorsDiscarded(LookupError):
-    """Tensors that were wanted again after they had been given up to save space."""
+    """The tensors of an entry were discarded to save space."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage. `content` is the digest of its tensors' file, or "" where it never had one."""
+    """One result in the store.
+
+    Args:
+        path: folder of the entry.
+        facts: facts about the result, as in `record.json`.
+        content: digest of the file of tensors; "" if the entry never had tensors.
+    """
 
     path: Path
     facts: dict[str, Any]
     content: str
 
     def tensors(self, *names: str) -> dict[str, torch.Tensor]:
-        """The stage's tensors, on the CPU: those called `names`, or all; empty where it has none.
+        """The tensors called `names`, or all tensors, on the CPU; empty if the entry never had tensors.
 
-        Raises TensorsDiscarded where it had some that are no longer kept.
+        Raises TensorsDiscarded if the tensors were discarded.
         """
         file = self.path / TENSORS
         if not file.exists():
@@ -59,24 +67,31 @@ class Entry:
 
 
 class Store:
-    """Content-addressed stages under one folder. Safe to share between processes and, on a network, between hosts."""
+    """All entries in one folder. Several processes can use it at once, also on several hosts that share the folder.
+
+    Args:
+        root: the folder. It is created when the first entry is written.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._begun = False  # whether it is known to have its FORMAT, or to be older
+        self._begun = False  # whether `_begin` has run
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Where the stage lies or would lie."""
+        """Folder of the entry, whether it exists or not."""
         return self.root / kind / digest.of_json(key)[:16]
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the stage is there, sound or not: nothing of it is read."""
+        """Whether the entry exists. It is not read, so it may be damaged."""
         return self.path(kind, key).exists()
 
     def get(self, kind: str, key: Mapping[str, Any], verify: bool = True) -> Entry | None:
-        """The stage if it is there and sound. A damaged entry is reported, removed and taken as absent.
+        """The entry; None if it does not exist. A damaged entry is removed with a warning, and None is returned.
 
-        With verify=False its tensors are not read, for callers that need none of them.
+        Args:
+            kind: kind of the entry.
+            key: cache key of the entry.
+            verify: whether to compare the tensors with their digest, which reads the whole file.
         """
         path = self.path(kind, key)
         if not path.exists():
@@ -84,16 +99,16 @@ class Store:
         try:
             try:
                 record, content = _read(path, verify)
-            except FileNotFoundError:  # given up, or dropped and made again, between two looks
+            except FileNotFoundError:  # another process discarded the tensors, or replaced the entry, while it was read
                 record, content = _read(path, verify)
             if content != record["content"]:
-                raise ValueError(f"{TENSORS} has digest {content[:16]}, {record['content'][:16]} was written")
+                raise ValueError(f"{TENSORS} has digest {content[:16]}; its record says {record['content'][:16]}")
             if record["key"] != digest.plain(key):
-                raise ValueError("it holds another key")
-        except (FileNotFoundError, ValueError, KeyError) as error:  # not any OSError: a file system may be away
+                raise ValueError("its record has another key")
+        except (FileNotFoundError, ValueError, KeyError) as error:  # other OSErrors: the file system may be unavailable
             if not path.exists():
                 return None
-            log.warning("damaged stage %s (%s): removed, will be computed again", path, error)
+            log.warning("removed the damaged entry %s (%s); it will be computed again", path, error)
             shutil.rmtree(path, ignore_errors=True)
             return None
         return Entry(path, record["facts"], content)
@@ -106,9 +121,16 @@ class Store:
         facts: Mapping[str, Any] | None = None,
         texts: Mapping[str, str] | None = None,
     ) -> Entry:
-        """Write a stage and return it; if another process was faster, return its entry, which is as good.
+        """Write an entry and return it. If another process wrote the entry first, return that entry.
 
-        `texts` are files for people, by name, that lie beside the record and are in no digest.
+        Args:
+            kind: kind of the entry.
+            key: cache key of the entry.
+            tensors: tensors by name, on any device.
+            facts: facts about the result, in types that `bench.core.digest.plain` accepts.
+            texts: file name -> text of further files for people. They are not part of any digest.
+
+        Raises OSError if the entry can't be written or read.
         """
 
         def fill(work: Path) -> None:
@@ -123,47 +145,51 @@ class Store:
 
         path = self.path(kind, key)
         self._begin()
-        _place(path, fill)
+        _write_entry(path, fill)
         entry = self.get(kind, key)
         if entry is None:
-            raise OSError(f"stage {path} could not be read back after it was written")
+            raise OSError(f"the entry {path} could not be read after it was written")
         return entry
 
     def record(self, kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """A stage's record, as another store can `receive` it; None where there is no such stage."""
+        """The record of an entry for `import_record` of another store; None if there is no entry."""
         entry = self.get(kind, key, verify=False)
         return None if entry is None else {"key": digest.plain(key), "facts": entry.facts, "content": entry.content}
 
     def import_record(self, kind: str, record: Mapping[str, Any]) -> bool:
-        """Take over a stage of another store by its `record`, without its tensors: as if they had been given up.
+        """Add an entry from its `record` in another store. It has no tensors, as if they had been discarded.
 
-        Returns False where the stage is there already, which then stays as it is.
+        Returns whether the entry was added; False if the entry already exists, which does not change.
         """
         path = self.path(kind, record["key"])
         if path.exists():
             return False
         whole = {name: record[name] for name in ("key", "facts", "content")}
         thin = {"thin": True} if record["content"] else {}
-        if "code" in record["key"]:  # of release 0.1
+        if "code" in record["key"]:  # a key of release 0.1
             (self.root / FORMAT).unlink(missing_ok=True)
         else:
             self._begin()
-        _place(path, lambda work: (work / RECORD).write_text(json.dumps({**whole, **thin}, indent=1, allow_nan=False)))
+        text = json.dumps({**whole, **thin}, indent=1, allow_nan=False)
+        _write_entry(path, lambda work: (work / RECORD).write_text(text))
         return True
 
     def rename(self, kind: str, key: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Give the stage under `key` the key `other`. Returns False where there is none, or one under `other`."""
-        path, to = self.path(kind, key), self.path(kind, other)
-        if to.exists() or self.get(kind, key, verify=False) is None:
+        """Change the key of an entry from `key` to `other`.
+
+        Returns whether it was changed; False if there is no entry under `key`, or already one under `other`.
+        """
+        path, new_path = self.path(kind, key), self.path(kind, other)
+        if new_path.exists() or self.get(kind, key, verify=False) is None:
             return False
 
         def fill(work: Path) -> None:
             shutil.copytree(path, work, dirs_exist_ok=True, copy_function=_link)
             record = json.loads((path / RECORD).read_text())
-            (work / RECORD).unlink()  # not the old record's file, which other names may share
+            (work / RECORD).unlink()  # a link to the old record, which must not change
             (work / RECORD).write_text(json.dumps({**record, "key": digest.plain(other)}, indent=1, allow_nan=False))
 
-        _place(to, fill)
+        _write_entry(new_path, fill)
         shutil.rmtree(path, ignore_errors=True)
         return True
 
@@ -174,14 +200,14 @@ class Store:
     def _begin(self) -> None:
         if not self._begun:
             self.root.mkdir(parents=True, exist_ok=True)
-            if all(path.name.startswith(".") for path in self.root.iterdir()):  # no stage of any release
+            if all(path.name.startswith(".") for path in self.root.iterdir()):  # the store has no entries yet
                 (self.root / FORMAT).touch()
             self._begun = True
 
     def discard_tensors(self, kind: str, key: Mapping[str, Any]) -> None:
-        """Give up a stage's tensors, and keep what they were: its facts, and the digest that others are stored under.
+        """Remove the tensors of an entry, if it exists, and keep its record.
 
-        Nothing happens where there is no such stage.
+        The record keeps the digest of the tensors, which the keys of other entries contain.
         """
         path = self.path(kind, key)
         if not (path / TENSORS).exists():
@@ -193,7 +219,7 @@ class Store:
         (path / TENSORS).unlink(missing_ok=True)
 
     def tensors_discarded(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Whether the stage is there without the tensors that it once had."""
+        """Whether the entry exists and its tensors were discarded."""
         path = self.path(kind, key)
         try:
             return bool(json.loads((path / RECORD).read_text())["content"]) and not (path / TENSORS).exists()
@@ -201,30 +227,32 @@ class Store:
             return False
 
     def drop(self, kind: str, key: Mapping[str, Any]) -> None:
-        """Forget a stage."""
+        """Remove an entry, if it exists."""
         shutil.rmtree(self.path(kind, key), ignore_errors=True)
 
     def clear(self, kind: str) -> None:
-        """Forget all stages of a kind."""
+        """Remove all entries of a kind."""
         shutil.rmtree(self.root / kind, ignore_errors=True)
 
     @contextmanager
     def locked(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
-        """Within the block no other process computes the stage, and what others had finished is seen."""
+        """Hold the lock of an entry within the block, so that no other process computes it.
+
+        The block sees every entry of this kind that other processes finished before.
+        """
         with held(self.root / ".leases" / f"{kind}-{self.path(kind, key).name}"):
-            _see_anew(self.path(kind, key).parent)
+            _refresh(self.path(kind, key).parent)
             yield
 
-    def stage(
+    def get_or_compute(
         self,
         kind: str,
         key: Mapping[str, Any],
         compute: Callable[[], tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]],
     ) -> Entry:
-        """The stage from disk, or computed now: `compute` returns its tensors and facts.
+        """The entry from disk; if there is none, `compute` is called, and its tensors and facts are stored.
 
-        Of several processes that want the same stage, one computes and the others wait for it: on one machine or on
-        several that share the folder (`bench.core.lock`).
+        If several processes need the same entry, one computes it and the others wait (`bench.core.lock`).
         """
         entry = self.get(kind, key)
         if entry is not None:
@@ -237,8 +265,8 @@ class Store:
         return entry
 
 
-def _place(path: Path, fill: Callable[[Path], object]) -> None:
-    """Have an entry filled beside its place and moved there in one step; whoever is first wins."""
+def _write_entry(path: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write an entry into a temporary folder, and rename the folder to `path`, unless `path` exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
     try:
@@ -246,7 +274,7 @@ def _place(path: Path, fill: Callable[[Path], object]) -> None:
         try:
             os.rename(work, path)
         except OSError:
-            _see_anew(path.parent)
+            _refresh(path.parent)
             if not path.exists():
                 raise
     finally:
@@ -254,7 +282,7 @@ def _place(path: Path, fill: Callable[[Path], object]) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """The same file under another name, or a copy where the file system has no such links."""
+    """Make `target` a hard link to `source`, or a copy if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -262,14 +290,14 @@ def _link(source: str, target: str) -> None:
 
 
 def _read(path: Path, verify: bool) -> tuple[dict[str, Any], str]:
-    """An entry's record, and the digest of its tensors: as found, or without `verify` as written."""
+    """The record of an entry, and the digest of its tensors: with `verify` computed, otherwise as recorded."""
     record = json.loads((path / RECORD).read_text())
     if not verify or not record["content"] or (record.get("thin", False) and not (path / TENSORS).exists()):
         return record, record["content"]
     return record, digest.of_file(path / TENSORS)
 
 
-def _see_anew(folder: Path) -> None:
-    """Have a network file system ask its server what is in a folder, in place of what it remembers."""
+def _refresh(folder: Path) -> None:
+    """Make a network file system read the content of a folder from its server, instead of from its cache."""
     with suppress(OSError):
         os.close(os.open(folder, os.O_RDONLY))

@@ -1,4 +1,4 @@
-"""What is to be forgotten, what must stay, and what came before or comes after."""
+"""A task: the concepts to forget, the concepts to keep, and the task whose weights it starts from."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finetune:
-    """How an unlearned model is trained further, by somebody who has nothing to do with the unlearning.
+    """How an unlearned model is trained further. This training does not know the unlearning method.
 
     Args:
-        data: what it is shown: pictures of "retained" concepts, "unrelated" ones, or some of what was forgotten
-            ("concept").
-        how: which weights move: "full", the whole U-Net, or "lora", low-rank adapters on its attention.
-        pictures: of the forgotten concept, where it is shown; else 0.
+        data: training data: images of "retained" concepts, "unrelated" pictures that show no concept, or images of
+            the forgotten "concept".
+        how: which weights are trained: "full", the whole U-Net, or "lora", low-rank adapters on its attention.
+        pictures: number of images of each forgotten concept: at least 1 if `data` is "concept", otherwise 0.
+
+    Raises ValueError if `pictures` does not fit `data`.
     """
 
     data: Literal["retained", "unrelated", "concept"]
@@ -23,32 +25,38 @@ class Finetune:
 
     def __post_init__(self) -> None:
         if (self.data == "concept") != (self.pictures > 0):
-            raise ValueError("pictures are those of the forgotten concept: at least one where it is shown, else 0")
+            allowed = "at least 1" if self.data == "concept" else "0"
+            raise ValueError(f"pictures must be {allowed} for data {self.data!r}, not {self.pictures}")
 
     @property
     def harmless(self) -> bool:
-        """Whether it never shows what was forgotten."""
+        """Whether the training data contains no image of a forgotten concept."""
         return self.data != "concept"
 
     @property
     def name(self) -> str:
-        """For people."""
+        """A short name for people."""
         return f"{self.pictures} pictures" if self.pictures else f"{self.data}, {self.how}"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One request to forget.
+    """One request to forget concepts, or to train an unlearned model further.
 
     Args:
-        name: unique within its suite.
-        forget: concepts that must go.
-        in_domain: concepts of the same domain, which must stay: the near neighbours.
-        out_of_domain: concepts of other domains, which must stay.
-        band: what sets tasks of a suite apart: how close the nearest neighbour of the forgotten concept is ("far",
-            "middle", "near"), how many are forgotten, how the model is trained further; or "".
-        after: the task whose weights this one starts from; what that forgot is in `forget` too. None: untouched ones.
-        finetune: how these weights are trained further, in place of forgetting more.
+        name: name of the task, unique within its suite.
+        forget: concepts to forget.
+        in_domain: concepts of the same domain to keep: the near neighbours.
+        out_of_domain: concepts of other domains to keep.
+        band: the group that the task belongs to in its suite, or "". Depending on the suite, it says how close the
+            nearest neighbour of the forgotten concept is ("far", "middle", "near"), how many concepts are forgotten,
+            or how the model is trained further.
+        after: the task whose weights this task starts from. Its forgotten concepts are in `forget` too. None: the task
+            starts from the original weights.
+        finetune: how the weights of `after` are trained further. None: this task forgets more concepts.
+
+    Raises ValueError if `forget` lacks a concept that `after` forgets, and unless the task does exactly one of two
+    things: forget new concepts, or train the model further.
     """
 
     name: str
@@ -61,9 +69,12 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.after and not set(self.after.forget) <= set(self.forget):
-            raise ValueError(f"task {self.name!r} must count what {self.after.name!r} forgot as forgotten")
+            lacking = ", ".join(concept for concept in self.after.forget if concept not in self.forget)
+            raise ValueError(
+                f"task {self.name!r} starts from {self.after.name!r}, so its forget must contain {lacking} as well"
+            )
         if bool(self.finetune) == bool(self.request):
-            raise ValueError(f"task {self.name!r} must either forget something new or train its model further")
+            raise ValueError(f"task {self.name!r} must either forget new concepts or train its model further")
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -72,10 +83,10 @@ class Task:
 
     @property
     def request(self) -> tuple[str, ...]:
-        """What this task forgets besides what the one before it did."""
+        """The concepts that this task forgets and the task before it did not."""
         return tuple(c for c in self.forget if self.after is None or c not in self.after.forget)
 
     @property
     def chain(self) -> tuple[Task, ...]:
-        """The requests that lead to this task's weights, itself the last."""
+        """The requests that lead to this task's weights, from the first to this task; without further training."""
         return (*(self.after.chain if self.after else ()), *(() if self.finetune else (self,)))

@@ -10,7 +10,7 @@ from support.towards import Make, Towards, method
 from bench.backbones import pipeline
 from bench.cells import artifacts, weights
 from bench.cells.executor import Executor
-from bench.core.checkpoint import QUICK, Checkpoint
+from bench.core.checkpoint import MAX_WRITE_SECONDS, Checkpoint
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.training.harness import Batch, Harness
@@ -35,7 +35,7 @@ def small(name: str) -> Method:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_an_interrupted_training_ends_as_one_that_was_not(
+def test_interrupted_training_ends_with_the_same_weights(
     make: Make, pipeline_folder: Path, device: torch.device, tmp_path: Path, name: str
 ) -> None:
     whole = unlearn(make(), small(name))
@@ -62,7 +62,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
     assert resumed.data_use == whole.data_use
 
 
-def test_training_goes_on_in_the_layout_of_cuda(make: Make, model: pipeline.Backbone, tmp_path: Path) -> None:
+def test_training_continues_in_channels_last_layout(make: Make, model: pipeline.Backbone, tmp_path: Path) -> None:
     model.unet.to(memory_format=torch.channels_last)
     layouts: list[bool] = []
 
@@ -83,7 +83,7 @@ def test_training_goes_on_in_the_layout_of_cuda(make: Make, model: pipeline.Back
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
-def test_the_seconds_before_the_interruption_count_and_writing_does_not(
+def test_cost_counts_seconds_before_the_interruption_and_not_writing(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -114,7 +114,7 @@ def test_the_seconds_before_the_interruption_count_and_writing_does_not(
     assert unlearn(make(checkpoint=Checkpoint(tmp_path / "c")), Takes(config)).cost["seconds"] == 13
 
 
-def test_a_method_with_a_state_of_its_own_starts_anew(make: Make, tmp_path: Path) -> None:
+def test_method_with_its_own_state_starts_from_the_beginning(make: Make, tmp_path: Path) -> None:
     class Counts(Towards):
         resumable = False
 
@@ -122,7 +122,7 @@ def test_a_method_with_a_state_of_its_own_starts_anew(make: Make, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_training_of_one_method_is_not_taken_for_the_first(make: Make, tmp_path: Path) -> None:
+def test_checkpoint_of_the_first_training_is_not_used_by_the_second(make: Make, tmp_path: Path) -> None:
     class Twice(Towards):
         def edit(self, harness: Harness) -> None:
             super().edit(harness)
@@ -146,7 +146,7 @@ def test_a_second_training_of_one_method_is_not_taken_for_the_first(make: Make, 
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
-def test_what_is_saved_is_read_back_until_it_is_replaced_or_removed(tmp_path: Path) -> None:
+def test_checkpoint_loads_the_last_saved_state_until_removed(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "sub" / "c")
     assert checkpoint.load() is None
     for value in (1.0, 2.0):
@@ -162,7 +162,7 @@ def test_what_is_saved_is_read_back_until_it_is_replaced_or_removed(tmp_path: Pa
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
-def test_a_damaged_checkpoint_is_reported_and_ignored(
+def test_damaged_checkpoint_is_removed_with_a_warning(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = Checkpoint(tmp_path / "c")
@@ -172,11 +172,11 @@ def test_a_damaged_checkpoint_is_reported_and_ignored(
     checkpoint.path.write_bytes(broken)
     with caplog.at_level(logging.WARNING):
         assert checkpoint.load() is None
-    assert "damaged checkpoint" in caplog.text
+    assert "removed the damaged checkpoint" in caplog.text
     assert not checkpoint.path.exists()
 
 
-def test_a_disk_that_takes_no_more_does_not_end_the_training(
+def test_full_disk_does_not_stop_the_training(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*args: object) -> None:
@@ -184,11 +184,11 @@ def test_a_disk_that_takes_no_more_does_not_end_the_training(
 
     monkeypatch.setattr("bench.core.checkpoint.os.replace", full)
     assert unlearn(make(checkpoint=Checkpoint(tmp_path / "c", every=0)), method()).delta
-    assert "no checkpoint written" in caplog.text
+    assert "could not be written" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writing_is_rarer_where_it_takes_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_writes_make_the_interval_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("bench.core.checkpoint.monotonic", lambda: now[0])
     checkpoint = Checkpoint(tmp_path / "c", every=60)
@@ -196,7 +196,9 @@ def test_writing_is_rarer_where_it_takes_long(tmp_path: Path, monkeypatch: pytes
     assert not checkpoint.due()
     now[0] += 1
     assert checkpoint.due()
-    monkeypatch.setattr("bench.core.checkpoint.save_file", lambda *args: now.__setitem__(0, now[0] + 10 * QUICK))
+    monkeypatch.setattr(
+        "bench.core.checkpoint.save_file", lambda *args: now.__setitem__(0, now[0] + 10 * MAX_WRITE_SECONDS)
+    )
     monkeypatch.setattr("bench.core.checkpoint.os.replace", lambda *args: None)
     checkpoint.save({}, {})
     now[0] += 599
@@ -205,9 +207,7 @@ def test_writing_is_rarer_where_it_takes_long(tmp_path: Path, monkeypatch: pytes
     assert checkpoint.due()
 
 
-def test_a_killed_run_goes_on_by_the_same_command(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_same_command_continues_a_killed_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "CHECKPOINT_SECONDS", 0.0)
     told: list[int] = []
 

@@ -34,28 +34,28 @@ NAMES = (
 HEADS = ("", "birds=", "open_clip:ViT-B-32/", "dogs=open_clip:ViT-B-32/", "dogs=open_clip:local-dir:")
 
 
-def test_the_examples_are_right() -> None:
+def test_doctests_pass() -> None:
     assert doctest.testmod(filenames).failed == 0
 
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("before", HEADS)
-def test_of_a_path_the_name_of_the_file_stays(path: str, before: str) -> None:
+def test_path_becomes_file_name(path: str, before: str) -> None:
     assert without_folders(before + path) == f"{before}x.pt"
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_of_the_weights_of_clip_the_architecture_stays(path: str) -> None:
+def test_clip_weights_keep_the_architecture(path: str) -> None:
     assert without_folders(f"ViT-B-32/{path}", model=True) == "ViT-B-32/x.pt"
 
 
 @pytest.mark.parametrize("path", FOLDERS)
-def test_of_the_path_of_a_folder_its_name_stays(path: str) -> None:
+def test_folder_path_becomes_folder_name(path: str) -> None:
     assert without_folders(path) == without_folders(f"{path}/") == "x"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_path_stays(name: str) -> None:
+def test_other_names_do_not_change(name: str) -> None:
     assert without_folders(name) == name
     assert without_folders("ViT-B-32/laion2b_s34b_b79k", model=True) == "ViT-B-32/laion2b_s34b_b79k"
 
@@ -63,24 +63,24 @@ def test_what_is_no_path_stays(name: str) -> None:
 @pytest.mark.parametrize(
     "path", [p for p in PATHS if " " not in p and "=" not in p and not p.startswith(SECRET) and "b/x" not in p]
 )
-def test_text_for_people_names_files_alone(path: str) -> None:
+def test_text_names_files_without_folders(path: str) -> None:
     assert without_paths(f"OSError: can't read {path}, or '{path}' (a/b), 1/2") == (
         "OSError: can't read x.pt, or 'x.pt' (a/b), 1/2"
     )
 
 
-def test_addresses_and_short_words_stay_in_text() -> None:
+def test_urls_and_words_with_a_slash_do_not_change() -> None:
     text = "see https://example.org/a/b.html, and/or 3/4 of CompVis/stable-diffusion-v1-4 ... /x"
     assert without_paths(text) == text
 
 
-def test_a_path_is_said_from_the_folder_of_the_board(tmp_path: Path) -> None:
+def test_path_is_relative_to_the_folder_of_the_board(tmp_path: Path) -> None:
     assert within(tmp_path, str(tmp_path / ".store" / "x" / "traceback.txt")) == ".store/x/traceback.txt"
     assert within(tmp_path / "board", str(tmp_path / "logs" / "1.txt")) == "1.txt"
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_option_of_a_shared_command_names_a_folder(path: str) -> None:
+def test_shared_command_contains_no_folder(path: str) -> None:
     file = Path(path)
     run = RunConfig(
         backbone=path, backbone_config=path, data=file, judges=(path, f"dogs={path}", f"open_clip:A/{path}"),
@@ -93,14 +93,14 @@ def test_no_option_of_a_shared_command_names_a_folder(path: str) -> None:
     assert shlex.split(said).count("x.pt") >= 3  # which files they were is still said
 
 
-def test_a_folder_that_is_there_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_folder_is_not_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / SECRET / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert "--backbone model" in RunConfig(backbone=f"{SECRET}/model").shared_command
     assert "--backbone other/model" in RunConfig(backbone="other/model").shared_command
 
 
-def test_nothing_that_a_run_writes_for_others_names_a_folder(
+def test_written_files_contain_no_folder(
     world: World, pipeline_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole way: a failed and a finished cell, their tables, their report, their archive."""

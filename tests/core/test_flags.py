@@ -31,7 +31,7 @@ def parsed(*words: str) -> Longer:
     return from_values(Longer, vars(p.parse_args(words)))
 
 
-def test_parser_command_identity_and_board_know_a_new_flag() -> None:
+def test_new_flag_reaches_parser_command_identity_and_board_name() -> None:
     run = parsed("--temperature", "0.5", "--file", "/home/me/a", "b", "--methods", "mimmu", "--verbose")
     assert run == Longer(methods=("mimmu",), temperature=0.5, files=(Path("/home/me/a"), Path("b")), verbose=True)
     assert run.command.endswith("--methods mimmu --temperature 0.5 --file /home/me/a b --verbose")
@@ -41,20 +41,20 @@ def test_parser_command_identity_and_board_know_a_new_flag() -> None:
     assert RunFolder(other).path != RunFolder(run).path
 
 
-def test_board_of_another_value_has_another_name(world: World) -> None:
+def test_another_value_gives_another_board_name(world: World) -> None:
     run = Longer(methods=("mimmu",), suite="smoke", world="tiny", temperature=0.5)
     assert board_name(resolve(run)) == "smoke-tiny-temperature-0.5"
     assert board_name(resolve(dataclasses.replace(run, temperature=1.0))) == "smoke-tiny"
 
 
-def test_a_flag_without_identity_makes_no_other_run() -> None:
+def test_flag_without_identity_does_not_change_the_identity() -> None:
     quiet, loud = Longer(), Longer(verbose=True)
     assert loud.identity == quiet.identity
     assert RunFolder(loud).path == RunFolder(quiet).path
     assert "--verbose" in loud.command
 
 
-def test_a_switch_can_be_taken_back() -> None:
+def test_no_form_switches_a_flag_off() -> None:
     assert parsed("--quick").quick
     assert not parsed("--quick", "--no-quick").quick
 

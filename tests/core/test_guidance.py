@@ -71,7 +71,7 @@ def test_scale_0_does_not_depend_on_the_prompt(model: Backbone) -> None:
 
 
 @pytest.mark.parametrize(("scale", "passes"), [(0, 1), (0.5, 2), (1, 1), (1.5, 2), (7.5, 2)])
-def test_passes_are_the_images_that_the_network_sees(scale: float, passes: int) -> None:
+def test_passes_equals_the_images_per_network_call(scale: float, passes: int) -> None:
     seen: list[int] = []
 
     def predict(z: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
@@ -87,7 +87,7 @@ def test_passes_are_the_images_that_the_network_sees(scale: float, passes: int) 
 
 
 @pytest.mark.parametrize("scale", WRONG)
-def test_scales_without_meaning_are_refused_wherever_one_is_given(make: Make, model: Backbone, scale: float) -> None:
+def test_invalid_scales_raise_in_sampling_and_training(make: Make, model: Backbone, scale: float) -> None:
     said = "guidance_scale must be a finite number( of at least 0)?, not (-|inf|nan)"
     with pytest.raises(ValueError, match=said):
         Protocol(guidance_scale=scale)
@@ -102,7 +102,7 @@ def guided_settings() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("method", "setting"), guided_settings())
-def test_methods_refuse_guidance_scales_without_meaning(method: str, setting: str) -> None:
+def test_method_configs_refuse_invalid_guidance_scales(method: str, setting: str) -> None:
     assert len(guided_settings()) >= 6
     for scale in WRONG:
         with pytest.raises(ValueError, match=f"{setting} must be a finite number"):

@@ -33,7 +33,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[File]:
 
     monkeypatch.setattr(digest, "_of_bytes", counted)
     monkeypatch.setattr(digest, "_known", {})
-    monkeypatch.setattr(digest, "FRESH", -1.0)  # files of tests are hashed within a tick of being written
+    monkeypatch.setattr(digest, "CLOCK_STEP", -1.0)  # files of tests are hashed within a tick of being written
     return hashed
 
 
@@ -75,9 +75,7 @@ CHANGES = (rewrite, lengthen, rewrite_with_the_old_times, replace_with_the_old_t
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_is_read_again_once_it_has_changed(
-    tmp_path: Path, read: Counter[File], change: Callable[[Path], None]
-) -> None:
+def test_changed_file_is_read_again(tmp_path: Path, read: Counter[File], change: Callable[[Path], None]) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"bytes")
     os.utime(file, (1e9, 1e9))
@@ -89,7 +87,7 @@ def test_a_file_is_read_again_once_it_has_changed(
     assert bytes_of(read) == 5 + file.stat().st_size
 
 
-def test_a_file_that_moves_or_has_two_names_is_read_once(tmp_path: Path, read: Counter[File]) -> None:
+def test_moved_or_linked_file_is_read_once(tmp_path: Path, read: Counter[File]) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").write_bytes(b"bytes")
     found = digest.of_file(tmp_path / "a" / "file")
@@ -99,27 +97,27 @@ def test_a_file_that_moves_or_has_two_names_is_read_once(tmp_path: Path, read: C
     assert bytes_of(read) == 5
 
 
-def test_a_file_that_was_only_just_written_is_not_trusted(
+def test_digest_of_a_file_just_written_is_not_remembered(
     tmp_path: Path, read: Counter[File], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digest, "FRESH", 3600.0)
+    monkeypatch.setattr(digest, "CLOCK_STEP", 3600.0)
     file = tmp_path / "file"
     file.write_bytes(b"bytes")
     assert digest.of_file(file) == digest.of_file(file)
     assert bytes_of(read) == 10
 
 
-def test_a_stored_stage_is_read_once_however_often_it_is_asked_for(tmp_path: Path, read: Counter[File]) -> None:
+def test_stored_entry_is_read_once(tmp_path: Path, read: Counter[File]) -> None:
     store = Store(tmp_path)
     entry = store.put("deltas", KEY, {"x": torch.ones(1000)})
     for _ in range(3):
-        assert store.get("deltas", KEY) == Store(tmp_path).stage("deltas", KEY, dict) == entry  # type: ignore[arg-type]
+        assert store.get("deltas", KEY) == Store(tmp_path).get_or_compute("deltas", KEY, dict) == entry  # type: ignore[arg-type]
     assert read == once([entry.path / TENSORS])
 
 
 @pytest.mark.parametrize("process", ["same", "another"])
 @pytest.mark.parametrize("times", ["new", "old"])
-def test_damage_to_a_stored_stage_is_seen_in_this_process_and_in_the_next(
+def test_damaged_entry_is_found_in_this_process_and_in_the_next(
     tmp_path: Path, read: Counter[File], monkeypatch: pytest.MonkeyPatch, process: str, times: str
 ) -> None:
     store = Store(tmp_path)
@@ -142,7 +140,7 @@ def test_a_backbone_is_read_once_by_all_runs_of_a_process(world: World, tmp_path
     assert read == once(folder.files(plan.folder))
 
 
-def test_the_committed_weights_are_checked_and_identified_in_one_look(read: Counter[File]) -> None:
+def test_committed_weights_are_read_once(read: Counter[File]) -> None:
     for _ in range(2):
         weights.verify(weights.WEIGHTS, "pipeline")
         folder.content(weights.WEIGHTS / "pipeline")
@@ -150,9 +148,7 @@ def test_the_committed_weights_are_checked_and_identified_in_one_look(read: Coun
     assert read == once(files)
 
 
-def test_a_whole_run_and_all_that_follows_reads_every_file_once(
-    world: World, tmp_path: Path, read: Counter[File]
-) -> None:
+def test_run_reads_every_file_once(world: World, tmp_path: Path, read: Counter[File]) -> None:
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "drift", "--curve", "4",
              "--workers", "1", "--out", str(tmp_path)]  # fmt: skip
     for command, more in (("run", []), ("run", []), ("run", ["--metrics", "nra"]), ("plan", []), ("collect", [])):

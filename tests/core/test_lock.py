@@ -12,7 +12,7 @@ import pytest
 from bench.core import lock
 
 
-def test_one_has_it_and_the_others_wait_their_turn(tmp_path: Path) -> None:
+def test_one_process_holds_the_lock_and_others_wait(tmp_path: Path) -> None:
     inside, most, order = 0, 0, []
 
     def work(name: int) -> None:
@@ -33,7 +33,7 @@ def test_one_has_it_and_the_others_wait_their_turn(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_it_names_its_owner_and_waiting_may_end(tmp_path: Path) -> None:
+def test_timeout_names_the_owner(tmp_path: Path) -> None:
     def other() -> None:
         with pytest.raises(TimeoutError, match=f"is held by process {os.getpid()} on {os.uname().nodename}"):
             lock.held(tmp_path / "x", wait=0.05).__enter__()
@@ -42,12 +42,12 @@ def test_it_names_its_owner_and_waiting_may_end(tmp_path: Path) -> None:
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-    assert lock.owner(tmp_path / "x") == "nobody any more"
+    assert lock.owner(tmp_path / "x") == "no process any more"
     with lock.held(tmp_path / "x", wait=0.05):
         pass
 
 
-def test_that_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+def test_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     code = """if True:
         import os, sys
         from pathlib import Path
@@ -62,9 +62,7 @@ def test_that_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("exchanges", [True, False])  # network file systems can't exchange two files in one step
-def test_that_of_a_host_which_gave_no_sign_is_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
-) -> None:
+def test_lock_of_a_silent_host_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool) -> None:
     monkeypatch.setattr(lock, "STALE", 0.5)
     if not exchanges:
         monkeypatch.setattr("filelock._soft.exchange_names", lambda *given: False)
@@ -77,14 +75,14 @@ def test_that_of_a_host_which_gave_no_sign_is_taken_over(
         assert 0.4 < time.monotonic() - began < 10
 
 
-def test_one_that_nobody_signed_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_lock_file_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "STALE", 0.2)
     (tmp_path / "x").touch()  # who made it died at once
     with lock.held(tmp_path / "x"):
         pass
 
 
-def test_one_that_lives_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renewed_lock_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "STALE", 0.3)
     monkeypatch.setattr("filelock._soft.exchange_names", lambda *given: False)
     inside = []
@@ -102,7 +100,7 @@ def test_one_that_lives_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.Mo
     assert inside == ["own", "other"]
 
 
-def test_another_that_came_meanwhile_is_put_back(tmp_path: Path) -> None:
+def test_lock_taken_in_the_meantime_is_put_back(tmp_path: Path) -> None:
     watch = lock._Watch(tmp_path / "x")
     (tmp_path / "x").write_text("old")
     watch.unchanged_for()

@@ -66,7 +66,7 @@ def test_a_malformed_item_is_refused(item: str, message: str) -> None:
         parse([item])
 
 
-def test_a_sweep_says_its_own_form_and_takes_no_value_twice() -> None:
+def test_sweep_error_shows_its_form_and_repeated_values_raise() -> None:
     with pytest.raises(ValueError, match=r"--sweep takes METHOD\.FIELD=V1,V2, .* not 'mimmu\.t_max'"):
         parse_sweep(["mimmu.t_max"])
     with pytest.raises(ValueError, match=r"--sweep mimmu\.t_max names '300' twice"):
@@ -79,7 +79,7 @@ def test_a_field_set_twice_is_refused() -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers())
-def test_what_python_prints_is_read_back(lr: float, epochs: int) -> None:
+def test_printed_values_are_parsed_again(lr: float, epochs: int) -> None:
     changed = apply(Settings(), {"lr": repr(lr), "epochs": repr(epochs)}, "mimmu")
     assert (changed.lr, changed.epochs) == (lr, epochs)
 
@@ -106,12 +106,12 @@ class Length:
         ({"epochs": "none"}, Length(None, 100)),
     ],
 )
-def test_one_alternative_set_is_the_other_left(texts: dict[str, str], expected: Length) -> None:
+def test_setting_one_alternative_clears_the_other(texts: dict[str, str], expected: Length) -> None:
     assert apply(Length(), texts, "esd-x") == expected
 
 
 @pytest.mark.parametrize("texts", [{"epochs": "5", "steps": "7"}, {"steps": "none"}])
-def test_what_the_class_refuses_names_the_section(texts: dict[str, str]) -> None:
+def test_error_of_the_class_names_the_section(texts: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"^esd-x: either epochs or steps$"):
         apply(Length(), texts, "esd-x")
 
@@ -127,7 +127,7 @@ def test_a_sweep_lists_values_and_keeps_tuples_whole() -> None:
 
 @pytest.mark.parametrize("text", ["1e999", "-1e999", "1" + "0" * 400])
 @pytest.mark.parametrize("kind", [float, float | None, tuple[float, ...]])
-def test_a_number_that_is_not_finite_is_refused(text: str, kind: Any) -> None:
+def test_infinite_and_nan_numbers_raise(text: str, kind: Any) -> None:
     with pytest.raises(ValueError, match=r"^mimmu\.lr must be a finite number, not -?inf$"):
         convert(f"({text},)" if kind == tuple[float, ...] else text, kind, "mimmu.lr")
 
@@ -162,7 +162,7 @@ def test_a_config_of_infinite_or_missing_numbers_cannot_be_built(value: float) -
     ],
 )
 @pytest.mark.usefixtures("plugged")
-def test_a_run_with_a_setting_that_is_not_finite_is_refused_by_name(
+def test_run_with_an_infinite_setting_raises_with_its_name(
     changes: dict[str, Any], world: World, tmp_path: Path
 ) -> None:
     presets = {"mimmu": {"lr": math.inf}}
@@ -196,7 +196,7 @@ def test_choices_and_paths_are_set_by_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["(" * 1000, "{[]: 1}", "9" * 5000, "1 +", "\0"])
-def test_whatever_is_typed_is_refused_by_name_or_read(text: str) -> None:
+def test_any_text_is_parsed_or_raises_with_the_name(text: str) -> None:
     with pytest.raises(ValueError, match=r"^mimmu\.epochs takes int, not "):
         convert(text, int, "mimmu.epochs")
 

@@ -25,7 +25,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         names.get("mimum")
 
 
-def test_an_unlisted_entry_must_be_asked_for() -> None:
+def test_unlisted_entry_is_found_only_by_name() -> None:
     names: Registry[object] = Registry(
         "thing", {"path": "pathlib:Path", "pure": "pathlib:PurePath"}, unlisted=("pure",)
     )
@@ -36,7 +36,7 @@ def test_an_unlisted_entry_must_be_asked_for() -> None:
         names.get("puer")
 
 
-def test_a_name_stands_for_one_thing() -> None:
+def test_name_can_not_be_registered_for_two_values() -> None:
     names: Registry[object] = Registry("method")
     names.register("mine")(int)
     names.add("mine", int)  # the same again is no conflict: a plug-in may be imported twice
@@ -117,7 +117,7 @@ def test_an_entry_point_that_cannot_be_used_is_left_out_and_the_others_work(
         names.get("bad")
 
 
-def test_a_broken_entry_point_names_its_package_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_broken_entry_point_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     names = announced(monkeypatch, bad="no_such_module:x")
     with pytest.raises(BrokenEntry, match=r"of the package their-methods 1\.2 .* ModuleNotFoundError: No module named"):
         names.get("bad")

@@ -10,22 +10,22 @@ from bench.core.store import RECORD, TENSORS, Store, TensorsDiscarded
 KEY = {"method": "mimmu", "config": {"lr": 1e-5}}
 
 
-def test_a_stage_is_computed_once(tmp_path: Path) -> None:
+def test_entry_is_computed_once(tmp_path: Path) -> None:
     calls = []
 
     def compute():
         calls.append(1)
         return {"x": torch.arange(3)}, {"seconds": 1.5}
 
-    first = Store(tmp_path).stage("deltas", KEY, compute)
-    again = Store(tmp_path).stage("deltas", {"config": {"lr": 1e-5}, "method": "mimmu"}, compute)
+    first = Store(tmp_path).get_or_compute("deltas", KEY, compute)
+    again = Store(tmp_path).get_or_compute("deltas", {"config": {"lr": 1e-5}, "method": "mimmu"}, compute)
     assert calls == [1]
     assert again == first
     assert torch.equal(again.tensors()["x"], torch.arange(3))
     assert again.facts == {"seconds": 1.5}
 
 
-def test_another_key_or_kind_is_another_stage(tmp_path: Path) -> None:
+def test_another_key_or_kind_is_another_entry(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put("deltas", KEY)
     assert store.get("deltas", {**KEY, "seed": 1}) is None
@@ -33,7 +33,9 @@ def test_another_key_or_kind_is_another_stage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [RECORD, TENSORS])
-def test_damage_is_reported_and_repaired(tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_entry_is_computed_again_with_a_warning(
+    tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Store(tmp_path)
     whole = store.put("deltas", KEY, {"x": torch.ones(4)})
     damaged = whole.path / file
@@ -41,11 +43,11 @@ def test_damage_is_reported_and_repaired(tmp_path: Path, file: str, caplog: pyte
     with caplog.at_level(logging.WARNING):
         assert store.get("deltas", KEY) is None
     assert str(whole.path) in caplog.text
-    repaired = store.stage("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
+    repaired = store.get_or_compute("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
     assert repaired.content == whole.content
 
 
-def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
 
     def stop(*args: object) -> None:
@@ -59,14 +61,14 @@ def test_a_broken_off_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(store.path("deltas", KEY).parent.iterdir()) == []
 
 
-def test_of_two_writers_both_end_with_the_first_entry(tmp_path: Path) -> None:
+def test_second_writer_gets_the_entry_of_the_first(tmp_path: Path) -> None:
     one, two = Store(tmp_path), Store(tmp_path)
     first = one.put("deltas", KEY, {"x": torch.ones(4)}, {"by": "one"})
     second = two.put("deltas", KEY, {"x": torch.ones(4)}, {"by": "two"})
     assert second == first
 
 
-def test_texts_lie_beside_the_record(tmp_path: Path) -> None:
+def test_texts_are_written_next_to_the_record(tmp_path: Path) -> None:
     entry = Store(tmp_path).put("results", KEY, texts={"traceback.txt": "it broke"})
     assert (entry.path / "traceback.txt").read_text() == "it broke"
     assert entry.tensors() == {}
@@ -78,7 +80,7 @@ def test_a_nan_cannot_be_recorded(tmp_path: Path) -> None:
     assert Store(tmp_path).get("results", KEY) is None
 
 
-def test_digests_tell_tensors_apart_by_name_shape_dtype_and_value() -> None:
+def test_digest_depends_on_name_shape_dtype_and_values() -> None:
     base = torch.arange(6, dtype=torch.float32)
     variants = [
         {"a": base},
@@ -92,12 +94,12 @@ def test_digests_tell_tensors_apart_by_name_shape_dtype_and_value() -> None:
     assert digest.of_tensors({"a": base.view(2, 3).T.contiguous().T}) == digest.of_tensors({"a": base.view(2, 3)})
 
 
-def test_settings_without_a_canonical_form_are_refused() -> None:
+def test_key_of_an_unsupported_type_raises() -> None:
     with pytest.raises(TypeError):
         digest.of_json({"x": object()})
 
 
-def test_what_is_thinned_keeps_its_place_and_says_so_when_it_is_wanted(tmp_path: Path) -> None:
+def test_store_discarded_tensors_raise_with_reason(tmp_path: Path) -> None:
     store = Store(tmp_path)
     whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
     store.discard_tensors("deltas", KEY)
@@ -110,17 +112,17 @@ def test_what_is_thinned_keeps_its_place_and_says_so_when_it_is_wanted(tmp_path:
     with pytest.raises(TensorsDiscarded, match="no longer has its tensors"):
         thin.tensors("x")
     store.drop("deltas", KEY)
-    again = store.stage("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
+    again = store.get_or_compute("deltas", KEY, lambda: ({"x": torch.ones(4)}, {}))
     assert torch.equal(again.tensors()["x"], torch.ones(4))
 
 
-def test_tensors_that_are_lost_without_being_given_up_are_damage(tmp_path: Path) -> None:
+def test_missing_tensors_that_were_not_discarded_are_damage(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (store.put("deltas", KEY, {"x": torch.ones(4)}).path / TENSORS).unlink()
     assert store.get("deltas", KEY) is None
 
 
-def test_a_file_system_that_is_away_costs_no_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_file_system_removes_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.put("deltas", KEY, {"x": torch.ones(4)})
 
@@ -134,7 +136,7 @@ def test_a_file_system_that_is_away_costs_no_stage(tmp_path: Path, monkeypatch: 
     assert store.get("deltas", KEY) is not None
 
 
-def test_who_needs_no_tensors_need_not_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_get_without_verify_does_not_read_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
     monkeypatch.setattr(digest, "of_file", lambda path: pytest.fail("it read the tensors"))

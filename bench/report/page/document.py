@@ -130,7 +130,7 @@ def vega(store: Store) -> str:
 
     vega_lite = ".".join(SCHEMA_VERSION.lstrip("v").split(".")[:2])
     key = {"vl_convert": version("vl-convert-python"), "vega_lite": vega_lite}
-    entry = store.stage("scripts", key, lambda: ({}, {"text": bundle(vega_lite)}))
+    entry = store.get_or_compute("scripts", key, lambda: ({}, {"text": bundle(vega_lite)}))
     return str(entry.facts["text"])
 
 

@@ -84,7 +84,7 @@ def test_what_does_not_fit_the_protocol_is_refused(data: Path, pipeline_folder: 
         resolve(RunConfig(world="canvas", suite="style", backbone=str(pipeline_folder)))
     with pytest.raises(WorldUnavailable, match="fine-tuned Stable Diffusion"):
         resolve(RunConfig(world="canvas", suite="style", data=data))
-    with pytest.raises(ValueError, match="6 images a prompt, but noise_seeds has 5"):
+    with pytest.raises(ValueError, match="images_per_prompt is 6, but noise_seeds has only 5 seeds"):
         plan_of(data, pipeline_folder, "style", overrides={"protocol": {"images_per_prompt": "6"}})
 
 
