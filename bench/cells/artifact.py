@@ -1,8 +1,8 @@
-"""What one entry of the store is: a class for each kind says what it is kept under and how it is computed.
+"""The base class of artifacts. For each kind of entry in the store, a subclass defines its key and its computation.
 
-Raise a class's version when the numbers that it computes change: then they, and what follows from them, are computed
-again. Leave it when they don't: a comment, a rename or a moved function makes no stored result invalid. `stages.lock`
-records which code had which version, and a test compares them.
+Increase the version of a class when the numbers that it computes change. Then its entries, and all entries that depend
+on them, are computed again. Keep the version when the numbers stay the same: a comment, a rename or a moved function
+makes no entry invalid. `stages.lock` records the version and the code of each class, and a test compares them.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from bench.cells.artifacts import Context
 
 Key = dict[str, Any]
-StageOutput = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # tensors and facts, as the store takes them
-Report = Callable[[str, int, int], None]  # told what is being done, how much of it is done, of how much
+StageOutput = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # tensors and facts of an entry
+Report = Callable[[str, int, int], None]  # called with the name of the current step, the number done and the total
 Inputs = ParamSpec("Inputs")
 
-FIRST = 1  # the version that every artifact began with; fingerprints name only other ones
-NETWORKS = ("torch", "diffusers", "transformers", "numpy")  # packages that run the model
-JUDGES = ("torch", "transformers", "timm", "torch-fidelity", "open_clip_torch", "torchvision")  # that look at images
+FIRST = 1  # the first version of every artifact; fingerprints contain only later versions
+NETWORKS = ("torch", "diffusers", "transformers", "numpy")  # packages that run the diffusion model
+JUDGES = ("torch", "transformers", "timm", "torch-fidelity", "open_clip_torch", "torchvision")  # that run the judges
 
-ARTIFACTS: dict[str, type[Artifact[...]]] = {}  # every class below, by name
+ARTIFACTS: dict[str, type[Artifact[...]]] = {}  # every subclass of Artifact, by name
 
 
 class Artifact(Generic[Inputs]):
-    """One kind of entry in the store. Call it with its inputs: the entry comes from the store, or is computed now.
+    """One kind of entry in the store. A call with the inputs returns the entry from the store, or computes it now.
 
     Class attributes:
-        name: in keys of what is computed from it, and in `stages.lock`.
-        kind: folder of the store.
-        version: raised by hand when the numbers change.
-        libraries: packages whose code computes it; their versions are part of its key.
+        name: name of the artifact in `stages.lock`, and in the keys of artifacts that are computed from it.
+        kind: name of its folder in the store.
+        version: a number that a developer increases when the computed numbers change.
+        libraries: packages whose code computes the entry. Their versions are part of its key.
 
-    `key` contains everything that affects the entry. `compute` takes the same inputs. For example:
+    `key` must return everything that affects the entry. `compute` takes the same inputs. For example:
 
         class Images(Artifact[[Entry | None]]):
             name = kind = "images"
@@ -62,30 +62,30 @@ class Artifact(Generic[Inputs]):
     libraries: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        cls.version = vars(cls).get("version", FIRST)  # its own, not that of the class that it is derived from
+        cls.version = vars(cls).get("version", FIRST)  # a class does not inherit the version of its base class
         ARTIFACTS.setdefault(cls.name, cls)
 
     def __init__(self, context: Context) -> None:
         self.context, self.store, self.plan = context, context.store, context.plan
 
     def key(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> Key:
-        """What the entry is kept under."""
+        """The cache key of the entry."""
         raise NotImplementedError
 
     def compute(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> StageOutput:
-        """The entry's tensors and facts, computed now."""
+        """Compute the entry: its tensors and facts."""
         raise NotImplementedError
 
     def __call__(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> Entry:
-        """The entry from the store, or computed now. Raises what `compute` raises."""
+        """The entry from the store, or computed now. Raises every exception that `compute` raises."""
         return self.store.get_or_compute(self.kind, self.key(*inputs, **named), lambda: self.compute(*inputs, **named))
 
     def stored(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> Entry | None:
-        """The entry if the store has it; its tensors are not verified."""
+        """The entry if the store has it, otherwise None; its tensors are not verified."""
         return self.store.get(self.kind, self.key(*inputs, **named), verify=False)
 
     def path(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> Path:
-        """Folder of the entry, whether it is there or not."""
+        """Folder of the entry, whether it exists or not."""
         return self.store.path(self.kind, self.key(*inputs, **named))
 
     def drop(self, *inputs: Inputs.args, **named: Inputs.kwargs) -> None:
@@ -93,38 +93,38 @@ class Artifact(Generic[Inputs]):
         self.store.drop(self.kind, self.key(*inputs, **named))
 
     def stamp(self) -> Key:
-        """What stands in a key for the code that computes this, and for the machine that runs it."""
+        """The part of the key for the code that computes this artifact and the machine that runs it."""
         return self.context.stamps.of(type(self))
 
 
 class Stamps:
-    """What stands in a key for the code that computes an artifact and for the machine that runs it.
+    """The parts of keys for the code that computes an artifact and the machine that runs it.
 
     Args:
-        machine: as `bench.core.device.describe` has it.
+        machine: the machine, as described by `bench.core.device.describe`.
     """
 
     def __init__(self, machine: Mapping[str, Any]) -> None:
         self.machine = machine
 
     def of(self, artifact: type[Artifact[...]]) -> Key:
-        """The machine with the libraries that an artifact uses, and the artifact's version."""
+        """The machine with the versions of the libraries that an artifact uses, and the version of the artifact."""
         return {"machine": self._machine(artifact), "version": artifact.version}
 
     def of_training(self, artifact: type[Artifact[...]], method: type[Method]) -> Key:
-        """The same for weights that `method` makes."""
+        """The same for the weights that `method` trains, with the version of the method."""
         return {"machine": self._machine(artifact), "version": [artifact.version, of_method(method)]}
 
     def of_code(self, artifact: type[Artifact[...]]) -> Any:
-        """The version alone, where no machine affects the artifact."""
+        """Only the version, for an artifact that does not depend on the machine."""
         return {artifact.name: artifact.version}
 
     def of_metric(self, metric: Metric, inputs: Iterable[type[Artifact[...]]], more: Key) -> Key:
-        """Versions of all that computes a metric from weights: of its inputs, its own, and `more`."""
+        """The versions that affect a metric: those of the artifacts `inputs`, of the metric itself, and `more`."""
         return self.of_figure("metric", inputs, of_metric(metric), more)
 
     def of_figure(self, name: str, inputs: Iterable[type[Artifact[...]]], version: Any, more: Key | None = None) -> Key:
-        """Versions of all that computes a figure from weights: of its inputs, its own under `name`, and `more`."""
+        """The versions that affect a figure: those of the artifacts `inputs`, its own as `name`, and `more`."""
         return {"version": {**{one.name: one.version for one in inputs}, name: version, **(more or {})}}
 
     def _machine(self, artifact: type[Artifact[...]]) -> Key:
@@ -133,16 +133,17 @@ class Stamps:
 
 
 def raised(metrics: Iterable[str]) -> Key:
-    """The versions that are not the first, by name: of artifacts, and of `metrics`."""
-    found = {name: artifact.version for name, artifact in ARTIFACTS.items()}
-    found |= {f"metric {metric.name}": metric.version for metric in map(METRICS.get, metrics)}
-    return {name: number for name, number in found.items() if number != FIRST}
+    """Name -> version of every artifact, and of every one of `metrics`, whose version is not the first one."""
+    versions = {name: artifact.version for name, artifact in ARTIFACTS.items()}
+    versions |= {f"metric {metric.name}": metric.version for metric in map(METRICS.get, metrics)}
+    return {name: number for name, number in versions.items() if number != FIRST}
 
 
 def of_method(method: type[Method]) -> Any:
-    """The declared version of one of Lethe's methods; of a plug-in its source code, and what it builds on of Lethe's.
+    """The version of a method for keys.
 
-    That are versions of the methods that it takes for a base class, and the code of modules that it takes names from.
+    For a method of Lethe this is its declared version. For a plug-in it is the digest of its source code, the versions
+    of Lethe's methods that are its base classes, and the digests of Lethe's modules in `methods` that it imports from.
     """
     if _ours(method.__module__, "methods"):
         return method.version
@@ -159,26 +160,26 @@ def of_method(method: type[Method]) -> Any:
 
 
 def of_metric(metric: Metric) -> Any:
-    """The declared version of one of Lethe's metrics; of a plug-in its source code."""
+    """The version of a metric for keys: the declared version of Lethe's metrics, the source code of a plug-in."""
     name = metric.compute.__module__
     return metric.version if _ours(name, "metrics") else {"source": digest.of_source(*modules_beside(name))}
 
 
 def modules_beside(name: str) -> list[ModuleType]:
-    """The module called `name`, and those from beside it that it takes names from, or they do, by name.
+    """The module called `name` and the modules near it that it imports from, directly or not, sorted by name.
 
-    Beside a module of a package is its package; beside a single file are the files of its folder, unless these are
-    installed packages.
+    Near a module of a package are the modules of the same package. Near a single file are the files of its folder,
+    unless they are installed packages.
     """
-    found, new = set[str](), {name}
+    names, new = set[str](), {name}
     while new:
-        found |= new
-        new = {other for one in new for other in _named_in(sys.modules[one]) if _beside(other, name)} - found
-    return [sys.modules[one] for one in sorted(found)]
+        names |= new
+        new = {other for one in new for other in _named_in(sys.modules[one]) if _beside(other, name)} - names
+    return [sys.modules[one] for one in sorted(names)]
 
 
 def _named_in(module: ModuleType) -> set[str]:
-    """The modules that `module` has names of."""
+    """Names of the modules that `module` imports, or imports classes and functions from."""
     values = vars(module).values()
     names = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "" for v in values}
     return {name for name in names if name in sys.modules}
@@ -195,7 +196,7 @@ def _beside(one: str, other: str) -> bool:
 
 
 def _ours(name: str, package: str) -> bool:
-    """Whether a module is in Lethe's own `package`, and not in a plug-in that is called the same."""
+    """Whether the module `name` is in Lethe's `package`, and not in a plug-in's package with the same name."""
     if name.partition(".")[0] != package or not getattr(sys.modules[name], "__file__", None):
         return False
     home = Path(inspect.getfile(sys.modules[package])).parent

@@ -1,4 +1,4 @@
-"""Everything that a run stores, by kind, and what it is computed with."""
+"""All artifacts of a run, and the context in which they are computed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from bench.core.device import default_device, describe
 from bench.core.store import Store
 from bench.plan.plan import Plan
 
-STORE = ".store"  # within a run's --out
+STORE = ".store"  # the folder of the store within the folder --out of a run
 
 
 class Context:
-    """What a run computes with, loaded when first needed: a run that finds everything in the store loads no network.
+    """The plan, store, device, backbone and judges of a run.
+
+    The backbone and the judges are loaded on first use. A run that finds everything in the store does not load them.
 
     Args:
-        plan: what to run.
-        report: told about progress.
-        machine: that computed what the store has, as `bench.core.device.describe` has it; None for this one.
-        stamps: what stands in keys for code and machine; None: declared versions, on `machine`.
-        content: digest of the backbone; None: of the plan's folder.
-        judges_digest: () -> digest of the judges; None: they are loaded for it.
+        plan: the plan of the run.
+        report: is called with the progress.
+        machine: the machine that computed the entries of the store, as described by `bench.core.device.describe`;
+            None for this machine.
+        stamps: the parts of keys for code and machine; None for the declared versions and `machine`.
+        content: digest of the backbone; None to compute it from the plan's folder.
+        judges_digest: () -> digest of the judges; None to load the judges and compute it.
     """
 
     def __init__(
@@ -56,24 +59,24 @@ class Context:
         self._judges_digest = judges_digest
         self._backbone: pipeline.Backbone | None = None
         self._known: dict[tuple[str, Hashable], Any] = {}
-        wanted = [(concept, spec) for concept in plan.concepts for spec in evaluation_specs(plan, concept)]
-        indices = {spec: i for i, spec in enumerate(dict.fromkeys(spec for _, spec in wanted))}
-        self.specs: tuple[ImageSpec, ...] = tuple(indices)  # each evaluation image once, though concepts may share it
-        self.requested = tuple((concept, indices[spec]) for concept, spec in wanted)  # concept -> index of its image
-        asking: dict[str, set[str]] = {}
+        pairs = [(concept, spec) for concept in plan.concepts for spec in evaluation_specs(plan, concept)]
+        indices = {spec: i for i, spec in enumerate(dict.fromkeys(spec for _, spec in pairs))}
+        self.specs: tuple[ImageSpec, ...] = tuple(indices)  # each evaluation image once; concepts may share an image
+        self.requested = tuple((concept, indices[spec]) for concept, spec in pairs)  # concept and index of its image
+        concepts_of: dict[str, set[str]] = {}  # prompt -> its concepts
         for concept in plan.concepts:
             for prompt in plan.world.prompts("evaluate", concept):
-                asking.setdefault(prompt, set()).add(concept)
-        self.also_requested = tuple(frozenset(asking[spec.prompt]) for spec in self.specs)  # concepts of each image
+                concepts_of.setdefault(prompt, set()).add(concept)
+        self.also_requested = tuple(frozenset(concepts_of[spec.prompt]) for spec in self.specs)  # for each image
 
     @cached_property
-    def judges(self) -> judges.Panel:
-        """The judges, loaded on first use. Raises WorldUnavailable where one can't be had."""
-        return judges.Panel(self.plan.world, self.plan.concepts, self.device)
+    def judges(self) -> judges.Judges:
+        """The judges, loaded on first use. Raises WorldUnavailable if a judge can't be loaded."""
+        return judges.Judges(self.plan.world, self.plan.concepts, self.device)
 
     @property
     def judges_digest(self) -> str:
-        """Digest of the judges. Raises WorldUnavailable where one can't be had."""
+        """Digest of the judges. Raises WorldUnavailable if a judge can't be loaded."""
         return self.judges.digest if self._judges_digest is None else self._judges_digest()
 
     @property
@@ -88,50 +91,50 @@ class Context:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What the figures depend on besides the method, in full: a board's fingerprint is its digest."""
+        """Everything that the figures depend on besides the method. The fingerprint of a board is its digest."""
         return self._described(raised(self.plan.metrics))
 
     @cached_property
     def measured(self) -> str:
-        """The same for keys of figures, which contain the versions that they depend on themselves."""
+        """Digest of the same description without versions, for keys of figures. These keys contain their versions."""
         return digest.of_json(self._described({}))
 
     def _described(self, versions: Mapping[str, Any]) -> dict[str, Any]:
         return fingerprint.describe(self.plan, self.judges_digest, self.content, self.machine, versions)
 
     def make_room(self) -> None:
-        """Take the judges off the device before a training, where they have been loaded."""
+        """Move the judges from the device to the CPU before a training, if they have been loaded."""
         if "judges" in self.__dict__:
             self.judges.offload()
 
     def release(self) -> None:
-        """Give back the memory of a failed computation, on CUDA too, so that the next one has it."""
+        """Free the memory of a failed computation, also on CUDA, so that the next computation can use it."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def once(self, what: str, of: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` returns, made once for each (what, of): parts of keys that many cells share."""
+        """The result of `make`, which is called once for each (what, of). It caches parts of keys that cells share."""
         if (what, of) not in self._known:
             self._known[what, of] = make()
         return self._known[what, of]
 
     def digest_of(self, specs: Sequence[ImageSpec] | None) -> str:
-        """Digest of some image specs; None stands for all evaluation images."""
+        """Digest of image specs; None means all evaluation images."""
         if specs is None or specs is self.specs:
             return str(self.once("specs", None, lambda: digest.of_json(self.specs)))
         return digest.of_json(specs)
 
     def elsewhere(self, machine: Mapping[str, Any], stamps: Stamps | None = None) -> Context:
-        """The same run as another machine sees it, or under other stamps: for keys, not to compute with."""
+        """The same run with the keys of another machine or other stamps. Nothing may be computed in this context."""
         return Context(self.plan, self.report, machine, stamps, self.content, lambda: self.judges_digest)
 
 
 class Artifacts:
-    """Every kind of entry that a run stores, ready to be called with its inputs.
+    """All artifacts of a run.
 
-    For example, `artifacts.images(artifacts.weights(cell))` is the entry of a cell's evaluation images, from the
-    store or computed now, and `artifacts.images.key(None)` the key of the untouched model's.
+    For example, `artifacts.images(artifacts.weights(cell))` returns the entry of a cell's evaluation images, from the
+    store or computed now. `artifacts.images.key(None)` is the key of the evaluation images of the original model.
     """
 
     def __init__(self, context: Context) -> None:

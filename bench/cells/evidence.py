@@ -1,4 +1,4 @@
-"""What metrics may look at, read from the artifacts of a cell; the optional parts only if a metric needs them."""
+"""Builds the evidence for metrics from the artifacts of a cell. Optional fields are built on demand."""
 
 from __future__ import annotations
 
@@ -24,37 +24,43 @@ if TYPE_CHECKING:
 
 
 def gather(context: Context, task: Task, weights: Entry, needs: Collection[str]) -> Evidence:
-    """The evidence of `task` under `weights`, with those optional fields of Evidence that are in `needs`.
+    """The evidence for `task` from the images of `weights`, with the optional fields of Evidence named in `needs`.
 
-    Raises ValueError for a need that is no optional field.
+    Raises ValueError for a need that is not an optional field of Evidence.
     """
     unknown = set(needs) - set(OPTIONAL)
     if unknown:
-        raise ValueError(f"metrics need {sorted(unknown)}, which is no optional evidence; known: {sorted(OPTIONAL)}")
+        raise ValueError(f"metrics need unknown evidence {sorted(unknown)}; known: {sorted(OPTIONAL)}")
     extra = {name: OPTIONAL[name](context, task, weights) for name in OPTIONAL if name in needs}
-    return _look(context, task, weights, **extra)
+    return _evidence(context, task, weights, **extra)
 
 
 def along(context: Context, task: Task, weights: Entry | None, whole: bool) -> Evidence:
-    """The evidence of one point of a task's curve: fewer images, of forgotten concepts and their neighbours alone.
+    """The evidence for one point of a task's curve, without features and latents.
 
-    They are the first `curve_images` of each concept, on the same noise as ever. `whole`: these weights have all
-    evaluation images in the store, or will have, and no others are drawn. Features and latents are left out.
+    It has the first `curve_images` evaluation images of each forgotten concept and of each neighbour.
+
+    Args:
+        context: the run.
+        task: the task.
+        weights: the weights at this point; None for the original weights.
+        whole: whether to use the entry of all evaluation images of these weights, because the run needs it anyway.
+            Otherwise only the images of this point are sampled.
     """
     concepts = task.forget + task.in_domain
     counts = {concept: context.plan.curve_images(concept) for concept in concepts}
-    rows = [(c, i) for c in concepts for i in [place for one, place in context.requested if one == c][: counts[c]]]
+    rows = [(c, i) for c in concepts for i in [index for one, index in context.requested if one == c][: counts[c]]]
     keep = list(dict.fromkeys(i for _, i in rows))
-    wanted = None if whole else tuple(context.specs[i] for i in keep)
-    seen = Judgements(context)(Images(context)(weights, wanted), wanted).tensors()
-    asked, images = tuple(c for c, _ in rows), tuple(i for _, i in rows)
-    places = images if whole else [keep.index(i) for i in images]
+    specs = None if whole else tuple(context.specs[i] for i in keep)
+    judged = Judgements(context)(Images(context)(weights, specs), specs).tensors()
+    requested, images = tuple(c for c, _ in rows), tuple(i for _, i in rows)
+    indices = images if whole else [keep.index(i) for i in images]
     return Evidence(
         forget=task.forget,
         in_domain=task.in_domain,
         out_of_domain=(),
-        requested=asked,
-        predicted=tuple(context.judges.label(concept, seen, i) for concept, i in zip(asked, places, strict=True)),
+        requested=requested,
+        predicted=tuple(context.judges.label(c, judged, i) for c, i in zip(requested, indices, strict=True)),
         counts=counts,
         images=images,
         also_requested=tuple(context.also_requested[i] for i in images),
@@ -63,12 +69,12 @@ def along(context: Context, task: Task, weights: Entry | None, whole: bool) -> E
     )
 
 
-def _look(context: Context, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
-    """What the panel saw in the evaluation images, cut down to the task's concepts."""
+def _evidence(context: Context, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
+    """The judgements of the evaluation images of the task's concepts, and `extra` fields."""
     images, world = Images(context)(weights), context.plan.world
-    seen = Judgements(context)(images).tensors()
+    judged = Judgements(context)(images).tensors()
     rows = [(concept, i) for concept, i in context.requested if concept in (*task.concepts, *world.extra_concepts)]
-    asked, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
+    requested, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
     domains = {concept: world.domain_members(concept) for concept in task.forget}
     known = (*task.concepts, *world.extra_concepts)
     whole = (*task.forget, *world.extra_concepts)
@@ -77,16 +83,16 @@ def _look(context: Context, task: Task, weights: Entry | None, **extra: Any) -> 
         forget=task.forget,
         in_domain=task.in_domain,
         out_of_domain=task.out_of_domain,
-        requested=asked,
-        predicted=tuple(context.judges.label(concept, seen, i) for concept, i in zip(asked, keep, strict=True)),
-        counts={concept: context.plan.images(concept) for concept in dict.fromkeys(asked)},
+        requested=requested,
+        predicted=tuple(context.judges.label(c, judged, i) for c, i in zip(requested, keep, strict=True)),
+        counts={concept: context.plan.images(concept) for concept in dict.fromkeys(requested)},
         images=tuple(keep),
         also_requested=tuple(context.also_requested[i] for i in keep),
         held_out=world.extra_concepts,
-        features=seen["features"][keep],
-        penultimate=context.judges.penultimate(asked, seen, keep),
+        features=judged["features"][keep],
+        penultimate=context.judges.penultimate(requested, judged, keep),
         latents=images.tensors("latents")["latents"][keep],
-        alignment=seen["clip"][keep] if "clip" in seen else None,
+        alignment=judged["clip"][keep] if "clip" in judged else None,
         reference={c: Reference(context)(c).tensors()["features"] for c in known},
         reference_ids={c: names for c, names in ids.items() if names is not None},
         domains=domains,
@@ -98,65 +104,65 @@ def _look(context: Context, task: Task, weights: Entry | None, **extra: Any) -> 
 
 
 def _pretrained(context: Context, task: Task, weights: Entry) -> Evidence:
-    return _look(context, task, None)
+    return _evidence(context, task, None)
 
 
-def _kin(context: Context, task: Task, weights: Entry) -> dict[str, torch.Tensor]:
+def _domain_reference(context: Context, task: Task, weights: Entry) -> dict[str, torch.Tensor]:
     members = dict.fromkeys(m for concept in task.forget for m in context.plan.world.domain_members(concept))
     return {member: Reference(context)(member).tensors()["features"] for member in members}
 
 
 def nearest(world: World, task: Task) -> tuple[str, ...]:
-    """The neighbour that is closest to each forgotten concept, of those of its own kind that the task keeps."""
+    """For each forgotten concept the nearest of its siblings that the task keeps; empty without such siblings."""
     if not task.in_domain:
         return ()
-    kin = world.kept_siblings(task.forget, task.in_domain)
-    return tuple(dict.fromkeys(nearest_neighbour(world, target, kin[target])[0] for target in task.forget))
+    siblings = world.kept_siblings(task.forget, task.in_domain)
+    return tuple(dict.fromkeys(nearest_neighbour(world, target, siblings[target])[0] for target in task.forget))
 
 
 def _headnoun(context: Context, task: Task, weights: Entry) -> HeadNouns:
-    asked, wanted = headnoun_specs(context.plan, task)
-    if not wanted:
+    requested, specs = headnoun_specs(context.plan, task)
+    if not specs:
         return HeadNouns()
-    seen = Judgements(context)(Images(context)(weights, wanted), wanted).tensors()
+    judged = Judgements(context)(Images(context)(weights, specs), specs).tensors()
     nouns = {concept: context.plan.world.headnoun(concept) for concept in task.forget}
     return HeadNouns(
-        requested=asked,
-        predicted=tuple(context.judges.label(concept, seen, i) for i, concept in enumerate(asked)),
+        requested=requested,
+        predicted=tuple(context.judges.label(concept, judged, i) for i, concept in enumerate(requested)),
         named={concept: noun[1] for concept, noun in nouns.items() if noun},
     )
 
 
 def _probe(context: Context, task: Task, weights: Entry) -> Probe:
-    asked = tuple(concept for concept, _ in context.requested if concept in task.forget)
-    return Probe(asked, **Probes(context)(weights, Images(context)(weights), task).tensors())
+    requested = tuple(concept for concept, _ in context.requested if concept in task.forget)
+    return Probe(requested, **Probes(context)(weights, Images(context)(weights), task).tensors())
 
 
-def _words(context: Context, task: Task, weights: Entry) -> PromptProbeEvidence:
+def _prompt_probes(context: Context, task: Task, weights: Entry) -> PromptProbeEvidence:
     world = context.plan.world
-    asked = tuple(concept for concept, _ in context.requested if concept in task.forget)
-    found = PromptProbes(context)(weights, Images(context)(weights), task).tensors()
-    looked, logsnr, null = (found.pop(name) for name in ("looked", "logsnr", probe.NULL))
+    requested = tuple(concept for concept, _ in context.requested if concept in task.forget)
+    distances = PromptProbes(context)(weights, Images(context)(weights), task).tensors()
+    looked, logsnr, null = (distances.pop(name) for name in ("looked", "logsnr", probe.NULL))
     has = {
         probe.REST: [c for c in task.forget if world.superclass_prompts(c, "evaluate")],
         probe.NEAR: probe.neighbours(world, task),
     }
     return PromptProbeEvidence(
-        asked, null, looked.bool(), logsnr, found, {name: tuple(concepts) for name, concepts in has.items()}
+        requested, null, looked.bool(), logsnr, distances, {name: tuple(concepts) for name, concepts in has.items()}
     )
 
 
 class EvidenceParts(Artifact[[]]):
-    """How evidence is read from artifacts. It is not stored; its version is part of every figure's key."""
+    """The code that builds evidence. It stores no entries, but the key of every figure contains its version."""
 
     name, kind = "evidence", ""
 
 
-# field of Evidence -> (context, task, weights) -> its value
+# optional field of Evidence -> function (context, task, weights) that returns its value
 OPTIONAL: dict[str, Callable[[Context, Task, Entry], Any]] = {
-    "domain_reference": _kin,
+    "domain_reference": _domain_reference,
     "pretrained": _pretrained,
     "headnoun": _headnoun,
-    "prompt_probes": _words,  # before the probe, which comes with it
+    "prompt_probes": _prompt_probes,  # before "probe": its artifact stores the entry of "probe" too
     "probe": _probe,
 }

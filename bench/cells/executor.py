@@ -1,4 +1,4 @@
-"""Runs cells: every cell ends in a result, a failed one too."""
+"""Runs cells. Every cell has a result at the end; a cell that fails has a result that gives the reason."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ from bench.core.store import TensorsDiscarded
 from bench.plan.plan import Cell, Plan
 from metrics import METRICS
 
-FILES = (OSError, SafetensorError)  # what writing and reading fails with
+FILES = (OSError, SafetensorError)  # errors of reading and writing files
 
 
 class Executor:
     """Runs the cells of a plan, one after the other, in this process.
 
     Args:
-        plan: what to run.
-        report: told about progress within a cell.
+        plan: the plan of the run.
+        report: is called with the progress within a cell.
+
+    Raises WorldUnavailable if a judge can't be loaded.
     """
 
     def __init__(self, plan: Plan, report: Report = lambda what, done, total: None) -> None:
@@ -35,43 +37,47 @@ class Executor:
         self.adopt(None)
 
     def adopt(self, machine: Mapping[str, Any] | None) -> None:
-        """See the store as `machine` does, described by `bench.core.device.describe`: its results. None: this machine.
+        """Read the results of another machine from the store. Afterwards this process must not compute anything.
 
-        Then nothing is to be computed here.
+        Args:
+            machine: the machine, as described by `bench.core.device.describe`; None for this machine.
         """
         self.context = Context(self.plan, self._report, machine)
         self.artifacts = Artifacts(self.context)
         self.outcomes = Outcomes(self.artifacts)
-        _ = self.outcomes.fingerprint  # judges that can't be had are no failure of a cell
+        _ = self.outcomes.fingerprint  # loads the judges now: if one is missing, the run fails and not each cell
 
     def run(self, cell: Cell) -> CellResult:
-        """The cell's result: from the store, or computed now. A failure becomes a result too, with its traceback."""
+        """The cell's result, from the store or computed now. If the cell fails, the result contains the traceback."""
         outcomes = self.outcomes
-        if outcomes.finished(found := outcomes.stored(cell)):
-            return found
+        if outcomes.finished(result := outcomes.stored(cell)):
+            return result
         self.artifacts.store.drop("failures", outcomes.failure_key(cell))
         try:
             self._evaluate_whole(cell)
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
-            retry = isinstance(error, FILES)  # a full disk, a file system that is away: no fault of the method
+            retry = isinstance(error, FILES)  # a full disk or an unavailable file system: the method did not fail
         else:
             return outcomes.stored(cell)
-        self.context.release()  # not before the error is gone, whose frames hold what it computed with
+        self.context.release()  # after the except block: the frames of the error keep tensors alive
         return outcomes.failed(cell, reason, text, retry=retry)
 
     def _evaluate_whole(self, cell: Cell) -> None:
-        """Evaluate, and discard weights that are no longer of use; those discarded too early are made once more."""
+        """Evaluate the cell, then discard weights that are not needed any more.
+
+        If weights that the evaluation needs were discarded before, they are computed again.
+        """
         try:
             self._evaluate(cell)
         except TensorsDiscarded:
             self.artifacts.weights.drop_discarded(cell)
             self._evaluate(cell)
-        with suppress(OSError):  # space alone is lost
+        with suppress(OSError):  # a failure only wastes disk space
             self.artifacts.weights.discard(cell)
 
     def _evaluate(self, cell: Cell) -> None:
-        """Bring everything that the cell's result consists of into the store."""
+        """Compute everything that the cell's result consists of, unless the store has it."""
         artifacts = self.artifacts
         weights, score = artifacts.weights(cell), artifacts.metric_score
         metrics = [METRICS.get(name) for name in self.plan.metrics]
@@ -84,10 +90,10 @@ class Executor:
             artifacts.curve(cell, weights, artifacts.weights.snapshots(cell))
 
     def drop_recomputed(self) -> None:
-        """Remove what --force computes again. Once, before cells run: they share images."""
+        """Remove the entries that --force computes again. Call it once, before any cell runs: cells share images."""
         artifacts, curve = self.artifacts, self.plan.curve
         if self.plan.recompute:
-            artifacts.store.clear("results")  # of any set of metrics; whoever reads them next puts them together again
+            artifacts.store.clear("results")  # for every set of metrics; `Outcomes` builds them again from the figures
         for cell in self.plan.cells:
             weights = artifacts.store.get("deltas", artifacts.weights.key(cell))
             if cell.method not in self.plan.recompute or weights is None:

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the method: two figures compare only if these are the same."""
+"""Everything that a figure depends on besides the method. Two figures are comparable only if all of it is equal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from bench.plan.plan import Plan
 def describe(
     plan: Plan, panel: str, backbone: str, machine: dict[str, Any], raised: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The measurement of a plan, in full.
+    """A description of how a plan measures: tasks, prompts, protocol, judges, backbone, machine and versions.
 
     Args:
-        panel, backbone: digests of the judges and of the pipeline.
-        machine: as `bench.core.device.describe` has it.
-        raised: versions of artifacts and metrics other than the first (`bench.cells.artifact.raised`).
+        plan: the plan.
+        panel: digest of the judges.
+        backbone: digest of the pipeline.
+        machine: the machine, as described by `bench.core.device.describe`.
+        raised: versions of artifacts and metrics that are not the first version (`bench.cells.artifact.raised`).
     """
     return {
         "world": plan.world.name,
@@ -35,11 +37,14 @@ def describe(
 
 
 def short(description: dict[str, Any]) -> str:
-    """Twelve hex digits that stand for a description on a board: more where a table's reader took them for a number."""
+    """The fingerprint of a description: at least twelve hex digits, as `worded` cuts them."""
     return worded(digest.of_json(description))
 
 
 def worded(digits: str) -> str:
-    """The first twelve of some hex digits, or as many more as are no decimal number, with an exponent or without."""
+    """The shortest beginning of some hex digits, of at least twelve, that does not look like a decimal number.
+
+    A reader of a table would convert a text such as "123456789012" or "12345e678901" to a number.
+    """
     ends = range(12, len(digits) + 1)
     return next((digits[:n] for n in ends if not re.fullmatch(r"\d+(e\d+)?", digits[:n])), digits)

@@ -1,4 +1,4 @@
-"""Images that a model draws: those that methods learn from, and those that are evaluated."""
+"""Artifacts of sampled images: images that methods learn from, and evaluation images."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from bench.cells.artifacts import Context
     from bench.plan.plan import Plan
 
-KEPT_SIDE = 128  # pixels a side: images up to this are kept; of larger ones the latents, a fiftieth of the bytes
-PREVIEWS, PREVIEW_SIDE = 3, 256  # for people to look at, of larger ones: so many of each concept, so many pixels a side
+KEPT_SIDE = 128  # images of at most this many pixels a side are stored; for larger ones only latents, 1/50 of the bytes
+PREVIEWS, PREVIEW_SIDE = 3, 256  # for larger images: stored previews of each concept, and their maximum side in pixels
 
 
 def sampling(context: Context) -> Key:
-    """How images are drawn: the part of a key that all drawn images share."""
+    """The sampling settings: the part of the key that all sampled images share."""
     protocol = context.plan.protocol
     names = ("scheduler", "num_inference_steps", "guidance_scale")
     settings = {name: getattr(protocol, name) for name in names}
-    # release 0.1 took scales below 1 for 1: what it drew with them must not be found
+    # release 0.1 sampled scales below 1 like 1, so its images for these scales must have another key
     below = {"guidance": "formula"} if protocol.guidance_scale < 1 else {}
     return {"backbone": context.content, "sampler": settings, **below}
 
 
 class ConceptLatents(Artifact[[str, int]]):
-    """`count` images of a concept that the untouched model draws from its forget prompts, for methods to learn from.
+    """`count` images of a concept, sampled by the original model from its forget prompts, for methods to learn from.
 
-    Holds "latents", float32 (count, C, h, w). The sampler's final latents are kept as they are: decoding and encoding
-    them again would only add the VAE's error.
+    The entry has the tensor "latents", float32 (count, C, h, w): the final latents of the sampler. They are not
+    decoded and encoded again, because that would add the error of the VAE.
     """
 
     name = kind = "latents"
     libraries = NETWORKS
 
     def key(self, concept: str, count: int) -> Key:
-        asked = {"prompts": self.plan.world.prompts("forget", concept), "count": count}
-        return {**sampling(self.context), **asked, "seed": self.plan.protocol.forget_seed, **self.stamp()}
+        requested = {"prompts": self.plan.world.prompts("forget", concept), "count": count}
+        return {**sampling(self.context), **requested, "seed": self.plan.protocol.forget_seed, **self.stamp()}
 
     def compute(self, concept: str, count: int) -> StageOutput:
         specs = image_specs(self.plan.world.prompts("forget", concept), count)
@@ -56,19 +56,19 @@ class ConceptLatents(Artifact[[str, int]]):
         return {"latents": latents}, {"concept": concept}
 
     def key_digest(self, concept: str, count: int) -> str:
-        """Digest of the key, for keys of what is learnt from these images."""
-        made = self.context.once("latents", (concept, count), lambda: digest.of_json(self.key(concept, count)))
-        return str(made)
+        """Digest of the key, for keys of weights that are trained on these images."""
+        key_digest = self.context.once("latents", (concept, count), lambda: digest.of_json(self.key(concept, count)))
+        return str(key_digest)
 
     def of_concepts(self, concepts: Sequence[str], count: int) -> LatentSet:
-        """`count` images of each concept."""
+        """A set of `count` images of each concept, with the forget prompts of the concepts."""
         parts = {c: self(c, count).tensors()["latents"] for c in forget_set.in_own_order(concepts)}
         prompts = {concept: self.plan.world.prompts("forget", concept) for concept in concepts}
         return forget_set.joined({concept: parts[concept] for concept in concepts}, prompts)
 
 
 class NeutralLatents(Artifact[[int]]):
-    """Pictures that show no concept of any world, `side` pixels a side: "latents", float32 (N, C, h, w)."""
+    """Pictures of `side` x `side` pixels that show no concept of any world: "latents", float32 (N, C, h, w)."""
 
     name, kind = "unrelated", "latents"
     libraries = ("torch", "diffusers", "numpy", "pillow")
@@ -83,22 +83,25 @@ class NeutralLatents(Artifact[[int]]):
 
     @property
     def side(self) -> int:
-        """Pixels a side of what the backbone draws."""
+        """The longer side of the backbone's images in pixels."""
         return max(folder.picture_size(self.plan.folder))
 
     def captioned(self) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
-        """These pictures at the backbone's size, and the captions of each."""
+        """These pictures at the size of the backbone's images, and name -> captions of the picture."""
         _, captions = neutral_pictures.drawn(self.plan.protocol.finetune_pictures, self.side)
         latents = self(self.side).tensors()["latents"]
         return LatentSet(latents, captions, (0,) * len(captions)), {caption: (caption,) for caption in captions}
 
 
 class Images(Artifact[...]):
-    """Images of some specs, or all evaluation images, under changed weights; weights of None are the untouched ones.
+    """Images of the specs, or all evaluation images if `specs` is None, sampled with some weights.
 
-    Holds the final "latents", float32 (N, C, h, w), and "images", uint8 (K, 3, H, W): all of them, decoded, where
-    images are small; else the first few of each concept, shrunk to `PREVIEW_SIDE`: those at the indices "shown",
-    int64 (K,).
+    Weights of None are the original weights. The entry has these tensors:
+
+    - "latents", float32 (N, C, h, w): the final latents of all images.
+    - "images", uint8 (K, 3, H, W): all decoded images if they have at most `KEPT_SIDE` pixels a side. Otherwise the
+      first `PREVIEWS` evaluation images of each concept, resized to at most `PREVIEW_SIDE` pixels a side.
+    - "shown", int64 (K,): the indices of "images" among all images.
     """
 
     name = kind = "images"
@@ -128,14 +131,14 @@ class Images(Artifact[...]):
             latents = sample(model, specs, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance)
         side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
         shown = range(len(specs)) if side <= KEPT_SIDE else self._previews(specs)
-        kept = latents[[*shown]].split(batch) if len(shown) else ()  # split makes a part of nothing, too
+        kept = latents[[*shown]].split(batch) if len(shown) else ()  # split would return one empty part
         parts = [_shrunk(decode(model, part.to(self.context.device))) for part in kept]
         images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
         tensors = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
         return tensors, {"seconds": time.perf_counter() - began, "count": len(specs)}
 
     def decoded(self, images: Entry) -> Iterator[torch.Tensor]:
-        """The images themselves, uint8 (n, 3, H, W), some at a time: as kept, or decoded from their latents."""
+        """All images in batches, uint8 (n, 3, H, W): the stored images, or the latents decoded now."""
         held = images.tensors()
         if len(held["images"]) == len(held["latents"]):
             yield held["images"]
@@ -147,7 +150,7 @@ class Images(Artifact[...]):
             self.context.report("judging", done, total)
 
     def _previews(self, specs: Sequence[ImageSpec]) -> Sequence[int]:
-        """Indices of the first few evaluation images of each concept; of other images none."""
+        """Indices of the first `PREVIEWS` evaluation images of each concept; empty for other specs."""
         if specs is not self.context.specs:
             return ()
         each = {c: [i for one, i in self.context.requested if one == c][:PREVIEWS] for c in self.plan.concepts}
@@ -155,7 +158,7 @@ class Images(Artifact[...]):
 
 
 def _shrunk(images: torch.Tensor) -> torch.Tensor:
-    """Uint8 images (B, 3, H, W), at most `PREVIEW_SIDE` pixels a side if they are not small."""
+    """Uint8 images (B, 3, H, W), resized to at most `PREVIEW_SIDE` pixels a side if one has more than `KEPT_SIDE`."""
     if max(images.shape[-2:]) <= KEPT_SIDE:
         return images
     scale = min(1.0, PREVIEW_SIDE / max(images.shape[-2:]))
@@ -163,12 +166,12 @@ def _shrunk(images: torch.Tensor) -> torch.Tensor:
 
 
 def evaluation_specs(plan: Plan, concept: str) -> tuple[ImageSpec, ...]:
-    """The evaluation images of a concept."""
+    """The specs of a concept's evaluation images."""
     return image_specs(plan.world.prompts("evaluate", concept), plan.images(concept), plan.protocol.noise_seeds)
 
 
 def headnoun_specs(plan: Plan, task: Task) -> tuple[tuple[str, ...], tuple[ImageSpec, ...]]:
-    """The forgotten concept of each head noun image of a task, and the specs of these images. Few tasks have any."""
+    """The forgotten concept and the spec of each image of a head noun, as two tuples. Most tasks have no such image."""
     nouns = {concept: plan.world.headnoun(concept) for concept in task.forget}
     each = {c: image_specs(noun[0], plan.images(c)) for c, noun in nouns.items() if noun}
     concepts = tuple(concept for concept, specs in each.items() for _ in specs)

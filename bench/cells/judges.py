@@ -1,4 +1,4 @@
-"""Who looks at the images: the world's judges and its feature extractor, loaded once, each image seen once."""
+"""The judges of a run: the world's classifiers, its feature extractor and its CLIP model, and what they compute."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from bench.worlds.base import classify
 if TYPE_CHECKING:
     from bench.cells.artifacts import Context
 
-BATCH = 128  # pictures at a time; memory only
-LOOKS = ("judged", "penultimate")  # what is kept of each judge
+BATCH = 128  # images in one batch; it affects memory, but no result
+OUTPUTS = ("judged", "penultimate")  # names of the stored outputs of each classifier
 
 
-class Panel:
-    """Judges and extractor for `concepts` of a world.
+class Judges:
+    """The classifiers for `concepts` of a world, the world's feature extractor, and its CLIP model if it has one.
 
-    `digest` says who they are: another set of weights is another panel.
+    The attribute `digest` identifies them by their weights and code.
+
+    Raises WorldUnavailable if a network can't be loaded.
     """
 
     def __init__(self, world: World, concepts: Sequence[str], device: torch.device) -> None:
-        # torchvision comes with it: a second to import; lists need none of it
+        # this imports torchvision, which takes a second, and commands that only list names do not need it
         from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
         self.world, self.device = world, device
@@ -44,10 +46,10 @@ class Panel:
         given = {"feature_extractor_weights_path": file} if file else {}
         try:
             self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False, **given)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, no room, a bad file
-            where = file or "its usual address, once, by torch-fidelity"
-            said = f"the weights of the feature extractor {self.extractor_name!r} can't be had from {where}"
-            raise WorldUnavailable(f"{said} ({type(error).__name__}: {error}){world.feature_hint}") from error
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # offline, full disk, damaged file
+            source = file or "the address from which torch-fidelity downloads them once"
+            reason = f"the weights of the feature extractor {self.extractor_name!r} can't be loaded from {source}"
+            raise WorldUnavailable(f"{reason} ({type(error).__name__}: {error}){world.feature_hint}") from error
         self.clip = world.clip(device)
         self.digest = digest.of_json(
             {
@@ -58,7 +60,7 @@ class Panel:
         )
 
     def offload(self) -> None:
-        """Leave the device, whose memory others need, until there is something to look at."""
+        """Move all networks to the CPU until the next use, to free memory of the device."""
         self._move(torch.device("cpu"))
 
     def _move(self, device: torch.device) -> None:
@@ -70,94 +72,108 @@ class Panel:
     @torch.inference_mode()
     @device.exact()
     def judge(self, images: Iterable[torch.Tensor], prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Judge uint8 images (n, 3, H, W), some at a time, N in all, and the N prompts that asked for them.
+        """Compute the outputs of all networks for N images.
 
-        Returns "judged.NAME", the label index each judge gives, int64 (N,), "penultimate.NAME", what its last layer
-        was given, float32 (N, D'), "features", float32 (N, D), and "clip", the cosine of image and prompt, float32
-        (N,), if the world has a CLIP model.
+        Args:
+            images: batches of images, each uint8 (n, 3, H, W), N images in all.
+            prompts: the N prompts of the images.
+
+        Returns tensors on the CPU:
+
+        - "judged.NAME", int64 (N,): index of the label that the classifier NAME predicts.
+        - "penultimate.NAME", float32 (N, D'): input of the last layer of this classifier.
+        - "features", float32 (N, D): output of the feature extractor.
+        - "clip", float32 (N,): cosine similarity of image and prompt, if the world has a CLIP model.
+
+        Raises ValueError if the numbers of images and prompts differ.
         """
-        seen: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in LOOKS for name in self.judges}
-        seen |= {"features": []} | ({"clip": []} if self.clip else {})
+        outputs: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in OUTPUTS for name in self.judges}
+        outputs |= {"features": []} | ({"clip": []} if self.clip else {})
         self._move(self.device)
         texts = self._texts(self.clip, prompts) if self.clip else torch.empty(0)
         done = 0
         for batch in (batch.to(self.device) for part in images for batch in part.split(BATCH)):
             for name, judge in self.judges.items():
                 logits, penultimate = classify(judge, batch)
-                seen[f"judged.{name}"].append(logits.argmax(1).cpu())
-                seen[f"penultimate.{name}"].append(penultimate.float().cpu())
-            seen["features"].append(self.features(batch))
+                outputs[f"judged.{name}"].append(logits.argmax(1).cpu())
+                outputs[f"penultimate.{name}"].append(penultimate.float().cpu())
+            outputs["features"].append(self.features(batch))
             if self.clip:
                 text = texts[done : done + len(batch)]
                 image = self.clip.model.encode_image(self.clip.normalise(batch.float() / 255), normalize=True)
-                seen["clip"].append((image * text).sum(1).float().cpu())
+                outputs["clip"].append((image * text).sum(1).float().cpu())
             done += len(batch)
         if done != len(prompts):
-            raise ValueError(f"{done} images came for {len(prompts)} prompts")
-        return {name: torch.cat(parts) for name, parts in seen.items()}
+            raise ValueError(f"there must be one image for each prompt; found {done} images, {len(prompts)} prompts")
+        return {name: torch.cat(parts) for name, parts in outputs.items()}
 
     def _texts(self, clip: Clip, prompts: Sequence[str]) -> torch.Tensor:
-        """Embeddings of `prompts`, (N, D), each different one made once."""
-        known = list(dict.fromkeys(prompts))
-        texts = clip.model.encode_text(clip.tokenizer(known).to(self.device), normalize=True)
-        place = {prompt: i for i, prompt in enumerate(known)}
-        return texts[[place[prompt] for prompt in prompts]]
+        """Normalised embeddings of the N `prompts`, (N, D). Equal prompts are encoded once."""
+        distinct = list(dict.fromkeys(prompts))
+        texts = clip.model.encode_text(clip.tokenizer(distinct).to(self.device), normalize=True)
+        row = {prompt: i for i, prompt in enumerate(distinct)}
+        return texts[[row[prompt] for prompt in prompts]]
 
     @torch.inference_mode()
     @device.exact()
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The extractor's features of uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
+        """Outputs of the feature extractor for uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
         self._move(self.device)
         return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
 
     @torch.inference_mode()
     @device.exact()
-    def right(self, concept: str, images: torch.Tensor) -> int:
-        """In how many of uint8 images (N, 3, H, W) the judge that knows `concept` sees it."""
+    def count_predicted(self, concept: str, images: torch.Tensor) -> int:
+        """The number of uint8 images (N, 3, H, W) for which the classifier of `concept` predicts `concept`."""
         self._move(self.device)
         judge = self.judges[self.world.judge_of(concept)]
-        wanted = judge.labels.index(concept)
+        target = judge.labels.index(concept)
         return sum(
-            int((judge.module(batch.to(self.device).float() / 255).argmax(1) == wanted).sum())
+            int((judge.module(batch.to(self.device).float() / 255).argmax(1) == target).sum())
             for batch in images.split(BATCH)
         )
 
     def labels(self, concepts: Sequence[str]) -> frozenset[str]:
-        """What the judges that know `concepts` can answer."""
+        """All labels of the classifiers for `concepts`."""
         return frozenset(label for c in concepts for label in self.judges[self.world.judge_of(c)].labels)
 
-    def label(self, concept: str, seen: Mapping[str, torch.Tensor], index: int) -> str:
-        """What the judge that knows `concept` called the image at `index` of what `look` saw."""
+    def label(self, concept: str, judged: Mapping[str, torch.Tensor], index: int) -> str:
+        """The label that the classifier for `concept` predicts for image `index`; `judged` is the output of `judge`."""
         name = self.world.judge_of(concept)
-        return self.judges[name].labels[int(seen[f"judged.{name}"][index])]
+        return self.judges[name].labels[int(judged[f"judged.{name}"][index])]
 
     def penultimate(
-        self, concepts: Sequence[str], seen: Mapping[str, torch.Tensor], kept: Sequence[int]
+        self, concepts: Sequence[str], judged: Mapping[str, torch.Tensor], indices: Sequence[int]
     ) -> torch.Tensor:
-        """Features of the images at `kept` by the judges that know their `concepts`: float32 (len(kept), D).
+        """Features of the images at `indices` from the classifiers for their `concepts`: float32 (len(indices), D).
 
-        Where judges differ in width, zeros fill up the shorter rows: no distance or cosine changes by them.
+        `judged` is the output of `judge`. Shorter rows are padded with zeros, which change no distance and no cosine
+        between features of one classifier.
         """
-        rows = [seen[f"penultimate.{self.world.judge_of(c)}"][i] for c, i in zip(concepts, kept, strict=True)]
+        rows = [judged[f"penultimate.{self.world.judge_of(c)}"][i] for c, i in zip(concepts, indices, strict=True)]
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
-def identity(what: Any) -> list[str]:
-    """What decides what a network says: its weights, its layers, and the code of the class that puts them together."""
-    if not isinstance(what, torch.nn.Module):
-        return [digest.of_module(sys.modules[what.__module__])]
-    return [digest.of_tensors(what.state_dict()), repr(what), digest.of_module(sys.modules[type(what).__module__])]
+def identity(network: Any) -> list[str]:
+    """Everything that affects the output of a network or function: its weights, its layers, and the code of its class.
+
+    For a function the result has only the version of its module.
+    """
+    if not isinstance(network, torch.nn.Module):
+        return [digest.of_module(sys.modules[network.__module__])]
+    module = sys.modules[type(network).__module__]
+    return [digest.of_tensors(network.state_dict()), repr(network), digest.of_module(module)]
 
 
 class Judgements(Artifact[...]):
-    """What the judges see in the images of some specs, or in all evaluation images: what `Panel.judge` returns."""
+    """The tensors that `Judges.judge` returns for the images of the specs; `specs` None means all evaluation images."""
 
     name = kind = "judgements"
-    libraries = ("diffusers", *JUDGES)  # of large images latents are all that is kept: the VAE decodes them
+    libraries = ("diffusers", *JUDGES)  # large images are stored as latents, which the VAE of diffusers decodes
 
     def key(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> Key:
-        looking = {"panel": self.context.judges_digest, "prompts": digest.of_json(self._prompts(specs))}
-        return {"images": images.content, "backbone": self.context.content, **looking, **self.stamp()}
+        judging = {"panel": self.context.judges_digest, "prompts": digest.of_json(self._prompts(specs))}
+        return {"images": images.content, "backbone": self.context.content, **judging, **self.stamp()}
 
     def compute(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> StageOutput:
         return self.context.judges.judge(Images(self.context).decoded(images), self._prompts(specs)), {}
@@ -167,7 +183,11 @@ class Judgements(Artifact[...]):
 
 
 class Reference(Artifact[[str]]):
-    """Reference images of a concept: their "features", float32 (R, D), and in how many ("right") the judge sees it."""
+    """The reference images of a concept.
+
+    The entry has the tensor "features", float32 (R, D), and two facts: the number of images, "count", and the number
+    of images for which the classifier predicts the concept, "right".
+    """
 
     name = kind = "reference"
     libraries = (*JUDGES, "numpy", "pillow")
@@ -180,17 +200,20 @@ class Reference(Artifact[[str]]):
         world, count, judges = self.plan.world, self.plan.references(concept), self.context.judges
         self.context.report(f"real pictures of {concept}", 0, count)
         pictures = world.reference(concept, count)
-        facts = {"right": judges.right(concept, pictures), "count": count}
+        facts = {"right": judges.count_predicted(concept, pictures), "count": count}
         return {"features": judges.features(pictures)}, facts
 
     def __call__(self, concept: str) -> Entry:
-        """The entry from the store, or computed now; looked for once."""
+        """The entry from the store, or computed now. The store is read once for each concept."""
         entry: Entry = self.context.once("reference entry", concept, lambda: super(Reference, self).__call__(concept))
         return entry
 
 
 def identity_of_reference(context: Context, concept: str) -> Key:
-    """What identifies a concept's reference images: the first of them, or what the world says, and its prompts."""
+    """The part of a key that identifies the reference images of a concept.
+
+    It contains the evaluation prompts, and `World.reference_key`, or the first two images if the world has no such key.
+    """
 
     def identify() -> Key:
         world = context.plan.world
@@ -200,5 +223,5 @@ def identity_of_reference(context: Context, concept: str) -> Key:
             first = digest.of_tensors({"pictures": world.reference(concept, 2)})
         return {"concept": concept, "first": first, "asked": world.prompts("evaluate", concept)}
 
-    made: Key = context.once("reference", concept, identify)
-    return made
+    identity: Key = context.once("reference", concept, identify)
+    return identity

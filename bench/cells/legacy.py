@@ -1,4 +1,4 @@
-"""The keys of release 0.1, which contained digests of source code, and the way from them to today's."""
+"""The keys of release 0.1, which contained digests of source code, and their conversion to today's keys."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ FIGURES = {
     "pid_synergy": PID,
     "pid_shared": PID,
 }
-UNKNOWN = ""  # stands in the key of what release 0.1 did not have, so that nothing is found under it
+UNKNOWN = ""  # digest in the key of an artifact that release 0.1 did not have; no entry has such a key
 
 
 class LegacyStamps(Stamps):
-    """What stood in a key of release 0.1 for code and machine: digests of source text, and every library's version."""
+    """The parts of a key of release 0.1 for code and machine: digests of source text, and versions of all libraries."""
 
     def of(self, artifact: type[Artifact[...]]) -> Key:
-        """The whole machine, and the code of an artifact."""
+        """The machine with all libraries, and the code of an artifact."""
         more = {"decoder": DRAWING} if artifact.name == "judgements" else {}
         return {"machine": self.machine, "code": STAGES.get(artifact.name, UNKNOWN), **more}
 
@@ -85,16 +85,16 @@ class LegacyStamps(Stamps):
         return PICTURES
 
     def of_training(self, artifact: type[Artifact[...]], method: type[Method]) -> Key:
-        """Weights that `method` makes; plug-ins are not known."""
+        """The same for the weights that `method` trains; the code of a plug-in is not known."""
         known = METHODS.get(method.__qualname__, UNKNOWN) if method.__module__.startswith("methods.") else UNKNOWN
         return {"machine": self.machine, "code": [known, TRAINING]}
 
     def of_metric(self, metric: Metric, inputs: Iterable[type[Artifact[...]]], more: Key) -> Key:
-        """A metric."""
+        """The code of a metric."""
         return {"code": FIGURES.get(metric.name, UNKNOWN)}
 
     def of_figure(self, name: str, inputs: Iterable[type[Artifact[...]]], version: Any, more: Key | None = None) -> Key:
-        """The accuracies of concepts, or the points of a curve."""
+        """The code of the accuracies of concepts, or of the points of a curve."""
         names, code = CURVE
         if name == "curve":
             return {"code": code if tuple((more or {})["metrics"]) == names else UNKNOWN}
@@ -102,16 +102,19 @@ class LegacyStamps(Stamps):
 
 
 def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Give every stage of `plan` that the store has under a key of release 0.1 its key of today.
+    """Change the keys of all entries of `plan` from those of release 0.1 to those of today.
 
-    What is stored stays as it is, tensors and figures alike, and nothing is computed. A stage that is there under
-    today's key already is left alone. Nothing is loaded or looked for where no weights of the plan are under an old
-    key, or where the store was begun by a later release.
+    The content of entries does not change, and nothing is computed. An entry that already exists under its new key
+    does not change. If a later release created the store, or if it has no weights of the plan under an old key,
+    nothing is loaded and nothing is changed.
 
     Args:
-        machine: that computed what the store has, as `bench.core.device.describe` says it; None for this one.
+        plan: the plan whose entries are converted.
+        machine: the machine that computed the entries, as described by `bench.core.device.describe`; None for this
+            machine.
 
-    Returns old name -> new name of each, "KIND/PLACE". Raises WorldUnavailable where a judge can't be had.
+    Returns old name -> new name of each converted entry, as "KIND/DIGEST". Raises WorldUnavailable if a judge can't be
+    loaded.
     """
     store = Store(plan.run.out / STORE)
     if not store.may_hold_old_keys():
@@ -121,9 +124,9 @@ def adopt(plan: Plan, machine: Mapping[str, Any] | None = None) -> dict[str, str
     old = Artifacts(context.elsewhere(context.machine, LegacyStamps(context.machine)))
     if not any(store.has("deltas", old.weights.key(one)) for cell in plan.cells for one in _chain(cell)):
         return {}
-    # in the order of computing: a key of what follows contains the digest of what comes before
-    found = (pair for pair in pairs(old, new) if store.rename(*pair))
-    return {_name(store, kind, first): _name(store, kind, second) for kind, first, second in found}
+    # in the order of computation: a key may contain the digest of an earlier entry
+    renamed = (pair for pair in pairs(old, new) if store.rename(*pair))
+    return {_name(store, kind, first): _name(store, kind, second) for kind, first, second in renamed}
 
 
 def _name(store: Store, kind: str, key: Key) -> str:
@@ -131,13 +134,13 @@ def _name(store: Store, kind: str, key: Key) -> str:
 
 
 def pairs(old: Artifacts, new: Artifacts) -> Iterator[tuple[str, Key, Key]]:
-    """Kind, old key and new key of each entry of a plan; what has no entry under the old key may be among them."""
+    """Kind, old key and new key of each artifact of a plan, whether the store has an entry under the old key or not."""
     for before, after, *inputs in _entries(old, new):
         yield after.kind, before.key(*inputs), after.key(*inputs)
 
 
 def _entries(old: Artifacts, new: Artifacts) -> Iterator[tuple[Any, ...]]:
-    """The same artifact under old and new keys, and its inputs, of each entry of a plan."""
+    """For each artifact of a plan: the artifact with old keys, the artifact with new keys, and its inputs."""
     plan, protocol = new.plan, new.plan.protocol
     further = [cell.task.finetune.pictures for cell in plan.cells if cell.task.finetune]
     for count in dict.fromkeys((protocol.forget_images, protocol.retain_images, *filter(None, further))):
@@ -167,14 +170,14 @@ def _entries(old: Artifacts, new: Artifacts) -> Iterator[tuple[Any, ...]]:
 
 
 def _chain(cell: Cell) -> list[Cell]:
-    """The cells that lead to a cell's weights, itself the last."""
+    """The cells that lead to a cell's weights, from the first to the cell itself."""
     return [*(_chain(replace(cell, task=cell.task.after)) if cell.task.after else []), cell]
 
 
 def _seen(
     old: Artifacts, new: Artifacts, weights: Entry | None, specs: Sequence[ImageSpec] | None
 ) -> Iterator[tuple[Any, ...]]:
-    """Images under some weights, and judgements of them."""
+    """The same for the images of some weights and for their judgements."""
     yield old.images, new.images, weights, specs
     if images := new.images.stored(weights, specs):
         yield old.judgements, new.judgements, images, specs

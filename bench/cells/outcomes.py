@@ -1,4 +1,4 @@
-"""What the store has of a run's cells: whole results, failures, and what each of their figures is found under."""
+"""Reads and writes the results of a run's cells in the store, and defines the keys of their figures."""
 
 from __future__ import annotations
 
@@ -19,34 +19,42 @@ from bench.core.task import Task
 from bench.plan.plan import Cell
 from metrics import METRICS
 
-ACCURACY = "accuracy"  # what is stored of a cell besides its metrics: the accuracy of every concept
+ACCURACY = "accuracy"  # name of the figure that every cell has besides its metrics: the accuracy of each concept
 
 
 class Outcomes:
-    """What came of a plan's cells, as far as the store knows: under keys that name the judges, if it has any."""
+    """The results of a plan's cells that the store has.
+
+    Args:
+        artifacts: the artifacts of the run.
+    """
 
     def __init__(self, artifacts: Artifacts) -> None:
         self.artifacts, self.context = artifacts, artifacts.context
         self.plan, self.store = artifacts.plan, artifacts.store
-        self.names = (ACCURACY, *self.plan.metrics)  # of figures that a cell has
+        self.names = (ACCURACY, *self.plan.metrics)  # names of the figures of a cell
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What the figures depend on besides the method, in full."""
+        """Everything that the figures depend on besides the method."""
         return self.context.description
 
     @cached_property
     def fingerprint(self) -> str:
-        """What stands for it on a board."""
+        """A short digest of `description`, for boards."""
         return fingerprint.short(self.description)
 
     def failed(
         self, cell: Cell, reason: str, traceback_text: str = "", log: str = "", retry: bool = False
     ) -> CellResult:
-        """Store and return the result of a cell that failed.
+        """Store and return the result of a failed cell. If it can't be stored, it is returned nevertheless.
 
-        It names the file of its traceback, or the `log` of the worker that ended, if there is one. `retry`: another
-        attempt may fare better. Where nothing can be stored any more, the result is returned all the same.
+        Args:
+            cell: the cell.
+            reason: the reason for people.
+            traceback_text: the traceback, which is written to a file that the result names.
+            log: path of the log of the failed process, if there is no traceback.
+            retry: whether another attempt may succeed.
         """
         key, store = self.failure_key(cell), self.store
         file = str(store.path("failures", key) / "traceback.txt") if traceback_text else log
@@ -58,13 +66,15 @@ class Outcomes:
             store.drop("failures", key)
             store.put("failures", key, facts=facts, texts=texts)
         except OSError as error:
-            unstored = f"{reason} (and it could not be noted: {error})"
+            unstored = f"{reason} (this failure could not be stored: {error})"
             return dataclasses.replace(result, reason=unstored, traceback=log)
         return result
 
     def relabel(self, cell: Cell, result: CellResult) -> CellResult:
-        """A result with the fingerprint of here: one that failed may have been made before the workers' machine was
-        known."""
+        """The result with this run's fingerprint. A failure may have been stored before the workers' machine was known.
+
+        A complete result is returned unchanged.
+        """
         if result.ok:
             return result
         return dataclasses.replace(
@@ -76,7 +86,7 @@ class Outcomes:
         )
 
     def stored(self, cell: Cell) -> CellResult:
-        """The cell's result as the store has it; status "not run" where it has none."""
+        """The cell's result in the store. Its status is "not run" if there is no result."""
         weights, whole = self.artifacts.weights.stored(cell), None
         if weights is not None and (parts := self._parts(cell, weights)):
             whole = self._whole(cell, weights, parts)
@@ -89,47 +99,48 @@ class Outcomes:
         return self.not_run(cell) if whole is None else whole
 
     def is_complete(self, cell: Cell, weights: Entry) -> bool:
-        """Whether the store has all that a run wants of the cell under its `weights`: no figure is read for it."""
+        """Whether the store has the complete result of the cell with these `weights`. Usually no figure is read."""
         if not self.store.has("results", self.result_key(cell, weights)):
-            return self.finished(self.stored(cell))  # figures may be there that nobody put together yet
+            return self.finished(self.stored(cell))  # the store may have all figures, but not their common entry
         return self.plan.curve < 2 or self._stored_curve(cell, weights) is not None
 
     def finished(self, result: CellResult) -> bool:
-        """Whether a cell needs nothing more."""
+        """Whether a result is complete."""
         return result.ok and not self.wants_curve(result)
 
     def wants_curve(self, result: CellResult) -> bool:
-        """Whether a finished result lacks the curve that the run asks for."""
+        """Whether the run has a curve and the result lacks it."""
         return self.plan.curve > 1 and result.curve is None
 
     def entries(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
-        """Kind and key of each entry that a finished cell's result is read from; none where it is not finished."""
+        """Kind and key of each entry that a complete result is read from; empty if the result is not complete."""
         weights = self.artifacts.weights.stored(cell)
         if weights is None or not self.finished(self.stored(cell)):
             return []
-        found = [("deltas", self.artifacts.weights.key(cell))]
-        found += [("scores", self.score_key(cell, weights, name)) for name in self.names]
+        keys = [("deltas", self.artifacts.weights.key(cell))]
+        keys += [("scores", self.score_key(cell, weights, name)) for name in self.names]
         if self.plan.curve > 1:
             between = [
                 ("snapshots", self.artifacts.snapshot.key(cell, i, self.plan.curve)) for i in range(1, self.plan.curve)
             ]
             known = [entry for kind, key in between if (entry := self.store.get(kind, key, verify=False))]
-            found += [*between, ("scores", self.curve_key(cell, weights, known))]
-        return found
+            keys += [*between, ("scores", self.curve_key(cell, weights, known))]
+        return keys
 
     def _parts(self, cell: Cell, weights: Entry) -> dict[str, dict[str, Any]] | None:
-        """What is stored of each figure, by name; None where one is missing.
+        """Name -> facts of each figure; None if a figure is missing.
 
-        They are put together as one entry besides: who reads thousands of cells opens one file for each, not twenty.
+        All figures of a cell are also stored together in one entry. So reading thousands of cells opens one file for
+        each cell, instead of twenty.
         """
         key = self.result_key(cell, weights)
         if whole := self.store.get("results", key):
             return whole.facts
-        found = {name: self.store.get("scores", self.score_key(cell, weights, name)) for name in self.names}
-        parts = {name: entry.facts for name, entry in found.items() if entry}
-        if len(parts) < len(found):
+        entries = {name: self.store.get("scores", self.score_key(cell, weights, name)) for name in self.names}
+        parts = {name: entry.facts for name, entry in entries.items() if entry}
+        if len(parts) < len(entries):
             return None
-        with suppress(OSError):  # a full disk, or a store that may only be read
+        with suppress(OSError):  # a full disk, or a read-only store
             self.store.put("results", key, facts=parts)
         return parts
 
@@ -154,18 +165,21 @@ class Outcomes:
         )
 
     def _stored_curve(self, cell: Cell, weights: Entry) -> tuple[CurvePoint, ...] | None:
-        """Points along the cell's training, first to last; empty for a method that does not train, None for unknown."""
+        """The points of the cell's curve, in the order of training; None if they are not stored.
+
+        The list is empty for a method that does not train.
+        """
         parts = self.plan.curve
         keys = [self.artifacts.snapshot.key(cell, part, parts) for part in range(1, parts)]
         on_the_way = [self.store.get("snapshots", key, verify=False) for key in keys]
         known = [entry for entry in on_the_way if entry is not None]
         if not keys or len(known) < len(keys):
             return None
-        found = self.store.get("scores", self.curve_key(cell, weights, known))
-        return None if found is None else tuple(map(CurvePoint.from_json, found.facts["points"]))
+        curve = self.store.get("scores", self.curve_key(cell, weights, known))
+        return None if curve is None else tuple(map(CurvePoint.from_json, curve.facts["points"]))
 
     def not_run(self, cell: Cell) -> CellResult:
-        """The result of a cell of which nothing is known: who it is, and no figure."""
+        """The result of a cell before it runs: it identifies the cell and has no figures."""
         variant = self.plan.variants.get(cell.method)
         return CellResult(
             method=cell.method,
@@ -184,34 +198,34 @@ class Outcomes:
         )
 
     def score_key(self, cell: Cell, weights: Entry, name: str) -> dict[str, Any]:
-        """What determines a cell's figure of a metric, or for `ACCURACY` the accuracies of its concepts."""
+        """The key of a cell's metric `name`, or for `ACCURACY` the key of the accuracies of its concepts."""
         if name == ACCURACY:
             return self.artifacts.accuracies.key(cell, weights)
         return self.artifacts.metric_score.key(METRICS.get(name), cell, weights)
 
     def result_key(self, cell: Cell, weights: Entry) -> dict[str, Any]:
-        """What determines all figures of a cell: what determines each of them."""
+        """The key of the entry with all figures of a cell. It contains the keys of the figures."""
         figures = {name: digest.of_json(self.score_key(cell, weights, name)) for name in self.names}
         return {"what": "result", "figures": figures}
 
     @cached_property
     def signature(self) -> str:
-        """Digest of all that the run's results depend on besides machines: what is asked, judges, prompts, code."""
+        """Digest of everything that the run's results depend on except the machine: plan, judges, prompts, versions."""
         artifacts = Artifacts(self.context.elsewhere({"versions": {}}))
         measured = artifacts.context.description
         return digest.of_json([measured, self._versions, [artifacts.weights.key(cell) for cell in self.plan.cells]])
 
     @cached_property
     def _versions(self) -> dict[str, Any]:
-        own = {name: metric_stamp(self.context, METRICS.get(name)) for name in self.plan.metrics}
-        return {ACCURACY: accuracy_stamp(self.context), **own}
+        metrics = {name: metric_stamp(self.context, METRICS.get(name)) for name in self.plan.metrics}
+        return {ACCURACY: accuracy_stamp(self.context), **metrics}
 
     def curve_key(self, cell: Cell, weights: Entry, between: list[Entry]) -> dict[str, Any]:
-        """What determines the points of a cell's curve."""
+        """The key of the points of a cell's curve; `between` are the snapshots of its training."""
         return self.artifacts.curve.key(cell, weights, between)
 
     def failure_key(self, cell: Cell) -> dict[str, Any]:
-        """What a failure is remembered by."""
+        """The key of a cell's failure."""
         return {
             "delta": digest.of_json(self.artifacts.weights.key(cell)),
             "fingerprint": self.context.measured,
@@ -221,7 +235,7 @@ class Outcomes:
 
 
 def step_of(task: Task, tasks: Sequence[Task]) -> SequenceStep | None:
-    """Where in a sequence of requests a task stands; None for one that is alone."""
+    """The position of a task in its sequence of requests; None if the task is not part of a sequence."""
     whole = () if task.finetune else max((t.chain for t in tasks if task in t.chain), key=len)
     if len(whole) < 2:
         return None
@@ -230,7 +244,7 @@ def step_of(task: Task, tasks: Sequence[Task]) -> SequenceStep | None:
 
 
 def probe_of(task: Task, protocol: Protocol) -> FinetuningProbe | None:
-    """How a task's model is trained further; None where it is not."""
+    """How the model of a task is trained further; None if it is not trained further."""
     if task.finetune is None or task.after is None:
         return None
     training = task.finetune

@@ -1,4 +1,4 @@
-"""A look into the model itself: how differently it predicts noise with a prompt, without it, and with another."""
+"""Compares the noise that a model predicts for a prompt with its predictions for the null prompt and other prompts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bench.core.task import Task
 from bench.suites.neighbours import nearest_neighbour
 from bench.worlds.base import World
 
-NULL, WORD, REST, NEAR = "null", "word", "rest", "near"  # what a prompt's predictions are compared with
+NULL, WORD, REST, NEAR = "null", "word", "rest", "near"  # the kinds of prompts that a prompt is compared with
 
 
 def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """About `count` timesteps whose log-SNRs lie evenly over the backbone's whole range, and these log-SNRs.
+    """Timesteps whose log-SNRs lie evenly over the backbone's whole range, and these log-SNRs.
 
-    int64 (T,) rising, and float64 (T,) falling: log(alpha_bar / (1 - alpha_bar)). Where the training schedule is
-    coarser than the grid, fewer timesteps come back.
+    The log-SNR is log(alpha_bar / (1 - alpha_bar)). Returns int64 (T,) in rising order and float64 (T,) in falling
+    order. T is `count`, or less if the training schedule is coarser than the grid.
     """
-    from diffusers import DDPMScheduler  # seconds to import; lists need none of it
+    from diffusers import DDPMScheduler  # this import takes seconds, and commands that only list names do not need it
 
     alphas = DDPMScheduler.from_config(backbone.pipeline.scheduler.config).alphas_cumprod.double()
     snr = torch.log(alphas / (1 - alphas))
@@ -34,81 +34,107 @@ def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 def neighbours(world: World, task: Task) -> dict[str, str]:
-    """Forgotten concept -> the one of its kind that is closest to it, of those that the task keeps, if it keeps any."""
+    """Forgotten concept -> the nearest concept of its domain that the task keeps, if it keeps any."""
     kept = {c: [other for other in task.in_domain if other in world.domain_members(c)] for c in task.forget}
     return {c: nearest_neighbour(world, c, others)[0] for c, others in kept.items() if others}
 
 
-def contexts(world: World, task: Task, asked: Sequence[str], wanted: Sequence[ImageSpec]) -> dict[str, tuple[str, ...]]:
-    """What `words` shows the model in place of each shot's prompt; `asked` has the concept that each is about.
+def other_prompts(
+    world: World, task: Task, concepts: Sequence[str], specs: Sequence[ImageSpec]
+) -> dict[str, tuple[str, ...]]:
+    """For each kind of prompt, one prompt for each image spec, with which `prompt_gaps` compares the spec's own prompt.
 
-    WORD is the concept's name alone (`World.bare_name`). REST is the prompt with the concept's superclass in place of
-    its name (`World.superclass_prompts`). NEAR is the prompt with the name of the concept's neighbour (`neighbours`) in
-    its place. Where a spec has no such prompt, its own prompt stands there and nothing differs. A kind that no spec has
-    is left out. WORD is there whenever REST is.
+    - WORD: only the concept's name (`World.bare_name`).
+    - REST: the prompt with the concept's superclass instead of its name (`World.superclass_prompts`).
+    - NEAR: the prompt with the name of the concept's neighbour (`neighbours`) instead of its name.
+
+    If a spec has no prompt of a kind, its own prompt is used, and the distance is 0. A kind that no spec has is left
+    out. WORD is present exactly if REST is.
+
+    Args:
+        world: the world of the concepts.
+        task: the task, which determines the neighbours.
+        concepts: the concept of each spec.
+        specs: the image specs.
     """
-    near, found = neighbours(world, task), dict[str, tuple[str, ...]]()
-    of = {c: world.prompts("evaluate", c) for c in {*asked, *near.values()}}
-    rest = {c: world.superclass_prompts(c, "evaluate") for c in asked}
-    places = [of[c].index(spec.prompt) for c, spec in zip(asked, wanted, strict=True)]
-    rows = list(zip(asked, places, wanted, strict=True))
+    near, prompts = neighbours(world, task), dict[str, tuple[str, ...]]()
+    of = {c: world.prompts("evaluate", c) for c in {*concepts, *near.values()}}
+    rest = {c: world.superclass_prompts(c, "evaluate") for c in concepts}
+    indices = [of[c].index(spec.prompt) for c, spec in zip(concepts, specs, strict=True)]
+    rows = list(zip(concepts, indices, specs, strict=True))
     if any(rest.values()):
-        found[WORD] = tuple(world.bare_name(c) for c in asked)
-        found[REST] = tuple(rest[c][i] if rest[c] else spec.prompt for c, i, spec in rows)
+        prompts[WORD] = tuple(world.bare_name(c) for c in concepts)
+        prompts[REST] = tuple(rest[c][i] if rest[c] else spec.prompt for c, i, spec in rows)
     if near:
-        found[NEAR] = tuple(of[near[c]][i] if c in near else spec.prompt for c, i, spec in rows)
-    return found
+        prompts[NEAR] = tuple(of[near[c]][i] if c in near else spec.prompt for c, i, spec in rows)
+    return prompts
 
 
 @torch.inference_mode()
 @device.exact()
 def gaps(
-    backbone: Backbone, wanted: Sequence[ImageSpec], latents: torch.Tensor, seed: int, count: int, batch_size: int
+    backbone: Backbone, specs: Sequence[ImageSpec], latents: torch.Tensor, seed: int, count: int, batch_size: int
 ) -> dict[str, torch.Tensor]:
-    """||eps(x_t, c) - eps(x_t, null)||^2 of the present weights at `timesteps`, for each spec and its final latents.
+    """||eps(x_t, c) - eps(x_t, null)||^2 with the current weights, for each image and each of `timesteps`.
 
-    Returns "gaps", float64 (N, T), and "logsnr", float64 (T,). x_t is the latents under noise that follows from (seed,
-    prompt, index, t) alone: the same for every model, whatever the batch.
+    x_t is the image's latents with noise that depends only on (seed, prompt, index, t). So it is the same for every
+    model and every batch size.
+
+    Args:
+        backbone: the networks.
+        specs: the N image specs; c is the prompt of the spec.
+        latents: the final latents of the images, float32 (N, C, h, w).
+        seed: seed of the noise.
+        count: number of timesteps, as in `timesteps`.
+        batch_size: images in one batch.
+
+    Returns "gaps", float64 (N, T), and "logsnr", float64 (T,), on the CPU.
     """
     times, logsnr = timesteps(backbone, count)
-    everywhere = torch.ones(len(wanted), len(times), dtype=torch.bool)
-    found = _distances(backbone, wanted, latents, _null(wanted), times, everywhere, seed, batch_size)
-    return {"gaps": found[NULL], "logsnr": logsnr}
+    everywhere = torch.ones(len(specs), len(times), dtype=torch.bool)
+    distances = _distances(backbone, specs, latents, _null(specs), times, everywhere, seed, batch_size)
+    return {"gaps": distances[NULL], "logsnr": logsnr}
 
 
 @torch.inference_mode()
 @device.exact()
-def words(
+def prompt_gaps(
     backbone: Backbone,
-    wanted: Sequence[ImageSpec],
+    specs: Sequence[ImageSpec],
     latents: torch.Tensor,
     others: Mapping[str, Sequence[str]],
     seed: int,
     count: int,
     batch_size: int,
 ) -> dict[str, torch.Tensor]:
-    """The same as `gaps` under NULL, and the same distance from each prompt of `others`: float64 (N, T) each.
+    """The distances of `gaps`, and the same distances with other prompts instead of the null prompt.
 
-    Those from `others` at every other of the noise levels, at the ones between in every other image, and 0 elsewhere:
-    a mean over images sees all levels for half the price. "looked", bool (N, T), says where; "logsnr" is as in `gaps`.
+    The distances to `others` are computed at every second timestep: at the even ones for half of the images, at the odd
+    ones for the other half. A mean over images then covers all timesteps at half the cost.
+
+    Args:
+        others: kind -> N prompts, as `other_prompts` returns them. The other arguments are those of `gaps`.
+
+    Returns NULL and each kind of `others`, float64 (N, T), where distances that were not computed are 0. "looked", bool
+    (N, T), is True where the distances to `others` were computed. "logsnr" is as in `gaps`.
     """
     times, logsnr = timesteps(backbone, count)
-    # by image and by prompt in turns, or each prompt would be seen at its own half of the levels
-    turns = torch.tensor([i + spec.index for i, spec in enumerate(wanted)])
+    # i + spec.index: with either number alone, each prompt could get only one half of the timesteps
+    turns = torch.tensor([i + spec.index for i, spec in enumerate(specs)])
     looked = (turns.unsqueeze(1) + torch.arange(len(times))) % 2 == 0
-    null = _null(wanted)
-    found = _distances(backbone, wanted, latents, {**null, **others}, times, looked, seed, batch_size)
-    found[NULL] += _distances(backbone, wanted, latents, null, times, ~looked, seed, batch_size)[NULL]
-    return {**found, "looked": looked, "logsnr": logsnr}
+    null = _null(specs)
+    distances = _distances(backbone, specs, latents, {**null, **others}, times, looked, seed, batch_size)
+    distances[NULL] += _distances(backbone, specs, latents, null, times, ~looked, seed, batch_size)[NULL]
+    return {**distances, "looked": looked, "logsnr": logsnr}
 
 
-def _null(wanted: Sequence[ImageSpec]) -> dict[str, tuple[str, ...]]:
-    return {NULL: ("",) * len(wanted)}
+def _null(specs: Sequence[ImageSpec]) -> dict[str, tuple[str, ...]]:
+    return {NULL: ("",) * len(specs)}
 
 
 def _distances(
     backbone: Backbone,
-    wanted: Sequence[ImageSpec],
+    specs: Sequence[ImageSpec],
     latents: torch.Tensor,
     others: Mapping[str, Sequence[str]],
     times: torch.Tensor,
@@ -116,32 +142,33 @@ def _distances(
     seed: int,
     batch_size: int,
 ) -> dict[str, torch.Tensor]:
-    """Squared distance of each shot's prediction with its own prompt from those with each of `others`.
+    """Squared distances between the predictions for each spec's own prompt and for its prompts in `others`.
 
-    float64 (N, T) each; 0 but for the specs and times that are True in `where`, bool (N, T).
+    Returns float64 (N, T) for each kind of `others`. They are computed where `where`, bool (N, T), is True; elsewhere
+    they are 0.
     """
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
-    found = {name: torch.zeros(where.shape, dtype=torch.float64) for name in others}
+    distances = {name: torch.zeros(where.shape, dtype=torch.float64) for name in others}
     at_once = max(1, 2 * batch_size // (1 + len(others)))
     for batch in where.nonzero().split(at_once):
         i, at = batch.unbind(1)
         t = times[at]
         clean = latents[i].float()
-        noise = torch.stack([_noise(clean.shape[1:], seed, wanted[a], int(b)) for a, b in zip(i, t, strict=True)])
+        noise = torch.stack([_noise(clean.shape[1:], seed, specs[a], int(b)) for a, b in zip(i, t, strict=True)])
         noised = scheduler.add_noise(clean, noise, t).to(backbone.device)
-        prompts = [[spec.prompt for spec in wanted], *others.values()]
+        prompts = [[spec.prompt for spec in specs], *others.values()]
         embeds = backbone.embed([given[a] for given in prompts for a in i])
-        # in float32 whatever the run's precision: of the small difference, bfloat16 would leave its own rounding
+        # always in float32: the rounding error of bfloat16 is larger than the small differences
         predicted = backbone.unet(
             torch.cat([noised] * len(prompts)), torch.cat([t] * len(prompts)).to(backbone.device), embeds,
             return_dict=False,
         )[0]  # fmt: skip
         own, *rest = predicted.double().chunk(len(prompts))
         for name, other in zip(others, rest, strict=True):
-            found[name][i, at] = (own - other).flatten(1).square().sum(1).cpu()
-    return found
+            distances[name][i, at] = (own - other).flatten(1).square().sum(1).cpu()
+    return distances
 
 
 def _noise(shape: torch.Size, seed: int, spec: ImageSpec, t: int) -> torch.Tensor:
@@ -150,9 +177,9 @@ def _noise(shape: torch.Size, seed: int, spec: ImageSpec, t: int) -> torch.Tenso
 
 
 class Probes(Artifact[[Entry, Entry, Task]]):
-    """The model's predictions for its own images of what a task forgets: what `gaps` returns.
+    """The tensors that `gaps` returns for the evaluation images of the concepts that a task forgets.
 
-    Inputs are the weights, all evaluation images under them, and the task.
+    The inputs are the weights, the entry of all evaluation images of these weights, and the task.
     """
 
     name = kind = "probes"
@@ -187,7 +214,7 @@ class Probes(Artifact[[Entry, Entry, Task]]):
 
 
 class PromptProbes(Probes):
-    """The same with other prompts besides: what `words` returns. The entry of `Probes` is stored along with it."""
+    """The tensors that `prompt_gaps` returns for the same images. The entry of `Probes` is stored as well."""
 
     name = kind = "words"
 
@@ -200,12 +227,14 @@ class PromptProbes(Probes):
         context.report("probing", 0, len(specs))
         with context.backbone.weights(weights.tensors()):
             inputs = context.backbone, specs, self._latents(images, task), self._others(task)
-            found = words(*inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch)
-        shared = {"gaps": found[NULL], "logsnr": found["logsnr"]}
+            distances = prompt_gaps(
+                *inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch
+            )  # fmt: skip
+        shared = {"gaps": distances[NULL], "logsnr": distances["logsnr"]}
         alone = Probes(context)
         self.store.get_or_compute(alone.kind, alone.key(weights, images, task), lambda: (shared, {}))
-        return found, {}
+        return distances, {}
 
     def _others(self, task: Task) -> dict[str, tuple[str, ...]]:
         concepts = [concept for concept, _ in self.context.requested if concept in task.forget]
-        return contexts(self.plan.world, task, concepts, self._specs(task))
+        return other_prompts(self.plan.world, task, concepts, self._specs(task))

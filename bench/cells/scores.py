@@ -1,4 +1,4 @@
-"""The figures of a cell: accuracies of its concepts, its metrics, and its curve, each kept in the store."""
+"""The artifacts of a cell's figures: the accuracies of its concepts, its metrics, and its curve."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from bench.cells.artifacts import Context
     from bench.worlds import World
 
-INPUTS: tuple[type[Artifact[...]], ...] = (Images, Judgements, Reference, EvidenceParts)  # of every figure
-NEEDED: dict[str, tuple[type[Artifact[...]], ...]] = {  # optional part of Evidence -> what else it is read from
+INPUTS: tuple[type[Artifact[...]], ...] = (Images, Judgements, Reference, EvidenceParts)  # inputs of every figure
+NEEDED: dict[str, tuple[type[Artifact[...]], ...]] = {  # optional field of Evidence -> further artifacts that it needs
     "probe": (Probes,),
     "prompt_probes": (PromptProbes,),
 }
 
 
 class _Figure(Artifact[...]):
-    """What the figures of a task under some weights have in common."""
+    """The base class of figures: the part of the key that all figures of a task and some weights share."""
 
     name, kind = "figure", "scores"
 
@@ -42,9 +42,9 @@ class _Figure(Artifact[...]):
 
 
 class Accuracies(_Figure):
-    """The accuracy of every concept that a cell's task evaluates: the fact "concepts", a row for each.
+    """The accuracy of every concept that a cell's task evaluates: the fact "concepts" has one row for each concept.
 
-    `seen` is the cell's evidence. It follows from the other inputs, and is not part of the key.
+    `seen` is the cell's evidence. The other inputs determine it, so it is not part of the key.
     """
 
     name = "accuracy"
@@ -71,9 +71,10 @@ class Accuracies(_Figure):
 
 
 class MetricScore(_Figure):
-    """A metric of a cell: the fact "score", and "each", its mean over each concept's images if it is such a mean.
+    """A metric of a cell: the fact "score", and for metrics that are means over images the fact "each" by concept.
 
-    `seen` is the cell's evidence, with what the metric needs. It follows from the other inputs.
+    `seen` is the cell's evidence with the fields that the metric needs. The other inputs determine it, so it is not
+    part of the key.
     """
 
     name = "metric"
@@ -82,10 +83,10 @@ class MetricScore(_Figure):
         return self._key(metric.name, cell.task, weights, metric_stamp(self.context, metric))
 
     def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
-        """Raises ArithmeticError for a figure that is no number, and what the metric raises."""
+        """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
         score = metric.compute(seen)
         if score and not math.isfinite(score.value):
-            raise ArithmeticError(f"{metric.name} is {score.value}")
+            raise ArithmeticError(f"{metric.name} is {score.value}, which is not a finite number")
         facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
         if metric.each:
             values = metric.each(seen)
@@ -95,9 +96,9 @@ class MetricScore(_Figure):
 
 
 class Curve(_Figure):
-    """The points of a cell's curve: the fact "points", one before the training and one after each part of it.
+    """The points of a cell's curve: the fact "points" has one point before the training and one after each part of it.
 
-    Inputs are the cell, its weights, and the snapshots between.
+    The inputs are the cell, its weights, and the snapshots after each part of the training except the last.
     """
 
     name = "curve"
@@ -105,8 +106,8 @@ class Curve(_Figure):
     def key(self, cell: Cell, weights: Entry, between: Sequence[Entry]) -> Key:
         metrics = _along(self.plan.metrics)
         what = f"{self.name} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
-        own = {"metrics": {metric.name: of_metric(metric) for metric in metrics}}
-        stamp = self.context.stamps.of_figure(self.name, INPUTS, self.version, own)
+        versions = {"metrics": {metric.name: of_metric(metric) for metric in metrics}}
+        stamp = self.context.stamps.of_figure(self.name, INPUTS, self.version, versions)
         return {**self._key(what, cell.task, weights, stamp), "between": [entry.content for entry in between]}
 
     def compute(self, cell: Cell, weights: Entry, between: Sequence[Entry]) -> StageOutput:
@@ -124,12 +125,12 @@ class Curve(_Figure):
 
 
 def accuracy_stamp(context: Context) -> Key:
-    """Versions of all that computes the accuracies of concepts."""
+    """The versions that affect the accuracies of concepts."""
     return context.stamps.of_figure(Accuracies.name, INPUTS, Accuracies.version)
 
 
 def metric_stamp(context: Context, metric: Metric) -> Key:
-    """Versions of all that computes a metric from weights."""
+    """The versions that affect a metric."""
     needed = tuple(artifact for need in metric.needs for artifact in NEEDED.get(need, ()))
     later = {"score": MetricScore.version} if MetricScore.version != FIRST else {}
     return context.stamps.of_metric(metric, (*INPUTS, *needed), later)
@@ -140,7 +141,7 @@ def _along(names: Sequence[str]) -> list[Metric]:
 
 
 def _about(context: Context, task: Task) -> Key:
-    """What a task's figures depend on besides images and what computes them."""
+    """Everything that the figures of a task depend on besides images and versions."""
     world = context.plan.world
     members = {target: world.domain_members(target) for target in task.forget}
     known = dict.fromkeys(
@@ -159,14 +160,17 @@ def _about(context: Context, task: Task) -> Key:
 
 
 def nearest_distances(world: World, concept: str, task: Task) -> dict[str, float]:
-    """By each measure of the world's, how far `concept` is from the nearest concept that the task forgets."""
+    """Name of each distance of the world -> distance from `concept` to the nearest concept that the task forgets."""
     each = [world.distances(concept, target) for target in task.forget]
     return {name: min(d[name] for d in each if name in d) for name in dict.fromkeys(n for d in each for n in d)}
 
 
 def role_of(concept: str, task: Task) -> str:
-    """ "forget", "in_domain" or "out_of_domain"."""
+    """The role of a concept in a task: "forget", "in_domain" or "out_of_domain".
+
+    Raises ValueError for a concept that the task does not evaluate.
+    """
     for role in ("forget", "in_domain", "out_of_domain"):
         if concept in getattr(task, role):
             return role
-    raise ValueError(f"{concept!r} plays no part in task {task.name!r}")
+    raise ValueError(f"task {task.name!r} does not evaluate {concept!r}; known: {', '.join(task.concepts)}")

@@ -1,4 +1,4 @@
-"""How the weights of a cell are made: by a method, by training an unlearned model further, or from an oracle's file."""
+"""Makes the weights of a cell: trains a method, trains an unlearned model further, or reads the file of an oracle."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from bench.worlds import World
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
 
-StartTensors = Mapping[str, torch.Tensor]  # the tensors that earlier requests changed
+StartTensors = Mapping[str, torch.Tensor]  # tensors of the start weights that differ from the original model, by name
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a training takes from the run.
+    """The parts of a run that a training uses.
 
     Args:
-        backbone: the networks, untouched.
-        latents: images of concepts that the untouched model draws.
+        backbone: the networks, with the original weights.
+        latents: images of concepts, sampled by the original model.
         neutral: pictures that show no concept.
-        report: told what is being done, how much of it is done, of how much.
-        checkpoint: where the training leaves its state now and then.
-        snapshots: what is kept of the weights on the way; None for nothing.
+        report: is called with the name of the current step, the number done and the total.
+        checkpoint: the file to which the training saves its state from time to time.
+        snapshots: which weights are stored during the training; None to store none.
     """
 
     backbone: Backbone
@@ -58,7 +58,13 @@ class TrainingContext:
         doing: str,
         **more: Any,
     ) -> Harness:
-        """A workplace for `task`; what is `doing` there is reported step by step. `more`: as `Harness` takes it."""
+        """A harness for `task` that reports every step.
+
+        Args:
+            task, forget, retain, prompts, seed: arguments of `Harness`.
+            doing: name of the training in progress reports.
+            more: further arguments of `Harness`.
+        """
         return Harness(
             self.backbone,
             task,
@@ -74,7 +80,10 @@ class TrainingContext:
 
 
 def given(world: World, concept: str) -> StageOutput:
-    """The oracle that never saw `concept`. Raises WorldUnavailable where there is none."""
+    """The weights and facts of the oracle for `concept`, which was trained from scratch without it.
+
+    Raises WorldUnavailable if there is no oracle for the concept.
+    """
     tensors = oracle.tensors(oracle.require(world, concept))
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     cost = dict.fromkeys(COSTS, 0) | {"delta_bytes": size}
@@ -82,11 +91,14 @@ def given(world: World, concept: str) -> StageOutput:
 
 
 def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:
-    """What the cell's method makes of the weights `start`, forgetting what its task asks for."""
+    """Train the cell's method from the weights `start` to forget the concepts of the task's request.
+
+    Returns the tensors that differ from the original model, on the CPU, and facts about the training.
+    """
     world, protocol, task = plan.world, plan.protocol, cell.task
     context.report("forget set", 0, 1)
     method = plan.methods[cell.method]
-    workplace = context.harness(
+    harness = context.harness(
         dataclasses.replace(task, forget=task.request, after=None),
         context.latents.of_concepts(task.request, protocol.forget_images),
         lambda: context.latents.of_concepts(task.in_domain + task.out_of_domain, protocol.retain_images),
@@ -99,29 +111,32 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )
-    outcome = unlearn(workplace, method(cell.config))
+    outcome = unlearn(harness, method(cell.config))
     facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
     return outcome.delta, facts
 
 
 def finetuned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:
-    """What further training, as the cell's task has it, makes of the weights `start`."""
+    """Train the weights `start` further, with the settings of the cell's task.
+
+    Returns the tensors that differ from the original model, on the CPU, and facts about the training.
+    """
     assert cell.task.finetune
     context.report("pictures to train further on", 0, 1)
     examples, captions = pictures(plan, cell.task, context)
-    beside = {name: t for name, t in start.items() if name.startswith(TEXT)}  # nothing here trains it
-    inside = {name: t for name, t in start.items() if name not in beside}
+    text_encoder = {name: t for name, t in start.items() if name.startswith(TEXT)}  # further training keeps it as it is
+    unet = {name: t for name, t in start.items() if name not in text_encoder}
     task = Task(cell.task.name, cell.task.forget[:1], (), ())
-    workplace = context.harness(
-        task, examples, lambda: examples, captions, cell.seed, "training further", start=inside
+    harness = context.harness(
+        task, examples, lambda: examples, captions, cell.seed, "training further", start=unet
     )  # fmt: skip
-    with context.backbone.weights(beside):
-        tensors, cost = further(workplace, cell.task.finetune, plan.protocol, cell.seed)
-    return {**tensors, **beside}, {"further": cost}
+    with context.backbone.weights(text_encoder):
+        tensors, cost = further(harness, cell.task.finetune, plan.protocol, cell.seed)
+    return {**tensors, **text_encoder}, {"further": cost}
 
 
 def pictures(plan: Plan, task: Task, context: TrainingContext) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
-    """What an unlearned model is trained further on, and its captions."""
+    """The training data of `finetuned`: latents of images, and their captions by concept."""
     assert task.finetune
     assert task.after
     if task.finetune.data == "unrelated":

@@ -1,4 +1,4 @@
-"""The weights of a cell: unlearned by a method, trained further, or given as a file; and those on the way."""
+"""The artifacts of weights: the weights of a cell, and the snapshots during its training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from methods import ORACLE
 if TYPE_CHECKING:
     from bench.cells.artifacts import Context
 
-CHECKPOINT_SECONDS = 60.0  # of training that an interruption may cost, about
+CHECKPOINT_SECONDS = 60.0  # seconds between two checkpoints: an interruption loses about this much training
 
 
 class NothingToStartFrom(RuntimeError):
@@ -36,7 +36,7 @@ class NothingToStartFrom(RuntimeError):
 
 
 class Unlearned(Artifact[[Cell]]):
-    """What a method leaves: the key of weights that it trains or edits."""
+    """The key of weights that a method trains or edits."""
 
     name, kind = "training", "deltas"
     libraries = NETWORKS
@@ -53,7 +53,7 @@ class Unlearned(Artifact[[Cell]]):
         }
 
     def _training_data(self, task: Task) -> str:
-        """Digest of everything that a task gives a method to learn from."""
+        """Digest of the images, prompts and siblings that a method may use to train on a task."""
         world, protocol, latents = self.plan.world, self.plan.protocol, ConceptLatents(self.context)
         counts = dict.fromkeys(task.request, protocol.forget_images)
         counts |= dict.fromkeys(task.in_domain + task.out_of_domain, protocol.retain_images)
@@ -66,7 +66,7 @@ class Unlearned(Artifact[[Cell]]):
 
 
 class Finetuned(Artifact[[Cell]]):
-    """What further training leaves of unlearned weights: the key of these weights."""
+    """The key of unlearned weights that were trained further."""
 
     name, kind = "finetuning", "deltas"
     libraries = NETWORKS
@@ -92,9 +92,9 @@ class Finetuned(Artifact[[Cell]]):
 
 
 class Snapshot(Artifact[[Cell, int, int]]):
-    """A method's weights after `part` of `parts` equal parts of its training: 2 of 4 are 1 of 2.
+    """The weights after `part` of `parts` equal parts of a method's training. Part 2 of 4 has the key of part 1 of 2.
 
-    An entry whose fact "taken" is false stands for weights that there never were: nothing was trained.
+    If the method does not train, the entry has no tensors, and its fact "taken" is false.
     """
 
     name = kind = "snapshots"
@@ -108,20 +108,20 @@ class Snapshot(Artifact[[Cell, int, int]]):
 
 
 class Weights(Artifact[[Cell]]):
-    """The tensors of a cell that differ from the backbone's, on the CPU, by name.
+    """The tensors of a cell's weights that differ from the backbone's.
 
-    They come from a method, from further training, or from an oracle's file, as the cell's task has it.
+    Depending on the cell, they come from a method, from further training, or from the file of an oracle.
     """
 
     name = kind = "deltas"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._failed: dict[str, str] = {}  # folder of weights that others start from -> why they could not be made
+        self._failed: dict[str, str] = {}  # folder of weights that others start from -> the reason of their failure
 
     def key(self, cell: Cell) -> Key:
-        made: Key = self.context.once("delta", cell, lambda: self._key(cell))
-        return made
+        key: Key = self.context.once("delta", cell, lambda: self._key(cell))
+        return key
 
     def _key(self, cell: Cell) -> Key:
         task = cell.task
@@ -134,11 +134,14 @@ class Weights(Artifact[[Cell]]):
         return {**after, "backbone": self.context.content, **about, "seed": cell.seed, **kind.key(cell)}
 
     def __call__(self, cell: Cell) -> Entry:
-        """The entry from the store, or made now. Raises NothingToStartFrom, and whatever a training raises."""
+        """The entry from the store, or trained now.
+
+        Raises NothingToStartFrom if the weights that the cell starts from failed, and every exception of the training.
+        """
         try:
             entry = super().__call__(cell)
         except NonFiniteLoss:
-            self.checkpoint(cell).remove()  # to go on from there would only end there again
+            self.checkpoint(cell).remove()  # a training that continued from this state would fail again
             raise
         self.checkpoint(cell).remove()
         return entry
@@ -162,19 +165,20 @@ class Weights(Artifact[[Cell]]):
         return train.unlearned(self.plan, cell, before.tensors() if before else {}, training)
 
     def snapshots(self, cell: Cell) -> list[Entry]:
-        """The entries of `Snapshot` after each part of the cell's training but the last."""
+        """The entries of `Snapshot` after each part of the cell's training except the last, computed if necessary."""
         parts, snapshot = self.plan.curve, Snapshot(self.context)
         keys = [snapshot.key(cell, part, parts) for part in range(1, parts)]
         if not all(self.store.get(snapshot.kind, key) for key in keys):
             with self.store.locked(self.kind, self.key(cell)):
                 if not all(self.store.get(snapshot.kind, key) for key in keys):
-                    self.compute(cell)  # once more, where it was done without keeping any
+                    self.compute(cell)  # train again: an earlier training stored no snapshots
         return [snapshot(cell, part, parts) for part in range(1, parts)]
 
     def before(self, cell: Cell) -> Entry | None:
-        """The weights that the cell starts from; None for the untouched ones.
+        """The weights that the cell starts from; None for the original weights.
 
-        Where they could not be made, they are not tried again for the next cell that starts from them.
+        If their training fails, it is not repeated for the next cell that starts from them. Raises NothingToStartFrom
+        in this case, and OSError or SafetensorError if files can't be read or written.
         """
         if cell.task.after is None:
             return None
@@ -184,36 +188,37 @@ class Weights(Artifact[[Cell]]):
             raise NothingToStartFrom(self._failed[folder])
         try:
             return self(first)
-        except (NothingToStartFrom, OSError, SafetensorError):  # of files: no fault of the method, and may pass
+        except (NothingToStartFrom, OSError, SafetensorError):  # errors of files may be temporary
             raise
         except Exception as error:
             self._failed[folder] = f"{first.name}, from which this starts, failed: {type(error).__name__}: {error}"
             raise NothingToStartFrom(self._failed[folder]) from error
 
     def checkpoint(self, cell: Cell) -> Checkpoint:
-        """Where the cell's training leaves its state while it is not done."""
+        """The checkpoint file of the cell's training."""
         folder = self.store.path("checkpoints", self.key(cell))
         return Checkpoint(folder.with_suffix(".safetensors"), CHECKPOINT_SECONDS)
 
     def discard(self, cell: Cell) -> None:
-        """Discard tensors that nothing starts from, once everything about the cell is measured: the results stay.
+        """Discard tensors that no other cell starts from. Call it when the cell is measured; the results are kept.
 
-        Those on the way of a training, and those of a model that was trained further, as large as the whole U-Net.
+        These are the snapshots of a training, and the weights of a model that was trained further. Each may be as
+        large as the whole U-Net.
         """
         for kind, key in self._passing(cell):
             self.store.discard_tensors(kind, key)
 
     def drop_discarded(self, cell: Cell) -> None:
-        """Remove the entries of the cell, and of those before it, that have no tensors, so that they are made again.
+        """Remove entries without tensors, so that they are computed again: of the cell, and of the cells before it.
 
-        `discard` left them so, or they were taken over from another store without tensors.
+        `discard` discarded their tensors, or they were imported from another store without tensors.
         """
         for kind, key in [*self._passing(cell), *self._chain(cell)]:
             if self.store.tensors_discarded(kind, key):
                 self.store.drop(kind, key)
 
     def drop(self, cell: Cell) -> None:
-        """Remove the cell's weights, those that they start from, and the state of an unfinished training."""
+        """Remove the cell's weights, snapshots and checkpoint, and those of the cells that it starts from."""
         if cell.task.after:
             self.drop(dataclasses.replace(cell, task=cell.task.after))
         super().drop(cell)
@@ -222,7 +227,7 @@ class Weights(Artifact[[Cell]]):
         self.checkpoint(cell).remove()
 
     def _chain(self, cell: Cell) -> list[tuple[str, Key]]:
-        """The weights that a cell ends with, those that it starts from, and so on."""
+        """Kind and key of the weights of a cell, then of the weights that it starts from, and so on."""
         before = self._chain(dataclasses.replace(cell, task=cell.task.after)) if cell.task.after else []
         return [(self.kind, self.key(cell)), *before]
 

@@ -1,4 +1,7 @@
-"""Where cells run, by name; other packages add theirs through the entry-point group `lethe.engines`."""
+"""Engines run the cells of a plan: on this machine, on a SLURM cluster or on a Ray cluster.
+
+Other packages can add engines through the entry-point group `lethe.engines`.
+"""
 
 from bench.core.registry import Registry
 from bench.engines.base import Engine, Settings, Status

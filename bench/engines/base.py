@@ -1,4 +1,4 @@
-"""What an engine is: something that gets the cells of a run computed, here or elsewhere."""
+"""The interface of an engine, which runs the cells of a plan on this machine or on other machines."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench.core.results import CellResult
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is spread, as the command line says it; results do not depend on it.
+    """The settings of an engine from the command line. Results do not depend on them.
 
     Args:
-        workers: cells at a time; None for the engine's usual number.
-        retries: how often a cell is tried again whose worker or machine failed, which is no fault of its method.
-        attach: whether to watch a run that was left behind, in place of beginning one.
-        options: of the engine's own flag, by name.
+        workers: number of cells to run in parallel; None for the default of the engine.
+        retries: number of further attempts if a worker or a machine fails. A cell whose method fails is not repeated.
+        attach: whether to watch a run that is already running, instead of starting one.
+        options: the engine's own options by name.
     """
 
     workers: int | None = None
@@ -31,25 +31,25 @@ class Settings:
 
 @dataclass(frozen=True)
 class Status:
-    """Of the cells that have no result yet: how many are being computed, and how many wait."""
+    """The numbers of cells without a result that are running, and that are waiting."""
 
     running: int
     waiting: int
 
 
-REFUSALS = 3  # nodes of another kind that a unit meets before it is given up
-ROOT = Path(__file__).resolve().parents[2]  # of the code, for processes that start elsewhere
+REFUSALS = 3  # a work item fails after this many nodes with another kind of machine have refused it
+ROOT = Path(__file__).resolve().parents[2]  # root folder of the code, for processes that start in another folder
 Watch = Callable[[Status], None]
 Found = tuple[int, CellResult]  # index of a cell in the plan, its result
 
 
 class Engine(Protocol):
-    """One way to have cells computed. A new one is a class in a file of its own, and an entry in `ENGINES`.
+    """A way to run the cells of a plan. A new engine is a class in its own file, and an entry in `ENGINES`.
 
     Attributes:
-        about: one line for `ls executors`.
-        detachable: whether what was begun goes on without the command that began it; an instance may know better.
-        begun: whether something goes on by now that would: handed out by this command, or by one that it attached to.
+        about: a description in one line, for `ls executors`.
+        detachable: whether a run continues after the end of the command that started it. An instance may override it.
+        begun: whether work has been submitted that would continue without this command.
     """
 
     about: ClassVar[str]
@@ -57,7 +57,7 @@ class Engine(Protocol):
     begun: bool
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ValueError for settings that make no sense, or where what the engine needs is not there."""
+        """Raises ValueError for invalid settings, and if a program or package that the engine needs is missing."""
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """Have every cell of the executor's plan computed; yield each once, as it finishes.
@@ -69,18 +69,18 @@ class Engine(Protocol):
         """
 
     def cancel(self) -> None:
-        """End whatever was begun and is not done; what is finished stays in the store. For detachable engines."""
+        """Stop all unfinished work. Finished results stay in the store. For detachable engines."""
 
     def attaching(self) -> str:
-        """For people: what is left running, and how else than by `--attach` it is seen. For detachable engines."""
+        """A text for people: how to see the running work without `--attach`. For detachable engines."""
 
 
 class CannotStart(RuntimeError):
-    """A run that can't be begun or watched, or whose workers could not make ready what this process could."""
+    """A run can't be started or watched, or its workers can't start."""
 
 
 def stored(executor: Executor) -> Iterator[Found]:
-    """Cells of the executor's plan that need nothing more: the store has all that is wanted of them."""
+    """The cells of the executor's plan with a complete result in the store, and their results."""
     for index, cell in enumerate(executor.plan.cells):
         result = executor.outcomes.stored(cell)
         if executor.outcomes.finished(result):
@@ -88,20 +88,27 @@ def stored(executor: Executor) -> Iterator[Found]:
 
 
 def lost(executor: Executor, index: int, how: str, attempts: int, log: str = "") -> CellResult:
-    """The result of a cell whose workers failed every time: `how`, for people, and the path of the last one's log.
+    """The result of a cell whose worker failed in every attempt.
 
-    Unless the store has one: then they failed after it was done.
+    If the store has a complete result, it is returned: the last worker failed after it had finished the cell.
+
+    Args:
+        executor: the executor of the run.
+        index: index of the cell in the plan.
+        how: the reason of the failure, for people.
+        attempts: the number of attempts.
+        log: path of the log of the last worker.
     """
     cell = executor.plan.cells[index]
     result = executor.outcomes.stored(cell)
     if executor.outcomes.finished(result):
-        return result  # only its worker's last words were lost
+        return result
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
     return executor.outcomes.failed(cell, f"{how}{tried}", log=log)
 
 
 def adopt(executor: Executor, machine: Mapping[str, Any] | None) -> None:
-    """Have the executor see the store as the workers' kind of machine does, if it is known and another than its own."""
+    """Let the executor read the results of the workers' `machine`, if it is known and differs from this machine."""
     if machine is not None and machine != digest.plain(executor.context.machine):
         executor.adopt(machine)
 

@@ -1,4 +1,4 @@
-"""Cells in worker processes: the pocket U-Net gains little from a second thread and all from a second process."""
+"""Runs cells on this machine. Small U-Nets gain little from a second thread, but much from a second process."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from bench.plan.work_graph import predecessors, side_by_side
 from methods import CONTROLS
 
 MOST = 4  # a worker holds about a gigabyte
-_executor: Executor | None = None  # of this process, if it is a worker
-_reason = ""  # why it is none
+_executor: Executor | None = None  # the executor of this process, if it is a worker that could start
+_reason = ""  # the reason why this worker could not start
 
 
 class Local:
-    """This machine: in this process, or in several."""
+    """Runs cells on this machine, in this process or in several worker processes."""
 
     about: ClassVar[str] = "this machine, one process a core; one on CUDA"
     detachable: bool = False
@@ -40,26 +40,26 @@ class Local:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         if settings.attach:
-            raise ValueError("--attach is for --executor slurm and ray: here nothing goes on without its command")
+            raise ValueError("--attach needs --executor slurm or ray: a local run ends with its command")
         if settings.options:
-            raise ValueError("--executor local takes no options of a cluster's")
+            raise ValueError(f"--executor local takes no options; found {', '.join(settings.options)}")
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
-        """As `bench.engines.base.Engine` says."""
+        """See `bench.engines.base.Engine`."""
         executor.drop_recomputed()
         count, retries = self.settings.workers or usual_count(executor.plan), self.settings.retries
         return in_processes(executor, count, retries, watch) if count > 1 else in_this_process(executor, retries, watch)
 
     def cancel(self) -> None:
-        """Nothing: workers end with this process."""
+        """Do nothing: workers end with this process."""
 
     def attaching(self) -> str:
-        """Nothing is left."""
+        """An empty text: nothing continues without this process."""
         return ""
 
 
 def in_this_process(executor: Executor, retries: int, watch: Watch) -> Iterator[Found]:
-    """Run every cell here, one after the other, in the plan's order."""
+    """Run every cell in this process, in the plan's order. Yields the index and the result of each cell."""
     cells = executor.plan.cells
     for index, cell in enumerate(cells):
         watch(Status(1, len(cells) - index - 1))
@@ -70,24 +70,27 @@ def in_this_process(executor: Executor, retries: int, watch: Watch) -> Iterator[
 
 
 class Recorder(SpawnContext):
-    """The usual way to start processes, which remembers what it started: other children of this process stay apart."""
+    """A multiprocessing context that remembers the process that it started last.
+
+    So only this process is ended later, and no other child of this process.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.process: SpawnProcess | None = None  # the last one
+        self.process: SpawnProcess | None = None  # the process that was started last
 
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
-        """As `multiprocessing.Process`."""
+        """Make a process, like `multiprocessing.Process`."""
         self.process = SpawnProcess(*args, **options)
         return self.process
 
 
 class Worker:
-    """One process with one cell in hand, replaced by a new one when it dies.
+    """A worker process that runs one cell at a time. If the process dies, a new one replaces it.
 
     Args:
-        run: what it resolves for itself.
-        threads: that it computes with.
+        run: the run, which the process resolves itself.
+        threads: number of threads of the process.
     """
 
     def __init__(self, run: RunConfig, threads: int) -> None:
@@ -95,21 +98,21 @@ class Worker:
         self._pool = self._new()
 
     def submit(self, index: int) -> Future[CellResult]:
-        """Have it run the cell at `index`."""
+        """Run the cell at `index` in the process."""
         try:
-            return self._pool.submit(_work, index)  # starts the process, if there is none
-        except BrokenProcessPool:  # it died between two cells
+            return self._pool.submit(_work, index)  # starts the process if it does not run yet
+        except BrokenProcessPool:  # the process died between two cells
             self.bury()
             return self._pool.submit(_work, index)
 
     def bury(self) -> str:
-        """What a dead process died of, for people; the next cell starts a new one."""
+        """Replace the dead process by a new one, and return the cause of its death as a text for people."""
         self._pool.shutdown()
         process = self._context.process
         code = process.exitcode if process is not None else None
         self._pool = self._new()
         if code is None:
-            return "how is not known"
+            return "the cause is not known"
         if code >= 0:
             return f"exit code {code}"
         try:
@@ -118,16 +121,16 @@ class Worker:
             return f"signal {-code}"
 
     def dismiss(self) -> None:
-        """End the process, which has no cell in hand or was killed, and wait until it is gone.
+        """End the process and wait for its end. It must be idle, or already killed.
 
-        What it started and left running is ended as well.
+        Processes that it started are ended as well.
         """
         left = self._descendants()
         self._pool.shutdown(cancel_futures=True)
         _kill(left)
 
     def kill(self) -> None:
-        """End the process and all that it started at once, whatever they are doing."""
+        """Kill the process and every process that it started, without waiting for their work."""
         left = self._descendants()
         if self._context.process is not None:
             self._context.process.kill()
@@ -143,16 +146,16 @@ class Worker:
 
 
 def descendants(pid: int | None = None) -> list[psutil.Process]:
-    """The processes that process `pid`, or this one, started, those that these started, and so on."""
+    """All children of the process `pid`, or of this process, their children, and so on."""
     try:
         return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:  # it is gone
+    except psutil.Error:  # the process has ended
         return []
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
-        with suppress(psutil.Error):  # it ended by itself; psutil tells it from a later process with the same number
+        with suppress(psutil.Error):  # the process has ended by itself
             process.kill()
 
 
@@ -165,11 +168,12 @@ def usual_count(plan: Plan) -> int:
 def in_processes(
     executor: Executor, count: int, retries: int, watch: Watch = lambda status: None
 ) -> Iterator[Found]:  # fmt: skip
-    """Run every cell in `count` processes; yield (index of the cell, its result) as they finish.
+    """Run every cell in `count` processes. Yields the index and the result of each cell when it finishes.
 
-    A worker that dies takes its own cell with it, and a new one takes its place; the cell is tried again `retries`
-    times. Raises CannotStart. On any exception, KeyboardInterrupt and a generator closed early among them, the workers
-    are ended at once; what they had finished is in the store.
+    If a worker dies, a new worker replaces it, and its cell is tried again, up to `retries` times. After an exception,
+    a KeyboardInterrupt or an early end of the generator, the workers are killed. Finished cells are in the store.
+
+    Raises CannotStart if a worker process can't start.
     """
     plan, attempts = executor.plan, Counter[int]()
     threads = max(1, torch.get_num_threads() // count)
@@ -183,9 +187,9 @@ def in_processes(
             waiting.remove(free)
             running[worker.submit(free)] = worker, free
         elif waiting:
-            idle.append(worker)  # until what the rest starts from is there
+            idle.append(worker)  # the waiting cells start from weights that are not finished
         else:
-            worker.dismiss()  # the others can use its memory
+            worker.dismiss()  # frees memory for the other workers
 
     workers = [Worker(plan.run, threads) for _ in range(min(count, len(waiting)))]
     try:
@@ -201,7 +205,7 @@ def in_processes(
                 try:
                     result = future.result()
                 except BrokenProcessPool:
-                    how = f"the worker process died ({worker.bury()}), perhaps for want of memory"
+                    how = f"the worker process died ({worker.bury()}), perhaps because memory was short"
                     if not more:
                         result = lost(executor, index, f"{how}; --workers 1 needs least", attempts[index])
                 if result is None or (more and result.retry):
@@ -223,10 +227,12 @@ def in_processes(
 
 
 def in_blocks(plan: Plan, count: int) -> Sequence[int]:
-    """Indices of the plan's cells in the order in which workers seldom wait for what another computes.
+    """Indices of the plan's cells, in an order in which workers seldom wait for each other.
 
-    First one cell of each control, whose images all tasks share; then, seed by seed, `count` tasks at a time, method by
-    method, so that neighbours share no forget set; last the controls' other cells, which find their images stored.
+    1. One cell of each control, whose images all tasks share.
+    2. The cells of methods: for each seed, groups of `count` tasks, and in each group method after method. So cells
+       that run at the same time have different forget sets.
+    3. The other cells of controls, whose images are stored by then.
     """
     seeds = {seed: i for i, seed in enumerate(plan.run.seeds)}
     order = {task.name: i for i, task in enumerate(plan.tasks)}
@@ -243,19 +249,19 @@ def in_blocks(plan: Plan, count: int) -> Sequence[int]:
 
 def _start(run: RunConfig, threads: int) -> None:
     global _executor, _reason
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends its workers
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
         _executor = Executor(resolve(run))
     except Exception as error:
-        _reason = f"{type(error).__name__}: {error}"  # told with the first cell: here it would only look like a death
+        _reason = f"{type(error).__name__}: {error}"  # `_work` raises it with the first cell
 
 
 def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
-    parent.join()  # returns only when the parent is gone, however it went
+    parent.join()  # returns when the parent has ended for any reason
     _kill(descendants())
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""What a run may change in the process that computes it, put back when the run ends."""
+"""Saves the global state of a process before a run, and restores it after the run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ HUGGING_FACE = ("diffusers.utils.logging", "transformers.utils.logging")  # modu
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Put the state of this process back after the block, however the block ends.
+    """Restore the global state of this process after the block, also after an exception.
 
-    Covered are environment variables, the handlers and levels of loggers, progress bars of diffusers and transformers,
-    the states of the global random generators (Python, numpy, torch on every device), and torch's switches: gradients,
-    default type, threads, TF32, cuDNN and deterministic algorithms. The gradient switch is that of the calling thread.
+    The state includes environment variables, handlers and levels of loggers, progress bars of diffusers and
+    transformers, and the global random generators of Python, numpy and torch on every device. It also includes the
+    settings of torch: gradients in the calling thread, default dtype, threads, TF32, cuDNN and deterministic
+    algorithms.
     """
     with ExitStack() as stack:
         for snapshot in (_environment, _loggers, _progress_bars, _random, _switches):
@@ -33,9 +34,9 @@ def restored() -> Iterator[None]:
 
 @contextmanager
 def without_messages() -> Iterator[None]:
-    """Within the block warnings of this project's loggers reach only handlers that the caller has set up.
+    """Within the block, warnings of this project's loggers go only to handlers that the caller has set up.
 
-    Without any handler, Python prints warnings to the standard error.
+    Otherwise Python would print warnings to standard error if there is no handler.
     """
     handler = logging.NullHandler()
     for name in OURS:
@@ -59,7 +60,7 @@ def _environment() -> Callable[[], None]:
 
 
 def _loggers() -> Callable[[], None]:
-    named = logging.root.manager.loggerDict.values()  # placeholders among them
+    named = logging.root.manager.loggerDict.values()  # includes placeholders, which are not loggers
     known = [logging.root, *(one for one in named if isinstance(one, logging.Logger))]
     before = [(one, one.level, list(one.handlers), one.propagate, one.disabled) for one in known]
     disabled = logging.root.manager.disable

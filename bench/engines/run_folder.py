@@ -1,4 +1,4 @@
-"""What the shell and the workers of a run that is spread over hosts tell each other: files in a folder of its store."""
+"""The folder through which the command of a run and its workers on other hosts exchange files."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results"
 
 
 def place(out: Path) -> Path:
-    """Where the runs lie whose boards are in `out`."""
+    """The folder with the run folders of all runs into `out`."""
     return out / ".store" / "runs"
 
 
 def machines(out: Path) -> list[dict[str, Any]]:
-    """The kinds of machine that runs into `out` were spread over, each once."""
+    """The different kinds of machine that workers of runs into `out` used."""
     found = [json.loads(file.read_text()) for file in sorted(place(out).glob(f"*/{MACHINE}"))]
     return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
 class OtherMachine(RuntimeError):
-    """A worker on another kind of machine than the run began on; its results would not compare."""
+    """A worker is on another kind of machine than the run, so its results would not be comparable."""
 
 
 class RunFolder:
-    """The folder of one run: of one command, whatever engine it names.
+    """The folder of one run. It does not depend on the engine.
 
-    Workers write `results/UNIT.json` and `machine.json`, the shell `state.json`; each file appears whole.
+    Workers write `results/ITEM.json` and `machine.json`. The command writes `state.json`. Each file is written in one
+    step, so that no reader sees an incomplete file.
 
     Args:
-        run: its `out` must be a folder that every worker sees under the same path.
+        run: the run. Every worker must see the folder `out` under the same path.
     """
 
     def __init__(self, run: RunConfig) -> None:
@@ -50,22 +51,22 @@ class RunFolder:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within the block this shell is the one that watches the run. Raises CannotStart where another does."""
+        """Watch the run alone within the block. Raises CannotStart if another process watches it."""
         try:
             file = self.path / WATCHED  # of a shell on another host only time tells whether it lives
             with held(file, wait=STALE + BEAT if elsewhere(file) else 1):
                 yield
         except TimeoutError as error:
-            raise CannotStart(f"another shell watches this run: {error}") from None
+            raise CannotStart(f"another command watches this run: {error}") from None
 
     def clear(self, machine: bool) -> None:
-        """Forget all of an earlier run but its logs, and its kind of `machine` only if that is said."""
+        """Remove the files of an earlier run except its logs. `machine`: whether to remove its kind of machine too."""
         shutil.rmtree(self.path / RESULTS, ignore_errors=True)
         for name in (STATE, *([MACHINE] if machine else [])):
             (self.path / name).unlink(missing_ok=True)
 
     def claim(self, machine: Mapping[str, Any]) -> None:
-        """Say what kind of machine this worker is on. Raises OtherMachine where the run has another."""
+        """Record the kind of machine of this worker. Raises OtherMachine if the run has another kind of machine."""
         known = self.machine()
         if known is None:
             self._write(MACHINE, machine, once=True)
@@ -74,12 +75,12 @@ class RunFolder:
             was = known or {}
             raise OtherMachine(
                 f"this worker is on {machine['device']}, {machine['dtype']}; the run's results are from "
-                f"{was.get('device')}, {was.get('dtype')}, or from other versions of libraries, and would not compare: "
-                "ask for one kind of node, or name another --out"
+                f"{was.get('device')}, {was.get('dtype')}, or from other versions of libraries. The results would "
+                "not be comparable: request one kind of node, or use another --out"
             )
 
     def machine(self) -> dict[str, Any] | None:
-        """The kind of machine that the run's workers are on; None before the first has begun."""
+        """The kind of machine of the run's workers; None before the first worker has started."""
         return self._read(MACHINE)
 
     def put(self, unit: int, outcome: WorkOutcome) -> None:
@@ -132,7 +133,7 @@ class RunFolder:
                 json.dump(digest.plain(dict(value)), stream)
             if once:
                 with suppress(FileExistsError):
-                    os.link(work, file)  # fails where it is there, on network file systems too
+                    os.link(work, file)  # fails if the file exists, on network file systems too
             else:
                 os.replace(work, file)
         finally:

@@ -1,4 +1,4 @@
-"""What a worker process of a cluster does: one unit of a run after another, with what it has loaded."""
+"""The work of a worker process on a cluster. The process runs several work items and loads the networks once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
 from bench.plan.work_graph import WorkItem, signature, work_items
 
-_ready: tuple[RunConfig, Executor, tuple[WorkItem, ...]] | None = None  # of this process
+_ready: tuple[RunConfig, Executor, tuple[WorkItem, ...]] | None = None  # the run that this process works on
 
 
 class OtherPlan(RuntimeError):
-    """A worker that makes other units of a run than the shell that handed them out."""
+    """The code of a worker makes other work items from the run than the code of the process that submitted them."""
 
 
 def ready(run: RunConfig, folder: RunFolder) -> tuple[Executor, tuple[WorkItem, ...]]:
-    """The run's executor and units in this process: made with its first unit, and kept for those that follow.
+    """The executor and the work items of the run. This process makes them for its first work item and keeps them.
 
-    Raises OtherMachine, and whatever `bench.plan.plan.resolve` raises.
+    Raises OtherMachine if the run uses another kind of machine, and every exception of `bench.plan.plan.resolve`.
     """
     global _ready
     if _ready is None or _ready[0] != run:
@@ -42,7 +42,7 @@ def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> WorkOutco
     """
     executor, pieces = ready(run, folder)
     if signature(pieces, executor.outcomes.signature) != signed:
-        raise OtherPlan("the code, its plug-ins or oracles changed after the run began: end it, and begin it anew")
+        raise OtherPlan("code, plug-ins or oracles changed after the run started: stop it and start it again")
     piece, artifacts = pieces[unit], executor.artifacts
     if piece.cell is not None:
         return WorkOutcome(executor.run(executor.plan.cells[piece.cell]))

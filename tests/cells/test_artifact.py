@@ -21,14 +21,14 @@ from metrics import METRICS
 MACHINE = {"device": "cpu", "dtype": "torch.float32", "versions": {"torch": "2", "timm": "1", "diffusers": "3"}}
 
 
-def test_key_names_only_libraries_that_the_stage_uses() -> None:
+def test_key_contains_only_libraries_that_the_artifact_uses() -> None:
     stamps = Stamps(MACHINE)
     assert stamps.of(ARTIFACTS["images"])["machine"]["versions"] == {"torch": "2", "diffusers": "3"}
     assert stamps.of(ARTIFACTS["judgements"])["machine"]["versions"] == MACHINE["versions"]
     assert stamps.of(ARTIFACTS["reference"])["machine"]["versions"] == {"torch": "2", "timm": "1"}
 
 
-def test_own_methods_and_metrics_are_known_by_version() -> None:
+def test_keys_contain_versions_of_lethes_methods_and_metrics() -> None:
     for name in ("mimmu", "mimmu-retain", "salun", "esd-x", "sdd", "pretrained"):
         assert of_method(METHODS.get(name)) == METHODS.get(name).version
     for name in ("ua", "fid", "pid_unique"):
@@ -36,9 +36,7 @@ def test_own_methods_and_metrics_are_known_by_version() -> None:
 
 
 @pytest.mark.usefixtures("plugged")
-def test_plugin_is_known_by_its_source_and_by_what_it_builds_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_contain_the_source_and_bases_of_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = METHOD.replace(
         "from methods.mimmu import MimMu", "from methods import noise_levels\nfrom methods.sdd import Sdd"
     )
@@ -51,7 +49,7 @@ def test_plugin_is_known_by_its_source_and_by_what_it_builds_on(
 
 
 @pytest.mark.usefixtures("plugged")
-def test_plugin_is_known_by_the_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_contain_the_source_of_files_next_to_a_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def known(folder: str, helper: str) -> object:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{folder}_help.py").write_text(helper)
@@ -83,7 +81,7 @@ def keys_of(plan: Plan) -> dict[str, object]:
     }
 
 
-def test_raised_version_moves_exactly_what_follows_from_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raised_version_changes_keys_of_dependent_artifacts_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = resolve(RunConfig(("mimmu",), "smoke", "tiny"))
     before = keys_of(plan)
 
@@ -107,20 +105,20 @@ def test_raised_version_moves_exactly_what_follows_from_it(world: World, monkeyp
     assert moved("metric") == {"ua", "mi", "pid_unique"}
 
 
-def test_fingerprint_names_raised_versions_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_contains_only_raised_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised(["ua"]) == {}
     monkeypatch.setattr(ARTIFACTS["images"], "version", 2)
     assert raised(["ua"]) == {"images": 2}
 
 
-def test_added_field_is_left_out_at_its_default() -> None:
+def test_added_field_at_its_default_is_left_out_of_keys() -> None:
     config = dataclasses.make_dataclass("Config", [("lr", float), ("later", int, digest.added(3))], frozen=True)
     assert digest.plain(config(0.1)) == {"lr": 0.1}
     assert digest.plain(config(0.1, 4)) == {"lr": 0.1, "later": 4}
     assert digest.of_json(config(0.1)) == digest.of_json({"lr": 0.1}) != digest.of_json(config(0.1, 4))
 
 
-def test_code_digest_sees_code_alone() -> None:
+def test_code_digest_ignores_comments_docstrings_and_layout() -> None:
     text = 'def f(x):\n    """Doc."""\n    return x + 1\n'
     same = 'import os\n# note\n\ndef f(x):\n    """Other."""\n\n    return (x\n            + 1)  # here\n'
     assert digest.of_code(text) == digest.of_code(same)

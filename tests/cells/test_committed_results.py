@@ -36,7 +36,7 @@ def planned(about: dict[str, Any]) -> Plan:
 def fitting(plan: Plan, about: dict[str, Any], records: dict[str, Any]) -> int:
     """How many cells of the plan are in a results file with all of their figures, by today's keys."""
     content, device = folder.content(plan.folder), devices.default_device()
-    judges = cell_judges.Panel(plan.world, plan.concepts, device).digest
+    judges = cell_judges.Judges(plan.world, plan.concepts, device).digest
     artifacts = Artifacts(Context(plan, machine=about["machine"], content=content, judges_digest=lambda: judges))
     found = outcomes.Outcomes(artifacts)
 

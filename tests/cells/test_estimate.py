@@ -25,11 +25,11 @@ def planned(out: Path, *methods: str, **changes: object) -> Plan:
     return resolve(RunConfig(methods, "smoke", "tiny", metrics=("ua",), out=out, **changes))  # type: ignore[arg-type]
 
 
-def test_without_a_past_nothing_is_promised(world: World, tmp_path: Path) -> None:
+def test_estimate_without_known_cells_is_unknown(world: World, tmp_path: Path) -> None:
     cells, said = look(planned(tmp_path, "mimmu"), tmp_path)
     assert [a.seconds for a in cells] == [0.0, 0.0, None]  # controls train nothing
     assert said == (
-        "3 cells: 0 stored, 3 to do; how long that takes is not known: nothing like it is stored, or in a table"
+        "3 cells: 0 stored, 3 to do; the time is not known, because neither the store nor a table has similar cells"
     )
     # pictures: 5 concepts by 3 for each cell, and 8 to learn from for the one method that may
     assert [a.draws for a in cells] == [15, 15, 23]
@@ -43,13 +43,13 @@ def table(folder: Path, name: str, plan: Plan, seconds: float, epochs: int, meth
     (folder / name).write_text(f"method,status,steps,seconds,config\n{rows}")
 
 
-def test_a_table_speaks_for_its_machine(world: World, tmp_path: Path) -> None:
+def test_estimate_uses_a_table_of_the_same_world(world: World, tmp_path: Path) -> None:
     plan = planned(tmp_path, "mimmu")
     table(tmp_path, "other-tiny-cells.csv", plan, 600.0, plan.cells[-1].config.epochs)
     cells, said = look(plan, tmp_path)
     assert [a.seconds for a in cells] == [0.0, 0.0, 600.0]
-    assert "3 to do; more than 10.0 min with 1 worker(s), as on the machine of" in said
-    assert "other-tiny-cells.csv; not known: drawing 53 images" in said
+    assert "3 to do; more than 10.0 min with 1 worker(s), estimated from" in said
+    assert "other-tiny-cells.csv; not included, because the time is not known: sampling 53 images" in said
 
     table(tmp_path, "smoke-tiny-cells.csv", plan, 60.0, 10 * plan.cells[-1].config.epochs)
     cells, said = look(plan, tmp_path)
@@ -58,7 +58,7 @@ def test_a_table_speaks_for_its_machine(world: World, tmp_path: Path) -> None:
     assert "other-tiny" not in said
 
 
-def test_drawing_takes_as_long_as_so_many_passes_in_training(world: World, tmp_path: Path) -> None:
+def test_sampling_time_follows_passes_in_training(world: World, tmp_path: Path) -> None:
     plan = planned(tmp_path, "mimmu")
     config = json.dumps(dataclasses.asdict(plan.cells[-1].config)).replace('"', '""')
     head = "method,status,steps,student_forwards,teacher_forwards,seconds,config"
@@ -70,7 +70,7 @@ def test_drawing_takes_as_long_as_so_many_passes_in_training(world: World, tmp_p
     assert past.used == {str(tmp_path / "smoke-tiny-cells.csv")}
 
 
-def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tmp_path: Path) -> None:
+def test_store_is_preferred_to_tables_and_stored_entries_cost_nothing(world: World, tmp_path: Path) -> None:
     assert main.main([*TINY, "--methods", "mimmu", "--out", str(tmp_path)]) == 0
     tables = tmp_path / "tables"
     tables.mkdir()
@@ -82,10 +82,10 @@ def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tm
     assert [a.draws for a in cells] == [0, 0, 0, 0, 0, 15]  # controls need no more, what to learn from is there
     assert cells[5].seconds == cells[2].seconds < 1e5
     assert "6 cells: 3 stored, 3 to do; about" in said
-    assert f"as on the machine of {tmp_path / '.store'}" in said
+    assert f"estimated from {tmp_path / '.store'}" in said
 
     other = dataclasses.replace(planned(tmp_path, "mimmu"), metrics=("nra",))
-    assert look(other, tables)[1] == "3 cells: 0 stored, 3 to do; nothing to train or to draw"
+    assert look(other, tables)[1] == "3 cells: 0 stored, 3 to do; nothing to train or to sample"
 
     curved, said = look(planned(tmp_path, "mimmu", curve=3), tables)
     assert [a.weights for a in curved] == [True, True, False]  # no weights on the way were kept: it trains once more
@@ -97,7 +97,7 @@ def test_the_store_knows_better_and_what_is_there_costs_nothing(world: World, tm
     assert "1 to do; about" in said
 
 
-def test_more_workers_take_less_but_no_cell_is_split_and_no_sequence(world: World, tmp_path: Path) -> None:
+def test_workers_do_not_split_cells_or_sequences(world: World, tmp_path: Path) -> None:
     def three(**more: object) -> list[estimate.Ahead]:
         run = RunConfig(("mimmu",), world="tiny", out=tmp_path, forget=world.concepts[:3], **more)  # type: ignore[arg-type]
         cells = [cell for cell in resolve(run).cells if cell.method == "mimmu"]
@@ -120,7 +120,7 @@ def test_more_workers_take_less_but_no_cell_is_split_and_no_sequence(world: Worl
     assert "about 12.0 min" in minutes(1, suite="sequential", seeds=(0, 1))
 
 
-def test_what_is_trained_further_is_unlearnt_once(world: World, tmp_path: Path) -> None:
+def test_weights_trained_further_several_times_are_unlearned_once(world: World, tmp_path: Path) -> None:
     def made(suite: str, **more: object) -> Plan:
         chosen = {"forget": world.concepts[:1], "out": tmp_path / "empty", "metrics": ("ua",), **more}
         return resolve(RunConfig(("mimmu",), suite, "tiny", **chosen))  # type: ignore[arg-type]
@@ -140,9 +140,7 @@ def test_what_is_trained_further_is_unlearnt_once(world: World, tmp_path: Path) 
     assert pair.seconds == pytest.approx(12.8)
 
 
-def test_estimates_prefer_the_runs_own_folder_then_this_machines_boards_then_the_reference(
-    world: World, tmp_path: Path
-) -> None:
+def test_estimate_searches_the_runs_folder_then_boards_then_reference(world: World, tmp_path: Path) -> None:
     out, boards, reference = (tmp_path / name for name in ("out", "leaderboards", "leaderboards/reference"))
     plan = planned(out, "mimmu")
     epochs = plan.cells[-1].config.epochs

@@ -33,7 +33,7 @@ def executor(out: Path, curve: int) -> Executor:
     return Executor(resolve(RunConfig(("mimmu",), "smoke", "tiny", metrics=METRICS, curve=curve, out=out)))
 
 
-def test_a_curve_goes_from_the_untouched_model_to_the_result(curved: Path) -> None:
+def test_curve_goes_from_the_original_model_to_the_result(curved: Path) -> None:
     points = pd.read_csv(curved / "smoke-tiny-curve.csv")
     assert points["method"].unique().tolist() == ["mimmu"]  # controls don't train
     assert points["part"].tolist() == [0, 0.25, 0.5, 0.75, 1]
@@ -48,7 +48,7 @@ def test_a_curve_goes_from_the_untouched_model_to_the_result(curved: Path) -> No
     assert {"nra@ua90", "twin@ua90_lo"} <= set(board)
 
 
-def test_the_weights_on_the_way_are_in_the_store_and_differ(curved: Path) -> None:
+def test_snapshots_are_stored_and_differ(curved: Path) -> None:
     run = executor(curved, 4)
     (cell,) = (cell for cell in run.plan.cells if cell.method == "mimmu")
     taken = run.artifacts.weights.snapshots(cell)
@@ -63,7 +63,7 @@ def test_a_finished_curve_is_not_computed_again(curved: Path, monkeypatch: pytes
     assert main.main([*TINY, "--curve", "4", "--out", str(curved)]) == 0
 
 
-def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World, tmp_path: Path) -> None:
+def test_curve_can_be_added_to_a_complete_run(world: World, tmp_path: Path) -> None:
     former = [tmp_path / f"smoke-tiny-{name}.csv" for name in ("curve", "recovery")]
     for file in former:
         file.write_text("of a board that was here before")
@@ -80,9 +80,7 @@ def test_a_run_without_curves_is_complete_and_a_curve_can_be_added(world: World,
     assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
 
 
-def test_weights_that_turn_bad_on_the_way_fail_the_cell(
-    curved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_non_finite_snapshot_fails_the_cell(curved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = executor(tmp_path, 2)
     cell = run.plan.cells[-1]
     good = run.artifacts.weights(cell)
@@ -97,7 +95,7 @@ def test_weights_that_turn_bad_on_the_way_fail_the_cell(
     assert executor(tmp_path, 0).outcomes.stored(cell).status == "ok"  # the result itself is sound
 
 
-def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
+def test_force_drops_every_snapshot(curved: Path) -> None:
     run = executor(curved, 4)
     forced = Executor(dataclasses.replace(run.plan, run=dataclasses.replace(run.plan.run, force=True)))
     keys = [run.artifacts.snapshot.key(run.plan.cells[-1], part, 4) for part in (1, 2, 3)]
@@ -108,7 +106,7 @@ def test_every_part_is_dropped_when_it_is_forced(curved: Path) -> None:
     assert len(list((curved / ".store" / "scores").iterdir())) == curves - len(METRICS) - 2  # accuracies and a curve
 
 
-def test_large_pictures_are_judged_as_small_ones_though_their_latents_alone_are_kept(
+def test_large_images_are_judged_from_their_latents(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def whole(folder: Path) -> tuple[Executor, list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ HEX = "0123456789abcdef"
 
 
 @given(st.one_of(st.text(HEX, min_size=63, max_size=63), st.text("0123456789e", min_size=63, max_size=63)))
-def test_no_table_reader_takes_it_for_a_number(digits: str) -> None:
+def test_fingerprint_does_not_look_like_a_number(digits: str) -> None:
     digits += "a"
     found = worded(digits)
     assert digits.startswith(found)
@@ -21,7 +21,7 @@ def test_no_table_reader_takes_it_for_a_number(digits: str) -> None:
     assert read.tolist() == [found]
 
 
-def test_the_first_twelve_digits_do_where_they_hold_a_letter() -> None:
+def test_fingerprint_with_a_letter_has_twelve_digits() -> None:
     assert worded("b5d95a826baa707c950d") == "b5d95a826baa"
     assert worded("123456789012345a") == "123456789012345a"
     assert worded("1234567e90123f45") == "1234567e90123f"

@@ -12,7 +12,7 @@ from bench.plan.plan import resolve
 from bench.worlds import World
 
 
-def test_concept_latents_are_drawn_once_for_each_concept(
+def test_concept_latents_are_sampled_once_for_each_concept(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path))

@@ -44,7 +44,7 @@ def test_the_same_run_has_the_same_keys(plan: Plan) -> None:
     assert changed(every(plan), every(plan)) == set()
 
 
-def test_what_is_computed_on_another_machine_or_by_another_library_is_kept_apart(plan: Plan) -> None:
+def test_keys_depend_on_machine_and_library_versions(plan: Plan) -> None:
     everything = {
         "latents",
         "delta",
@@ -59,12 +59,12 @@ def test_what_is_computed_on_another_machine_or_by_another_library_is_kept_apart
         assert changed(every(plan), every(plan, MACHINE | other)) == everything
 
 
-def test_figures_belong_to_weights_and_not_to_what_made_them(plan: Plan) -> None:
+def test_keys_of_figures_depend_on_weights_and_not_on_their_training(plan: Plan) -> None:
     assert changed(every(plan), every(plan, weights="others")) == {"images", "judgements", "probe", "words", "score"}
     assert changed(every(plan), every(plan, panel="others")) == {"judgements", "reference", "score"}
 
 
-def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None:
+def test_keys_of_figures_depend_on_reference_images_and_distances(plan: Plan) -> None:
     def look(**changes: object) -> set[str]:
         return changed(every(plan), every(dataclasses.replace(plan, world=variant(plan.world, **changes))))
 
@@ -79,7 +79,7 @@ def test_other_real_pictures_or_distances_give_other_figures(plan: Plan) -> None
     assert look(domains={**plan.world.domains, "dog": plan.world.domains["dog"][:3]}) == {"score"}
 
 
-def test_force_means_methods_asked_for_and_controls_by_name(world: World) -> None:
+def test_force_applies_to_methods_and_to_named_controls(world: World) -> None:
     def forced(*methods: str, force: bool = True) -> tuple[str, ...]:
         return resolve(RunConfig(methods, "smoke", "tiny", force=force)).recompute
 

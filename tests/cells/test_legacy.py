@@ -38,7 +38,7 @@ def old_store(plan: Plan) -> dict[str, int]:
     return moved
 
 
-def test_old_store_is_used_and_nothing_is_computed_again(
+def test_old_store_is_used_without_computing_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([*TINY, "--out", str(tmp_path)]) == 0
@@ -63,7 +63,7 @@ def test_new_store_is_not_searched_for_old_keys(world: World, tmp_path: Path) ->
     assert Store(tmp_path / STORE).may_hold_old_keys()
 
 
-def test_renamed_stage_has_its_tensors_and_facts(tmp_path: Path) -> None:
+def test_renamed_entry_has_its_tensors_and_facts(tmp_path: Path) -> None:
     import torch
 
     store = Store(tmp_path / "store")

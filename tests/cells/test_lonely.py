@@ -42,7 +42,7 @@ def run(name: str, out: Path, *more: str) -> pd.DataFrame:
     ],
     ids=["a domain of one concept", "one domain", "one concept"],
 )
-def test_a_whole_run_with_all_metrics(
+def test_run_with_all_metrics_in_domains_of_one_concept(
     sizes: dict[str, int], blank: tuple[str, ...], world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small(world, "lonely", **sizes)
@@ -68,7 +68,7 @@ def test_a_whole_run_with_all_metrics(
     assert "mimmu" in (tmp_path / "smoke-lonely.md").read_text()
 
 
-def test_a_board_of_unlike_domains_has_ripples_and_a_blank_h(world: World, tmp_path: Path) -> None:
+def test_board_of_different_domains_has_ripples_and_no_h(world: World, tmp_path: Path) -> None:
     small(world, "lonely", dog=1, flower=3, bird=2)
     named = ("golden retriever", "red rose")
     less = ("--metrics", "ua", "nra", "ora", "twin", "--set", "protocol.num_inference_steps=2", "mimmu.epochs=1")

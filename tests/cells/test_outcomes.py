@@ -37,7 +37,7 @@ def plan(out: Path, *metrics: str, **changes: object) -> Plan:
     return resolve(dataclasses.replace(run, **changes))  # type: ignore[arg-type]
 
 
-def test_one_entry_says_what_many_do(out: Path) -> None:
+def test_result_from_one_entry_equals_result_from_its_figures(out: Path) -> None:
     run = Executor(plan(out))
     whole = [run.outcomes.stored(cell) for cell in run.plan.cells]
     assert [result.status for result in whole] == ["ok"] * 3
@@ -45,7 +45,7 @@ def test_one_entry_says_what_many_do(out: Path) -> None:
     assert [run.outcomes.stored(cell) for cell in run.plan.cells] == whole
 
 
-def test_a_whole_result_is_read_without_its_parts(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_is_read_without_the_entries_of_its_figures(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Executor(plan(out))
     whole = [run.outcomes.stored(cell) for cell in run.plan.cells]
     opened: list[str] = []
@@ -61,14 +61,14 @@ def test_a_whole_result_is_read_without_its_parts(out: Path, monkeypatch: pytest
     assert opened.count("results") == 3
 
 
-def test_other_metrics_are_another_result_of_the_same_parts(out: Path) -> None:
+def test_other_metrics_give_another_entry_from_the_same_figures(out: Path) -> None:
     first, fewer, more = (Executor(plan(out, *names)) for names in (("ua", "nra"), ("ua",), ("ua", "nra", "ora")))
     cell = first.plan.cells[-1]
     assert fewer.outcomes.stored(cell).scores == {"ua": first.outcomes.stored(cell).scores["ua"]}
     assert more.outcomes.stored(cell).status == "not run"
 
 
-def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
+def test_is_complete_does_not_read_entries(out: Path) -> None:
     run, longer = Executor(plan(out)), Executor(plan(out, curve=4))
     for cell in run.plan.cells:
         weights = run.artifacts.weights(cell)
@@ -82,7 +82,7 @@ def test_what_is_there_is_known_without_reading_it(out: Path) -> None:
         assert record.read_text() != "damaged"
 
 
-def test_forced_results_are_gone(out: Path) -> None:
+def test_force_removes_results(out: Path) -> None:
     run, fewer = Executor(plan(out)), Executor(plan(out, "ua"))
     cell, store = run.plan.cells[-1], run.artifacts.store
     weights = run.artifacts.weights(cell)

@@ -48,7 +48,7 @@ def chained(world: World, tmp_path_factory: pytest.TempPathFactory) -> Executor:
     return executor(tmp_path_factory.mktemp("chain"), "sequential", ("mimmu", "salun"))
 
 
-def test_a_request_starts_from_the_weights_that_the_last_one_left(chained: Executor) -> None:
+def test_request_starts_from_the_weights_of_the_previous_request(chained: Executor) -> None:
     first, second = cells(chained, "mimmu")
     run = chained.artifacts.weights
     one, two = run(first).tensors(), run(second).tensors()
@@ -63,7 +63,7 @@ def test_a_request_starts_from_the_weights_that_the_last_one_left(chained: Execu
     assert not still.tensors()  # its first request learnt nothing either
 
 
-def test_what_an_earlier_request_changed_is_kept(chained: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_changed_by_an_earlier_request_are_kept(chained: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     _, second = cells(chained, "mimmu")
     run = chained.artifacts.weights
     before = run.before(second)
@@ -73,7 +73,7 @@ def test_what_an_earlier_request_changed_is_kept(chained: Executor, monkeypatch:
     assert not differing(before.tensors(), run(frozen).tensors())
 
 
-def test_what_must_stay_is_drawn_by_the_untouched_model(chained: Executor, tmp_path: Path) -> None:
+def test_retained_images_are_sampled_by_the_original_model(chained: Executor, tmp_path: Path) -> None:
     _, second = cells(chained, "salun")
     run = chained.artifacts.weights
     run(second)
@@ -89,7 +89,7 @@ def test_what_must_stay_is_drawn_by_the_untouched_model(chained: Executor, tmp_p
     assert known.content == fresh.content
 
 
-def test_the_teacher_of_a_later_request_is_a_choice(chained: Executor) -> None:
+def test_teacher_of_a_later_request_can_be_chosen(chained: Executor) -> None:
     _, second = cells(chained, "mimmu")
     run = chained.artifacts.weights
     before = run.before(second)
@@ -100,7 +100,7 @@ def test_the_teacher_of_a_later_request_is_a_choice(chained: Executor) -> None:
     assert differing(run(previous).tensors(), run(second).tensors())
 
 
-def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor) -> None:
+def test_results_of_a_sequence_contain_the_position_of_each_cell(chained: Executor) -> None:
     first, second = (chained.run(cell) for cell in cells(chained, "mimmu"))
     assert (first.status, second.status) == ("ok", "ok")
     assert [r.step.number for r in (first, second)] == [1, 2]
@@ -111,7 +111,7 @@ def test_the_result_of_a_sequence_says_where_each_cell_stands(chained: Executor)
     assert second.cost["steps"] == first.cost["steps"]  # its own request's alone
 
 
-def test_whatever_a_sequence_lacks_is_made_again(chained: Executor) -> None:
+def test_missing_weights_of_a_sequence_are_trained_again(chained: Executor) -> None:
     first, second = cells(chained, "mimmu")
     run, store, artifacts = chained.artifacts.weights, chained.artifacts.store, chained.artifacts
     before = [run(cell).content for cell in (first, second)]
@@ -150,7 +150,7 @@ def test_an_unlearned_model_is_trained_further_in_every_way(probed: Executor) ->
     assert found["10 pictures"].probe.pictures == 10
 
 
-def test_what_a_forced_cell_starts_from_is_made_again(chained: Executor) -> None:
+def test_force_trains_start_weights_again(chained: Executor) -> None:
     first, second = cells(chained, "mimmu")
     run = chained.artifacts.weights
     before = [run(cell).content for cell in (first, second)]
@@ -166,7 +166,7 @@ def test_controls_are_trained_further_too(probed: Executor) -> None:
     assert all(".attn1." in name or ".attn2." in name for name in delta.tensors())
 
 
-def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
+def test_oracle_has_a_row_for_its_targets_and_is_trained_further(
     world: World, tmp_path: Path, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = executor(tmp_path, "resurgence")
@@ -199,7 +199,7 @@ def test_an_oracle_has_a_row_where_there_is_one_and_is_trained_further(
 
 
 @pytest.mark.slow
-def test_what_was_trained_further_is_measured_and_not_kept(
+def test_weights_trained_further_are_discarded_after_measurement(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
@@ -230,7 +230,7 @@ def test_what_was_trained_further_is_measured_and_not_kept(
     ]
 
 
-def test_weights_that_could_not_be_made_are_not_tried_for_each_that_starts_from_them(
+def test_failed_start_weights_are_not_trained_for_every_cell(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = executor(tmp_path, "resurgence", forget=world.concepts[:1])
@@ -248,7 +248,7 @@ def test_weights_that_could_not_be_made_are_not_tried_for_each_that_starts_from_
     assert all(said in r.reason for r in found)
 
 
-def test_a_damaged_oracle_stops_only_those_who_ask_for_it(
+def test_damaged_oracle_stops_only_its_own_cells(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def damaged(concept: str) -> Path:

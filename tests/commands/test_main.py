@@ -100,7 +100,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         "new", "a test", "", True, 0, 1, "a test", compute, needs=("pretrained", "headnoun", "probe", "prompt_probes")
     )
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
-    monkeypatch.setattr(artifacts.judges.Panel, "judge", refuse)  # nor is any image judged again
+    monkeypatch.setattr(artifacts.judges.Judges, "judge", refuse)  # nor is any image judged again
     out = ("--out", str(finished))
     with METRICS.temporarily():
         METRICS.add("new", new)
@@ -115,7 +115,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
         METRICS.add("nan", nan)
         assert main.main([*SMOKE, "--methods", "mimmu", "--metrics", "nan", *out]) == 1
         cells = pd.read_csv(finished / "smoke-tiny-cells.csv")
-        assert cells["reason"].tolist() == ["ArithmeticError: nan is nan"] * 3
+        assert cells["reason"].tolist() == ["ArithmeticError: nan is nan, which is not a finite number"] * 3
     assert main.main([*SMOKE, "--methods", "mimmu", "salun", *out]) == 0  # the whole board again, from the store
     assert "new" not in pd.read_csv(finished / "smoke-tiny.csv")
 

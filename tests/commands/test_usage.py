@@ -74,7 +74,7 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(artifacts.judges, "Panel", refuse)
+    monkeypatch.setattr(artifacts.judges, "Judges", refuse)
     assert main.main([*SMOKE, "--out", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().out.replace("\n", " ")
 

@@ -144,7 +144,7 @@ def test_where_nothing_can_be_written_the_row_stands_all_the_same(
     monkeypatch.setattr(executor.artifacts.store, "put", full)
     result = executor.outcomes.failed(executor.plan.cells[2], "it died", log="/logs/1.txt")
     assert (result.status, result.traceback) == ("failed", "/logs/1.txt")
-    assert result.reason.startswith("it died (and it could not be noted: [Errno 28]")
+    assert result.reason.startswith("it died (this failure could not be stored: [Errno 28]")
 
 
 def test_flags_of_a_cluster_are_refused_here() -> None:

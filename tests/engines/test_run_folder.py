@@ -84,7 +84,7 @@ def test_of_workers_that_begin_together_one_decides(folder: RunFolder) -> None:
 
 def test_two_shells_do_not_watch_one_run(folder: RunFolder) -> None:
     def other() -> None:
-        with pytest.raises(CannotStart, match="another shell watches this run"):
+        with pytest.raises(CannotStart, match="another command watches this run"):
             folder.watched().__enter__()
 
     with folder.watched():

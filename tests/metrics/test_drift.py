@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.exhibits import ALL, evidence, take, whole
 
-from bench.cells.judges import Panel, classify
+from bench.cells.judges import Judges, classify
 from bench.worlds import World
 from metrics import METRICS, Evidence
 from metrics.base import MissingEvidence
@@ -62,8 +62,8 @@ def test_judge_features_are_input_of_last_layer(world: World, device: torch.devi
     assert torch.equal(judge.head(features), logits)
 
 
-def test_panel_pads_features_of_narrower_judge(world: World, device: torch.device) -> None:
-    panel = Panel(world, ("photo", world.concepts[0]), device)
+def test_judges_pad_features_of_narrower_judge(world: World, device: torch.device) -> None:
+    judges = Judges(world, ("photo", world.concepts[0]), device)
     seen = {"penultimate.species": torch.ones(2, 3), "penultimate.style": torch.full((2, 2), 2.0)}
-    rows = panel.penultimate((world.concepts[0], "photo"), seen, (0, 1))
+    rows = judges.penultimate((world.concepts[0], "photo"), seen, (0, 1))
     assert rows.tolist() == [[1, 1, 1], [2, 2, 0]]

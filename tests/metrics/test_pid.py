@@ -273,7 +273,7 @@ class TestContexts:
         task = Task("t", ("tulip",), ("tea rose", "daisy"), ("poodle",))
         wanted = [ImageSpec(prompt, 0) for prompt in pocket.prompts("evaluate", "tulip")[:2]]
         assert [spec.prompt for spec in wanted] == ["a photo showing the tulip", "a nice photo of the tulip"]
-        assert probe.contexts(pocket, task, ["tulip"] * 2, wanted) == {
+        assert probe.other_prompts(pocket, task, ["tulip"] * 2, wanted) == {
             "word": ("tulip", "tulip"),
             "rest": ("a photo showing the flower", "a nice photo of the flower"),
             "near": ("a photo showing the tea rose", "a nice photo of the tea rose"),
@@ -291,11 +291,13 @@ class TestContexts:
         name, style = world.concepts[0], world.styles[2]
         wanted = [ImageSpec(world.prompts("evaluate", c)[1], 0) for c in (name, style)]
         task = Task("t", (name, style), (world.concepts[1],), ())
-        both = probe.contexts(world, task, [name, style], wanted)
+        both = probe.other_prompts(world, task, [name, style], wanted)
         assert both["rest"] == (wanted[0].prompt, world.prompts("evaluate", world.styles[0])[1])
         assert both["near"] == (world.prompts("evaluate", world.concepts[1])[1], wanted[1].prompt)
-        assert set(probe.contexts(world, task, [name], wanted[:1])) == {"near"}  # this world has no word for all dogs
-        assert set(probe.contexts(world, Task("t", (style,), (), ()), [style], wanted[1:])) == {"word", "rest"}
+        assert set(probe.other_prompts(world, task, [name], wanted[:1])) == {
+            "near"
+        }  # this world has no word for all dogs
+        assert set(probe.other_prompts(world, Task("t", (style,), (), ()), [style], wanted[1:])) == {"word", "rest"}
 
 
 class TestProbe:
@@ -310,7 +312,7 @@ class TestProbe:
         def look(plain: bool = False, batch: int = 64) -> dict[str, torch.Tensor]:
             if plain:
                 return probe.gaps(model, wanted, latents, seed=1, count=6, batch_size=batch)
-            return probe.words(model, wanted, latents, others, seed=1, count=6, batch_size=batch)
+            return probe.prompt_gaps(model, wanted, latents, others, seed=1, count=6, batch_size=batch)
 
         return look
 
@@ -349,8 +351,8 @@ class TestModel:
         pocket, (name,) = WORLDS.get("pocket"), self.TASK.forget
         count = len(latents)
         wanted, asked = image_specs(pocket.prompts("evaluate", name), count), (name,) * count
-        others = probe.contexts(pocket, self.TASK, asked, wanted)
-        found = probe.words(model, wanted, latents, others, seed=1, count=6, batch_size=16)
+        others = probe.other_prompts(pocket, self.TASK, asked, wanted)
+        found = probe.prompt_gaps(model, wanted, latents, others, seed=1, count=6, batch_size=16)
         has = {"rest": self.TASK.forget, "near": self.TASK.forget}
         given = PromptProbes(asked, found["null"], found["looked"], found["logsnr"], {k: found[k] for k in others}, has)
         seen = Evidence(self.TASK.forget, self.TASK.in_domain, (), asked, asked, {name: count}, prompt_probes=given)
@@ -400,7 +402,7 @@ def test_run_probes_once_for_mi_and_pid(world: World, tmp_path: Path, monkeypatc
     )
     seen, found = figures(dataclasses.replace(plan, world=dogs))
     assert [score.n for score in found if score] == [3] * 4
-    monkeypatch.setattr(probe, "words", refuse)
+    monkeypatch.setattr(probe, "prompt_gaps", refuse)
     again, same = figures(dataclasses.replace(plan, world=dogs))  # from the store
     assert same == found
     assert again.prompt_probes is not None

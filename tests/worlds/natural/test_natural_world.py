@@ -13,7 +13,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 from support import inception_weights
 
-from bench.cells.judges import Panel
+from bench.cells.judges import Judges
 from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.plan import Plan, resolve
@@ -100,8 +100,8 @@ def test_features_that_can_not_be_had_are_named(
     file = data / "inception" / "weights-inception-2015-12-05-6726825d.pth"
     file.write_bytes(b"not found")
     try:
-        with pytest.raises(WorldUnavailable, match=r"inception-v3-compat.* can't be had from .*put it into the data"):
-            Panel(world, (), torch.device("cpu"))
+        with pytest.raises(WorldUnavailable, match=r"inception-v3-compat.* can't be loaded .*put it into the data"):
+            Judges(world, (), torch.device("cpu"))
     finally:
         file.unlink()
         file.parent.rmdir()
