@@ -1,2 +1,4 @@
-"""Find, load and sample a diffusion model: pipeline folders, single files and the hub, its networks, and images from
-prompts."""
+"""Find, load and sample a diffusion model.
+
+A model comes from a pipeline folder, from a single file or from the Hugging Face hub.
+"""

@@ -1,6 +1,6 @@
-"""A pipeline folder seen from outside: which of its files are loaded, their digest, and whether methods can work on it.
+"""The files of a pipeline folder that are loaded, their digest, and whether methods can work on the pipeline.
 
-Nothing here loads a network; a folder of several gigabytes is judged by its JSON files.
+This module loads no network. It only reads the JSON files of the folder, except for the digest.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from bench.core import digest
 
 INDEX = "model_index.json"
 NETWORKS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-PICKLED = {"text_encoder": "pytorch_model"}  # the stem where it is another one
-OTHERS = ("tokenizer", "scheduler")  # loaded whole
+PICKLED = {"text_encoder": "pytorch_model"}  # the file name of pickled weights, where it differs from NETWORKS
+OTHERS = ("tokenizer", "scheduler")  # parts of which all files are loaded
 PIPELINE = "StableDiffusionPipeline"
-LARGE_BATCH_SIDE = 128  # side of pictures that are drawn LARGE_BATCH at a time
+LARGE_BATCH_SIDE = 128  # images of this side in pixels are sampled in batches of LARGE_BATCH
 LARGE_BATCH = 64
 
 
 def files(folder: Path) -> list[Path]:
-    """What `bench.backbones.pipeline.load` reads of a pipeline folder: settings, tokenizer, weights of each network.
+    """The files that `bench.backbones.pipeline.load` reads: settings, tokenizer, and the weights of each network.
 
-    Left out: safety checker, feature extractor, half-precision twins, pickles beside safetensors, single files.
-    Raises FileNotFoundError for a part that is not there.
+    The safety checker, the feature extractor, half-precision copies, pickles next to safetensors files, and single
+    files are not read. Raises FileNotFoundError if a part is missing.
     """
     return [folder / INDEX, *(file for part in (*NETWORKS, *OTHERS) for file in _part(folder, part))]
 
 
 def content(folder: Path) -> str:
-    """Digest of `files`, by relative path and bytes."""
+    """Digest of the relative paths and bytes of `files`. Raises FileNotFoundError if a part is missing."""
     return digest.of_files(folder, files(folder))
 
 
 def picture_size(folder: Path) -> tuple[int, int]:
-    """Height and width in pixels of what the pipeline draws."""
+    """Height and width of the pipeline's images in pixels."""
     size = _json(folder / "unet" / "config.json")["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
     scale = 2 ** (len(_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
@@ -44,12 +44,12 @@ def picture_size(folder: Path) -> tuple[int, int]:
 
 
 def usual_batch(folder: Path) -> int:
-    """Images to draw at a time where nobody says: 64 of up to 128 pixels a side, 16 of 512."""
+    """The default batch size for sampling: 64 images of up to 128 pixels a side, or 16 images of 512 pixels."""
     return max(1, LARGE_BATCH * LARGE_BATCH_SIDE // max(LARGE_BATCH_SIDE, *picture_size(folder)))
 
 
 def require_usable(folder: Path) -> None:
-    """Raises ValueError for a pipeline that methods can't work on, by its settings alone."""
+    """Raises ValueError if the settings of the pipeline show that methods can't work on it."""
     kind = _json(folder / INDEX).get("_class_name")
     if kind != PIPELINE:
         raise ValueError(f"{folder} is a {kind}; methods work on a {PIPELINE}: Stable Diffusion 1.x, or 2.x base")
@@ -72,10 +72,10 @@ def require_usable(folder: Path) -> None:
 def _part(folder: Path, part: str) -> Iterator[Path]:
     within = folder / part
     if part in OTHERS:
-        found = sorted(p for p in within.rglob("*") if p.is_file() and not p.name.startswith("."))
-        if not found:
+        part_files = sorted(p for p in within.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if not part_files:
             raise FileNotFoundError(f"{folder}: {part} is missing")
-        yield from found
+        yield from part_files
         return
     yield _there(within / "config.json")
     stems = [NETWORKS[part] + ".safetensors", PICKLED.get(part, NETWORKS[part]) + ".bin"]
@@ -104,5 +104,5 @@ def _json(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     if not isinstance(read, dict):
-        raise ValueError(f"{file} is damaged: it holds no object")
+        raise ValueError(f"{file} is damaged: it must contain a JSON object, not {type(read).__name__}")
     return read

@@ -1,4 +1,4 @@
-"""Models from the Hugging Face hub: what is kept on this machine first, and reasons where there is nothing to get."""
+"""Gets models from the cache of the Hugging Face hub on this machine, or from the hub, and explains failures."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ SETTINGS = (
     *(f"{part}/config.json" for part in pipeline_folder.NETWORKS),
     *(f"{p}/*" for p in pipeline_folder.OTHERS),
 )
-WITHDRAWN = {  # by their owners, and kept by others
+WITHDRAWN = {  # models that their owners removed from the hub -> the name of a copy
     "runwayml/stable-diffusion-v1-5": "sd15",
     "stabilityai/stable-diffusion-2-1-base": "sd21-base",
 }
 
 
 def settings(repo: str) -> Path:
-    """A folder with a model's configuration and tokenizer, a few megabytes, without its weights."""
+    """A folder with a model's configuration and tokenizer, without its weights.
+
+    Raises FileNotFoundError with the reason if the hub does not provide them.
+    """
     return _kept(repo, SETTINGS) or _fetch(repo, SETTINGS)
 
 
 def pipeline(repo: str) -> Path:
-    """A folder with all that is loaded of a model, and little else: no safety checker, no twin in another format.
+    """A folder with the files of a model that are loaded, without its safety checker and copies in other formats.
 
-    What is on this machine is used as it is: a run does not change under one's hands because a model was changed on
-    the hub. Raises ValueError for a model that methods can't work on, before its weights are fetched, and
-    FileNotFoundError with the hub's own reason and what to do about it for one that can't be had.
+    If the files are on this machine, they are used without asking the hub. So a change on the hub does not change a
+    run. Raises ValueError before the download if methods can't work on the model. Raises FileNotFoundError with the
+    reason of the hub and a solution if the model can't be downloaded.
     """
     kept = _kept(repo, SETTINGS)
     if kept:
@@ -41,7 +44,7 @@ def pipeline(repo: str) -> Path:
         folder = _fetch(repo, (*SETTINGS, *_weights(pickled)), folder.name)
         if _whole(folder):
             return folder
-    pipeline_folder.files(folder)  # says what is missing
+    pipeline_folder.files(folder)  # raises an error that names the missing part
     raise FileNotFoundError(f"backbone {repo!r} is incomplete in {folder}")
 
 
@@ -76,12 +79,12 @@ def _fetch(repo: str, patterns: Sequence[str], revision: str | None = None) -> P
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
-    except Exception as error:  # the hub's own, those of the library below it, which changes, and the disk's
+    except Exception as error:  # errors of the hub, of the HTTP library that it uses, and of the disk
         raise FileNotFoundError(f"backbone {repo!r}: {_reason(repo, error)}") from error
 
 
 def _reason(repo: str, error: Exception) -> str:
-    """Why a model can't be had, and what to do."""
+    """A text for people: why a model can't be downloaded, and what to do."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         DisabledRepoError,
@@ -94,7 +97,7 @@ def _reason(repo: str, error: Exception) -> str:
     )
 
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # why the hub was not asked, or what it answered
+        error = error.__cause__  # the reason why there was no request, or the answer of the hub
     said = " ".join((getattr(error, "server_message", None) or str(error) or type(error).__name__).split())
     page = f"{constants.ENDPOINT}/{repo}"
     if isinstance(error, GatedRepoError):
@@ -107,7 +110,7 @@ def _reason(repo: str, error: Exception) -> str:
     if isinstance(error, DisabledRepoError):
         return f"the hub has disabled it ({said}). See {page}"
     if isinstance(error, HFValidationError):
-        return f"no name of a model on the hub ({said})"
+        return f"this is not a valid name of a model on the hub ({said})"
     if isinstance(error, OfflineModeIsEnabled):
         return f"it is not on this machine, and HF_HUB_OFFLINE keeps the hub out of reach. {_elsewhere(repo)}"
     if isinstance(error, HfHubHTTPError):

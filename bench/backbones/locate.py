@@ -1,4 +1,4 @@
-"""From what `--backbone` says to a pipeline folder on this machine: a name, a hub id, a folder, a single file."""
+"""Finds the pipeline folder for the value of `--backbone`: a name, a hub id, a folder or a single file."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def locate(source: str, settings: str | None = None) -> Path:
     """The local folder of a backbone.
 
     Args:
-        source: one of NAMES, a hub id, a pipeline folder, or a `.safetensors` file that holds a whole model.
-        settings: for such a file, where its configuration and tokenizer come from: one of NAMES, a hub id or a folder.
-            None: where the file is of Stable Diffusion 1.x, from the hub's copy of 1.5.
+        source: one of NAMES, a hub id, a pipeline folder, or a `.safetensors` file that contains a whole model.
+        settings: the source of the configuration and tokenizer for such a file: one of NAMES, a hub id or a folder.
+            None: those of Stable Diffusion 1.5 from the hub, if the file is of Stable Diffusion 1.x.
 
-    Raises FileNotFoundError for what is not there, and ValueError for what methods can't work on; both say why.
+    Raises FileNotFoundError if the model or a part of it does not exist, and ValueError if methods can't work on it.
     """
     path = Path(source).expanduser()
     if path.suffix in single_file.PICKLES:

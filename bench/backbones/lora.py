@@ -1,4 +1,4 @@
-"""Low-rank adapters on a U-Net's attention (LoRA, Hu et al., 2022) for as long as a block lasts, built by `peft`."""
+"""Low-rank adapters on a U-Net's attention (LoRA, Hu et al., 2022), built by `peft` and removed after a block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")  # the four projections of every attention, as diffusers names them
-ADAPTER = "default"  # peft's own name for the only one
+ADAPTER = "default"  # the name that peft gives to the first adapter
 
 
 @contextmanager
@@ -25,24 +25,25 @@ def adapted(
     *,
     seed: int,
 ) -> Iterator[dict[str, torch.nn.Parameter]]:
-    """Within the block the U-Net's target layers give W x + (alpha / rank) B A x; after it the U-Net is as before.
+    """Within the block, the U-Net's target layers compute W x + (alpha / rank) B A x.
 
-    As before means the same module objects in the same places, with the same weights and `requires_grad` flags. A is
-    Kaiming-uniform and B zero, so that the adapted U-Net starts as the plain one. A's values follow from `seed` alone,
-    whatever the device, and no other random numbers are disturbed.
+    A is initialised with Kaiming-uniform values and B with zeros, so that the adapted U-Net starts with the predictions
+    of the original one. The values of A depend only on `seed`, and global random generators do not change. After the
+    block, the U-Net has its original module objects, weights and `requires_grad` flags again.
 
     Args:
-        rank: of B A, at least 1.
-        alpha: default `rank`, which makes the factor 1.
-        targets: ends of the names of the linear layers that get an adapter, whole words between dots.
-        seed: of A.
+        unet: the U-Net.
+        rank: rank of the product B A, at least 1.
+        alpha: numerator of the factor; None for `rank`, so that the factor is 1.
+        targets: names of the linear layers that get an adapter, or ends of names that begin after a dot.
+        seed: seed of A.
 
-    Yields the adapters' parameters, float32 on the U-Net's device, by their names in the adapted U-Net; nothing else
-    has a gradient. Raises ValueError for a rank below 1, a U-Net that is adapted already, and a target that no linear
-    layer's name ends with.
+    Yields the parameters of the adapters by their names in the adapted U-Net, float32 on the U-Net's device. No other
+    parameter has a gradient. Raises ValueError for a rank below 1, for a U-Net that already has adapters, and for a
+    target that matches no linear layer.
     """
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it where it is installed
-    from peft import LoraConfig, inject_adapter_in_model  # seconds to import; most runs need none of it
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports bitsandbytes if it is installed
+    from peft import LoraConfig, inject_adapter_in_model  # this import takes seconds, and most runs do not need it
 
     if rank < 1:
         raise ValueError(f"the rank of an adapter must be at least 1; found {rank}")
@@ -68,26 +69,26 @@ def adapted(
 
 @torch.no_grad()
 def merged(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
-    """What each adapted layer amounts to, W + (alpha / rank) B A, by the name of W in the plain U-Net's state dict.
+    """The weights W + (alpha / rank) B A of each adapted layer, by the name of W in the original U-Net's state dict.
 
-    Float32, contiguous, on the CPU, where matrix products are in full precision whatever CUDA is allowed. Raises
+    They are float32, contiguous and on the CPU. The product is computed on the CPU, because CUDA may use TF32. Raises
     ValueError outside the block of `adapted`.
     """
     layers = _layers(unet)
     if not layers:
         raise ValueError("this U-Net has no adapters: call merged within the block of bench.backbones.lora.adapted")
-    found = {}
+    weights = {}
     for name, layer in layers.items():
         weight, down, up = (
             tensor.detach().cpu().float()
             for tensor in (layer.base_layer.weight, layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight)
         )
-        found[f"{name}.weight"] = torch.add(weight, up @ down, alpha=layer.scaling[ADAPTER]).contiguous()
-    return found
+        weights[f"{name}.weight"] = torch.add(weight, up @ down, alpha=layer.scaling[ADAPTER]).contiguous()
+    return weights
 
 
 def _layers(unet: torch.nn.Module) -> dict[str, Any]:
-    """Layers with an adapter (peft's LoraLayer), by the name that they have without."""
+    """The layers with an adapter (peft's LoraLayer), by their names in the original U-Net."""
     from peft.tuners.lora import LoraLayer
 
     return {name: module for name, module in unet.named_modules() if isinstance(module, LoraLayer)}
@@ -106,7 +107,7 @@ def _matching(unet: torch.nn.Module, targets: Sequence[str]) -> dict[str, torch.
 
 
 def _end(name: str) -> str:
-    """The last word of a layer's name; with those before it as long as it is a number: "to_out.0", "net.0.proj"."""
+    """The last part of a layer's name that is not a number, and the numbers after it: "to_out.0", "proj"."""
     parts = name.split(".")
     start = len(parts) - 1
     while start and parts[start].isdigit():

@@ -1,4 +1,4 @@
-"""A Stable-Diffusion-format pipeline, loaded once: its networks, its prompts encoded once, its weights swapped."""
+"""The networks of a pipeline in Stable Diffusion's format. Each prompt is encoded once, and weights can be replaced."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from bench.core import device as devices
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-# diffusers imports it wherever it is installed, and on a CPU it then speaks of kernels that nobody asked for
+# diffusers imports bitsandbytes if it is installed, and on a CPU bitsandbytes logs warnings about missing kernels
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 # On the CPU the fused attention kernel's backward pass is slow on maps up to this side, where the attention matrix is
 # small enough to hold; plain matrix products train faster: `python -m benchmarks.throughput --only attention`.
 SMALL_MAP = 32
 
-TEXT = "text_encoder."  # before the names of its tensors, where they stand beside the U-Net's
+TEXT = "text_encoder."  # prefix of the text encoder's tensors in mappings that also contain tensors of the U-Net
 
 
 class Backbone:
-    """The networks a run works on.
+    """The networks of a run.
 
     Args:
-        pipeline: its U-Net, VAE and text encoder are put in eval mode and frozen; what trains is for the harness.
-        device: where the networks live.
-        dtype: of forward passes: bfloat16 runs them under autocast. In fp32 an image does not depend on the others
-            in its batch; in bfloat16 it does by rounding, a grey level or two.
+        pipeline: the pipeline. Its U-Net, VAE and text encoder are set to eval mode and frozen. The harness of a
+            training decides which parameters are trained.
+        device: the device of the networks.
+        dtype: dtype of forward passes; bfloat16 uses autocast. In float32 an image does not depend on the other images
+            of its batch. In bfloat16 rounding may change it by one or two grey levels.
     """
 
     def __init__(self, pipeline: StableDiffusionPipeline, device: torch.device, dtype: torch.dtype) -> None:
@@ -45,25 +46,25 @@ class Backbone:
             pipeline.unet.set_attn_processor(AttnProcessor())
         for network in (self.unet, self.vae, pipeline.text_encoder):
             network.eval().requires_grad_(False)
-        if device.type == "cuda":  # convolutions want it so there; what is stored does not depend on it
+        if device.type == "cuda":  # convolutions are faster in this layout, and results do not depend on it
             for network in (self.unet, self.vae):
                 network.to(memory_format=torch.channels_last)
         self._embeds: dict[str, torch.Tensor] = {}
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Shape of one image's latents: channels, height, width."""
+        """Shape (C, h, w) of the latents of one image."""
         size = self.unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         return self.unet.config.in_channels, height, width
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision of every forward pass."""
+        """A context in which forward passes have the precision `dtype`."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Text encoder states of `prompts`, float32 (len(prompts), tokens, width). Each prompt is encoded once."""
+        """Outputs of the text encoder for `prompts`, float32 (len(prompts), tokens, width). Results are cached."""
         new = [p for p in dict.fromkeys(prompts) if p not in self._embeds]
         if new:
             embeds, _ = self.pipeline.encode_prompt(new, self.device, 1, False)
@@ -72,10 +73,10 @@ class Backbone:
 
     @contextmanager
     def weights(self, changed: Mapping[str, torch.Tensor]) -> Iterator[None]:
-        """Within the block, the tensors named in `changed` have these values: see `owners`.
+        """Replace the tensors named in `changed` within the block. For their names see `owners`.
 
-        Prompts are encoded anew where the text encoder is among them. Raises ValueError for a name or shape that the
-        networks do not have.
+        If a tensor of the text encoder changes, prompts are encoded again. Raises ValueError for a name or shape that
+        the networks do not have.
         """
         new = owners(self.pipeline, changed)
         states = [(network, network.state_dict()) for network, _ in new]
@@ -96,10 +97,10 @@ class Backbone:
 def owners(
     pipeline: StableDiffusionPipeline, changed: Mapping[str, torch.Tensor]
 ) -> list[tuple[torch.nn.Module, dict[str, torch.Tensor]]]:
-    """Each network that `changed` names tensors of, with these under its own names.
+    """Each network that owns tensors of `changed`, and these tensors by their names in the network.
 
-    They are the U-Net's, or after the prefix "text_encoder." the text encoder's. Raises ValueError for a name or shape
-    that the network does not have.
+    Names with the prefix "text_encoder." belong to the text encoder, all others to the U-Net. Raises ValueError for a
+    name or shape that the network does not have.
     """
     text = {name.removeprefix(TEXT): t for name, t in changed.items() if name.startswith(TEXT)}
     unet = {name: t for name, t in changed.items() if not name.startswith(TEXT)}
@@ -113,11 +114,11 @@ def owners(
 
 
 def read(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline in `folder`, in float32, of `bench.backbones.folder.files` alone: without a safety checker."""
-    import diffusers  # seconds to import; lists need none of it
+    """The pipeline in `folder` in float32, without a safety checker. It reads only `bench.backbones.folder.files`."""
+    import diffusers  # this import takes seconds, and commands that only list names do not need it
     import transformers
 
-    diffusers.utils.logging.disable_progress_bar()  # both libraries draw theirs across the run's own
+    diffusers.utils.logging.disable_progress_bar()  # their progress bars would overwrite the one of the run
     transformers.utils.logging.disable_progress_bar()
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, feature_extractor=None, image_encoder=None,
@@ -134,11 +135,15 @@ def load(
     compile: bool = False,
     gradient_checkpointing: bool = False,
 ) -> Backbone:
-    """`read` a pipeline folder and freeze it; what passes forward has `bench.core.device.compute_dtype`.
+    """`read` a pipeline folder, and freeze its networks.
 
     Args:
-        compile: the U-Net on its first calls: once as student and once as teacher, whose weights are swapped in.
-        gradient_checkpointing: keep the inputs of the U-Net's blocks for the gradient, and compute the rest again.
+        folder: the pipeline folder.
+        device: the device of the networks.
+        precision: precision of forward passes, one of `bench.core.config.PRECISIONS`.
+        compile: whether to compile the U-Net on its first calls.
+        gradient_checkpointing: whether to keep only the inputs of the U-Net's blocks for the backward pass, and to
+            compute the other activations again.
     """
     pipeline = read(folder)
     dtype = devices.compute_dtype(device, precision)

@@ -1,8 +1,8 @@
-"""From prompts to images: batched, guided in one forward pass, one generator per image.
+"""Samples images from prompts in batches.
 
-The initial noise of an image follows from (seed, prompt, index) alone, or from a seed of its own that a protocol
-prescribes. It is drawn on the CPU, so every method, device and batch size starts from the same noise, and a comparison
-between two models is paired image by image.
+The initial noise of an image depends only on (seed, prompt, index), or on a seed that a protocol prescribes for the
+image. The noise is generated on the CPU. So it is the same for every method, device and batch size, and the images of
+two models can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from bench.core.guidance import conditions, guided
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-PIXELS = 64 * 128 * 128  # decoded at a time: four pictures of 512 x 512
+PIXELS = 64 * 128 * 128  # number of pixels that are decoded in one batch: four images of 512 x 512
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """One image to take.
+    """One image to sample.
 
     Args:
-        prompt: what asks for it.
-        index: which of the prompt's images it is; its noise follows from both and the run's seed.
-        seed: of its noise where a protocol prescribes one, as diffusers takes it: a CPU generator's.
+        prompt: the prompt.
+        index: index of the image among the images of the prompt, from 0.
+        seed: seed of the initial noise for a CPU generator, if a protocol prescribes it. None: the noise depends on the
+            seed of `sample`, on the prompt and on the index.
     """
 
     prompt: str
@@ -45,9 +46,9 @@ class NonFiniteImage(ArithmeticError):
 
 
 def image_specs(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -> tuple[ImageSpec, ...]:
-    """`count` specs spread evenly over `prompts`; the i-th of a prompt has the i-th of `seeds`, if there are any.
+    """`count` specs, spread evenly over `prompts`. If `seeds` are given, image i of a prompt has seed i.
 
-    Raises ValueError if a prompt would need more of them.
+    Raises ValueError if a prompt has more images than there are seeds.
     """
     each = math.ceil(count / len(prompts))
     if seeds and each > len(seeds):
@@ -57,13 +58,13 @@ def image_specs(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -
 
 
 def seed_of(*parts: str | int) -> int:
-    """A seed in [0, 2^63) that follows from `parts` on every machine."""
+    """A seed in [0, 2^63) that depends only on `parts` and is the same on every machine."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[ImageSpec]) -> torch.Tensor:
-    """Standard normal noise of each spec, float32 (len(batch), *shape), on the CPU."""
+    """Standard normal noise for each spec, float32 (len(batch), *shape), on the CPU."""
     seeds = [seed_of(seed, spec.prompt, spec.index) if spec.seed is None else spec.seed for spec in batch]
     return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(own)) for own in seeds])
 
@@ -73,7 +74,7 @@ def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DP
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # seconds to import; lists need none of it
 
     kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
-    # whatever a folder's own scheduler left unsaid: latents are never to be clipped
+    # latents must not be clipped, whatever the configuration of the folder's scheduler says
     unclipped = {"clip_sample": False} if protocol.scheduler == "ddim" else {}
     scheduler = kinds[protocol.scheduler].from_config(backbone.pipeline.scheduler.config, **unclipped)
     scheduler.set_timesteps(protocol.num_inference_steps, device=backbone.device)
@@ -106,9 +107,9 @@ def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, p
 
 @torch.inference_mode()
 def decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
-    """Images of final latents: uint8 (B, 3, H, W), rounded as diffusers' image processor rounds.
+    """Images of final latents: uint8 (B, 3, H, W) on the CPU, rounded like the image processor of diffusers.
 
-    A few at a time, PIXELS in all: decoding takes more memory than any other stage.
+    Images are decoded in batches of at most PIXELS pixels, because decoding needs more memory than other steps.
     """
     pixels = latents.shape[-2] * latents.shape[-1] * backbone.pipeline.vae_scale_factor**2
     at_once = max(1, PIXELS // pixels)

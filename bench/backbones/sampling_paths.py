@@ -1,4 +1,4 @@
-"""Sampling paths broken off half way: noisy latents as a network itself meets them, for methods that need no images."""
+"""Sampling paths that stop early: they give the noisy latents of a network's own sampling, without images."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def ddim(scheduler_config: Mapping[str, Any], steps: int) -> DDIMScheduler:
 
 
 def stops(scheduler: DDIMScheduler, low: int, high: int) -> list[tuple[int, int, int]]:
-    """Where a path may be broken off so that its latents pass for z_t with t in low..high.
+    """The numbers of steps after which the latents of a path can be used as z_t with a timestep t in low..high.
 
-    Returns (steps taken, lowest t, highest t) for each. After k steps the latents stand at the scheduler's k-th
-    timestep; their bin reaches from there up to, not including, the timestep before, and for k = 0, pure noise, up to
-    the last of all.
+    Returns (k, lowest t, highest t) for each number of steps k. After k steps the latents are at the scheduler's k-th
+    timestep. They can be used for t from this timestep up to, but not including, the timestep before it. For k = 0,
+    which is pure noise, the range ends with the last training timestep. Raises ValueError if no k fits.
     """
     stands = scheduler.timesteps.tolist()
     before = [scheduler.config.num_train_timesteps, *stands[:-1]]
     bins = ((k, max(low, t), min(high, above - 1)) for k, (t, above) in enumerate(zip(stands, before, strict=True)))
-    found = [(k, first, last) for k, first, last in bins if first <= last]
-    if not found:
+    fitting = [(k, first, last) for k, first, last in bins if first <= last]
+    if not fitting:
         raise ValueError(f"no sampling path of {len(stands)} steps stops within timesteps {low}..{high}")
-    return found
+    return fitting
 
 
 @torch.no_grad()
@@ -50,11 +50,11 @@ def follow(
     guidance_scale: float,
     steps: int,
 ) -> torch.Tensor:
-    """Latents after `steps` deterministic steps (eta = 0) from `noise`; 0 steps give `noise` back.
+    """Latents after `steps` deterministic steps (eta = 0) from `noise`; with 0 steps the result is `noise`.
 
     Args:
         predict: (z_t, timesteps, embeddings) -> predicted noise, with one timestep for each example, int64 (B,).
-        noise: standard normal, float32 (B, C, h, w), the shape of what is returned.
+        noise: standard normal noise, float32 (B, C, h, w); the result has the same shape.
         prompt_embeds, null_embeds: (B, tokens, width).
         guidance_scale: as in `bench.core.guidance`, which raises ValueError for a negative or non-finite one.
     """

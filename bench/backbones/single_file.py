@@ -1,4 +1,4 @@
-"""Stable Diffusion in one `.safetensors` file, as its authors and most others publish it, made a pipeline folder."""
+"""Converts a single `.safetensors` file of Stable Diffusion, in the layout of its authors, to a pipeline folder."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ SUFFIX = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 FIRST = "model.diffusion_model.input_blocks.0.0.weight"
 CROSS = ".attn2.to_k.weight"
-WIDTHS = {768: "sd15"}  # of prompts -> a model whose settings any file of this width has
+WIDTHS = {768: "sd15"}  # width of the prompt embeddings -> a model with the same settings
 NEEDS = "--backbone-config takes the settings from a name, a hub id or a folder, e.g. --backbone-config"
 
 
 def cache() -> Path:
-    """Where converted files are kept: `lethe/backbones` in $XDG_CACHE_HOME or ~/.cache."""
+    """The folder of converted files: `lethe/backbones` in $XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lethe" / "backbones"
 
 
 def usual_settings(file: Path) -> str:
-    """The name of a model whose configuration and tokenizer suit the file.
+    """The name of a model whose configuration and tokenizer fit the file.
 
-    Raises ValueError for a file that is not Stable Diffusion's, and for one that does not say enough about itself.
+    Raises ValueError for a file of another model, and for a file from which the settings can't be determined.
     """
     shapes = _shapes(file)
     if FIRST not in shapes:
         what = "Stable Diffusion 3 or another model" if shapes else "an empty file"
         if any("lora" in name for name in shapes):
-            what = "a LoRA, which changes a model and is none"
+            what = "a LoRA, which changes a model but is not a model"
         elif "conv_in.weight" in shapes:
             what = "one network of a diffusers folder; give the folder"
-        raise ValueError(f"{file}: no single file of Stable Diffusion 1.x or 2.x: {what}")
+        raise ValueError(f"{file} is not a single file of Stable Diffusion 1.x or 2.x, but {what}")
     if any(name.startswith("conditioner.embedders.") for name in shapes):
         raise ValueError(f"{file} is Stable Diffusion XL; methods work on Stable Diffusion 1.x, or 2.x base")
     if shapes[FIRST][1] != 4:
@@ -54,10 +54,10 @@ def usual_settings(file: Path) -> str:
 
 
 def folder_of(file: Path, settings: Path) -> Path:
-    """The file as a pipeline folder in fp32, converted by diffusers once and kept in `cache`.
+    """The pipeline folder of a file, in float32. diffusers converts the file once, and `cache` keeps the folder.
 
     Args:
-        file: in the layout of the original authors.
+        file: a file in the layout of the original authors.
         settings: folder with model_index.json, the configuration of every part, and the tokenizer.
 
     Raises ValueError for a file that does not fit the settings.
@@ -87,7 +87,7 @@ def _convert(file: Path, settings: Path, made: Path) -> None:
     quiet = diffusers.utils.logging
     quiet.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    told = quiet.get_verbosity()
+    verbosity = quiet.get_verbosity()
     quiet.set_verbosity_error()  # it warns of its own casts
     try:
         pipeline = diffusers.StableDiffusionPipeline.from_single_file(
@@ -98,17 +98,17 @@ def _convert(file: Path, settings: Path, made: Path) -> None:
             safety_checker=None,
             feature_extractor=None,
         )
-    except Exception as error:  # whatever diffusers stumbles over in a file that is not what it was taken for
+    except Exception as error:  # diffusers raises many kinds of errors for a file that it does not expect
         said = " ".join(str(error).split())[:400]
         raise ValueError(f"{file} does not fit the settings in {settings}: {type(error).__name__}: {said}") from error
     finally:
-        quiet.set_verbosity(told)
+        quiet.set_verbosity(verbosity)
     with tempfile.TemporaryDirectory(prefix=".lethe-", dir=made.parent) as work:
         pipeline.save_pretrained(Path(work) / "pipeline")
         try:
             os.rename(Path(work) / "pipeline", made)
         except OSError:
-            if not made.exists():  # else another process was faster, with the same
+            if not made.exists():  # if it exists, another process has converted the same file
                 raise
 
 

@@ -1,4 +1,4 @@
-"""From pictures to latents: the other direction of `bench.backbones.sampler.decode`."""
+"""Encodes images as latents: the inverse of `bench.backbones.sampler.decode`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from bench.backbones.pipeline import Backbone
 
 @torch.no_grad()
 def encode(backbone: Backbone, pictures: torch.Tensor, batch: int) -> torch.Tensor:
-    """Latents of uint8 pictures (N, 3, H, W), float32 (N, C, h, w) on the CPU, at the U-Net's scale.
+    """Latents of images: float32 (N, C, h, w) on the CPU, where h and w are H and W divided by the VAE's factor.
 
-    The mean of the VAE's distribution, not a draw from it, times its scaling factor. In float32 whatever the precision
-    of other forward passes: these latents are what a training starts from. H and W must be multiples of the VAE's
-    factor, as (h, w) are H and W over it. Raises ValueError for pictures that are not so.
+    The latents are the mean of the VAE's distribution, not a sample, times the scaling factor. They are training data,
+    so they are always computed in float32.
 
     Args:
-        batch: pictures at a time.
+        backbone: the networks.
+        pictures: uint8 (N, 3, H, W); H and W must be multiples of the VAE's factor.
+        batch: images in one batch.
+
+    Raises ValueError for another dtype or shape.
     """
     factor = backbone.pipeline.vae_scale_factor
     if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] != 3:

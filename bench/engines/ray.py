@@ -1,4 +1,4 @@
-"""A Ray cluster: a task for each unit, handed out by an actor that outlives the shell."""
+"""Runs cells on a Ray cluster: an actor, which continues without this command, submits a task for each work item."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.engines.ray_actor import NAMESPACE, Event, Foreman, Orders, Work, do,
 from bench.engines.run_folder import RunFolder
 from bench.plan.work_graph import WorkItem, signature, work_items
 
-POLL = 0.5  # seconds between two questions to the actor
+POLL = 0.5  # seconds between two requests to the actor
 HINT = "--ray takes what a task needs, num_gpus=1, num_cpus=4 or any resource of the cluster, and memory in bytes"
 
 
 class Ray:
-    """Tasks on a Ray cluster; the store must lie on a file system that its nodes share."""
+    """Runs cells as tasks on a Ray cluster. The store must be on a file system that all nodes share."""
 
-    unit: ClassVar[Work] = staticmethod(do)  # what a task does
+    unit: ClassVar[Work] = staticmethod(do)  # the function that a task calls
     about: ClassVar[str] = "a Ray cluster, in tasks; --ray-address auto, --ray num_gpus=1"
     detachable: bool = True
     begun: bool = False
@@ -42,7 +42,7 @@ class Ray:
         self._actor: Any = None
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
-        """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
+        """See `bench.engines.base.Engine`. The run continues without this command, and `attach` watches it again."""
         self._connect()
         folder, pieces = RunFolder(executor.plan.run), work_items(executor.plan)
         adopt(executor, folder.machine())
@@ -76,10 +76,10 @@ class Ray:
             raise CannotStart("this run goes on on the cluster: --attach watches it")
         if self._actor is not None and ray.get(self._actor.signed.remote()) != signed:
             said = "the code, its plug-ins or oracles changed after this run began"
-            raise CannotStart(f"{said}: let it end, or end it with Ctrl-C where it was begun, and begin it anew")
+            raise CannotStart(f"{said}: stop it with Ctrl-C where it was started, then start it again")
 
     def _begin(self, executor: Executor, folder: RunFolder, pieces: tuple[WorkItem, ...], done: set[int]) -> None:
-        """Start the actor, and with it the run."""
+        """Start the actor, which runs the work items."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -124,7 +124,7 @@ class Ray:
                 time.sleep(POLL)
 
     def cancel(self) -> None:
-        """End the actor, and with it the tasks that it handed out."""
+        """Kill the actor, which also ends its tasks."""
         import ray
 
         if self._actor is not None:
@@ -132,7 +132,7 @@ class Ray:
             self._actor = None
 
     def attaching(self) -> str:
-        """How its tasks are seen without this command."""
+        """A text for people: the command that shows the tasks, and the folder of the logs."""
         return f"`ray summary tasks` shows its tasks; logs: {self._logs}"
 
     def _connect(self) -> None:
@@ -141,13 +141,13 @@ class Ray:
         if ray.is_initialized():
             return
         host, _, port = self.address.rpartition(":")
-        if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+        if host and port.isdigit() and "/" not in host:  # check the address first: Ray would try for minutes
             try:
                 socket.create_connection((host, int(port)), timeout=5).close()
             except OSError as error:
                 raise CannotStart(self._no_cluster(error)) from error
         quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
-        logging.getLogger("ray").setLevel(logging.ERROR)  # it would write across the progress
+        logging.getLogger("ray").setLevel(logging.ERROR)  # its messages would overwrite the progress
         own = {"include_dashboard": False} if self.address == "local" else {}
         try:
             ray.init(self.address, **own, **quiet)
@@ -161,7 +161,7 @@ class Ray:
         )
 
     def _task(self) -> dict[str, Any]:
-        """What a task asks the cluster for: a GPU where there are some, else a core."""
+        """The resources of a task: by default a GPU if the cluster has one, otherwise a core."""
         import ray
 
         needs = self.needs or ({"num_gpus": 1.0} if ray.cluster_resources().get("GPU") else {"num_cpus": 1.0})

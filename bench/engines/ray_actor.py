@@ -1,4 +1,4 @@
-"""The actor that hands out a run's units on a Ray cluster, and the tasks that do them."""
+"""The actor that submits the work items of a run on a Ray cluster, and the tasks that run them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Work = Callable[["Orders", int], WorkOutcome]  # orders, a unit -> what came of 
 
 
 def find(name: str) -> Any:
-    """The actor of a run that goes on, or None."""
+    """The actor of a running run; None if there is none."""
     import ray
 
     try:
@@ -37,9 +37,15 @@ def find(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Orders:
-    """What a task is told besides its unit: the run, its folder, its units' signature, where it was begun from.
+    """The arguments that all tasks of a run share.
 
-    `name` is the foreman's, `unit` what a task does.
+    Args:
+        run: the run.
+        folder: the folder of the run.
+        signed: the signature of the work items.
+        cwd: the working directory of the command that started the run.
+        name: the name of the actor.
+        unit: the function that a task calls.
     """
 
     run: RunConfig
@@ -88,7 +94,7 @@ class Foreman:
         Thread(target=self.work, daemon=True).start()
 
     def work(self) -> None:
-        """Have everything done."""
+        """Submit all work items, and wait for them. An exception is stored in `broken`."""
         try:
             self._work()
         except Exception as error:
@@ -141,7 +147,7 @@ class Foreman:
         return self.refused[place] < REFUSALS and self.somewhere()
 
     def avoid(self) -> None:
-        """Hand out nothing more to nodes that refuse."""
+        """Submit no more tasks to nodes that refused a work item."""
         if self.refusing:
             self.task["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.refusing))})"}
 
@@ -161,11 +167,11 @@ class Foreman:
             self.orders.folder.note({**told, "signed": self.orders.signed})
 
     def signed(self) -> str:
-        """The signature of the units that are handed out."""
+        """The signature of the work items."""
         return self.orders.signed
 
     def begun(self, place: int) -> None:
-        """Told by a task that it runs."""
+        """Record that the task of a work item has started. The task calls this method."""
         self.running.add(place)
 
     def news(self, since: int, life: str) -> tuple[list[Event], int, str, str]:
@@ -191,7 +197,7 @@ def came_of(task: Any) -> tuple[WorkOutcome | None, str, bool]:
 
 
 def do(orders: Orders, place: int) -> WorkOutcome:
-    """A task: one unit, with a log of its own that tells of a crash."""
+    """The function of a task: run one work item. Its log file shows the traceback of a crash."""
     import faulthandler
 
     with suppress(OSError):
@@ -212,14 +218,14 @@ def do(orders: Orders, place: int) -> WorkOutcome:
 
 
 def here() -> str:
-    """The id of the node that this process is on."""
+    """The id of this process's node."""
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
 
 
 def opened(log: Path) -> IO[str]:
-    """A log to write to; where there is no room for one, that is no reason not to compute."""
+    """A log file to write to. If it can't be created, the null device is returned, so that the work continues."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         return log.open("a")
@@ -228,6 +234,6 @@ def opened(log: Path) -> IO[str]:
 
 
 def say(log: IO[str], what: str) -> None:
-    """A line of a log, with the time."""
+    """Write a line with the current time to a log."""
     with suppress(OSError):
         print(f"{what} {time.strftime('%F %T')}", file=log, flush=True)

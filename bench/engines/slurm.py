@@ -1,4 +1,4 @@
-"""A SLURM cluster, through submitit: job arrays, their logs, and requeueing of what is preempted."""
+"""Runs cells on a SLURM cluster through submitit, as job arrays. Preempted jobs are queued again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HINT = (
 
 
 class Slurm:
-    """Jobs on a SLURM cluster; the store must lie on a file system that its nodes share."""
+    """Runs cells as jobs on a SLURM cluster. The store must be on a file system that all nodes share."""
 
     job: ClassVar[type[Job]] = Job
     about: ClassVar[str] = "a SLURM cluster, in job arrays; --slurm partition=gpu,time=4:00:00,gpus=1"
@@ -59,7 +59,7 @@ class Slurm:
         self._queue: Queue | None = None
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
-        """As `bench.engines.base.Engine` says. The run goes on without this command, which `attach` takes up again."""
+        """See `bench.engines.base.Engine`. The run continues without this command, and `attach` watches it again."""
         folder = RunFolder(executor.plan.run)
         self._logs = folder.logs
         self._queue = Queue(f"lethe-{folder.id}", self.minutes, self.settings.workers, self.options)
@@ -67,12 +67,12 @@ class Slurm:
             yield from _Watched(self, executor, folder, self._queue).cells_found(watch)
 
     def cancel(self) -> None:
-        """End the run's jobs."""
+        """Cancel the jobs of the run."""
         if self._queue:
             self._queue.cancel()
 
     def attaching(self) -> str:
-        """How its jobs are seen without this command."""
+        """A text for people: the commands that show and cancel the jobs, and the folder of the logs."""
         if self._queue is None:
             return ""
         name = self._queue.name
@@ -80,7 +80,7 @@ class Slurm:
 
 
 class _Watched:
-    """One run, while this shell watches it."""
+    """One run, while this command watches it."""
 
     def __init__(self, engine: Slurm, executor: Executor, folder: RunFolder, queue: Queue) -> None:
         self.executor, self.folder, self.queue = executor, folder, queue
@@ -95,7 +95,7 @@ class _Watched:
         self._gone: dict[str, float] = {}  # job -> when it was first missed in the queue
 
     def cells_found(self, watch: Watch) -> Iterator[Found]:
-        """Each cell once, as it finishes."""
+        """Yields the index and the result of each cell once, when it finishes."""
         yield from self._begin()
         while self.cells.keys() - self.done:
             alive = self.queue.alive()
@@ -107,7 +107,7 @@ class _Watched:
                 time.sleep(POLL)
 
     def _begin(self) -> Iterator[Found]:
-        """Take up a run that was left, or begin one: what is stored needs no job, all else is submitted."""
+        """Attach to a running run or start one. Submit jobs for the cells without a result; yield the other cells."""
         attach = self.settings.attach
         queued, state = self._state()
         adopt(self.executor, self.folder.machine())
@@ -120,7 +120,7 @@ class _Watched:
         if not attach:
             self.folder.clear(machine=not self.done)
             if self.done:
-                self.folder.claim(self.executor.context.machine)  # results of another would not compare
+                self.folder.claim(self.executor.context.machine)  # results of another machine would not be comparable
         self.engine.begun = True
         self.book = Book(state)
         self.folder.note(self.book.state(self.signed))
@@ -135,7 +135,10 @@ class _Watched:
                 before, self.waiting = arrays or before, self.waiting + left
 
     def _state(self) -> tuple[dict[str, str], dict[str, object]]:
-        """The run's jobs in the queue, and what is known of it; of one that begins nothing. Raises CannotStart."""
+        """The run's jobs in the queue, and the state in its folder; both are empty for a new run.
+
+        Raises CannotStart if the run can't be started or attached to.
+        """
         attach, state, queued = self.settings.attach, self.folder.state(), self.queue.alive()
         ends = f"scancel --name {self.queue.name}"
         if queued is None:
@@ -188,7 +191,7 @@ class _Watched:
         yield from self._submit_rest(alive)
 
     def _submit_rest(self, alive: dict[str, str] | None) -> Iterator[Found]:
-        """Submit what waits, as far as there is room; what SLURM takes nowhere is given up."""
+        """Submit waiting work items up to the limit of jobs. They fail if no node accepts them."""
         self.waiting = [part for part in self.waiting if not self.done.issuperset(part)]
         room = len(self.waiting)
         if self.settings.workers:
@@ -213,7 +216,7 @@ class _Watched:
             yield index, lost(self.executor, index, how, self.book.attempts(place), log)
 
     def _lost(self, alive: dict[str, str], done: set[int]) -> list[int]:
-        """Units of jobs that left the queue some time ago and have not said that they are done."""
+        """The work items of jobs that left the queue at least `grace` seconds ago without a result."""
         now, found = time.monotonic(), list[int]()
         for job, places in self.book.jobs.items():
             if job in alive:

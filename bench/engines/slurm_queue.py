@@ -1,4 +1,4 @@
-"""Jobs of a SLURM cluster: what one does, which has what, the queue that takes them."""
+"""Jobs of a SLURM cluster: the work of a job, a record of the jobs' work items, and the queue."""
 
 from __future__ import annotations
 
@@ -65,13 +65,17 @@ class Book:
 
 
 class Job:
-    """What a job does: some units of a run. After preemption or its time limit it begins anew, where they stopped."""
+    """The work of a job: some work items of a run.
+
+    After preemption or its time limit a job is submitted again. It skips finished work items, and a training continues
+    from its checkpoint.
+    """
 
     def __init__(self, run: RunConfig, folder: RunFolder, signed: str) -> None:
         self.run, self.folder, self.signed = run, folder, signed
 
     def __call__(self, places: Sequence[int]) -> None:
-        """Do the units and say so."""
+        """Run the work items, and write the outcome of each to the run's folder."""
         for place in places:
             if not self.folder.has(place):
                 self.folder.put(place, self.work(place))
@@ -85,28 +89,28 @@ class Job:
             return WorkOutcome(refused_by=node, reason=str(error))
 
     def checkpoint(self, places: Sequence[int]) -> Any:
-        """What submitit submits again: a training left its own checkpoint in the store."""
+        """The job that submitit submits again. A training has its own checkpoint in the store."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, places)
 
 
 class Queue:
-    """SLURM's queue, as far as it is one run's.
+    """The jobs of one run in SLURM's queue.
 
     Args:
-        name: of all the run's jobs.
-        minutes: that each may take.
-        workers: jobs of an array at a time; None for what the cluster gives.
-        options: of sbatch.
+        name: the name of all jobs of the run.
+        minutes: time limit of a job.
+        workers: number of jobs of an array that run in parallel; None for no limit.
+        options: options of sbatch.
     """
 
     def __init__(self, name: str, minutes: int, workers: int | None, options: Mapping[str, Any]) -> None:
         self.name, self.minutes, self.workers, self.options = name, minutes, workers, options
-        self.refusal = ""  # why SLURM would not take a job
+        self.refusal = ""  # the reason why SLURM did not accept a job
 
     def alive(self) -> dict[str, str] | None:
-        """Job -> its state, of those in the queue; None where SLURM does not answer."""
+        """Job -> state, for the jobs in the queue; None if SLURM does not answer."""
         words = ["squeue", "--noheader", "--array", "--format", "%i|%T", "--name", self.name]
         answer = subprocess.run(words, capture_output=True, text=True, check=False)
         if answer.returncode:
@@ -115,20 +119,20 @@ class Queue:
 
     @property
     def nowhere(self) -> bool:
-        """Whether SLURM would not take a job because no node is left that could run it."""
+        """Whether SLURM did not accept a job because no node is left that can run it."""
         return NO_NODE in self.refusal
 
     def cancel(self) -> None:
-        """End the run's jobs."""
+        """Cancel the jobs of the run."""
         subprocess.run(["scancel", "--name", self.name], check=False)
 
     def submit(
         self, job: Job, book: Book, parts: Sequence[Part], after: Sequence[str] = ()
     ) -> tuple[list[str], list[Part]]:
-        """Submit a job for each of `parts`; they begin when the arrays `after` have ended, well or not.
+        """Submit a job for each of `parts`. The jobs start when the arrays `after` have ended, with or without success.
 
-        Returns the numbers of the arrays, and the parts that SLURM would not take now, as where a user may queue so
-        many jobs and no more.
+        Returns the numbers of the arrays, and the parts that SLURM did not accept, for example because a user may only
+        queue a limited number of jobs.
         """
         import submitit
 
@@ -137,14 +141,14 @@ class Queue:
         executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=TIMEOUTS)
         for start in range(0, len(parts), LONGEST):
             some = parts[start : start + LONGEST]
-            before = arrays[-1:] if self.workers and arrays else after  # or each array would have so many at a time
+            before = arrays[-1:] if self.workers and arrays else after  # otherwise each array would run `workers` jobs
             executor.update_parameters(
                 job_name=self.name,
                 time=self.minutes,
                 array_parallelism=self.workers or LONGEST,
                 setup=[
                     f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"',
-                    # srun of 22.05 and later takes a job's cores from nowhere else
+                    # srun of SLURM 22.05 and later reads the number of a job's cores only from this variable
                     'if [ -n "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"; fi',
                 ],
                 additional_parameters={"requeue": True, **self.options, **self._excluded(book)},

@@ -257,7 +257,7 @@ def test_the_hubs_reasons_reach_the_user(pipeline_folder: Path, copy: Path, file
     assert "no such model, or it is private (Invalid username or password.)" in told["tiny/none"]
     assert "withdrew it" in told["runwayml/stable-diffusion-v1-5"]
     assert "--backbone sd15" in told["runwayml/stable-diffusion-v1-5"]
-    assert "no name of a model on the hub" in told["not a name/x"]
+    assert "not a valid name of a model on the hub" in told["not a name/x"]
     assert nobody["tiny/open"] == told["tiny/open"], "what is kept here needs no hub"
     assert "the hub can't be reached" in nobody["tiny/other"]
     assert "hf download tiny/other" in nobody["tiny/other"]

@@ -53,7 +53,7 @@ def test_a_run_has_one_kind_of_machine(folder: RunFolder) -> None:
     folder.claim(dict(CPU))
     assert folder.machine() == CPU
     for other in ({"device": "NVIDIA H100"}, {"versions": {"torch": "3"}}):
-        with pytest.raises(OtherMachine, match="ask for one kind of node"):
+        with pytest.raises(OtherMachine, match="request one kind of node"):
             folder.claim({**CPU, **other})
     folder.put(1, WorkOutcome())
     folder.note({"jobs": {}})
