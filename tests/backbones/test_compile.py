@@ -14,7 +14,7 @@ from bench.worlds import World
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_to_the_same_weights(
+def test_compiled_network_trains_to_the_same_weights(
     make: Make, pipeline_folder: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # traced, guarded and swapped as ever, but run by torch itself: needs no C++ compiler
@@ -27,7 +27,7 @@ def test_a_compiled_network_trains_to_the_same_weights(
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
-def test_what_is_compiled_is_kept_apart(world: World, tmp_path: Path) -> None:
+def test_compile_changes_the_keys(world: World, tmp_path: Path) -> None:
     keys = []
     for compile in (False, True):
         plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, compile=compile))

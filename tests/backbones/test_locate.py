@@ -45,12 +45,12 @@ def change(folder: Path, file: str, **values: object) -> None:
     (folder / file).write_text(json.dumps({**read, **values}))
 
 
-def test_a_folder_is_itself(pipeline_folder: Path) -> None:
+def test_locate_returns_a_local_folder(pipeline_folder: Path) -> None:
     assert locate(str(pipeline_folder)) == pipeline_folder
     assert folders.picture_size(pipeline_folder) == (64, 64)
 
 
-def test_the_digest_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
+def test_digest_covers_exactly_the_loaded_files(copy: Path) -> None:
     before = folders.content(copy)
     assert before == of_folder(copy)
     (copy / "safety_checker").mkdir()
@@ -69,12 +69,12 @@ def test_the_digest_covers_what_is_loaded_and_nothing_else(copy: Path) -> None:
     assert folders.content(copy) == before
 
 
-def test_the_pocket_model_is_covered_whole() -> None:
+def test_digest_of_the_pocket_model_covers_all_files() -> None:
     folder = Path(POCKET.backbone())
     assert folders.content(folder) == of_folder(folder)
 
 
-def test_a_model_whose_checker_was_not_fetched_loads(copy: Path) -> None:
+def test_model_without_safety_checker_files_loads(copy: Path) -> None:
     change(
         copy, "model_index.json", requires_safety_checker=True,
         safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
@@ -98,7 +98,7 @@ def test_weights_in_parts_and_pickles_are_found(copy: Path) -> None:
     assert copy / "text_encoder" / "pytorch_model.bin" in folders.files(copy)
 
 
-def test_an_incomplete_folder_says_what_is_missing(copy: Path) -> None:
+def test_error_names_the_missing_part_of_a_folder(copy: Path) -> None:
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
     with pytest.raises(FileNotFoundError, match=r"unet has no weights .*only .*fp16"):
@@ -138,7 +138,7 @@ def test_a_model_of_another_kind_is_refused_with_the_reason(
         ("nowhere.safetensors", "no such file"),
     ],
 )
-def test_mistakes_are_explained(source: str, message: str) -> None:
+def test_invalid_sources_raise_with_an_explanation(source: str, message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         locate(source)
 
@@ -188,7 +188,9 @@ def test_a_single_file_that_does_not_fit_is_refused(file: Path, copy: Path, tmp_
         ({"conv_in.weight": (320, 4, 3, 3)}, "one network of a diffusers folder"),
     ],
 )
-def test_a_single_file_says_what_it_is(shapes: dict[str, tuple[int, ...]], message: str, tmp_path: Path) -> None:
+def test_error_names_the_kind_of_a_single_file(
+    shapes: dict[str, tuple[int, ...]], message: str, tmp_path: Path
+) -> None:
     from safetensors.torch import save_file
 
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "m.safetensors")
@@ -196,7 +198,7 @@ def test_a_single_file_says_what_it_is(shapes: dict[str, tuple[int, ...]], messa
         locate(str(tmp_path / "m.safetensors"))
 
 
-def test_without_the_hub_the_way_to_do_without_is_named(tmp_path: Path) -> None:
+def test_offline_error_names_the_download_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE keeps the hub out of reach") as caught:
         locate("sd15")
     assert f"hf download {NAMES['sd15']} model_index.json unet/config.json" in str(caught.value)

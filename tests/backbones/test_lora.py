@@ -37,7 +37,7 @@ def anatomy(unet: torch.nn.Module) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_afterwards_the_network_is_as_before(model: Backbone, fails: bool) -> None:
+def test_network_is_restored_after_the_block(model: Backbone, fails: bool) -> None:
     model.unet.conv_in.requires_grad_(True)  # a flag of its own, to be found again
     before, state = anatomy(model.unet), copy.deepcopy(model.unet.state_dict())
     output, numbers = predict(model), torch.get_rng_state()
@@ -61,7 +61,7 @@ def test_afterwards_the_network_is_as_before(model: Backbone, fails: bool) -> No
     assert torch.equal(torch.get_rng_state(), numbers)
 
 
-def test_at_first_the_adapted_network_is_the_plain_one(model: Backbone) -> None:
+def test_new_adapters_do_not_change_predictions(model: Backbone) -> None:
     with torch.no_grad():
         plain = predict(model)
         with adapted(model.unet, 4, seed=0):
@@ -74,7 +74,7 @@ def _held(name: str) -> str:
 
 
 @pytest.mark.parametrize("alpha", [None, 6.0])
-def test_merged_weights_stand_for_the_trained_adapters(model: Backbone, alpha: float | None) -> None:
+def test_merged_weights_predict_like_the_trained_adapters(model: Backbone, alpha: float | None) -> None:
     plain, before = copy.deepcopy(model.unet), predict(model)
     with adapted(model.unet, 2, alpha, seed=0) as parameters:
         learn(model, parameters)
@@ -113,7 +113,7 @@ def test_only_adapters_have_gradients(model: Backbone) -> None:
         assert all(p.dtype == torch.float32 for p in parameters.values())
 
 
-def test_the_start_follows_from_the_seed(model: Backbone) -> None:
+def test_initial_adapters_depend_only_on_the_seed(model: Backbone) -> None:
     def start(seed: int) -> dict[str, torch.Tensor]:
         torch.rand(seed + 1)  # what was drawn before makes no difference
         with adapted(model.unet, 3, seed=seed) as parameters:
@@ -128,13 +128,13 @@ def test_the_start_follows_from_the_seed(model: Backbone) -> None:
         assert first[name].abs().max() <= 1 / math.sqrt(first[name].shape[1])
 
 
-def test_some_layers_alone(model: Backbone) -> None:
+def test_targets_select_layers(model: Backbone) -> None:
     with adapted(model.unet, 2, targets=("attn2.to_k", "attn2.to_v"), seed=0):
         names = set(merged(model.unet))
     assert names == {n for n in model.unet.state_dict() if n.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))}
 
 
-def test_what_cannot_be_adapted_is_refused(model: Backbone) -> None:
+def test_invalid_adapters_raise(model: Backbone) -> None:
     before = anatomy(model.unet)
     with pytest.raises(ValueError, match=r"'to_x'; names that fit: .*to_k, to_out\.0, to_q, to_v"):
         adapted(model.unet, 2, targets=("to_q", "to_x"), seed=0).__enter__()

@@ -53,7 +53,7 @@ def test_checkpointed_activations_train_to_the_same_weights(
     assert all(torch.equal(deltas[0][key], deltas[1][key]) for key in deltas[0])
 
 
-def test_checkpointing_keeps_less(world: World, pipeline_folder: Path, device: torch.device) -> None:
+def test_gradient_checkpointing_needs_less_memory(world: World, pipeline_folder: Path, device: torch.device) -> None:
     plain, switched = (
         kept_bytes(workplace.harnesses(world, pipeline.load(pipeline_folder, device, "fp32", False, switch))(0))
         for switch in (False, True)
@@ -61,7 +61,7 @@ def test_checkpointing_keeps_less(world: World, pipeline_folder: Path, device: t
     assert 0 < switched < plain / 2
 
 
-def test_what_changes_rounding_is_kept_apart_and_nothing_else(world: World, tmp_path: Path) -> None:
+def test_only_switches_that_change_rounding_change_the_keys(world: World, tmp_path: Path) -> None:
     def keys(**switches: bool) -> tuple[object, object]:
         plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path, **switches))  # type: ignore[arg-type]
         artifacts = Artifacts(Context(plan))
@@ -81,7 +81,7 @@ def test_the_switch_reaches_the_network(world: World, tmp_path: Path) -> None:
     assert unet.is_gradient_checkpointing
 
 
-def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
+def test_large_images_have_smaller_batches(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pipeline_folder, tmp_path / "copy"))
     file = folder / "unet" / "config.json"
     settings, found = json.loads(file.read_text()), {}
@@ -95,9 +95,7 @@ def test_large_pictures_are_drawn_a_few_at_a_time(world: World, pipeline_folder:
     assert resolve(RunConfig(world="tiny", backbone=str(folder))).sample_batch == 10
 
 
-def test_pictures_are_decoded_a_few_at_a_time(
-    world: World, model: pipeline.Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_decoded_in_batches(world: World, model: pipeline.Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [ImageSpec(f"a photo of {i}", i) for i in range(5)]
     latents = sample(model, specs, world.protocol, 0, 5, as_images=False)
     whole, sizes = decode(model, latents), []
@@ -161,7 +159,7 @@ def test_eight_bit_moments_survive_an_interruption(
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
-def test_eight_bit_weights_are_of_their_library(eight_bit: None, world: World, tmp_path: Path) -> None:
+def test_keys_of_eight_bit_training_contain_the_library_version(eight_bit: None, world: World, tmp_path: Path) -> None:
     def key(optimizer: str) -> dict[str, object]:
         run = RunConfig(("mimmu",), "smoke", "tiny", overrides={"mimmu": {"optimizer": optimizer}}, out=tmp_path)
         plan = resolve(run)

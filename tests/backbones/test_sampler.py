@@ -16,7 +16,7 @@ def wanted() -> tuple[ImageSpec, ...]:
     return image_specs(PROMPTS, 7)
 
 
-def test_shots_are_spread_over_prompts_without_repeating_noise(wanted: tuple[ImageSpec, ...]) -> None:
+def test_image_specs_are_spread_over_prompts_without_repeating_noise(wanted: tuple[ImageSpec, ...]) -> None:
     assert [(spec.prompt, spec.index) for spec in wanted[:4]] == [
         (PROMPTS[0], 0), (PROMPTS[1], 0), (PROMPTS[2], 0), (PROMPTS[0], 1)
     ]  # fmt: skip
@@ -68,7 +68,7 @@ def test_latents_are_what_the_images_are_decoded_from(model: Backbone, wanted: t
     assert torch.equal(((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8), images)
 
 
-def test_a_model_that_breaks_is_an_error_not_a_black_image(model: Backbone, wanted: tuple[ImageSpec, ...]) -> None:
+def test_non_finite_latents_raise(model: Backbone, wanted: tuple[ImageSpec, ...]) -> None:
     broken = {"conv_out.bias": torch.full_like(model.unet.conv_out.bias, float("nan"))}
     with model.weights(broken), pytest.raises(NonFiniteImage):
         sample(model, wanted[:1], BASE, seed=1, batch_size=1)
@@ -87,7 +87,7 @@ def test_each_prompt_is_encoded_once(model: Backbone, monkeypatch: pytest.Monkey
     assert sorted(encoded) == sorted(["", *PROMPTS])
 
 
-def test_swapped_weights_come_back(model: Backbone) -> None:
+def test_original_weights_are_restored_after_the_block(model: Backbone) -> None:
     name = "conv_out.bias"
     before = {k: v.clone() for k, v in model.unet.state_dict().items()}
 
@@ -101,7 +101,7 @@ def test_swapped_weights_come_back(model: Backbone) -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.unet.state_dict().items())
 
 
-def test_weights_of_the_text_encoder_are_swapped_with_what_it_said(model: Backbone) -> None:
+def test_changed_text_encoder_encodes_prompts_again(model: Backbone) -> None:
     networks = {"": model.unet, "text_encoder.": model.pipeline.text_encoder}
     before = {prefix + n: t.clone() for prefix, net in networks.items() for n, t in net.state_dict().items()}
     told = model.embed(PROMPTS)

@@ -57,6 +57,6 @@ def test_precision_of_forward_passes_makes_no_difference(pocket: Backbone) -> No
         (torch.zeros(1, 3, 64, 62, dtype=torch.uint8), "multiples of 4"),
     ],
 )
-def test_what_is_no_picture_is_refused(model: Backbone, pictures: torch.Tensor, message: str) -> None:
+def test_invalid_images_raise(model: Backbone, pictures: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode(model, pictures, batch=2)

@@ -90,7 +90,7 @@ def test_this_process_is_measured(pipeline_folder: Path, what: str) -> None:
     assert (peak.trained is None) == (what != "mimmu")
 
 
-def test_mistakes_are_explained(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_sources_raise_with_an_explanation(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, message in (
         (["--cards"], "add --estimate"),
         (["--methods", "mimum"], "did you mean"),

@@ -70,7 +70,7 @@ def doom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_work", doomed.work)
 
 
-def test_a_dead_worker_takes_its_own_cell_with_it(world: World, tmp_path: Path, doom: None) -> None:
+def test_dead_worker_fails_only_its_own_cell(world: World, tmp_path: Path, doom: None) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
     told: dict[int, CellResult] = {}
     for index, result in run(plan, 2):
@@ -107,7 +107,7 @@ def test_a_dead_worker_is_replaced_and_its_cell_tried_again(
     )
 
 
-def test_what_the_machine_failed_at_is_tried_again_and_no_more(
+def test_only_failures_of_the_machine_are_tried_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path))
@@ -133,7 +133,7 @@ def test_what_the_machine_failed_at_is_tried_again_and_no_more(
     assert "No space left on device" in found[2].reason
 
 
-def test_where_nothing_can_be_written_the_row_stands_all_the_same(
+def test_failure_that_can_not_be_stored_is_returned(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = Executor(resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), out=tmp_path)))
@@ -296,7 +296,7 @@ def test_a_worker_that_cannot_start_says_why(world: World) -> None:
         run(plan, 2)
 
 
-def test_no_cell_is_begun_before_what_it_starts_from_is_done(
+def test_cell_starts_after_its_start_weights_are_done(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "_start", doomed.start)

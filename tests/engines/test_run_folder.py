@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(RunConfig(out=tmp_path))
 
 
-def test_a_command_has_one_folder_from_wherever_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_folder_does_not_depend_on_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here, there = RunConfig(out=Path("boards")), RunConfig(out=tmp_path / "boards", force=True)
     assert RunFolder(here).path == RunFolder(there).path == RunFolder(there.elsewhere()).path
@@ -33,7 +33,7 @@ def test_a_command_has_one_folder_from_wherever_it_is_given(tmp_path: Path, monk
     assert not there.elsewhere().force
 
 
-def test_news_are_told_once_and_only_when_whole(folder: RunFolder) -> None:
+def test_news_returns_each_complete_result_once(folder: RunFolder) -> None:
     assert folder.news(()) == {}
     finished = WorkOutcome(requested.finetuned("mimmu", "tulip", "5 pictures", (0.0, 0.5)))
     folder.put(3, finished)
@@ -63,7 +63,7 @@ def test_a_run_has_one_kind_of_machine(folder: RunFolder) -> None:
     assert folder.machine() is None
 
 
-def test_of_workers_that_begin_together_one_decides(folder: RunFolder) -> None:
+def test_first_of_simultaneous_workers_sets_the_machine(folder: RunFolder) -> None:
     kinds = [{**CPU, "device": f"card {i}"} for i in range(8)]
     refused = []
 

@@ -39,7 +39,7 @@ def test_time_limits_are_read_as_sbatch_does(text: str, found: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1:2:3:4", "-5", "4h"])
-def test_what_is_no_time_limit_is_refused(text: str) -> None:
+def test_invalid_time_limit_raises(text: str) -> None:
     with pytest.raises(ValueError, match=r"no time limit of sbatch's, e\.g\. 90, 4:00:00 or 1-12"):
         minutes(text)
 
@@ -57,7 +57,7 @@ def test_settings_that_make_no_sense_are_refused(monkeypatch: pytest.MonkeyPatch
         Slurm(Settings())
 
 
-def test_the_book_knows_who_has_what_and_how_often_it_was_tried() -> None:
+def test_book_records_jobs_and_attempts() -> None:
     book = Book({})
     book.give("7_0", (0, 1))
     book.give("7_1", (2,))
@@ -170,7 +170,7 @@ def test_a_node_of_another_kind_costs_no_attempt_and_gets_no_more(begun: tuple) 
     assert result.reason == "this worker is on another card"  # nowhere to do it
 
 
-def test_where_every_node_has_refused_what_is_left_fails_with_the_reason(begun: tuple) -> None:
+def test_cells_fail_with_the_reason_when_every_node_has_refused(begun: tuple) -> None:
     watched, queue, _ = begun
     watched.folder.put(0, refused("n1"))
     queue.full = queue.nowhere = True  # sbatch: no node is left
@@ -184,7 +184,7 @@ def refused(node: str) -> WorkOutcome:
     return WorkOutcome(refused_by=node, reason="this worker is on another card")
 
 
-def test_what_is_tried_again_keeps_to_the_number_of_workers(begun: tuple) -> None:
+def test_retries_respect_the_number_of_workers(begun: tuple) -> None:
     watched, queue, clock = begun
     watched.settings = Settings(workers=len(queue.jobs), retries=1)
     lost = [watched.book.job_of(place) for place in (0, 1)]
@@ -222,7 +222,7 @@ def directives(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("workers", [None, 1])
-def test_arrays_begin_behind_each_other_where_workers_are_counted(
+def test_arrays_run_one_after_another_with_a_worker_limit(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
     monkeypatch.setattr(slurm_queue, "LONGEST", 2)
@@ -251,9 +251,7 @@ def test_a_node_that_refuses_says_which_it_is(tmp_path: Path, monkeypatch: pytes
     assert folder.news(())[3] == WorkOutcome(refused_by="n2", reason="it is on another card")
 
 
-def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_writes_each_outcome_and_skips_finished_work_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, did = RunConfig(out=tmp_path), []
 
     def work(run: RunConfig, folder: RunFolder, place: int, signed: str) -> WorkOutcome:
@@ -273,7 +271,7 @@ def test_a_job_says_what_came_of_each_unit_and_skips_what_is_known(
     assert (delayed.function.run, delayed.args) == (run, ((0, 1),))
 
 
-def test_the_end_of_a_log_is_told(tmp_path: Path) -> None:
+def test_last_lines_of_a_log_are_reported(tmp_path: Path) -> None:
     assert last_words(tmp_path / "none") == ", and left no log"
     (tmp_path / "log").write_text("Traceback\n  File\nOtherMachine: this worker is on a card\n\n")
     assert last_words(tmp_path / "log") == ": OtherMachine: this worker is on a card"
