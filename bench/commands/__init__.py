@@ -1,1 +1,1 @@
-"""The command line: `lethe` itself, its arguments and progress, and the commands beside it."""
+"""The command line: the commands of `lethe`, their flags and their progress display; and the Python interface."""

@@ -1,4 +1,4 @@
-"""A run from Python: in a notebook, or in a training script of your own."""
+"""The Python interface: compute a board from a notebook or from a training script."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ from bench.worlds import WorldUnavailable
 def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool = True) -> Board:
     """Compute the board that `config` describes, write its files into `config.out`, and return it.
 
-    What the store has is not computed again. A cell that fails is a row of `Board.cells` whose `status` says so. The
-    state of the process afterwards is that before (`bench.engines.process_state.restored`), also after an interrupt.
+    Cells in the store are not computed again. If a cell fails, the `status` of its row in `Board.cells` says so. The
+    run restores the state of the process when it ends, also after an interrupt
+    (`bench.engines.process_state.restored`).
 
     Args:
-        workers: cells at a time. With 1 they are computed in this process; with more, each in a process of its own,
-            which ends with the run.
-        retries: how often a cell is tried again whose worker died.
-        progress: whether to show a progress bar on the standard error; nothing else is printed.
+        config: the methods, the suite and all settings of the run.
+        workers: number of cells to compute in parallel, at least 1. One worker computes in this process. Several
+            workers are processes that end with the run.
+        retries: how often to try a cell again if its worker dies, at least 0.
+        progress: whether to show a progress bar on the standard error. Nothing else is printed.
 
-    Raises ValueError for a run that can't be computed as described, with the sentence of the command line: an unknown
-    name, data that are not there, or a board of another configuration in the way. Raises KeyboardInterrupt when it is
-    interrupted; finished cells stay in the store.
+    Raises ValueError if the run can't be computed, with the message of the command line: a name is unknown, data are
+    missing, or the run would replace a board of another configuration. Raises KeyboardInterrupt after an interrupt;
+    the store keeps the finished cells.
     """
     with restored(), without_messages():
         with refusing():
@@ -62,7 +64,7 @@ def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """Raise CannotRun, a ValueError, for what can't be begun."""
+    """Raise CannotRun, a ValueError, if the block raises CannotStart or WorldUnavailable."""
     try:
         yield
     except CannotRun:
@@ -72,7 +74,7 @@ def _unavailable() -> Iterator[None]:
 
 
 def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[CellResult]]:
-    """Every cell's result, in the plan's order, and what computed it."""
+    """The executor, and the result of every cell in the order of the plan."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(
         *columns, console=Console(stderr=True), disable=not shown, redirect_stdout=False, redirect_stderr=False

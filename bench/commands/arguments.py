@@ -1,4 +1,4 @@
-"""The command line's grammar: flags that several commands share, and the way from parsed words to a run."""
+"""The flags that several commands share, and the conversion of parsed words to a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.core.registry import nearest
 from bench.engines import Settings
 from bench.suites import SUITES
 
-# flags of earlier releases -> what is said of them
+# flag of an earlier release -> the command that replaces it
 REPLACED = {
     "--plan": "the command `plan`: python run_bench.py plan --methods ...",
     "--list": "the command `ls`: python run_bench.py ls methods",
@@ -29,12 +29,12 @@ REPLACED = {
 
 
 class CannotRun(ValueError):
-    """A command that can't be run as given; the message says why."""
+    """A command can't be run with the given words. The message says why."""
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Raise CannotRun for a ValueError or an OSError of the block: they are mistakes of the command."""
+    """Raise CannotRun if the block raises ValueError or OSError, because the user can correct these errors."""
     try:
         yield
     except (ValueError, OSError) as error:
@@ -42,9 +42,9 @@ def refusing() -> Iterator[None]:
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Names and values of "partition=gpu,exclude=n1,n2,exclusive=": a part without "=" continues the value before it.
+    """The names and values in a text such as "partition=gpu,exclude=n1,n2,exclusive=".
 
-    Raises ValueError for a name that is missing or given twice.
+    A part without "=" continues the value before it. Raises ValueError if a name is missing or given twice.
     """
     found: dict[str, str] = {}
     for part in text.split(","):
@@ -54,19 +54,19 @@ def pairs(text: str) -> dict[str, str]:
             last = next(reversed(found))
             found[last] = f"{found[last]},{name}"
         elif not given or not name or name in found:
-            raise ValueError(f"{text} is no list of NAME=VALUE,NAME=VALUE with each name once")
+            raise ValueError(f"{text} must have the form NAME=VALUE,NAME=VALUE, with each name once")
         else:
             found[name] = value.strip()
     return found
 
 
 def write_pairs(options: dict[str, str]) -> tuple[str, ...]:
-    """The word that `pairs` turns into `options`."""
+    """The word from which `pairs` makes `options`."""
     return (",".join(f"{name}={value}" for name, value in options.items()),)
 
 
 def at_least_one(text: str) -> int:
-    """A whole number from 1 on. Raises ValueError."""
+    """The whole number in `text`. Raises ValueError unless it is at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"must be a whole number, at least 1, not {text}")
     return int(text)
@@ -74,7 +74,7 @@ def at_least_one(text: str) -> int:
 
 @dataclass(frozen=True)
 class Spread:
-    """Where and how the cells of a run are computed. No result depends on it."""
+    """Where and how the cells of a run are computed. Results do not depend on these settings."""
 
     workers: int | None = flags.flag(
         None, "cells to run in parallel (default: one per CPU core up to 4; 1 on CUDA; no limit on a cluster)", HOW,
@@ -85,28 +85,30 @@ class Spread:
         "(slurm, ray; docs/run-on-a-cluster.md) (default: {default})", HOW, metavar="NAME",
     )  # fmt: skip
     slurm: dict[str, str] = flags.flag(
-        {}, "sbatch's options, partition=gpu,time=4:00:00,gpus=1, and cells=N: cells of a job", HOW,
+        {}, "options of sbatch, e.g. partition=gpu,time=4:00:00,gpus=1; cells=N is the number of cells per job", HOW,
         metavar="K=V,...", parse=pairs, write=write_pairs,
     )  # fmt: skip
     ray_address: str | None = flags.flag(
         None, 'address of a Ray cluster\'s head, or "local" (default: "auto")', HOW, metavar="HOST:PORT"
     )
     ray: dict[str, str] = flags.flag(
-        {}, "what a cell needs: num_gpus=0.5, num_cpus=4 (default: a GPU where the cluster has some, else a core)", HOW,
-        metavar="K=V,...", parse=pairs, write=write_pairs,
+        {}, "resources of a cell, e.g. num_gpus=0.5,num_cpus=4 (default: one GPU if the cluster has GPUs, else a core)",
+        HOW, metavar="K=V,...", parse=pairs, write=write_pairs,
     )  # fmt: skip
     retries: int = flags.flag(
-        1, "how often a cell is tried again whose worker or machine failed (default: {default})", HOW,
+        1, "how often to try a cell again if its worker or machine fails (default: {default})", HOW,
         metavar="N", parse=int,
     )  # fmt: skip
-    attach: bool = flags.flag(False, "watch this run on a cluster, which went on without its command", HOW, switch=True)
+    attach: bool = flags.flag(
+        False, "watch a run that continues on a cluster after its command ended", HOW, switch=True
+    )
     results: tuple[Path, ...] = flags.flag(
-        (), "results that others computed, from files that the command pack wrote: put them into the store", HOW,
+        (), "put the results of other people into the store, from files that the command `pack` wrote", HOW,
         metavar="FILE", many=True, parse=Path,
     )  # fmt: skip
 
     def settings(self) -> Settings:
-        """For the engine. Raises ValueError for a cluster's flags without its executor."""
+        """The settings of the engine. Raises ValueError if a flag of a cluster is given without its executor."""
         given = {
             "slurm": self.slurm,
             "ray": {**self.ray, **({"address": self.ray_address} if self.ray_address else {})},
@@ -120,10 +122,13 @@ class Spread:
 
 
 def parser(command: str, usage: str, about: str, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser for one command, without any flag yet.
+    """A parser for one command. It has no flags yet.
 
     Args:
-        usage: what follows the command's name.
+        command: name of the command.
+        usage: the words after the command's name.
+        about: description for `--help`.
+        epilog: text below the flags.
     """
     return argparse.ArgumentParser(
         prog=f"run_bench.py {command}",
@@ -136,7 +141,7 @@ def parser(command: str, usage: str, about: str, epilog: str = "") -> argparse.A
 
 
 def add_run(p: argparse.ArgumentParser, spread: bool = False) -> None:
-    """The flags that describe a run, and with `spread` also those that say where its cells are computed."""
+    """Add the flags that describe a run. If `spread`, also add those that say where cells are computed."""
     p.add_argument(
         "--config", type=Path, metavar="FILE", default=None,
         help="a YAML file with flags by name; the command line wins over it (docs/command-line.md)",
@@ -152,10 +157,13 @@ def add_flags(
     names: Collection[str] | None = None,
     usual: Mapping[str, Any] | None = None,
 ) -> None:
-    """The flags of the dataclass `cls`, or those of its fields `names` alone, in their groups.
+    """Add the flags of the dataclass `cls`, in their groups.
 
     Args:
-        usual: field -> default that `--help` names, where a command has another default than the class.
+        p: the parser.
+        cls: the class with the flags.
+        names: the fields whose flags to add; None for all.
+        usual: field -> default for `--help`, for commands whose default differs from that of the class.
     """
     defaults = {**flags.defaults_of(cls), **(usual or {})}
     groups = {group.title: group for group in p._action_groups}
@@ -179,7 +187,7 @@ def add_flags(
 
 
 def _facts() -> dict[str, str]:
-    """What the help of a flag names and bench.core does not know."""
+    """Values for the placeholders in help texts that bench.core can't know."""
     built_in = [SUITES.get(name) for name in SUITES.names() if not SUITES.package(name)]  # others may fail to import
     curves = [f"{suite.curve} for the suite {suite.name}" for suite in built_in if suite.curve]
     batches = f"{LARGE_BATCH} of up to {LARGE_BATCH_SIDE} pixels a side, 16 of 512"
@@ -187,7 +195,7 @@ def _facts() -> dict[str, str]:
 
 
 def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """`parse` for argparse, which drops the message of a ValueError."""
+    """`parse` for argparse: argparse shows the message of an ArgumentTypeError, but not of a ValueError."""
     if parse in (int, float, str, Path):
         return parse
 
@@ -201,19 +209,19 @@ def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def parse(p: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """What `words` say, and where they name a --config file, what that says besides. Raises ValueError, OSError."""
+    """The parsed values of `words` and of the --config file, if any. Raises ValueError or OSError."""
     given, unknown = p.parse_known_args(words)
     if unknown:
         p.error(_unknown(unknown, [option for action in p._actions for option in action.option_strings]))
     if (file := getattr(given, "config", None)) is None:
         return given
-    # a file may say how a run is spread, also where a command has no use for that
+    # every command accepts a file with the flags of Spread, also a command that does not use them
     said = config_file.parse(file, {**flags.flags_of(RunConfig), **flags.flags_of(Spread)})
     return argparse.Namespace(**{**said, **vars(given)})
 
 
 def _unknown(words: Sequence[str], known: Sequence[str]) -> str:
-    """What to say of words that a command does not know: what replaces an old flag, or the nearest flag."""
+    """The message about unknown words: the command that replaces an old flag, or the nearest flag."""
     flags = [word.partition("=")[0] for word in words if word.startswith("-")]
     if replaced := [flag for flag in flags if flag in REPLACED]:
         return f"{replaced[0]} is now {REPLACED[replaced[0]]}"
@@ -222,10 +230,10 @@ def _unknown(words: Sequence[str], known: Sequence[str]) -> str:
 
 
 def run_config(args: argparse.Namespace) -> RunConfig:
-    """The run that parsed words describe. Raises ValueError for a setting that makes no sense."""
+    """The run that parsed words describe. Raises ValueError for an invalid setting."""
     return flags.from_values(RunConfig, vars(args))
 
 
 def spread(args: argparse.Namespace) -> Spread:
-    """How parsed words want the run to be spread."""
+    """The settings in parsed words of where and how cells are computed."""
     return flags.from_values(Spread, vars(args))

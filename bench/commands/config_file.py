@@ -1,6 +1,6 @@
-"""`--config FILE`: a run as a YAML file, whose names are those of the flags.
+"""`--config FILE`: reads the flags of a run from a YAML file.
 
-Every value is read as the words that the command line would have. Whatever is wrong is refused with the file's line.
+Names are those of the flags. A value is parsed like the words on the command line. An error message has the line.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 
 
 class WrongFile(ValueError):
-    """A run file that can't be read; the message has the file, the line, and what would be right."""
+    """A run file is invalid. The message has the file, the line and the expected form."""
 
 
 def parse(file: Path, known: Mapping[str, Flag]) -> dict[str, Any]:
-    """Field -> parsed value, of every field that the file gives; of a flag that takes many words a list of values.
+    """Field -> parsed value, for every field in the file. A flag with several words has a list of values.
 
     Args:
-        known: field -> flag. In the file a flag has its name, with "-" or "_".
+        file: the YAML file.
+        known: field -> flag. The file may write "-" or "_" in the name of a flag.
 
     Raises WrongFile.
     """
@@ -52,7 +53,7 @@ def parse(file: Path, known: Mapping[str, Flag]) -> dict[str, Any]:
 
 
 def _entries(file: Path, node: yaml.MappingNode, known: Sequence[str] = ()) -> list[tuple[str, yaml.Node]]:
-    """Names and values of a mapping. Raises WrongFile for a name given twice, and for one that is not `known`."""
+    """Names and values of a mapping. Raises WrongFile if a name is given twice or is not in `known`."""
     found: dict[str, yaml.Node] = {}
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -97,7 +98,7 @@ def _value(file: Path, node: yaml.Node, flag: Flag) -> Any:
 
 
 def _mapped(file: Path, node: yaml.MappingNode, flag: Flag) -> list[str]:
-    """The words of {section: {name: value}}, or the one of {name: value}."""
+    """The words for {section: {name: value}}, or the single word for {name: value}."""
     if not flag.many:  # options of a cluster
         return [",".join(f"{name}={_word(file, value, flag)}" for name, value in _entries(file, node))]
     words = []
@@ -114,7 +115,7 @@ def _mapped(file: Path, node: yaml.MappingNode, flag: Flag) -> list[str]:
 
 
 def _setting(file: Path, node: yaml.Node) -> str:
-    """A value as --set takes it: a scalar as it is written, a list in brackets."""
+    """A value in the syntax of --set: a scalar as in the file, a list in brackets."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag == f"{TAG}bool":
             return str(SWITCHES[node.value.lower()]).lower()
@@ -129,7 +130,7 @@ def _setting(file: Path, node: yaml.Node) -> str:
 
 
 def _word(file: Path, node: yaml.Node, flag: Flag) -> str:
-    """A scalar as it is written. Raises WrongFile for anything else, and where a text is expected for a number."""
+    """A scalar as in the file. Raises WrongFile for other nodes and for a scalar of the wrong type."""
     text_only = flag.parse is str and not flag.mapping
     if not isinstance(node, yaml.ScalarNode) or node.tag in (f"{TAG}null", f"{TAG}bool"):
         raise _wrong(file, node, f"{flag.name} takes {_form(flag)}, not {_said(node)}")
@@ -141,7 +142,7 @@ def _word(file: Path, node: yaml.Node, flag: Flag) -> str:
 
 
 def _form(flag: Flag) -> str:
-    """What a flag takes, for people."""
+    """The form of a flag's value, for messages."""
     kind = "a whole number" if flag.parse is int else "text" if flag.parse is str else f"a value ({flag.metavar})"
     return f"{kind}, or a list of several" if flag.many else kind
 

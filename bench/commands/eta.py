@@ -1,4 +1,4 @@
-"""How long a run that goes on will take, from how fast its cells come, or before the first from an estimate."""
+"""The remaining time of a run, from the speed of its cells. Before the first cell it comes from an estimate."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bench.engines import Status
 
 
 class Eta:
-    """The pace of a run.
+    """The estimated time of arrival of a run.
 
     Args:
-        total: cells in all.
-        work: seconds that one worker would take for all that is not stored; None where that is not known.
+        total: number of cells of the run.
+        work: seconds that one worker needs for the cells that are not stored; None if unknown.
         clock: () -> seconds.
     """
 
@@ -23,13 +23,13 @@ class Eta:
         self.status = Status(0, total)
 
     def update(self, status: Status, done: int) -> None:
-        """What is going on, and how many cells are done."""
+        """Take note of the engine's status and of the number of finished cells."""
         self.status = status
         if status.running and self._begun is None:
             self._begun = self._clock(), done
 
     def remaining(self, done: int) -> float | None:
-        """Seconds that are left with `done` cells done; None where nobody could say."""
+        """Remaining seconds when `done` cells are finished; None if unknown."""
         if done >= self.total:
             return 0.0
         if self._begun and done > self._begun[1]:
@@ -40,7 +40,7 @@ class Eta:
         return rest / max(1, self.status.running)
 
     def text(self, done: int, failed: int) -> str:
-        """One line for a person who watches."""
+        """One line for the progress display."""
         left = self.remaining(done)
         parts = [f"{done} done", f"{self.status.running} running", f"{self.status.waiting} waiting"]
         parts += [f"[red]{failed} failed[/red]"] if failed else []

@@ -1,4 +1,4 @@
-"""The command `export`: a finished cell as a model of its own, in Stable Diffusion's format."""
+"""The command `export`: writes the model of a finished cell in Stable Diffusion's format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bench.core.store import TensorsDiscarded
 from bench.plan.plan import PROTOCOL, Cell, Plan
 
 NOTE = "lethe.json"
-LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # of the backbone: what never drew a picture here
+LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts of the backbone that Lethe never loads
 ABOUT = """\
 Write the model of a finished cell as a folder that diffusers loads. The cell is
 read from the store: give the flags of the run that computed it."""
@@ -39,14 +39,14 @@ CHECKER = "off: it was never loaded, and is left out here; add one before others
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags of `export`: those of a run, the cell and the folder."""
+    """Add the flags of `export`: those of a run, the cell and the folder."""
     p.add_argument("cell", metavar="CELL", help="METHOD/TASK or METHOD/TASK/SEED")
     p.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder for the model")
     arguments.add_run(p, spread=True)
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Write the model."""
+    """Write the model. Returns 0."""
     with arguments.refusing():
         method, _, seed = parse(args.cell)
         name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
@@ -61,7 +61,10 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
 
 
 def parse(cell: str) -> tuple[str, str, int | None]:
-    """Method, task and seed of METHOD/TASK/SEED; no seed of METHOD/TASK. Raises ValueError for anything else."""
+    """The method, task and seed in METHOD/TASK/SEED or METHOD/TASK, whose seed is None.
+
+    Raises ValueError if `cell` has another form.
+    """
     method, _, task = cell.partition("/")
     name, _, seed = task.rpartition("/")
     if not (method and task):
@@ -70,9 +73,9 @@ def parse(cell: str) -> tuple[str, str, int | None]:
 
 
 def find(plan: Plan, cell: str) -> Cell:
-    """The cell of `plan` called METHOD/TASK/SEED; the seed may be left out where the run has one.
+    """The cell of `plan` with the name METHOD/TASK/SEED. The seed may be missing if the run has only one.
 
-    Raises ValueError for a method, task or seed that the run does not have.
+    Raises ValueError if the run does not have the method, the task or the seed.
     """
     method, task, seed = parse(cell)
     tasks = [t.name for t in plan.tasks]
@@ -87,33 +90,36 @@ def find(plan: Plan, cell: str) -> Cell:
 
 
 def require_new(to: Path) -> None:
-    """Raises ValueError unless `to` is free: nothing there, or an empty folder."""
+    """Raise ValueError unless `to` does not exist or is an empty folder."""
     if to.exists() and not (to.is_dir() and not any(to.iterdir())):
-        raise ValueError(f"--to {to}: something is there already; name a new or an empty folder")
+        raise ValueError(f"--to {to}: the path exists and is not an empty folder; name a new or an empty folder")
 
 
 def export(plan: Plan, cell: str, to: Path) -> Path:
-    """Write the finished cell's model to the folder `to` and return that.
+    """Write the finished cell's model to the folder `to` and return `to`.
 
-    Raises ValueError if `to` is taken, if the run has no such cell, or if the store has not got it.
+    Raises ValueError if `to` is not a free path, if the run has no such cell, or if the store lacks the cell or its
+    weights.
     """
     require_new(to)
     found = find(plan, cell)
     artifacts = Artifacts(Context(plan))
     weights = artifacts.store.get("deltas", artifacts.weights.key(found))
     if weights is None:
-        raise ValueError(f"{found.name} is not in {artifacts.store.root}; this runs it:\n  {_command(plan, found)}")
+        raise ValueError(
+            f"{found.name} is not in {artifacts.store.root}; this command computes it:\n  {_command(plan, found)}"
+        )
     try:
         tensors = weights.tensors()
     except TensorsDiscarded:
         if found.task.finetune is not None:
             raise ValueError(
-                f"{found.name} is measured, but the weights of models that were trained further are not kept"
+                f"{found.name} is finished, but the store does not keep the weights of models that were trained further"
             ) from None
         anew = _command(plan, found, force=True)
         raise ValueError(
-            f"{found.name} is measured, but its results were taken over without its weights; this makes them, and runs "
-            f"it anew:\n  {anew}"
+            f"{found.name} is finished, but its results were imported without the weights; this command computes the "
+            f"cell again, with its weights:\n  {anew}"
         ) from None
     about = {
         "method": found.method,
@@ -128,7 +134,7 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
 
 
 def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
-    """What runs the cell, and others of its method and seed."""
+    """The command that computes the cell, and other cells of its method and seed."""
     name, run = plan.base_method(cell.method), plan.run
     kept = {section: texts for section, texts in run.overrides.items() if section in (name, PROTOCOL)}
     swept = {section: fields for section, fields in run.sweep.items() if section == name}
@@ -137,11 +143,18 @@ def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
 
 
 def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:
-    """The pipeline folder `backbone` with the tensors in `delta` put in, as the folder `to`.
+    """Write the pipeline folder `backbone` with the changed tensors `delta` as the new folder `to`.
 
-    The networks are stored in fp32 and load so by default: the delta's values are kept exactly. Tokenizer and scheduler
-    are copied as they are, and nothing else; a safety checker is left out, and `about`, written beside them, says so.
-    `to` appears whole or not at all. Raises ValueError for a tensor that neither U-Net nor text encoder has.
+    The networks are stored in fp32, so the values of `delta` are exact. Tokenizer and scheduler are copied. A safety
+    checker is left out. If writing fails, `to` does not exist afterwards.
+
+    Args:
+        backbone: folder of a diffusers pipeline.
+        delta: parameter name -> tensor, of the U-Net or of the text encoder.
+        about: facts about the model, for the file lethe.json.
+        to: the new folder.
+
+    Raises ValueError if neither the U-Net nor the text encoder has a tensor of `delta`.
     """
     pipeline = read(backbone)
     for network, tensors in owners(pipeline, delta):
@@ -158,7 +171,7 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
             getattr(pipeline, name).save_pretrained(made / name)
         for file in made.glob("*/config.json"):
             part = json.loads(file.read_text())
-            part.pop("_name_or_path", None)  # where the backbone lay
+            part.pop("_name_or_path", None)  # the folder of the backbone, which the reader does not have
             file.write_text(json.dumps(part, indent=2) + "\n")
         (made / NOTE).write_text(json.dumps(digest.plain({**about, "safety_checker": CHECKER}), indent=2) + "\n")
         os.replace(made, to)

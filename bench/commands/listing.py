@@ -1,4 +1,4 @@
-"""The command `ls`, and the table of the command `plan`: what there is, and what a run would do."""
+"""The command `ls`, which lists what is installed, and the table of cells of the command `plan`."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from bench.worlds import WORLDS, World, WorldUnavailable
 from methods import METHODS
 from metrics import COSTS, METRICS
 
-MOST = 300  # cells that are listed one by one
-Rows = list[tuple[str, ...]]  # the first has the columns' names
+MAX_LISTED_CELLS = 300  # a plan with more cells is summarised by method
+Rows = list[tuple[str, ...]]  # the first row has the names of the columns
 
 KINDS = ("methods", "suites", "worlds", "metrics", "executors")
 ABOUT = """\
-List what there is, one line each: name, what it does, where it comes from. The
-files of --plugin are listed too. Suites count their tasks in the world of
---world."""
+List the entries of one kind, one line each: name, description, source. Entries
+from the files of --plugin are included. A suite shows its number of tasks in the
+world of --world."""
 EPILOG = "examples:\n  python run_bench.py ls methods\n  python run_bench.py ls suites --world natural"
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags of `ls`."""
+    """Add the flags of `ls`."""
     p.add_argument("kind", choices=KINDS, help=f"one of {', '.join(KINDS)}", metavar="KIND")
     arguments.add_flags(p, RunConfig, ("world", "plugins"))
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Print the list."""
+    """Print the list. Returns 0."""
     with arguments.refusing():
         run = arguments.run_config(args)
         plugins.load(run.plugins)
@@ -50,7 +50,12 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
 
 
 def listing(what: str, world: World) -> Table:
-    """What there is of "methods", "metrics", "executors", "suites" (their tasks counted in `world`) or "worlds"."""
+    """The table of all entries of one kind.
+
+    Args:
+        what: one of KINDS.
+        world: the world in which the tasks of suites are counted.
+    """
     kinds = {"methods": _methods, "metrics": _metrics, "worlds": _worlds, "executors": _executors}
     columns, *rows = kinds.get(what, lambda: _suites(world))()
     table = Table(title=what, box=box.SIMPLE_HEAD)
@@ -86,7 +91,7 @@ def _suites(world: World) -> Rows:
 def _count(suite: Suite, world: World) -> str:
     try:
         return str(len(suite.tasks(world)))
-    except ValueError:  # nothing in this world that the suite could forget
+    except ValueError:  # the world has no concept that the suite can forget
         return "none"
     except WorldUnavailable:
         return "needs its data"
@@ -102,9 +107,9 @@ def _worlds() -> Rows:
 
 
 def planned(plan: Plan, workers: int) -> Table:
-    """The cells of a run, which of their stages the store has, and how long the rest will take."""
+    """The table of a run's cells, their stored stages and the estimated time for the others."""
     artifacts = Artifacts(Context(plan))
-    outcomes = Outcomes(artifacts)  # loads no judges where the store has nothing to look for
+    outcomes = Outcomes(artifacts)  # it loads no judge if the store is empty
     past = estimate.Past(outcomes)
     cells = estimate.ahead(outcomes, past)
     table = Table(
@@ -113,7 +118,7 @@ def planned(plan: Plan, workers: int) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    add = _each if len(cells) <= MOST else _by_method
+    add = _each if len(cells) <= MAX_LISTED_CELLS else _by_method
     for i, name in enumerate(add(table, cells)):
         table.columns[i].header = name
     return table

@@ -1,4 +1,4 @@
-"""The command line: finds the command, reads its flags and runs it."""
+"""The entry point of the command line: it finds the command, parses its flags and runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.core.registry import nearest
 from bench.engines.base import CannotStart
 from bench.worlds import WorldUnavailable
 
-WIDTH = 120  # columns of text where no terminal says how wide it is
+WIDTH = 120  # columns of text if the output is not a terminal
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -28,10 +28,11 @@ class Command:
 
     Args:
         about: one line for the list of commands.
-        module: in bench.commands; has `add_flags(parser)`. It is imported when the command is given.
+        module: name of the module in bench.commands. It defines `add_flags(parser)`, and it is imported only when the
+            command is given.
         run: name of the module's function (args, words, console) -> exit code.
         text: name of the module's text for `--help`.
-        usage: what follows the command's name.
+        usage: the words after the command's name.
     """
 
     about: str
@@ -49,25 +50,25 @@ COMMANDS = {
     "run": Command("compute a board (the default: the word `run` may be left out)", "run", "run", "RUN"),
     "plan": Command("list the cells, what is cached, and the estimated time; loads no model", "run", "plan", "PLAN"),
     "ls": Command("list the methods, suites, worlds, metrics or executors", "listing", usage="KIND [FLAG ...]"),
-    "collect": Command("write the tables and the report from what the store has", "run", "collect", "COLLECT"),
+    "collect": Command("write the tables and the report from the results in the store", "run", "collect", "COLLECT"),
     "export": Command(
         "write the model of a finished cell, as a diffusers folder", "export", usage="CELL --to DIR [FLAG ...]"
     ),
     "prepare": Command("get and check the data sets of a world", "prepare", usage="WORLD --data DIR [FLAG ...]"),
     "strip": Command(
-        "draw pictures of several methods side by side, from the store",
+        "draw stored images of several methods side by side",
         "picture_strip",
         usage="--task TASK --show CONCEPT ... --to FILE [FLAG ...]",
     ),
-    "tune": Command("search the learning rate of every method, on targets that no board forgets", "tune"),
+    "tune": Command("search the learning rate of every method, on targets that are on no board", "tune"),
     "pack": Command(
-        "write the finished results of a run into one file, to hand on",
+        "write the finished results of a run into one file, for other people",
         "results_archive",
         text="TEXT",
         usage="--to FILE [FLAG ...]",
     ),
     "gap": Command(
-        "say how far each method is from a model that never saw the concept", "oracle_gap", usage="FILE [FLAG ...]"
+        "compare each method with a model that was trained without the concept", "oracle_gap", usage="FILE [FLAG ...]"
     ),
 }
 
@@ -75,9 +76,10 @@ DESCRIPTION = """\
 Which method removes a concept from a text-to-image diffusion model, and only
 that concept?
 
-Each method forgets each target of a suite. What the changed model then draws is
-judged: the forgotten concept, its neighbours, everything else. The board compares
-the methods with the untouched model and with a ruined one."""
+Each method makes the model forget each target of a suite. Classifiers then judge
+the images of the changed model: images of the forgotten concept, of its neighbours
+and of other concepts. The board compares the methods with the pretrained model and
+with a ruined model."""
 
 EPILOG = """\
 examples:
@@ -86,23 +88,23 @@ examples:
     python run_bench.py --methods mimmu salun --quick
   check that the installation works, in seconds
     python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
-  other settings, several training seeds, some methods and metrics only
+  change settings, train with several seeds, choose methods and metrics
     python run_bench.py --methods mimmu --set mimmu.lr=1e-4 --seeds 3
     python run_bench.py --methods 'esd*' --metrics ua nra 'pid_*'
-  the same settings in a file; the command line wins over the file
+  read settings from a file; flags of the command line override the file
     python run_bench.py --config run.yaml --seeds 3
-  forget several concepts at once, or one after another; does a concept return?
+  forget several concepts at once; forget them one after another; train further
     python run_bench.py --methods all --suite multi --k 2 4
     python run_bench.py --methods mimmu --suite sequential --forget toucan tulip
     python run_bench.py --methods mimmu salun --suite resurgence
   compare several values of a setting
     python run_bench.py --methods mimmu --sweep mimmu.t_max=300,600,950
-  a method in a file of your own
+  run a method from your own file
     python run_bench.py --plugin mine.py --methods mine
   list the methods; list the cells of a run and the estimated time
     python run_bench.py ls methods
     python run_bench.py plan --methods all
-  run on a cluster, one cell a job; watch a run that went on without its command
+  run on a cluster with one cell per job; watch a run after its command ended
     python run_bench.py --methods all --executor slurm --slurm partition=gpu,gpus=1
     python run_bench.py --methods all --executor slurm --slurm partition=gpu,gpus=1 --attach
     python run_bench.py --methods all --executor ray --ray-address auto
@@ -112,24 +114,28 @@ examples:
   write the model without tulips as a diffusers folder
     python run_bench.py export "mimmu/tulip" --to tulip-free
 
-Whatever is finished is kept in the store, DIR/.store of --out. After Ctrl-C, or
-to add a method or a metric, give the command again: it continues where it
-stopped, and computes only what is new.
+The store, DIR/.store of --out, keeps finished work. After Ctrl-C, give the same
+command again to continue the run. To add a method or a metric, give the command
+with the new name: only the new work is computed.
 
 `python run_bench.py COMMAND --help` lists the flags of a command. `lethe` is the
 same program.
 
 exit codes:
   0    everything is finished
-  1    a cell failed or is missing: the board says which, and the other cells stand;
-       or data of a world is missing, and `prepare` said which
-  2    the command can't be run as given; nothing was computed
+  1    a cell failed or is missing (the board says which; the other cells are valid),
+       or data of a world are missing (`prepare` says which)
+  2    the command can't be run with these words; nothing was computed
   130  stopped by Ctrl-C
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns 0, 1 if a cell failed, 2 for bad usage, 130 after Ctrl-C."""
+    """Run a command and return its exit code: 0; 1 if a cell failed; 2 for wrong usage; 130 after Ctrl-C.
+
+    Args:
+        argv: the words after the program's name; None for those of this process.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] in (["-h"], ["--help"]):
         print(help_text())
@@ -148,14 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         return USAGE
     except KeyboardInterrupt:
-        console.print("stopped; every finished stage is kept", highlight=False)
+        console.print("stopped; the store keeps every finished stage", highlight=False)
         return INTERRUPTED
 
 
 def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The name of a command and its words; `run` where no command is named.
+    """The name of the command and its words. The name is `run` if the first word is a flag or is missing.
 
-    Raises ValueError for a first word that is neither a command nor a flag.
+    Raises ValueError if the first word is neither a command nor a flag.
     """
     if not words or words[0].startswith("-"):
         return "run", words
@@ -165,7 +171,7 @@ def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def parser(name: str = "run") -> argparse.ArgumentParser:
-    """The parser of one command."""
+    """The parser of the command `name`."""
     command, module = COMMANDS[name], COMMANDS[name].load()
     p = arguments.parser(name, command.usage, getattr(module, command.text), getattr(module, "EPILOG", ""))
     module.add_flags(p)
@@ -173,7 +179,7 @@ def parser(name: str = "run") -> argparse.ArgumentParser:
 
 
 def help_text() -> str:
-    """The text of `python run_bench.py --help`: what the program is for, its commands, examples and exit codes."""
+    """The text of `python run_bench.py --help`: the program's purpose, its commands, examples and exit codes."""
     commands = "\n".join(f"  {name:8} {command.about}" for name, command in COMMANDS.items())
     usage = "usage: python run_bench.py [COMMAND] [FLAG ...]"
     return f"{usage}\n\n{DESCRIPTION}\n\ncommands:\n{commands}\n\n{EPILOG}"

@@ -1,4 +1,4 @@
-"""The command `gap`: how far each method is from a model that never saw the concept, by the cells of a board."""
+"""The command `gap`: compares each method with the oracle, a model that was trained without the concept."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ from methods import ORACLE
 from metrics import METRICS
 
 ABOUT = """\
-Say how far each method is from the oracle, a model that never saw the concept, by
-the cells of a board that has oracles.
+Compare each method with the oracle, a model that was trained without the concept.
+The figures come from the cells of a board that has an oracle.
 
-Methods are compared with the oracle on the tasks that the oracle has, and with
-the same training seeds. The oracle's own row has its figures: means with their
-95 % intervals over tasks. Every other row has the difference from the oracle, pair
-by pair; differences of shares of images are in points. A difference is bold if its
-interval leaves out 0. With few tasks, the other differences may be real too. A row
-is blank where one of its cells is not finished. Boards of models that are trained
-further (resurgence) mix all that they were trained on."""
+The comparison uses the tasks of the oracle and the same training seeds. The row of
+the oracle has means with their 95 % intervals over tasks. Every other row has the
+mean difference from the oracle, cell by cell. Differences of percentages are in
+percentage points. A difference is bold if its interval does not contain 0. With few
+tasks, other differences may be real too. A row is blank if one of its cells is not
+finished. On boards whose models are trained further (resurgence), a figure is the
+mean over all data that the models are trained on."""
 EPILOG = """\
 example:
   python run_bench.py gap leaderboards/reference/finegrained-pocket-cells.csv"""
-USUAL = ("ua", "nra", "ora", "twin", "fid", "drift", "mi")  # those of them that were measured
+USUAL = ("ua", "nra", "ora", "twin", "fid", "drift", "mi")  # shown by default, if the board has them
 
 
 def paired(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Row of the board -> its cells of the tasks that the oracle has in all its seeds, as many as it has itself.
+    """Method -> its cells of those tasks for which the oracle has finished all its seeds.
 
-    None of a row of which one of these is not finished. Raises ValueError where there is no such task.
+    A method for which one of these cells is not finished has an empty table. Raises ValueError if there is no such
+    task.
     """
     own = cells[cells["method"] == ORACLE]
     done = own[own["status"] == "ok"].groupby("task")["seed"].nunique()
     tasks = done.index[done == own["seed"].nunique()]
     if not len(tasks):
-        raise ValueError("an oracle has no task with all its cells finished: there is nothing to compare with")
+        raise ValueError("the oracle has no task with all cells finished, so there is nothing to compare with")
     there = cells[cells["task"].isin(tasks) & cells["seed"].isin(own["seed"])]
     count = len(there[there["method"] == ORACLE])
     found = {str(name): rows for name, rows in there.groupby("method", sort=False)}
@@ -58,12 +59,13 @@ def paired(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def gap(method: pd.DataFrame, oracle: pd.DataFrame, name: str) -> Interval:
-    """How much a metric of a method exceeds the oracle's: mean and interval, in the unit of boards, % in points.
+    """The difference of a metric between a method and the oracle: mean and 95 % interval, in the unit of boards.
 
     Args:
-        method, oracle: cells of either, as `paired` has them.
+        method, oracle: the cells of both, from `paired`.
+        name: name of the metric.
 
-    No value where a cell has none.
+    The mean is NaN if the metric has no value in one of the cells.
     """
     if not len(method) or method[name].isna().any() or oracle[name].isna().any():
         return statistics.NONE
@@ -73,13 +75,13 @@ def gap(method: pd.DataFrame, oracle: pd.DataFrame, name: str) -> Interval:
 
 
 def table(cells: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
-    """Rows of text: heads, the oracle's figures, then for each other row of the board what it has more or less.
+    """Rows of text: the names of the columns, the oracle's figures, then the differences of each other method.
 
     Args:
-        cells: a board's cells, as in its `-cells.csv`.
-        names: metrics among its columns.
+        cells: the cells of a board, from its `-cells.csv`.
+        names: names of metrics that are columns of `cells`.
 
-    Raises ValueError as `paired`.
+    Raises ValueError as `paired` does.
     """
     found, metrics = paired(cells), [METRICS.get(name) for name in names]
     own = found.pop(ORACLE)
@@ -105,21 +107,25 @@ def _text(of: Interval, digits: int, sign: str) -> str:
 
 
 def read(file: Path, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """A table of cells, and the metrics asked for, or the usual ones that it has.
+    """The table of cells in `file`, and the names of the metrics to show.
 
-    Raises FileNotFoundError, and ValueError for a file that is no table of cells, or that lacks what is asked for.
+    Args:
+        file: a board's `-cells.csv`.
+        asked: names or patterns of metrics; empty for the default.
+
+    Raises FileNotFoundError, and ValueError if the file is not a table of cells or lacks a metric.
     """
     if not file.is_file():
         there = "a folder" if file.is_dir() else "no such file"
         raise FileNotFoundError(f"{file}: {there}; a run writes BOARD-cells.csv beside its board")
     try:
         cells = pd.read_csv(file)
-    except ValueError as error:  # pandas' own are among them
+    except ValueError as error:  # pandas' errors are subclasses of it
         raise ValueError(f"{file}: not a table ({error})") from None
     if lacking := [name for name in ("method", "task", "seed", "status") if name not in cells]:
-        raise ValueError(f"{file}: has no column {lacking[0]!r}, so it is no board's -cells.csv")
+        raise ValueError(f"{file}: has no column {lacking[0]!r}, so it is not the -cells.csv of a board")
     if ORACLE not in set(cells["method"]):
-        raise ValueError(f"{file}: has no row of an oracle; docs/pocket.md says which concepts have one")
+        raise ValueError(f"{file}: has no row of the oracle; docs/pocket.md lists the concepts that have an oracle")
     has = [name for name in METRICS.names() if name in cells]
     asked = [name for each in asked for name in (fnmatch.filter(has, each) or [each])]
     if unknown := [name for name in asked if name not in has]:
@@ -128,18 +134,18 @@ def read(file: Path, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags of `gap`."""
+    """Add the flags of `gap`."""
     p.add_argument("cells", type=Path, metavar="FILE", help="a board's BOARD-cells.csv")
     p.set_defaults(metrics=[])
     p.add_argument(
         "--metrics", nargs="+", action="extend", metavar="NAME",
-        help=f'names, or patterns as "pid_*" (default: {" ".join(USUAL)})',
+        help=f'names, or patterns such as "pid_*" (default: {" ".join(USUAL)})',
     )  # fmt: skip
     arguments.add_flags(p, RunConfig, ("plugins",))
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Print a Markdown table."""
+    """Print a Markdown table. Returns 0."""
     with arguments.refusing():
         plugins.load(arguments.run_config(args).plugins)
         heads, *rows = table(*read(args.cells, args.metrics))

@@ -1,4 +1,4 @@
-"""The command `strip`: pictures of several methods side by side, from the store."""
+"""The command `strip`: draws stored images of several methods side by side."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.core.registry import nearest
 from bench.plan.plan import resolve
 
 ABOUT = """\
-Draw pictures from the store side by side: a row for each method, the same prompt
-and the same noise in each column. The cells must be finished: give the flags of
-the run that computed them."""
+Draw images from the store side by side. Each row is a method. All images of a
+column have the same prompt and the same noise. The cells must be finished: give the
+flags of the run that computed them."""
 EPILOG = """\
 example:
   python run_bench.py strip --methods mimmu salun --task "red rose" \\
       --show "red rose" "tea rose" daisy --to strip.png"""
-LEFT, TOP, GAP = 130, 30, 10  # room for names, for titles, and between concepts
+LEFT, TOP, GAP = 130, 30, 10  # pixels: left of the images for names, above them for titles, between concepts
 
 
 def strip(
@@ -33,11 +33,13 @@ def strip(
     zoom: int,
     paper: tuple[int, int, int] = (255,) * 3,
 ) -> Image.Image:
-    """Rows by method, column groups by concept.
+    """One picture with a row for each method and a group of columns for each concept.
 
     Args:
-        images: method -> concept -> uint8 (n, 3, H, W), the same shape everywhere.
-        titles: concept -> what stands above its group.
+        images: method -> concept -> uint8 (n, 3, H, W). All have the same shape.
+        titles: concept -> title above its columns.
+        zoom: side of a pixel of an image, in pixels of the result.
+        paper: colour of the background, RGB, 0 to 255.
     """
     first = next(iter(images.values()))
     count, _, height, width = next(iter(first.values())).shape
@@ -57,9 +59,15 @@ def strip(
 
 
 def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> dict[str, dict[str, torch.Tensor]]:
-    """The first `count` evaluation images of `concepts` under every method of the run; only what the store has.
+    """Method -> concept -> its first `count` evaluation images, uint8 (count, 3, H, W), read from the store.
 
-    Raises ValueError for a task or concept the run does not have, or a cell that was not run.
+    Args:
+        run: the run. Its first training seed is shown.
+        task: name of a task of the run.
+        concepts: concepts of the run.
+        count: number of images of each concept.
+
+    Raises ValueError if the run does not have the task or a concept, or if the store lacks images.
     """
     plan = resolve(run)
     tasks = [t.name for t in plan.tasks]
@@ -78,26 +86,26 @@ def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> di
         if not taken:
             raise ValueError(f"{cell.name} is not in {artifacts.store.root}: run it first")
         kept = taken.tensors("images", "shown")
-        row = {place: i for i, place in enumerate(kept["shown"].tolist())}
+        row = {index: i for i, index in enumerate(kept["shown"].tolist())}
         rows = {c: [i for concept, i in artifacts.context.requested if concept == c][:count] for c in concepts}
-        if missing := [c for c, places in rows.items() if not set(places) <= set(row)]:
-            raise ValueError(f"of {missing[0]!r} fewer than {count} pictures are kept: show fewer with --count")
-        out[cell.method] = {c: kept["images"][[row[i] for i in places]] for c, places in rows.items()}
+        if missing := [c for c, indices in rows.items() if not set(indices) <= set(row)]:
+            raise ValueError(f"the store has fewer than {count} images of {missing[0]!r}: give a smaller --count")
+        out[cell.method] = {c: kept["images"][[row[i] for i in indices]] for c, indices in rows.items()}
     return out
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags of `strip`: those of a run, and what to show of it."""
-    p.add_argument("--task", required=True, help="what was forgotten")
-    p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, left to right")
-    p.add_argument("--count", type=int, default=3, metavar="N", help="pictures of each concept (default: 3)")
-    p.add_argument("--zoom", type=int, default=2, metavar="N", help="screen pixels a picture pixel (default: 2)")
-    p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the picture to write")
+    """Add the flags of `strip`: those of a run, and the task, concepts and file."""
+    p.add_argument("--task", required=True, help="name of the task, e.g. the forgotten concept")
+    p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, from left to right")
+    p.add_argument("--count", type=int, default=3, metavar="N", help="images of each concept (default: 3)")
+    p.add_argument("--zoom", type=int, default=2, metavar="N", help="factor by which images are enlarged (default: 2)")
+    p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the image file to write")
     arguments.add_run(p)
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Draw the strip and write it."""
+    """Draw the strip and write it. Returns 0."""
     with arguments.refusing():
         images = gather(arguments.run_config(args), args.task, args.show, args.count)
         titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}

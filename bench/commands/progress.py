@@ -1,4 +1,4 @@
-"""The command line of a run: what is seen of it while it goes on, and how it is left."""
+"""The progress display of a run, and what happens when the user interrupts the run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ Found = tuple[Executor, list[CellResult], float]  # what saw them, results in th
 
 
 def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, attached: bool = False) -> Found | None:
-    """Have every cell computed and show the progress; None where the run was left or stopped before its end.
+    """Let the engine compute every cell, and show the progress. Returns None if the user interrupted the run.
 
     Args:
-        words: of the command line; whoever interrupts the run is told the command that resumes it.
-        attached: whether this command watches a run that another one began.
+        plan: the run.
+        engine: computes the cells.
+        words: the command line. After an interrupt, the command that resumes the run is printed.
+        console: where to print.
+        attached: whether this command watches a run that another command started.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     results: dict[int, CellResult] = {}
@@ -47,9 +50,9 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
             nonlocal said
             if engine.begun and engine.detachable and not said:
                 said = True
-                console.print(f"handed out; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
+                console.print(f"jobs submitted; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
             pace.update(status, len(results))
-            if engine.detachable or status.running > 1:  # nothing is reported from within a cell elsewhere
+            if engine.detachable or status.running > 1:  # a cell in another process does not report its stages
                 failed = sum(not result.ok for result in results.values())
                 progress.update(stage, description=pace.text(len(results), failed), total=None)
 
@@ -58,7 +61,7 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
             if engine.detachable:
                 machine = RunFolder(plan.run).machine()
                 adopt(executor, machine)
-                for name in ("SIGHUP", "SIGTERM"):  # a terminal that is closed leaves the run as Ctrl-C does
+                for name in ("SIGHUP", "SIGTERM"):  # closing the terminal has the effect of Ctrl-C
                     signal.signal(getattr(signal, name), signal.default_int_handler)
             require_same_configuration(executor, is_machine_known=machine is not None or not engine.detachable)
             pace = Eta(len(plan.cells), estimate.work(executor.outcomes) if engine.detachable else None)
@@ -69,13 +72,14 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
                 progress.console.print(done, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             progress.stop()
-            rest = without(words, plan.run.force, "--force")  # what was computed again stays
+            rest = without(words, plan.run.force, "--force")  # or finished cells are computed a third time
             if leave(engine, console) if engine.begun and engine.detachable else attached:
-                left = f"the run goes on; {escape(engine.attaching() or 'nothing was ended')}. Watch it again:"
+                left = f"the run continues; {escape(engine.attaching() or 'no job was cancelled')}. Watch it again:"
                 again = f"  python run_bench.py {escape(shlex.join([*without(rest, False, '--attach'), '--attach']))}"
                 console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
                 return None
-            stopped = f"stopped after {len(results)} of {len(plan.cells)} cells; every finished stage is kept. Resume:"
+            count = f"{len(results)} of {len(plan.cells)} cells"
+            stopped = f"stopped after {count}; the store keeps every finished stage. Resume:"
             again = f"  python run_bench.py {escape(shlex.join(without(rest, attached, '--attach')))}"
             progress.console.print(f"{stopped}\n{again}", soft_wrap=True, highlight=False)
             return None
@@ -88,14 +92,20 @@ def without(words: Sequence[str], given: bool, switch: str) -> list[str]:
     """The words of a command without a switch.
 
     Args:
-        given: whether the switch is on. If the words don't name it, it comes from a file: then it is taken back.
+        words: the command line.
+        given: whether the switch is on. If it is on and not among the words, it comes from a --config file, and the
+            opposite switch is added.
+        switch: name of the switch.
     """
     rest = [word for word in words if word != switch]
     return [*rest, switch.replace("--", "--no-", 1)] if given and len(rest) == len(words) else rest
 
 
 def leave(engine: Engine, console: Console) -> bool:
-    """Ask whether what an engine began is to go on; without an answer it does. Ends it where it is not to."""
+    """Ask whether the jobs of the engine shall continue, and cancel them if not. Without an answer they continue.
+
+    Returns whether they continue.
+    """
     try:
         answer = console.input("\nleave the jobs running? [Y/n] ") if console.is_interactive else ""
     except (EOFError, KeyboardInterrupt):
@@ -107,7 +117,7 @@ def leave(engine: Engine, console: Console) -> bool:
 
 
 def line(done: int, plan: Plan, name: str, result: CellResult) -> str:
-    """One finished cell, for a person who watches."""
+    """One line about a finished cell."""
     head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
     if not result.ok:
         where = f" ({result.traceback})" if result.traceback else ""

@@ -1,4 +1,4 @@
-"""The command `pack`, and the flag `--results` that reads what it writes: finished results as one file."""
+"""The command `pack`, which writes finished results into one file, and the flag `--results`, which reads the file."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from bench.core.store import RECORD, Store
 from bench.plan.plan import Plan, resolve
 
 TEXT = """\
-Write the finished results of a run into one file, to hand on: figures and what
-they cost, without weights and pictures. `python run_bench.py --results FILE` reads
-the file: cells in it count as finished, so that a method of your own is compared
-with all of them at the price of that method.
+Write the finished results of a run into one file for other people. The file has
+figures and costs, but neither weights nor images. `python run_bench.py --results
+FILE` reads the file. Its cells then count as finished, so only your own method is
+computed when you compare it with them.
 
-The results fit the version of Lethe, the settings and the kind of machine that
-they were made with, and no other. A cell that does not fit is computed as if it
-were not in the file. If the run is not finished, the file has the finished cells,
-and the exit code is 1."""
+The results fit only the version of Lethe, the settings and the kind of machine with
+which they were computed. A cell that does not fit is computed again. If the run is
+not finished, the file has the finished cells, and the exit code is 1."""
 EPILOG = """\
 example:
   python run_bench.py pack --methods all --suite multi --seeds 2 \\
       --to multi-pocket.results.tar.xz"""
-KINDS = ("deltas", "snapshots", "scores")  # of stages that a result is read from
+KINDS = ("deltas", "snapshots", "scores")  # kinds of store entries that make up a result
 ABOUT = "about.json"
 
 
 def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
-    """Write what the store has of the plan's finished cells to `file`, and return how many they are, and `about` them.
+    """Write the records of the plan's finished cells to `file`.
 
-    The same results make the same file, byte for byte. Raises ValueError where no cell is finished.
+    Returns the number of finished cells and the description that the file contains. Equal results give byte-equal
+    files. Raises ValueError if no cell is finished.
     """
-    from bench.report.write import collect  # with what boards are made of: nothing that reading takes
+    from bench.report.write import collect  # slow to import, and `unpack` does not need it
 
     executor, _ = collect(plan)
     outcomes, store, cells = executor.outcomes, executor.artifacts.store, 0
@@ -59,7 +59,7 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
             names = [f"{_place(store, kind, key)}/{RECORD}" for kind, key in entries]
             files |= dict(zip(names, records, strict=True))
     if not cells:
-        raise ValueError(f"no cell of this run is finished in {store.root}: nothing to hand on")
+        raise ValueError(f"{store.root} has no finished cell of this run, so there are no results to write")
     about = {
         "command": plan.run.shared_command,
         "cells": cells,
@@ -73,14 +73,16 @@ def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
 
 
 def unpack(plan: Plan, file: Path) -> str:
-    """Take the results in `file` over into the plan's store. Returns what they are, and how many of its cells they fit.
+    """Import the results in `file` into the plan's store. Returns a sentence with the number of cells that fit.
 
-    Raises FileNotFoundError, and ValueError for a file that `pack` did not write.
+    Raises FileNotFoundError, and ValueError if `pack` did not write the file.
     """
     about, records = _read(file)
     artifacts = Artifacts(Context(plan))
     for name, record in records.items():
-        artifacts.store.import_record(name.partition("/")[0], record)  # nodes of a cluster may be what they fit
+        artifacts.store.import_record(
+            name.partition("/")[0], record
+        )  # all are imported, because they may fit the nodes of a cluster
     renamed = legacy.adopt(plan)
     names = {renamed.get(name.rpartition("/")[0], name.rpartition("/")[0]) for name in records}
     outcomes = Outcomes(artifacts)
@@ -104,7 +106,7 @@ def unpack(plan: Plan, file: Path) -> str:
 
 
 def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) -> str:
-    """Why results that are `about` something else don't fit."""
+    """The reason why results with the description `about` do not fit the plan."""
     theirs, ours = _flat(about["machine"]), _flat(digest.plain(dict(machine)))
     other = [f"{n} {theirs.get(n)}, here {ours.get(n)}" for n in {**theirs, **ours} if theirs.get(n) != ours.get(n)]
     if other:
@@ -113,7 +115,7 @@ def _unlike(about: Mapping[str, Any], plan: Plan, machine: Mapping[str, Any]) ->
 
 
 def _place(store: Store, kind: str, key: Mapping[str, Any]) -> str:
-    """A stage's folder, in the store and in the file."""
+    """The folder of a store entry, in the store and in the file."""
     return f"{kind}/{store.path(kind, key).name}"
 
 
@@ -122,7 +124,7 @@ def _flat(machine: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write(file: Path, files: Mapping[str, Any]) -> None:
-    """A tar file, compressed, that holds nothing but `files`, by name, as JSON. It appears whole."""
+    """Write a compressed tar file with `files` (name -> content, stored as JSON). It is never half written."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, work = tempfile.mkstemp(prefix=".new-", dir=file.parent)
     try:
@@ -139,7 +141,7 @@ def _write(file: Path, files: Mapping[str, Any]) -> None:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What `_write` wrote: what it is about, and records by name."""
+    """The description and the records (name -> record) in a file that `_write` wrote."""
     if not file.is_file():
         there = "a folder, not a file that the command pack wrote" if file.is_dir() else "no such file"
         raise FileNotFoundError(f"--results {file}: {there}")
@@ -149,9 +151,9 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         for name, record in found.items():
             kind, key, _ = name.split("/")
             if kind not in KINDS or key != digest.of_json(record["key"])[:16] or {"facts", "content"} - set(record):
-                raise ValueError(f"{name} is not what its name says")
+                raise ValueError(f"the content of {name} does not match its name")
         if not {"command", "cells", "machine", "metrics", "curve", "fingerprint"} <= set(about):
-            raise ValueError(f"{ABOUT} lacks something")
+            raise ValueError(f"{ABOUT} lacks a field")
     except OSError as error:
         raise ValueError(f"--results {file}: can't be read ({error})") from None
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, KeyError, TypeError) as error:
@@ -162,25 +164,27 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 
 def _members(file: Path) -> Iterator[tuple[str, Any]]:
-    whole = lzma.decompress(file.read_bytes())  # with its checksums: a tar file that is read on the way may end early
+    whole = lzma.decompress(
+        file.read_bytes()
+    )  # this verifies the checksums; reading the tar file as a stream would not
     with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as tar:
         for member in tar:
             if (stream := tar.extractfile(member)) is None:
-                raise ValueError(f"{member.name} is no file")
+                raise ValueError(f"{member.name} is not a file")
             yield member.name, json.loads(stream.read())
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags of `pack`: those of a run, and the file to write."""
+    """Add the flags of `pack`: those of a run, and the file to write."""
     p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write: NAME.results.tar.xz")
     arguments.add_run(p)
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Write the file: 0 with all of the run's cells, 1 with some of them."""
+    """Write the file. Returns 0 if it has all cells of the run, else 1."""
     with arguments.refusing():
         if args.to.is_dir():
-            raise ValueError(f"--to {args.to}: a folder is there; name a file, as multi-pocket.results.tar.xz")
+            raise ValueError(f"--to {args.to}: this is a folder; name a file, e.g. multi-pocket.results.tar.xz")
         cells, about = pack(resolve(arguments.run_config(args)), args.to)
     said = f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB"
     console.print(said, highlight=False, soft_wrap=True)

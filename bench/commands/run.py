@@ -1,4 +1,4 @@
-"""The commands `run`, `plan` and `collect`: compute a board, say what that would take, or write it from the store."""
+"""The commands `run`, `plan` and `collect`: compute a board, estimate its time, or write it from the store."""
 
 from __future__ import annotations
 
@@ -22,42 +22,43 @@ from bench.plan.plan import Plan, resolve
 OK, FAILED, INTERRUPTED = 0, 1, 130
 
 RUN = """\
-Compute a board: each method forgets each target of a suite, and what the changed
-model then draws is judged. `run` is the command where no other is named.
+Compute a board. Each method makes the model forget each target of a suite, and
+classifiers judge the images of the changed model. `run` is the default command.
 
-Whatever is finished is kept in the store, DIR/.store of --out. After Ctrl-C, or
-to add a method or a metric, give the command again: it continues where it
-stopped, and computes only what is new."""
+The store, DIR/.store of --out, keeps finished work. After Ctrl-C, give the same
+command again to continue the run. To add a method or a metric, give the command
+with the new name: only the new work is computed."""
 PLAN = """\
-List the cells of a run, what the store has of each, and the estimated time.
-No model is loaded and nothing is computed. The flags are those of `run`: put
-`plan` before them. The last lines are the same run as one command, with the
-values of --config in it."""
+List the cells of a run, the cached stages of each cell, and the estimated time. No
+model is loaded and nothing is computed. The flags are those of `run`. The last
+lines are an equal command, which contains the values of --config."""
 COLLECT = """\
-Write the tables and the report of a run from what the store has, without
-computing anything. The flags are those of `run`. Name other methods or other
-metrics to write another choice from the same store. The exit code is 1 if a
-cell of the run is missing; the board says which."""
+Write the tables and the report of a run from the results in the store. Nothing is
+computed. The flags are those of `run`. To write another selection from the same
+store, name other methods or other metrics. The exit code is 1 if a cell of the run
+is missing; the board says which."""
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags that `run`, `plan` and `collect` share."""
+    """Add the flags of `run`, `plan` and `collect`."""
     arguments.add_run(p, spread=True)
 
 
 def require_writable(out: Path) -> None:
-    """Raise ValueError where `out`, or what it would be made in, can't be written to. Makes nothing."""
-    place = next(one for one in (out, *out.absolute().parents) if one.exists())
-    if not place.is_dir():
-        raise ValueError(f"--out {out}: {place} is a file, and a folder is needed")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"--out {out}: nothing can be written in {place}")
+    """Raise ValueError if `out` is not a writable folder and can't be created. Creates nothing."""
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"--out {out}: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: the folder {nearest} is not writable")
 
 
 def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[Plan, Engine]:
-    """The plan and the engine that parsed words describe, with the results of others in the store.
+    """The plan and the engine that parsed words describe. The results of --results are imported into the store.
 
     Args:
+        args: the parsed words.
+        console: where to print what was imported.
         writes: whether the command writes into --out.
 
     Raises CannotRun.
@@ -72,15 +73,18 @@ def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[
         for file in spread.results:
             console.print(escape(results_archive.unpack(plan, file)), highlight=False, soft_wrap=True)
         if renamed := legacy.adopt(plan):
-            said = f"{len(renamed)} stages that release 0.1 left in {run.out} were given today's keys"
-            console.print(escape(said), highlight=False, soft_wrap=True)
+            message = f"{len(renamed)} entries of release 0.1 in {run.out} now have the cache keys of this release"
+            console.print(escape(message), highlight=False, soft_wrap=True)
     return plan, engine
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Compute the board, show it and write it. `words` are repeated to whoever interrupts the run."""
+    """Compute the board, show it and write it. After an interrupt, `words` are printed to resume the run.
+
+    Returns 0; 1 if a cell has no result; 130 after an interrupt.
+    """
     plan, engine = prepared(args, console, writes=True)
-    from bench.commands import progress  # what boards are made of takes a second to import
+    from bench.commands import progress  # these modules take a second to import
     from bench.report import write
 
     found = progress.follow(plan, engine, words, console, arguments.spread(args).attach)
@@ -91,7 +95,7 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
 
 
 def plan(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Show the cells, what is stored of them, the estimated time, and the run as one command."""
+    """Show the cells, their stored stages, the estimated time and an equal command. Returns 0."""
     plan, _ = prepared(args, console, writes=False)
     console.print(listing.planned(plan, arguments.spread(args).workers or usual_count(plan)))
     spread = shlex.join(words_of(arguments.spread(args)))
@@ -101,12 +105,12 @@ def plan(args: argparse.Namespace, words: Sequence[str], console: Console) -> in
 
 
 def collect(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Write the tables from what the store has."""
+    """Write the tables from the results in the store. Returns 0; 1 if a cell has no result."""
     plan, _ = prepared(args, console, writes=True)
     from bench.report import replacing, write
 
     executor, results = write.collect(plan)
     if all(result.status == "not run" for result in results):
-        raise CannotStart(f"nothing of this run is in {executor.artifacts.store.root}: no table written")
+        raise CannotStart(f"{executor.artifacts.store.root} has no result of this run, so no table was written")
     replacing.require_same_configuration(executor)
     return OK if write.finish(plan, executor, results, console) else FAILED

@@ -1,4 +1,4 @@
-"""The command `tune`: the same small search for every method, on targets that no board forgets."""
+"""The command `tune`: searches the learning rate of every method, on targets that are on no board."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ from bench.plan.plan import resolve
 from methods import REFERENCES
 
 ABOUT = """\
-Search the learning rate of every method in the same way, on targets that no board
-forgets. Every method gets the same learning rates, tasks, seed and rules. The best
-rate has the largest H, the harmonic mean of UA, NRA and ORA; among the rates
-within one point of it, the least drift decides. A method whose best rate is the
-smallest or the largest that it tried goes on to half or double of it, up to twice.
+Search the learning rate of every method in the same way, on targets that are on no
+board. Every method gets the same learning rates, tasks, seed and rules. H is the
+harmonic mean of UA, NRA and ORA. Among the rates whose H is within one point of the
+largest H, the rate with the least drift is the best. If the best rate of a method is
+the smallest or the largest that it tried, half or double of the rate is tried too,
+up to twice.
 
-Everything computed stays in the store, so the search resumes. It writes
-OUT/tuning-WORLD.csv and changes no preset: you change the preset yourself."""
+The store keeps all cells, so the search can be resumed. The command writes
+OUT/tuning-WORLD.csv. It does not change the presets of the methods."""
 EPILOG = "example:\n  python run_bench.py tune --methods all"
 RATES = (1e-4, 2e-4, 4e-4)
-FURTHER = 2  # times that a method may go on beyond them
+FURTHER = 2  # how often the rates of a method may be extended
 METRICS = ("ua", "nra", "ora", "twin", "drift")
-CLOSE = 1.0  # points of H within which drift decides
+CLOSE = 1.0  # points of H; drift decides between rates that are this close to the largest H
 Tell = Callable[[str], object]
 SHOWN = ("method", "lr", "H", "ua", "nra", "ora", "twin", "drift", "seconds", "status", "best")
 
 
 def search(methods: Sequence[str], rates: Sequence[float], base: RunConfig, engine: Engine, tell: Tell) -> pd.DataFrame:
-    """One row a method and learning rate: its means over the tasks of the suite `search`, H, and whether it is best."""
+    """One row for each method and learning rate: means over the tasks of the suite `search`, H, and `best`."""
     found = pd.concat([tried(methods, rate, base, engine, tell) for rate in rates], ignore_index=True)
     for _ in range(FURTHER):
         wanted = further(chosen(found))
@@ -55,7 +56,7 @@ def search(methods: Sequence[str], rates: Sequence[float], base: RunConfig, engi
 
 
 def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, tell: Tell) -> pd.DataFrame:
-    """One row a method: its means over the tasks at one learning rate."""
+    """One row for each method: its means over the tasks at one learning rate."""
     rates = {name: {"lr": repr(rate)} for name in methods}
     plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
     results: dict[int, CellResult] = {}
@@ -68,7 +69,11 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, 
 
 
 def further(found: pd.DataFrame) -> dict[float, list[str]]:
-    """Rate -> methods that should try it: half or double the best, where that is the least or largest one tried."""
+    """Learning rate -> the methods that shall try it next.
+
+    It is half of a method's best rate if the best is the smallest that the method tried, or double if it is the
+    largest.
+    """
     wanted: dict[float, list[str]] = {}
     for row in found[found["best"] == "yes"].to_dict("records"):
         rates = found.loc[found["method"] == row["method"], "lr"]
@@ -79,7 +84,7 @@ def further(found: pd.DataFrame) -> dict[float, list[str]]:
 
 
 def chosen(found: pd.DataFrame) -> pd.DataFrame:
-    """`found` with H, and "yes" under `best` in one row a method; a rate at which a cell failed has no H."""
+    """`found` with the columns H and `best`. `best` is "yes" in one row per method. H is NaN if a cell failed."""
     summaries = pd.Series([summary(row) for row in found.to_dict("records")], found.index, dtype=float)
     found = found.assign(H=summaries, best="")
     for _, rows in found[found["H"].notna()].groupby("method", sort=False):
@@ -91,13 +96,13 @@ def chosen(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(row: Mapping[Any, Any]) -> float | None:
-    """H, the harmonic mean of UA, NRA and ORA, 0 to 100; None where a figure is missing."""
+    """H, the harmonic mean of UA, NRA and ORA, 0 to 100; None if one of the three is missing."""
     values = [row[name] for name in ("ua", "nra", "ora")]
     return None if any(pd.isna(value) for value in values) else harmonic_mean(values)
 
 
 def show(found: pd.DataFrame, title: str) -> Table:
-    """The search for a terminal."""
+    """The table of the search for a terminal."""
     table = Table(title=title)
     for name in SHOWN:
         table.add_column(name, justify="left" if name in ("method", "status", "best") else "right")
@@ -108,14 +113,14 @@ def show(found: pd.DataFrame, title: str) -> Table:
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:
-    """The flags of `tune`."""
+    """Add the flags of `tune`."""
     p.add_argument("--lr", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s")
     arguments.add_flags(p, RunConfig, ("methods", "world", "plugins", "out"), {"methods": (ALL,)})
     arguments.add_flags(p, arguments.Spread, ("workers",))
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
-    """Search, show what was found and write it: 0, or 130 after Ctrl-C."""
+    """Search, show the result and write it. Returns 0, or 130 after Ctrl-C."""
     with arguments.refusing():
         args.methods = getattr(args, "methods", [ALL])
         base = dataclasses.replace(arguments.run_config(args), suite="search", metrics=METRICS)
@@ -127,7 +132,9 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
             found = search(methods, args.lr, base, engine, console.print)
         except KeyboardInterrupt:
             again = f"python run_bench.py {shlex.join(words)}"
-            console.print(f"stopped; every finished stage is kept. Resume:\n  {again}", highlight=False, soft_wrap=True)
+            console.print(
+                f"stopped; the store keeps every finished stage. Resume:\n  {again}", highlight=False, soft_wrap=True
+            )
             return 130
     base.out.mkdir(parents=True, exist_ok=True)
     file = base.out / f"tuning-{base.world}.csv"

@@ -50,7 +50,7 @@ def test_old_store_is_used_without_computing_again(
     }  # fmt: skip
     monkeypatch.setattr(artifacts.pipeline, "load", lambda *args: pytest.fail("something was computed again"))
     assert main.main([*TINY, "--out", str(tmp_path)]) == 0
-    assert f"{sum(moved.values())} stages that release 0.1 left" in capsys.readouterr().out
+    assert f"{sum(moved.values())} entries of release 0.1 in" in capsys.readouterr().out
     assert (tmp_path / "smoke-tiny.csv").read_bytes() == first
     assert legacy.adopt(plan) == {}  # all is done
 

@@ -217,7 +217,7 @@ def test_weights_trained_further_are_discarded_after_measurement(
     monkeypatch.setattr(weights, "_make", lambda cell: pytest.fail("trained again for a result that is there"))
     again = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
     assert again.run(cell).curve == result.curve
-    with pytest.raises(ValueError, match="trained further are not kept"):
+    with pytest.raises(ValueError, match="does not keep the weights of models that were trained further"):
         export.export(run.plan, f"mimmu/{cell.task.name}", tmp_path / "to")
     monkeypatch.undo()
     for entry in entries:  # images that depend on it are gone: it is trained once more, to the same end

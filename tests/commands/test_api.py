@@ -100,7 +100,7 @@ def attempt(out: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["works", "fails", "interrupted", "refused"])
-def test_a_run_leaves_the_process_as_it_was(
+def test_run_restores_state_of_process(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: str
 ) -> None:
     METHODS.add("rude", Rude)
@@ -120,7 +120,7 @@ def board(world: World, tmp_path_factory: pytest.TempPathFactory) -> Board:
     return run(config(tmp_path_factory.mktemp("board")), progress=False)
 
 
-def test_a_run_returns_its_board(board: Board) -> None:
+def test_run_returns_board(board: Board) -> None:
     assert board.table["method"].tolist() == ["pretrained", "wrecked", "mimmu"]
     assert board.cells["status"].tolist() == ["ok"] * 3
     assert len(board.concepts) == 3 * 5
@@ -131,21 +131,21 @@ def test_a_run_returns_its_board(board: Board) -> None:
     pd.testing.assert_frame_equal(board.table, pd.read_csv(board.path, dtype={"fingerprint": str}))
 
 
-def test_a_run_writes_what_the_command_line_writes(board: Board, capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_writes_same_files_as_command_line(board: Board, capfd: pytest.CaptureFixture[str]) -> None:
     files = {file.name: file.read_bytes() for file in board.path.parent.glob("smoke-tiny*")}
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua"]
     assert main.main([*words, "--out", str(board.path.parent), "--workers", "1"]) == 0
     assert {file.name: file.read_bytes() for file in board.path.parent.glob("smoke-tiny*")} == files
 
 
-def test_a_failed_cell_is_a_row(world: World, tmp_path: Path) -> None:
+def test_failed_cell_has_row_with_status(world: World, tmp_path: Path) -> None:
     METHODS.add("rude", Rude)
     cells = run(config(tmp_path, "rude"), progress=False).cells.set_index("method")
     assert cells["status"].to_dict() == {"pretrained": "ok", "wrecked": "ok", "rude": "failed"}
     assert cells.loc["rude", "reason"] == "MemoryError: on purpose"
 
 
-def test_a_run_works_in_a_thread(board: Board) -> None:
+def test_run_works_in_thread(board: Board) -> None:
     found: list[Board] = []
     thread = threading.Thread(target=lambda: found.append(run(config(board.path.parent), progress=False)))
     thread.start()
@@ -153,7 +153,7 @@ def test_a_run_works_in_a_thread(board: Board) -> None:
     assert [one.path for one in found] == [board.path]
 
 
-def test_a_progress_bar_is_all_that_is_printed(board: Board, capfd: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_only_progress_bar(board: Board, capfd: pytest.CaptureFixture[str]) -> None:
     run(config(board.path.parent))
     printed = capfd.readouterr()
     assert printed.out == ""
@@ -163,7 +163,7 @@ def test_a_progress_bar_is_all_that_is_printed(board: Board, capfd: pytest.Captu
 @pytest.mark.parametrize(
     "changes", [{"suite": "nothing"}, {"methods": ("mimu",)}, {"seeds": (1, 1)}, {"backbone": "./nowhere"}]
 )
-def test_refusals_are_the_sentences_of_the_command_line(world: World, tmp_path: Path, changes: dict) -> None:
+def test_run_raises_with_messages_of_command_line(world: World, tmp_path: Path, changes: dict) -> None:
     given = dataclasses.replace(config(tmp_path), **changes)
     with pytest.raises(ValueError, match=r"\w") as caught:
         run(given, progress=False)
@@ -172,7 +172,7 @@ def test_refusals_are_the_sentences_of_the_command_line(world: World, tmp_path: 
     assert str(caught.value) == str(direct.value)
 
 
-def test_a_board_of_another_configuration_is_refused_and_overwrite_replaces_it(world: World, tmp_path: Path) -> None:
+def test_board_of_other_configuration_needs_overwrite(world: World, tmp_path: Path) -> None:
     run(config(tmp_path), progress=False)
     file = tmp_path / "smoke-tiny.json"
     file.write_text(file.read_text().replace('"device": "cpu"', '"device": "a card"'))
@@ -181,7 +181,7 @@ def test_a_board_of_another_configuration_is_refused_and_overwrite_replaces_it(w
     assert run(config(tmp_path, overwrite=True), progress=False).description["device"] == "cpu"
 
 
-def test_boards_are_read_by_path_and_by_name(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_board_takes_path_or_name(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     stem = str(board.path).removesuffix(".csv")
     for name in (stem, board.path, f"{stem}-cells.csv", f"{stem}.html"):
         assert load_board(name).path == board.path
@@ -197,7 +197,7 @@ def test_boards_are_read_by_path_and_by_name(board: Board, monkeypatch: pytest.M
         load_board("finegraind-pocket")
 
 
-def test_the_package_alone_imports_nothing_heavy() -> None:
+def test_import_of_bench_is_light() -> None:
     code = "import sys, bench; assert not {'torch', 'pandas', 'rich'} & set(sys.modules); bench.RunConfig"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -205,7 +205,7 @@ def test_the_package_alone_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_workers_end_with_the_run_and_the_process_is_as_it_was(tmp_path: Path) -> None:
+def test_workers_end_with_run(tmp_path: Path) -> None:
     few = {"protocol": {"images_per_concept": "1", "num_inference_steps": "1", "reference_per_concept": "2"}}
     given = RunConfig(("pretrained",), "smoke", metrics=("ua",), overrides=few, out=tmp_path)
     before = state()
@@ -217,7 +217,7 @@ def test_workers_end_with_the_run_and_the_process_is_as_it_was(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_the_example_of_the_guide_runs(tmp_path: Path) -> None:
+def test_example_of_guide_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python-api.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(code)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -45,7 +45,7 @@ def read(tmp_path: Path, text: str, *words: str) -> tuple[RunConfig, arguments.S
     return arguments.run_config(args), arguments.spread(args)
 
 
-def test_every_flag_has_its_place_in_a_file(tmp_path: Path) -> None:
+def test_file_accepts_every_flag(tmp_path: Path) -> None:
     run, spread = read(tmp_path, EVERYTHING)
     assert run == RunConfig(
         methods=("mimmu", "esd*"), suite="multi", world="tiny", backbone="sd15", backbone_config="sd14",
@@ -59,7 +59,7 @@ def test_every_flag_has_its_place_in_a_file(tmp_path: Path) -> None:
     assert spread.workers == 2
 
 
-def test_a_list_of_settings_is_as_good_as_a_mapping(tmp_path: Path) -> None:
+def test_settings_may_be_list_or_mapping(tmp_path: Path) -> None:
     texts = (
         "set: {mimmu: {lr: 1e-4}, protocol: {guidance_scale: 3}}",
         'set: ["mimmu.lr=1e-4", protocol.guidance_scale=3]',
@@ -68,12 +68,12 @@ def test_a_list_of_settings_is_as_good_as_a_mapping(tmp_path: Path) -> None:
     assert first == second == RunConfig(overrides={"mimmu": {"lr": "1e-4"}, "protocol": {"guidance_scale": "3"}})
 
 
-def test_a_single_value_stands_for_a_list_of_one(tmp_path: Path) -> None:
+def test_single_value_equals_list_of_one(tmp_path: Path) -> None:
     assert read(tmp_path, "methods: mimmu\nseeds: 2")[0] == RunConfig(methods=("mimmu",), seeds=(0, 1))
     assert read(tmp_path, "")[0] == RunConfig()
 
 
-def test_the_command_line_wins(tmp_path: Path) -> None:
+def test_command_line_overrides_file(tmp_path: Path) -> None:
     text = "methods: [mimmu, salun]\nsuite: smoke\nquick: true\nworkers: 2\nset: {mimmu: {lr: 1e-4}}"
     words = ["--methods", "sdd", "--no-quick", "--workers", "3", "--set", "sdd.lr=1"]
     run, spread = read(tmp_path, text, *words)
@@ -111,14 +111,14 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("suite: [smoke", 1, "not YAML"),
     ],
 )  # fmt: skip
-def test_mistakes_are_refused_with_their_line(tmp_path: Path, text: str, line: int, said: str) -> None:
+def test_invalid_file_is_refused_with_line(tmp_path: Path, text: str, line: int, said: str) -> None:
     with pytest.raises(config_file.WrongFile) as raised:
         read(tmp_path, text)
     assert str(raised.value).startswith(f"--config {tmp_path / 'run.yaml'}, line {line}: ")
     assert said in str(raised.value)
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["plan", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: can't be read (No such file or directory)" in capsys.readouterr().out
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
@@ -126,10 +126,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "not a text file" in capsys.readouterr().out
 
 
-def test_one_file_serves_commands_that_know_fewer_flags(
+def test_commands_ignore_flags_of_other_commands_in_file(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run.yaml").write_text(f"world: tiny\nsuite: smoke\nmethods: mimmu\nworkers: 1\nout: {tmp_path}")
     words = ["pack", "--config", str(tmp_path / "run.yaml"), "--to", str(tmp_path / "x.results.tar.xz")]
     assert main.main(words) == 2
-    assert "no cell of this run is finished" in capsys.readouterr().out
+    assert "has no finished cell of this run" in capsys.readouterr().out

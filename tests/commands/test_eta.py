@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_hours_left_follow_from_cells_that_came() -> None:
+def test_remaining_time_follows_from_finished_cells() -> None:
     clock = Clock()
     pace = Eta(100, None, clock)
     assert pace.remaining(0) is None
@@ -25,7 +25,7 @@ def test_hours_left_follow_from_cells_that_came() -> None:
     assert pace.remaining(100) == 0
 
 
-def test_before_the_first_it_is_what_the_estimate_says() -> None:
+def test_remaining_time_before_first_cell_is_estimate() -> None:
     pace = Eta(100, 3600 * 60, Clock())
     pace.update(Status(8, 52), 40)
     assert pace.remaining(40) == pytest.approx(3600 * 60 / 8)

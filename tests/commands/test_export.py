@@ -25,7 +25,9 @@ def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path, pipeline_folder: Path) -> None:
+def test_exported_model_has_weights_of_cell(
+    finished: Path, world: World, tmp_path: Path, pipeline_folder: Path
+) -> None:
     to, task = tmp_path / "without" / "it", world.concepts[0]
     arguments = ["export", f"mimmu/{task}", "--to", str(to), *TINY, "--methods", "pretrained"]
     assert main.main([*arguments, "--out", str(finished)]) == 0  # the method need not be named twice
@@ -51,7 +53,7 @@ def test_the_folder_is_the_student(finished: Path, world: World, tmp_path: Path,
     assert (before.embed(["a dog"]) == after.embed(["a dog"])).all()
 
 
-def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> None:
+def test_half_precision_backbone_is_exported_in_fp32(tmp_path: Path) -> None:
     folder = Path(POCKET.backbone())
     stock = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     name, old = next((n, t) for n, t in stock.unet.state_dict().items() if ".attn2." in n)
@@ -72,9 +74,7 @@ def test_a_half_precision_backbone_becomes_a_folder_in_fp32(tmp_path: Path) -> N
     assert not (tmp_path / "other").exists()
 
 
-def test_a_changed_text_encoder_is_written_as_well(
-    model: pipeline.Backbone, pipeline_folder: Path, tmp_path: Path
-) -> None:
+def test_changed_text_encoder_is_exported(model: pipeline.Backbone, pipeline_folder: Path, tmp_path: Path) -> None:
     state = model.pipeline.text_encoder.state_dict()
     name = next(n for n in state if n.endswith("token_embedding.weight"))
     delta = {"conv_out.bias": model.unet.conv_out.bias + 1, f"text_encoder.{name}": state[name].flip(0)}
@@ -86,7 +86,7 @@ def test_a_changed_text_encoder_is_written_as_well(
         export.write(pipeline_folder, {"text_encoder.nowhere": state[name]}, {}, tmp_path / "other")
 
 
-def test_a_safety_checker_stays_behind_and_the_note_says_so(pipeline_folder: Path, tmp_path: Path) -> None:
+def test_export_leaves_out_safety_checker_and_notes_it(pipeline_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pipeline_folder, tmp_path / "base"))
     index = json.loads((folder / folders.INDEX).read_text())
     index |= {
@@ -111,7 +111,7 @@ def test_a_safety_checker_stays_behind_and_the_note_says_so(pipeline_folder: Pat
     ("cell", "parts"),
     [("mimmu/red rose", ("mimmu", "red rose", None)), ("a/b/3", ("a", "b", 3)), ("a/b/c", ("a", "b/c", None))],
 )
-def test_cells_have_names(cell: str, parts: tuple[str, str, int | None]) -> None:
+def test_parse_of_cell_names(cell: str, parts: tuple[str, str, int | None]) -> None:
     assert export.parse(cell) == parts
 
 
@@ -122,10 +122,13 @@ def test_cells_have_names(cell: str, parts: tuple[str, str, int | None]) -> None
         ("mimum/golden retriever", "did you mean 'mimmu'"),
         ("mimmu/golden retreiver", "did you mean 'golden retriever'"),
         ("mimmu/golden retriever/7", "--suite smoke --world tiny --seeds 7, --metrics ua"),
-        ("salun/golden retriever", "this runs it:   python run_bench.py --methods salun --suite smoke --world tiny"),
+        (
+            "salun/golden retriever",
+            "this command computes it:   python run_bench.py --methods salun --suite smoke --world tiny",
+        ),
     ],
 )
-def test_what_is_not_there_is_explained(
+def test_missing_cell_is_refused_with_reason(
     finished: Path, cell: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "made"
@@ -134,24 +137,24 @@ def test_what_is_not_there_is_explained(
     assert not to.exists()
 
 
-def test_several_seeds_want_a_choice(world: World) -> None:
+def test_cell_name_without_seed_is_ambiguous_with_several_seeds(world: World) -> None:
     plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", seeds=(3, 4)))
     assert export.find(plan, f"mimmu/{world.concepts[0]}/4").seed == 4
     with pytest.raises(ValueError, match=f"name one, mimmu/{world.concepts[0]}/3"):
         export.find(plan, f"mimmu/{world.concepts[0]}")
 
 
-def test_nothing_is_overwritten(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_does_not_overwrite(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     arguments = ["export", "mimmu/golden retriever", *TINY, "--out", str(finished)]
     assert main.main([*arguments, "--to", str(tmp_path)]) == 2
-    assert "something is there already" in capsys.readouterr().out
+    assert "is not an empty folder" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(SystemExit):
         main.main(arguments)
 
 
-def test_a_row_of_a_sweep_is_a_model_too(world: World, tmp_path: Path) -> None:
+def test_export_of_variant_of_sweep(world: World, tmp_path: Path) -> None:
     swept = ["--methods", "mimmu", "--sweep", "mimmu.t_max=400,950"]
     words = [*TINY, *swept, "--workers", "1", "--out", str(tmp_path / "board")]
     assert main.main(words) == 0

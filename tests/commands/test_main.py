@@ -33,7 +33,7 @@ def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_board_is_whole(finished: Path) -> None:
+def test_board_has_all_rows_and_columns(finished: Path) -> None:
     board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
     assert board.index.tolist() == ["pretrained", "wrecked", "mimmu", "salun"]
     assert (board["status"] == "ok").all()
@@ -55,7 +55,7 @@ def test_the_board_is_whole(finished: Path) -> None:
     assert board.loc["pretrained", ["nra_drop", "ora_drop"]].tolist() == [0, 0]
 
 
-def test_cells_and_concepts_add_up_to_the_board(finished: Path) -> None:
+def test_board_is_mean_of_cells_and_concepts(finished: Path) -> None:
     board = pd.read_csv(finished / "smoke-tiny.csv").set_index("method")
     cells = pd.read_csv(finished / "smoke-tiny-cells.csv").set_index("method")
     concepts = pd.read_csv(finished / "smoke-tiny-concepts.csv")
@@ -71,7 +71,7 @@ def test_cells_and_concepts_add_up_to_the_board(finished: Path) -> None:
         assert board.loc[method, "ora"] == pytest.approx(by_role.loc[method, "out_of_domain"], abs=1e-3)
 
 
-def test_methods_change_the_images_and_controls_are_sampled_once(finished: Path) -> None:
+def test_methods_change_images_and_controls_are_sampled_once(finished: Path) -> None:
     stored = [load_file(p) for p in sorted((finished / ".store" / "images").glob("*/tensors.safetensors"))]
     images = [s["images"] for s in stored if len(s["images"]) == 15]
     assert len(images) == 4
@@ -84,14 +84,14 @@ def refuse(*args: object, **kwargs: object) -> None:
     raise AssertionError("computed again")
 
 
-def test_a_second_run_computes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_run_computes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (finished / "smoke-tiny.csv").read_text()
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
     assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
     assert (finished / "smoke-tiny.csv").read_text() == before
 
 
-def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_metric_draws_no_image(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def compute(given: Evidence) -> Score:
         assert given.pretrained is not None
         return given.mean([0.25] * len(given.requested), given.forget)
@@ -120,7 +120,7 @@ def test_a_new_metric_computes_no_image(finished: Path, monkeypatch: pytest.Monk
     assert "new" not in pd.read_csv(finished / "smoke-tiny.csv")
 
 
-def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unselected_metrics_are_not_computed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "gaps", refuse)
     monkeypatch.setattr(probe, "words", refuse)
     sampled = []
@@ -132,7 +132,7 @@ def test_metrics_left_out_cost_nothing(world: World, tmp_path: Path, monkeypatch
     assert [c for c in pd.read_csv(tmp_path / "smoke-tiny.csv") if c.endswith("_n")] == ["ua_n", "judge_n"]
 
 
-def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collect_writes_tables_from_store(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = sorted(finished.glob("smoke-tiny*"))
     before = {path: path.read_text() for path in files}
     assert len(files) == 6
@@ -150,9 +150,9 @@ def test_collecting_rebuilds_the_tables(finished: Path, monkeypatch: pytest.Monk
     assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(finished)]) == 0
 
 
-def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_collect_reports_missing_cells(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["collect", *SMOKE, "--out", str(tmp_path)]) == 2
-    assert "nothing of this run is in" in capsys.readouterr().out
+    assert "has no result of this run" in capsys.readouterr().out
     assert not [*tmp_path.glob("*.csv")]
     assert main.main([*SMOKE, "--methods", "pretrained", "--metrics", "ua", "--out", str(tmp_path)]) == 0
     assert main.main(["collect", *SMOKE, "--methods", "mimmu", "--metrics", "ua", "--out", str(tmp_path)]) == 1
@@ -161,7 +161,7 @@ def test_collecting_says_what_has_not_run(world: World, tmp_path: Path, capsys: 
     assert board["ua"].isna().tolist() == [False, False, True]
 
 
-def test_force_computes_the_named_method_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_force_computes_named_method_again(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unlearned = []
     original = weights.Weights.compute
 
@@ -179,7 +179,7 @@ def test_force_computes_the_named_method_again(finished: Path, monkeypatch: pyte
     pd.testing.assert_frame_equal(after[columns], before.loc[after.index, columns])
 
 
-def test_adding_a_method_computes_that_method_only(
+def test_added_method_is_the_only_one_computed(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Nudge(Method):
@@ -210,7 +210,7 @@ class Fails(Method):
         raise MemoryError("no room")
 
 
-def test_a_failed_cell_is_a_row_and_the_run_goes_on(
+def test_failed_cell_has_row_and_run_continues(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     METHODS.add("fails", Fails)
@@ -229,7 +229,7 @@ def test_a_failed_cell_is_a_row_and_the_run_goes_on(
     assert main.main(arguments) == 0  # ... and tried again
 
 
-def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
+def test_cell_after_out_of_memory_has_free_memory(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[weakref.ref[torch.Tensor]] = []
@@ -253,7 +253,7 @@ def test_a_cell_that_ran_out_of_memory_leaves_it_to_the_next(
     assert emptied == [True]
 
 
-def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
+def test_interrupt_keeps_finished_stages_and_prints_resume_command(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Stops(Fails):
@@ -274,9 +274,7 @@ def test_ctrl_c_keeps_finished_stages_and_says_how_to_go_on(
     assert sampled == []  # changing nothing gives the pretrained model's images, which are there
 
 
-def test_the_resume_command_takes_back_what_a_file_forces(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_command_negates_force_of_file(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Stops(Fails):
         def edit(self, harness: object) -> None:
             raise KeyboardInterrupt
@@ -289,7 +287,7 @@ def test_the_resume_command_takes_back_what_a_file_forces(
     assert f"python run_bench.py run --config {file} --metrics ua --no-force" in told
 
 
-def test_a_plan_computes_nothing(
+def test_plan_computes_nothing(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
@@ -302,7 +300,7 @@ def test_a_plan_computes_nothing(
     assert "3 cells: 3 stored, 0 to do" in capsys.readouterr().out
 
 
-def test_settings_reach_the_method(world: World, tmp_path: Path) -> None:
+def test_settings_reach_method(world: World, tmp_path: Path) -> None:
     arguments = ["--methods", "mimmu", "--set", "mimmu.epochs=3", "protocol.images_per_concept=2", "--seeds", "4,5"]
     assert main.main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 0
     cells = pd.read_csv(only(tmp_path, "-cells.csv"))
@@ -311,6 +309,6 @@ def test_settings_reach_the_method(world: World, tmp_path: Path) -> None:
     assert cells["ua_n"].unique().tolist() == [2]
 
 
-def test_another_backbone_takes_the_same_way(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
+def test_run_with_other_backbone(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
     arguments = [*SMOKE, "--methods", "mimmu", "--backbone", str(pipeline_folder), "--out", str(tmp_path)]
     assert main.main(arguments) == 0

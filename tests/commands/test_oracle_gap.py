@@ -38,7 +38,7 @@ def mimmu(made: list[CellResult], name: str) -> oracle_gap.Interval:
     return oracle_gap.gap(found["mimmu"], found[ORACLE], name)
 
 
-def test_only_the_tasks_of_the_oracle_count() -> None:
+def test_gap_uses_only_tasks_of_oracle() -> None:
     assert {name: set(rows["task"]) for name, rows in oracle_gap.paired(cells(results(SOME))).items()} == {
         "mimmu": {*TASKS}, ORACLE: {*TASKS}
     }  # fmt: skip
@@ -48,7 +48,7 @@ def test_only_the_tasks_of_the_oracle_count() -> None:
     assert mimmu(results(SOME), "drift").mean == pytest.approx(-0.02)
 
 
-def test_each_task_is_compared_with_its_own() -> None:
+def test_gap_is_paired_by_task() -> None:
     made = results(SOME)
     for i, one in enumerate(made):  # both go up and down together: no spread is left
         if one.method == ORACLE:
@@ -58,14 +58,14 @@ def test_each_task_is_compared_with_its_own() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=3))
-def test_a_gap_is_no_wider_than_the_metric(uas: list[float]) -> None:
+def test_gap_stays_within_range_of_metric(uas: list[float]) -> None:
     away = mimmu(results(dict(zip(TASKS, uas, strict=True))), "ua")
     assert away.mean == pytest.approx(100 * sum(uas) / 3 - 100)
     assert -100 <= away.low <= away.mean + 1e-9
     assert away.mean - 1e-9 <= away.high <= 100
 
 
-def test_the_table_begins_with_the_oracle_and_marks_what_differs() -> None:
+def test_table_starts_with_oracle_and_marks_differences() -> None:
     made = results(SOME) + [result("salun", task, [task], seed) for task in TASKS for seed in SEEDS]
     heads, *rows = oracle_gap.table(cells(made), ["ua", "drift"])
     assert heads == ["method", "UA %", "DRIFT"]
@@ -80,7 +80,7 @@ def test_the_table_begins_with_the_oracle_and_marks_what_differs() -> None:
     assert oracle_gap.table(cells(alone), ["ua"])[2] == ["mimmu", "-50.0"]  # one cluster has no interval
 
 
-def test_a_task_that_the_oracle_has_not_in_every_seed_is_left_out() -> None:
+def test_task_with_unfinished_oracle_is_left_out() -> None:
     made = results(SOME)
     (last,) = (i for i, one in enumerate(made) if (one.method, one.task, one.seed) == (ORACLE, "rose", 1))
     made[last] = failed(made[last])
@@ -88,7 +88,7 @@ def test_a_task_that_the_oracle_has_not_in_every_seed_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("method", ["mimmu", ORACLE])
-def test_a_figure_that_one_cell_lacks_leaves_a_blank(method: str) -> None:
+def test_missing_value_gives_blank(method: str) -> None:
     made = results(SOME)
     first = next(i for i, one in enumerate(made) if one.method == method)
     made[first] = with_score(made[first], "drift", None)
@@ -98,10 +98,10 @@ def test_a_figure_that_one_cell_lacks_leaves_a_blank(method: str) -> None:
     assert "" not in (oracle[1], row[1])
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_without_comparable_cells_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = [one for one in results(SOME) if one.method != ORACLE]
     none = [failed(one) if one.method == ORACLE else one for one in results(SOME)]
-    with pytest.raises(ValueError, match="an oracle has no task with all its cells finished"):
+    with pytest.raises(ValueError, match="the oracle has no task with all cells finished"):
         oracle_gap.table(cells(none), ["ua"])
     (tmp_path / "board.csv").write_text("method,ua\nmimmu,100\n")
     (tmp_path / "a-cells.csv").write_text(cells(plain).to_csv(index=False))
@@ -109,8 +109,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.Captu
     for words, said in (
         (["none-cells.csv"], "no such file; a run writes BOARD-cells.csv"),
         ([str(tmp_path)], "a folder; a run writes BOARD-cells.csv"),
-        ([str(tmp_path / "board.csv")], "has no column 'task', so it is no board's -cells.csv"),
-        ([str(tmp_path / "a-cells.csv")], "a-cells.csv: has no row of an oracle; docs/pocket.md says which"),
+        ([str(tmp_path / "board.csv")], "has no column 'task', so it is not the -cells.csv of a board"),
+        ([str(tmp_path / "a-cells.csv")], "a-cells.csv: has no row of the oracle; docs/pocket.md lists"),
         ([str(tmp_path / "b-cells.csv"), "--metrics", "fod"], "has no metric 'fod': "),
     ):
         assert main.main(["gap", *words]) == 2

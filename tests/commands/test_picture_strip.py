@@ -9,7 +9,7 @@ from bench.core.config import RunConfig
 from bench.worlds import World
 
 
-def test_every_picture_stands_in_its_place() -> None:
+def test_strip_places_images_by_method_and_concept() -> None:
     def plain(value: int) -> torch.Tensor:
         return torch.full((2, 3, 8, 8), value, dtype=torch.uint8)
 
@@ -24,7 +24,7 @@ def test_every_picture_stands_in_its_place() -> None:
     assert (picture[:, : picture_strip.LEFT] < 255).any(), "no name beside the rows"
 
 
-def test_images_come_from_the_store_paired_by_noise(world: World, tmp_path: Path) -> None:
+def test_images_are_read_from_store_with_same_noise(world: World, tmp_path: Path) -> None:
     arguments = ["--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--out", str(tmp_path), "--workers", "1"]
     arguments += ["--metrics", "ua"]  # pictures are what is wanted
     run = RunConfig(methods=("mimmu",), suite="smoke", world="tiny", out=tmp_path)
@@ -41,7 +41,7 @@ def test_images_come_from_the_store_paired_by_noise(world: World, tmp_path: Path
     assert (before - after).abs().mean() < (before - before.flip(0)).abs().mean()
 
 
-def test_what_is_not_there_is_named(world: World, tmp_path: Path) -> None:
+def test_missing_images_are_refused_with_name(world: World, tmp_path: Path) -> None:
     run = RunConfig(methods=("mimmu",), suite="smoke", world="tiny", out=tmp_path)
     with pytest.raises(ValueError, match=r"has no task 'golden retreiver'.*golden retriever"):
         picture_strip.gather(run, "golden retreiver", [], 1)

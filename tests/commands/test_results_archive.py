@@ -50,7 +50,7 @@ def held(out: Path, kind: str) -> list[Path]:
     return sorted((out / ".store").glob(f"{kind}/*/{TENSORS}"))
 
 
-def test_a_board_from_handed_on_results_is_the_same_and_computes_nothing(
+def test_board_from_imported_results_is_equal_and_computes_nothing(
     finished: Path, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
@@ -61,7 +61,7 @@ def test_a_board_from_handed_on_results_is_the_same_and_computes_nothing(
     assert held(finished, "images")
 
 
-def test_the_report_shows_pictures_of_the_seed_that_has_them(finished: Path, packed: Path, tmp_path: Path) -> None:
+def test_report_shows_pictures_of_seed_with_images(finished: Path, packed: Path, tmp_path: Path) -> None:
     assert main.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
     assert "not in the store" in (tmp_path / "smoke-tiny.html").read_text()
     assert main.main([*TINY, "--seeds", "2", "--workers", "1", "--out", str(tmp_path), "--results", str(packed)]) == 0
@@ -73,14 +73,16 @@ def test_the_report_shows_pictures_of_the_seed_that_has_them(finished: Path, pac
     assert "those of training seed 0." in (out / "smoke-tiny.html").read_text()
 
 
-def test_a_method_more_costs_that_method(packed: Path, tmp_path: Path) -> None:
+def test_additional_method_is_the_only_one_computed(packed: Path, tmp_path: Path) -> None:
     more = [word if word != "mimmu" else "esd-x" for word in TINY]
     assert main.main([*more, "--out", str(tmp_path), "--results", str(packed)]) == 0
     weights = held(tmp_path, "deltas")
     assert [json.loads((file.parent / "record.json").read_text())["key"]["method"] for file in weights] == ["esd-x"]
 
 
-def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_additional_metric_computes_weights_again(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = [*TINY, "drift", "--out", str(tmp_path), "--results", str(packed)]
     more.insert(more.index("nra") + 1, more.pop(more.index("drift")))
     assert main.main(more) == 0
@@ -90,7 +92,7 @@ def test_a_metric_more_has_weights_made_again(packed: Path, tmp_path: Path, caps
     assert held(tmp_path, "deltas")
 
 
-def test_the_same_results_make_the_same_file(finished: Path, packed: Path, tmp_path: Path) -> None:
+def test_equal_results_give_equal_files(finished: Path, packed: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.tar.xz"
     results_archive.pack(plan(finished), again)
     assert again.read_bytes() == packed.read_bytes()
@@ -100,16 +102,20 @@ def test_the_same_results_make_the_same_file(finished: Path, packed: Path, tmp_p
     assert str(finished) not in json.dumps([*results_archive._members(packed)])
 
 
-def test_what_is_missing_is_counted(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unfinished_run_is_packed_with_count(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = [*TINY, "--seeds", "2", "--out", str(finished), "--to", str(tmp_path / "some.tar.xz")]
     assert main.main(["pack", *more]) == 1
     assert "3 of 6 cells" in capsys.readouterr().out
     assert main.main(["pack", *TINY, "--out", str(tmp_path / "empty"), "--to", str(tmp_path / "none.tar.xz")]) == 2
-    assert "no cell of this run is finished" in capsys.readouterr().out
+    assert "has no finished cell of this run" in capsys.readouterr().out
     assert not (tmp_path / "none.tar.xz").exists()
 
 
-def test_what_does_not_fit_is_said_and_left(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_that_do_not_fit_are_ignored_with_reason(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = plan(tmp_path, overrides={"mimmu": {"lr": "1e-4"}}, methods=("mimmu",))
     said = results_archive.unpack(other, packed)
     assert "has 2 of the 3 cells" in said  # the controls
@@ -156,7 +162,7 @@ def damaged(packed: Path, to: Path, how: str) -> Path:
 @pytest.mark.parametrize(
     "how", ["cut off", "text", "a folder", "about nothing", "elsewhere", "another kind", "another key"]
 )
-def test_a_damaged_file_is_refused(packed: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_file_is_refused(packed: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = damaged(packed, tmp_path / "bad.tar.xz", how)
     assert main.main(["plan", *TINY, "--out", str(tmp_path / "out"), "--results", str(file)]) == 2
     assert "not a whole file of results" in capsys.readouterr().out
@@ -164,7 +170,7 @@ def test_a_damaged_file_is_refused(packed: Path, tmp_path: Path, how: str, capsy
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
-def test_no_flipped_bit_loses_records(packed: Path, tmp_path: Path, share: float) -> None:
+def test_flipped_bit_loses_no_record(packed: Path, tmp_path: Path, share: float) -> None:
     whole = bytearray(packed.read_bytes())
     whole[int(share * len(whole))] ^= 16
     (tmp_path / "bad.tar.xz").write_bytes(whole)
@@ -176,19 +182,17 @@ def test_no_flipped_bit_loses_records(packed: Path, tmp_path: Path, share: float
 
 
 @pytest.mark.parametrize(("name", "why"), [("none.tar.xz", "no such file"), (".", "a folder, not a file")])
-def test_a_file_that_is_not_there_is_refused(
-    tmp_path: Path, name: str, why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_file_is_refused(tmp_path: Path, name: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["plan", *TINY, "--out", str(tmp_path), "--results", str(tmp_path / name)]) == 2
     assert why in capsys.readouterr().out
 
 
-def test_a_folder_is_no_file_to_write(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pack_refuses_folder(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["pack", *TINY, "--out", str(finished), "--to", str(tmp_path)]) == 2
-    assert "a folder is there; name a file" in capsys.readouterr().out
+    assert "this is a folder; name a file" in capsys.readouterr().out
 
 
-def test_figures_that_were_measured_otherwise_are_not_counted_as_had(
+def test_results_with_other_fingerprint_do_not_count(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = [*TINY, "--out", str(tmp_path), "--results", str(packed), "--set", "protocol.images_per_concept=2"]
@@ -202,21 +206,21 @@ def test_figures_that_were_measured_otherwise_are_not_counted_as_had(
     assert there.seconds is not None
 
 
-def test_to_export_weights_that_did_not_come_along_they_are_made_anew(
+def test_export_computes_missing_weights_again(
     packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = plan(tmp_path).tasks[0].name
     wanted = ["export", f"mimmu/{task}", "--to", str(tmp_path / "to")]
     assert main.main([*wanted, *TINY, "--out", str(tmp_path), "--results", str(packed)]) == 2
     said = capsys.readouterr().out
-    assert "taken over without its weights" in said
+    assert "imported without the weights" in said
     again = shlex.split(said[said.index("run_bench.py") + len("run_bench.py") :])
     assert "--force" in again
     assert main.main(again) == 0
     assert main.main([*wanted, *TINY, "--out", str(tmp_path)]) == 0
 
 
-def test_what_is_there_already_stays(finished: Path, packed: Path, tmp_path: Path) -> None:
+def test_import_keeps_existing_entries(finished: Path, packed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     before = {file: file.read_bytes() for file in (out / ".store").rglob("*") if file.is_file()}

@@ -23,25 +23,25 @@ def best(given: pd.DataFrame) -> dict[str, float]:
     return rows[rows["best"] == "yes"].set_index("method")["lr"].to_dict()
 
 
-def test_the_summary_is_a_harmonic_mean() -> None:
+def test_summary_is_harmonic_mean() -> None:
     assert tune.summary({"ua": 50.0, "nra": 100.0, "ora": 100.0}) == pytest.approx(75)
     assert tune.summary({"ua": 0.0, "nra": 100.0, "ora": 100.0}) == 0
     assert tune.summary({"ua": math.nan, "nra": 100.0, "ora": 100.0}) is None
 
 
-def test_drift_decides_between_rates_that_do_equally_well() -> None:
+def test_drift_decides_between_rates_with_close_summary() -> None:
     assert best(found()) == {"mimmu": 2e-4}
     assert best(found(ora=[100.0, 100.0, 90.0])) == {"mimmu": 4e-4}
     assert tune.chosen(found())["lr"].tolist() == [1e-4, 2e-4, 4e-4]
 
 
-def test_a_rate_that_failed_is_never_best_and_methods_do_not_meet() -> None:
+def test_failed_rate_is_never_best_and_methods_are_separate() -> None:
     assert best(found(ua=[100.0, 50.0, None])) == {"mimmu": 4e-4}
     assert best(found(ua=[None] * 3)) == {}
     assert best(found(method=["mimmu", "salun", "salun"])) == {"mimmu": 4e-4, "salun": 2e-4}
 
 
-def test_a_search_goes_on_where_its_best_rate_is_at_an_end() -> None:
+def test_search_extends_rates_if_best_is_extreme() -> None:
     assert tune.further(tune.chosen(found())) == {}
     assert tune.further(tune.chosen(found(ora=[100.0, 100.0, 90.0]))) == {8e-4: ["mimmu"]}
     assert tune.further(tune.chosen(found(ua=[100.0] * 3))) == {5e-5: ["mimmu"]}
@@ -52,7 +52,7 @@ def test_a_search_goes_on_where_its_best_rate_is_at_an_end() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("plugged")
-def test_every_method_gets_the_same_search(
+def test_every_method_gets_same_search(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     WORLDS.add("tuned", variant(world, name="tuned", tuning_concepts=("dalmatian",)))

@@ -25,7 +25,7 @@ def refuse(*args: object, **kwargs: object) -> None:
 
 
 @pytest.mark.parametrize("what", ["methods", "suites", "worlds", "metrics", "executors"])
-def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_has_every_name(world: World, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["ls", what]) == 0
     told = capsys.readouterr().out
     names = {"methods": METHODS.names(), "metrics": METRICS.names(), "worlds": ("pocket", "tiny"),
@@ -66,7 +66,7 @@ def test_lists_name_everything(world: World, what: str, capsys: pytest.CaptureFi
         (["--retries", "-1"], "--retries must be at least 0, not -1"),
     ],
 )
-def test_mistakes_are_explained_before_any_model_is_loaded(
+def test_invalid_flags_are_refused_before_any_model_is_loaded(
     world: World,
     arguments: list[str],
     message: str,
@@ -80,13 +80,13 @@ def test_mistakes_are_explained_before_any_model_is_loaded(
 
 
 @pytest.mark.parametrize("words", [["run"], ["collect"], ["plan", "--results", "none.results.tar.xz"]])
-def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
+def test_unwritable_folder_is_refused_before_any_cell(
     world: World, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "taken").write_text("a file")
     assert main.main([*words, *SMOKE, "--out", str(tmp_path / "taken")]) == 2
     told = capsys.readouterr().out.replace("\n", " ")
-    assert f"taken: {tmp_path / 'taken'} is a file, and a folder is needed" in told
+    assert f"taken: {tmp_path / 'taken'} is a file, not a folder" in told
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_cell(
         ("1,-2", "'1,-2' is neither"),
     ],
 )
-def test_seeds_that_are_none_say_how_to_give_them(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_seeds_are_refused_with_valid_forms(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main.main(["--seeds", text])
     assert stop.value.code == 2
@@ -107,21 +107,21 @@ def test_seeds_that_are_none_say_how_to_give_them(text: str, said: str, capsys: 
 
 
 @pytest.mark.parametrize("text", ["a=1,a=2", "=3", "a=1,,b=2", "alone"])
-def test_options_of_a_cluster_are_names_and_values(text: str) -> None:
+def test_cluster_options_are_parsed_into_names_and_values(text: str) -> None:
     assert arguments.pairs("partition=gpu, --time=4:00:00,exclude=n1,n2,exclusive=") == {
         "partition": "gpu", "time": "4:00:00", "exclude": "n1,n2", "exclusive": "",
     }  # fmt: skip
-    with pytest.raises(ValueError, match="is no list of NAME=VALUE"):
+    with pytest.raises(ValueError, match="must have the form NAME=VALUE"):
         arguments.pairs(text)
 
 
-def test_a_plan_of_many_cells_is_told_method_by_method(
+def test_plan_with_many_cells_is_summarised_by_method(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["plan", *SMOKE, "--methods", "mimmu", "--seeds", "3", "--out", str(tmp_path)]
     assert main.main(words) == 0
     assert "seed 2" in capsys.readouterr().out
-    monkeypatch.setattr(listing, "MOST", 8)
+    monkeypatch.setattr(listing, "MAX_LISTED_CELLS", 8)
     assert main.main(words) == 0
     told = capsys.readouterr().out
     assert "seed 2" not in told
@@ -130,7 +130,7 @@ def test_a_plan_of_many_cells_is_told_method_by_method(
     assert rows == [["wrecked", "3", "0", "0", "0", "~0.0"], ["mimmu", "3", "0", "0", "0", "not", "known"]]
 
 
-def test_help_teaches_the_commands_and_how_a_run_ends(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_commands_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert "python run_bench.py --methods mimmu salun --suite finegrained" in text
@@ -143,7 +143,7 @@ def test_help_teaches_the_commands_and_how_a_run_ends(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
-def test_every_command_explains_itself_and_its_flags(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main.main([name, "--help"])
     assert stop.value.code == 0
@@ -154,7 +154,7 @@ def test_every_command_explains_itself_and_its_flags(name: str, capsys: pytest.C
     assert all(action.help for action in parser._actions)
 
 
-def test_help_of_a_run_groups_its_flags() -> None:
+def test_help_of_run_groups_flags() -> None:
     text = main.parser().format_help()
     groups = ["what to run:", "how to measure:", "how to run it:", "where:"]
     places = [text.index(f"\n{group}\n") for group in groups]
@@ -173,7 +173,7 @@ def test_help_of_a_run_groups_its_flags() -> None:
         (["--prepare", "natural", "--data", "x"], "prepare"),
     ],
 )
-def test_an_old_flag_names_the_command_that_replaces_it(
+def test_old_flag_is_refused_with_its_command(
     words: list[str], command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -183,7 +183,7 @@ def test_an_old_flag_names_the_command_that_replaces_it(
     assert f"is now the command `{command}`: python run_bench.py {command} " in said
 
 
-def test_an_unknown_flag_or_command_has_its_nearest_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_flag_or_command_is_refused_with_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main.main(["plan", "--sead", "3"])
     assert "did you mean '--seeds'" in capsys.readouterr().err
@@ -191,12 +191,12 @@ def test_an_unknown_flag_or_command_has_its_nearest_named(capsys: pytest.Capture
     assert "no command is called 'plam': did you mean 'plan' or 'pack'?" in capsys.readouterr().out
 
 
-def test_run_is_the_command_where_none_is_named() -> None:
+def test_default_command_is_run() -> None:
     words = ["--methods", "mimmu", "salun", "--suite", "finegrained"]
     assert parsed(*words) == parsed("--suite", "finegrained") == RunConfig()
 
 
-def test_suites_count_their_tasks_in_the_world_at_hand(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_suites_list_number_of_tasks_in_world(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["ls", "suites", "--world", "tiny"]) == 0
     told = capsys.readouterr().out
     assert "tasks in tiny" in told
@@ -205,13 +205,13 @@ def test_suites_count_their_tasks_in_the_world_at_hand(world: World, capsys: pyt
     assert main.main(["ls", "suites", "--world", "tinny"]) == 2
 
 
-def test_worlds_are_counted(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worlds_list_number_of_concepts(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["ls", "worlds"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("tiny")]
     assert line.split()[-3:] == ["3", "15", "3"]
 
 
-def test_a_run_and_its_command_say_the_same(tmp_path: Path) -> None:
+def test_command_of_run_parses_to_equal_run(tmp_path: Path) -> None:
     run = RunConfig(
         methods=("mimmu", "salun"), suite="smoke", world="tiny", backbone="some where.safetensors",
         backbone_config="sd21-base", seeds=(1, 2),
@@ -222,7 +222,7 @@ def test_a_run_and_its_command_say_the_same(tmp_path: Path) -> None:
         assert parsed(*shlex.split(one.command)[2:]) == one
 
 
-def test_a_plan_says_the_run_as_one_command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_equal_command(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(f"world: tiny\nsuite: smoke\nmethods: [mimmu]\nworkers: 1\nseeds: 2\nout: {tmp_path}\n")
     assert main.main(["plan", "--config", str(file), "--seeds", "1"]) == 0

@@ -255,7 +255,7 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
     assert len(children) >= 2
     assert psutil.wait_procs(children, timeout=10)[1] == []
     if how == signal.SIGINT:
-        assert "every finished stage is kept" in told
+        assert "the store keeps every finished stage" in told
         assert "Traceback" not in told
 
 

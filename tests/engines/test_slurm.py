@@ -306,7 +306,7 @@ def test_a_run_is_left_a_job_killed_and_the_board_is_that_of_this_machine(
     finally:
         shell.kill()
     assert shell.returncode == 130, told
-    assert "the run goes on" in told
+    assert "the run continues" in told
     assert "--attach" in told
 
     (job,) = [job for job, places in (run.folder.state() or {})["jobs"].items() if run.victim in places]
