@@ -1,1 +1,1 @@
-"""The HTML report: one file for each board, made from its tables, its description and the store's pictures."""
+"""The output of a run: the table in the terminal, the Markdown table and the HTML report."""

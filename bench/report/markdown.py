@@ -1,4 +1,4 @@
-"""The board as a Markdown table, for documents and for reading on a forge: the same figures as in the terminal."""
+"""The board as a Markdown table, with the figures of the table in the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.report.terminal import Shown, caption, columns_of, ranked, words
 
 
 def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
-    """One row a method: means with their intervals, cost, what the method was given; below it what was measured how."""
+    """The Markdown table of a board: one row per method, with means, intervals and cost, and a caption below."""
     shown = columns_of(board, metrics)
     heads = [f"{m.name.upper()} {m.unit}{m.arrow}" for m in shown]
     ranks, last = [RANK] if ranked(board) else [], words(board)

@@ -1,4 +1,4 @@
-"""A board that was written, as data frames."""
+"""Reads the files of a board as data frames."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ENDINGS = ("-cells.csv", "-concepts.csv", "-curve.csv", "-recovery.csv", ".csv",
 
 @dataclass(frozen=True)
 class Board:
-    """The files of one board. A table is read when it is first asked for; docs/leaderboard.md has its columns.
+    """The files of one board. A table is read when it is first used. docs/leaderboard.md describes the columns.
 
     Args:
-        path: the table of methods, STEM.csv; the other files lie beside it.
+        path: the table of methods, STEM.csv. The other files are in the same folder.
     """
 
     path: Path
@@ -34,7 +34,7 @@ class Board:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row for each method, task and training seed; `status` says whether the cell finished."""
+        """One row for each method, task and training seed. `status` says whether the cell finished."""
         return self._read("-cells.csv")
 
     @cached_property
@@ -44,17 +44,17 @@ class Board:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """What the figures depend on besides the methods, in JSON's types."""
+        """All facts that the figures depend on besides the methods, as JSON types."""
         return json.loads(self._file(".json").read_text())
 
     @property
     def name(self) -> str:
-        """The stem of the board's files."""
+        """The stem of the names of the board's files."""
         return self.path.name.removesuffix(".csv")
 
     @property
     def report(self) -> Path | None:
-        """The HTML report; None where there is no such file."""
+        """The path of the HTML report; None if the file does not exist."""
         file = self._file(".html")
         return file if file.is_file() else None
 
@@ -62,17 +62,17 @@ class Board:
         return self.path.with_name(f"{self.name}{ending}")
 
     def _read(self, ending: str) -> pd.DataFrame:
-        return pd.read_csv(self._file(ending), dtype={"fingerprint": str})  # hex digits may look like a number
+        return pd.read_csv(self._file(ending), dtype={"fingerprint": str})  # some fingerprints look like numbers
 
 
 def load_board(path_or_name: str | Path) -> Board:
-    """Read a board from disk; nothing is computed.
+    """Read a board from disk. Nothing is computed.
 
     Args:
-        path_or_name: a file of the board, its path without an ending, or the name of a board in `leaderboards` of the
-            current folder, or among the boards that the repository ships.
+        path_or_name: a file of the board, its path without an ending, or its name. A name is searched in the folder
+            `leaderboards` of the current folder and among the reference boards of the repository.
 
-    Raises FileNotFoundError, which names the nearest board, if there is no such board.
+    Raises FileNotFoundError if there is no such board. The message has the most similar name.
 
     >>> load_board("finegrained-pocket").table["method"].tolist()[:2]  # doctest: +SKIP
     ['pretrained', 'wrecked']

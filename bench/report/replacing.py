@@ -1,4 +1,4 @@
-"""What a run would write over: a board of another configuration is replaced only where the user asks for that."""
+"""Refuses a run that would replace a board of another configuration, unless the user gave --overwrite."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bench.core.filenames import without_folders
 from bench.engines.base import CannotStart
 from bench.plan.board_name import board_name
 
-SHOWN = 5  # differences that a message names
-LONGEST_VALUE = 60  # letters of a value in a message
-METRIC = "raised.metric "  # of the versions in a description, those of metrics begin so
+SHOWN = 5  # maximum number of differences in a message
+LONGEST_VALUE = 60  # maximum number of characters of a value in a message
+METRIC = "raised.metric "  # prefix of the versions of metrics in a description
 UNSET = "unset"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting that a board has and a run has otherwise; a value that is missing is UNSET."""
+    """A setting whose value in the board differs from its value in the run. A missing value is UNSET."""
 
     setting: str
     there: str
@@ -35,7 +35,7 @@ class Difference:
 
 
 class OtherBoard(CannotStart, ValueError):
-    """A board of the same name that was made with other settings."""
+    """The folder has a board of the same name with other settings."""
 
     def __init__(self, file: Path, differences: list[Difference]) -> None:
         self.file, self.differences = file, differences
@@ -46,14 +46,14 @@ class OtherBoard(CannotStart, ValueError):
 
 
 def require_same_configuration(executor: Executor, is_machine_known: bool = True) -> None:
-    """Raise OtherBoard if the run would write over a board that was made with other settings.
+    """Raise OtherBoard if the run would replace a board of another configuration.
 
-    A board with other methods, seeds or metrics has the same configuration, and so has one without a finished cell.
+    Methods, training seeds and metrics are not part of the configuration. A board without a finished cell may be
+    replaced.
 
     Args:
-        executor: of the run. It sees the store as the machine does that computes the cells.
-        is_machine_known: False where the cells are computed on a machine that is not known yet; then device and
-            versions of libraries are not compared.
+        executor: executor of the run, for the machine that computes the cells.
+        is_machine_known: whether that machine is known. If not, its device and its library versions are not compared.
     """
     plan = executor.plan
     if plan.run.overwrite:
@@ -69,20 +69,20 @@ def require_same_configuration(executor: Executor, is_machine_known: bool = True
 def differences(
     file: Path, description: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...]
 ) -> Iterator[Difference]:
-    """How a board differs from a run.
+    """The settings that differ between a board and a run.
 
     Args:
-        file: the board's table of methods, STEM.csv; nothing differs where its table of cells is not there.
-        description: what the run's figures depend on besides the method.
+        file: the board's table of methods, STEM.csv. If its table of cells is missing, there are no differences.
+        description: all facts that the run's figures depend on besides the method.
         settings: method -> its settings in the run.
-        metrics: of the run.
+        metrics: metrics of the run.
     """
     table = file.with_name(f"{file.stem}-cells.csv")
     if not table.is_file():
         return
     cells = pd.read_csv(table)
     cells = cells[cells["status"] == "ok"]
-    if cells.empty:  # nothing was measured, and nothing is lost
+    if cells.empty:  # no figure would be lost
         return
     try:
         there = flat(json.loads(file.with_suffix(".json").read_text()))
@@ -100,7 +100,7 @@ def differences(
 
 
 def flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The leaves of nested objects by dotted name; a list of objects with a "name" each counts as an object."""
+    """The leaves of nested objects by dotted name. A list of objects with a "name" each is treated as an object."""
     found: dict[str, Any] = {}
     for name, entry in value.items():
         if isinstance(entry, list) and entry and all(isinstance(one, dict) and "name" in one for one in entry):

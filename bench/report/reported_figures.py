@@ -1,4 +1,4 @@
-"""Figures that papers report, from `leaderboards/published`: read, checked, and never mixed with measured ones."""
+"""Reads and checks the figures of papers in `leaderboards/published`. They are never mixed with measured figures."""
 
 from __future__ import annotations
 
@@ -9,31 +9,41 @@ from pathlib import Path
 
 import pandas as pd
 
-FOLDER = Path(__file__).parents[2] / "leaderboards" / "published"  # of a checkout; elsewhere there are none
+FOLDER = Path(__file__).parents[2] / "leaderboards" / "published"  # exists only in a checkout of the repository
 
 KIND = "reported"
-ABOUT = ("kind", "world", "suite", "method", "source", "url", "setting", "verified", "note")  # every file has them
+ABOUT = (
+    "kind",
+    "world",
+    "suite",
+    "method",
+    "source",
+    "url",
+    "setting",
+    "verified",
+    "note",
+)  # required columns
 CONCEPT = "concept"
 PERCENT = ("ua", "ira", "cra", "pre_asr", "asr")
-AMOUNTS = ("fid_reported", "seconds", "memory_gb", "storage_gb")  # from 0 up
+AMOUNTS = ("fid_reported", "seconds", "memory_gb", "storage_gb")  # at least 0
 FIGURES = (*PERCENT, *AMOUNTS)
-# a paper's name -> the nearest of ours; the board's uc_ua, uc_ira and uc_cra count images as UnlearnCanvas does
+# a paper's metric -> the most similar metric of Lethe; uc_ua, uc_ira and uc_cra count images as UnlearnCanvas does
 OURS = {"ua": "ua", "ira": "nra", "cra": "ora"}
 MAY_BE_EMPTY = ("setting", "note")
 
 
 class PublishedError(ValueError):
-    """A file of reported figures is not as it must be; the message names file and line."""
+    """A file of reported figures is invalid. The message names the file and the line."""
 
 
 def rows(world: str, suite: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """What papers report for a suite of a world, in the order of the files: no rows where they report nothing.
+    """The figures of papers for one suite of one world, in the order of the files. Without figures it has no rows.
 
-    Columns: ABOUT and `concept` as text, and FIGURES as float64, NaN where a source gives none; only those of `concept`
-    and FIGURES that have any value. Every file of the folder is checked, whatever is asked for; a folder that is not
-    there has no files. Raises PublishedError for an unknown or missing column, a kind other than "reported", a missing
-    source, a figure that is no number or out of range, an attack that succeeds less often than none, a row without any
-    figure, and a row that is there twice.
+    The columns are ABOUT and `concept` as text, and FIGURES as float64 with NaN for missing figures. Of `concept` and
+    FIGURES, empty columns are left out. All files of the folder are checked. A missing folder counts as empty.
+
+    Raises PublishedError if a column is unknown or missing, a kind is not "reported", a source is missing, a figure is
+    not a number or out of range, `asr` is below `pre_asr`, a row has no figure, or a row occurs twice.
     """
     everything = [row for path in sorted(folder.glob("*.csv")) for row in _read(path)]
     shown = [row for row in everything if (row["world"], row["suite"]) == (world, suite)]

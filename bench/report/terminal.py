@@ -1,4 +1,4 @@
-"""The board in a terminal: as many columns as fit side by side, the rest below."""
+"""The board as a table in a terminal. Columns that do not fit follow in further tables."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ Shown = Metric | Derived
 
 
 def in_table(metrics: Sequence[str]) -> list[Metric]:
-    """What the terminal shows of `metrics`: the headlines if every metric was measured, else what was chosen."""
+    """The metrics of the terminal's table: the headlines if every metric was measured, else all of `metrics`."""
     everything = set(METRICS.names()) <= set(metrics)
     return [metric for metric in map(METRICS.get, metrics) if metric.headline or not everything]
 
 
 def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Shown]:
-    """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest.
+    """The columns of figures of a board's table, left to right: H, the metrics of `in_table`, the derived columns.
 
-    Where the suite has columns of its own general ones give way to them: derived ones, and metrics that nobody chose
-    by name.
+    If the suite has columns of its own, they replace the derived columns and the metrics that were not chosen by name.
     """
     columns, chosen = list(map(str, board.columns)), in_table(metrics)
     more = [one for one in described(columns) if one.headline]
@@ -43,18 +42,18 @@ def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Shown]:
 
 
 def ranked(board: pd.DataFrame) -> str:
-    """What ranks go by, for people; "" where the board has none."""
+    """The name of the figure that determines ranks; "" if the board has no ranks."""
     return ranked_by(list(map(str, board.columns))).replace("_", " ").upper()
 
 
 def words(board: pd.DataFrame) -> list[str]:
-    """The columns of words that close the table of a board."""
+    """The text columns at the end of a board's table."""
     ways = room_of(list(map(str, board.columns))) is several
     return [*([cell_columns.WAY] if ways else []), "compensation", "status"]
 
 
 def _head(one: Shown) -> str:
-    """A column's head; a derived one's name is broken before its last word."""
+    """The heading of a column. The name of a derived column is broken before its last word."""
     name = one.name.upper()
     if isinstance(one, Derived):
         name = "\n".join(part.replace("_", " ") for part in name.rsplit("_", 1))
@@ -62,9 +61,9 @@ def _head(one: Shown) -> str:
 
 
 def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120) -> Group:
-    """The board for a terminal `width` columns wide: means, and under them their intervals.
+    """The board for a terminal with `width` columns of text: means, with their intervals below.
 
-    Columns that don't fit beside the others follow in further tables.
+    Columns that do not fit follow in further tables.
     """
     shown = columns_of(board, metrics)
     rows = board.to_dict("records")
@@ -102,7 +101,7 @@ def _part(names: Sequence[str], columns: Mapping[str, tuple[list[str], bool]]) -
 
 
 def _narrowest(texts: Sequence[str], wraps: bool) -> int:
-    """Columns of the terminal that a column of the table needs, its margins and rule included."""
+    """The width that a column of the table needs, with margins and rule, in columns of text."""
     pieces = [p for text in texts for p in (text.split() if wraps else Text.from_markup(text).plain.splitlines())]
     return max(map(cell_len, pieces), default=0) + 3
 
@@ -118,7 +117,7 @@ def _figure(row: Mapping[Any, Any], metric: Shown) -> str:
 
 
 def each_judge(board: pd.DataFrame) -> str:
-    """Where there are several judges, the accuracy of each: " (birds 91.2, dogs 93.0)"."""
+    """The accuracy of each judge, " (birds 91.2, dogs 93.0)"; "" if there is only one judge."""
     columns = [name for name in map(str, board.columns) if name.startswith("judge_") and name != "judge_n"]
     parts = [
         f"{name.removeprefix('judge_')} {board[name].iloc[0]:.1f}" for name in columns if board[name].notna().any()
@@ -127,7 +126,7 @@ def each_judge(board: pd.DataFrame) -> str:
 
 
 def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
-    """What the figures of a board rest on, in a sentence or two."""
+    """One or two sentences about the number of images, the features, the judges and the protocol."""
     good = board[board["status"] == "ok"]
     measured: list[Shown] = [one for one in shown if isinstance(one, Metric)]
     rest = {one: good[f"{one.name}_n"].iloc[0] for one in measured or shown if len(good)}

@@ -1,4 +1,4 @@
-"""From results to files and a screen: tables, the report, the board."""
+"""Writes the tables and the report of a run, and shows the board."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def collect(plan: Plan) -> tuple[Executor, list[CellResult]]:
-    """What the store has of a plan's cells, and what sees it: as this machine, or as the nodes that computed it."""
+    """The stored results of a plan's cells, and the executor (for this machine or a cluster's node) that finds most."""
     executor = Executor(plan)
     results = [executor.outcomes.stored(cell) for cell in plan.cells]
-    for machine in machines(plan.run.out):  # of nodes, where runs were spread over some: whose results are most
+    for machine in machines(plan.run.out):  # nodes of a cluster: the one with the most results is used
         if all(result.ok for result in results):
             break
         other = Executor(plan)
@@ -41,9 +41,9 @@ class Written:
 
     Args:
         path: the table of methods, STEM.csv.
-        tables: what the files hold.
-        title: what the board is about, for people.
-        endings: what follows the stem in the names of the other files.
+        tables: the tables in the files.
+        title: title of the board.
+        endings: the names of the other files without their stem.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class Written:
 
 
 def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
-    """Write the tables and the report of a run into its folder; a report that can't be made is left out."""
+    """Write the tables and the report of a run into its folder. If the report fails, a warning is logged."""
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
     stem = board_name(plan)
@@ -63,18 +63,18 @@ def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
-        from bench.report.page import document  # charts and templates take a second to import; tables need none of it
+        from bench.report.page import document  # slow to import
 
         board_tables.replace(plan.run.out / f"{stem}.html", document.render(executor, results, tables))
         more.insert(0, ".html")
-    except Exception as error:  # the tables stand without it
-        (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # of the board that this one replaces
+    except Exception as error:  # the tables are valid without the report
+        (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # the report of the board that was replaced
         log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
     return Written(plan.run.out / f"{stem}.csv", tables, title, tuple(more))
 
 
 def finish(plan: Plan, executor: Executor, results: list[CellResult], console: Console, took: str = "") -> bool:
-    """Write the tables, show the board, say where it is. Returns whether every cell has a result."""
+    """Write the tables, show the board and print the paths. Returns whether every cell has a result."""
     made = write(plan, executor, results)
     console.print(terminal.show(made.tables.board, plan.metrics, made.title + took, console.width))
     stem = made.path.name.removesuffix(".csv")

@@ -11,18 +11,18 @@ BOARDS = ROOT / "leaderboards" / "reference"
 
 
 @pytest.mark.parametrize("file", sorted(BOARDS.glob("*-pocket.md")), ids=lambda file: file.stem)
-def test_the_committed_tables_say_what_the_committed_boards_say(file: Path) -> None:
+def test_committed_markdown_tables_match_committed_boards(file: Path) -> None:
     text = file.read_text()
     title = text.splitlines()[0].strip("*")
     assert markdown.table(pd.read_csv(file.with_suffix(".csv")), METRICS.names(), title) == text
 
 
-def test_the_readme_shows_the_committed_board() -> None:
+def test_readme_shows_committed_board() -> None:
     table = (BOARDS / "finegrained-pocket.md").read_text().split("\n\n")[1]
     assert table in (ROOT / "README.md").read_text()
 
 
-def test_a_figure_has_its_interval_where_there_is_one() -> None:
+def test_figure_has_interval_if_there_is_one() -> None:
     (ua, fid) = map(METRICS.get, ("ua", "fid"))
     row = {"ua": 96.25, "ua_lo": 93.4, "ua_hi": 100.0, "fid": 7.125, "fid_lo": None, "fid_hi": None}
     assert markdown._figure(row, ua) == "96.2 (93.4..100.0)"
@@ -30,7 +30,7 @@ def test_a_figure_has_its_interval_where_there_is_one() -> None:
     assert markdown._figure(row | {"ua": None}, ua) == ""
 
 
-def test_the_table_has_the_terminals_columns_and_a_row_a_method() -> None:
+def test_table_has_columns_of_terminal_and_one_row_per_method() -> None:
     names = ("ua", "drift")
     row = {"fidelity": "published", "seconds": 12.4, "status": "ok", "compensation": "none", "fid_extractor": "x"}
     row |= {f"{n}{end}": 0.5 for n in names for end in ("", "_lo", "_hi")} | {f"{n}_n": 4 for n in names}

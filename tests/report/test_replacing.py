@@ -55,7 +55,7 @@ def configure(board: Path, method: str, **settings: object) -> None:
     cells.to_csv(file, index=False)
 
 
-def test_a_board_of_the_same_configuration_is_replaced(board: Path) -> None:
+def test_board_of_same_configuration_is_replaced(board: Path) -> None:
     more = ["--methods", "mimmu", "salun", "--seeds", "2", "--out", str(board.parent)]
     assert main.main([*SMOKE, *more]) == 0
     assert pd.read_csv(board)["method"].tolist() == ["pretrained", "wrecked", "mimmu", "salun"]
@@ -79,9 +79,7 @@ CHANGES: list[tuple[Callable[[dict], object], str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES, ids=[said.partition(":")[0] for _, said in CHANGES])
-def test_a_board_that_was_measured_otherwise_is_not_replaced(
-    board: Path, change: Callable[[dict], object], said: str
-) -> None:
+def test_board_with_other_protocol_is_not_replaced(board: Path, change: Callable[[dict], object], said: str) -> None:
     describe(board, change)
     with pytest.raises(OtherBoard) as caught:
         check(board)
@@ -90,39 +88,39 @@ def test_a_board_that_was_measured_otherwise_is_not_replaced(
     check(board, overwrite=True)
 
 
-def test_a_board_of_a_method_with_other_settings_is_not_replaced(board: Path) -> None:
+def test_board_with_other_method_settings_is_not_replaced(board: Path) -> None:
     configure(board, "mimmu", lr=0.5)
     with pytest.raises(OtherBoard, match=r"mimmu\.lr: 0\.5 there, 0\.001 here"):
         check(board)
     check(board, methods=("salun",))  # its own methods have the same settings
 
 
-def test_versions_of_metrics_that_only_one_board_has_do_not_count(board: Path) -> None:
+def test_versions_of_unshared_metrics_are_not_compared(board: Path) -> None:
     describe(board, lambda d: d.update(raised={"metric fid": 7}))
     check(board)
 
 
-def test_where_the_machine_is_not_known_yet_it_is_not_compared(board: Path) -> None:
+def test_unknown_machine_is_not_compared(board: Path) -> None:
     describe(board, lambda d: (d.update(device="a card"), d["versions"].update(torch="0.1")))
     check(board, known=False)
     with pytest.raises(OtherBoard):
         check(board)
 
 
-def test_a_board_without_its_description_is_not_replaced(board: Path) -> None:
+def test_board_without_description_is_not_replaced(board: Path) -> None:
     board.with_suffix(".json").write_text("{")
     with pytest.raises(OtherBoard, match="no description that can be read"):
         check(board)
 
 
-def test_a_board_without_a_finished_cell_is_replaced(board: Path) -> None:
+def test_board_without_finished_cell_is_replaced(board: Path) -> None:
     describe(board, lambda d: d.update(device="a card"))
     file = board.with_name(f"{board.stem}-cells.csv")
     pd.read_csv(file).assign(status="failed").to_csv(file, index=False)
     check(board)
 
 
-def test_many_differences_are_counted_and_long_values_are_cut(board: Path) -> None:
+def test_message_counts_many_differences_and_cuts_long_values(board: Path) -> None:
     describe(board, lambda d: d.update({f"setting {i}": "a" * 100 for i in range(9)}))
     with pytest.raises(OtherBoard) as caught:
         check(board)
@@ -131,20 +129,18 @@ def test_many_differences_are_counted_and_long_values_are_cut(board: Path) -> No
     assert "a" * 60 not in str(caught.value)
 
 
-def test_nested_settings_have_dotted_names() -> None:
+def test_flat_gives_dotted_names() -> None:
     assert flat({"a": {"b": 1}, "c": [1], "d": [{"name": "x", "y": 2}]}) == {
         "a.b": 1, "c": [1], "d.x.name": "x", "d.x.y": 2
     }  # fmt: skip
 
 
-def test_where_no_board_is_nothing_differs(tmp_path: Path) -> None:
+def test_missing_board_has_no_differences(tmp_path: Path) -> None:
     assert [*differences(tmp_path / "x.csv", {}, {}, ())] == []
 
 
 @pytest.mark.parametrize("how", [[], ["collect"]])
-def test_the_command_refuses_before_anything_is_computed(
-    board: Path, how: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_refuses_before_computing(board: Path, how: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     describe(board, lambda d: d["protocol"].update(guidance_scale=9.5))
     files = {path: path.read_bytes() for path in board.parent.rglob("*") if path.is_file()}
     command = [*how, *SMOKE, "--methods", "mimmu", "salun", "--out", str(board.parent)]

@@ -23,7 +23,7 @@ def page(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hold(tmp_path_factory.mktemp("page"))
 
 
-def test_a_run_leaves_one_file_that_needs_no_other(page: Path) -> None:
+def test_page_is_one_file_without_links_to_others(page: Path) -> None:
     text = page.read_text()
     assert page.stat().st_size < 8e6
     head = text.split('<script type="application/json"')[0]
@@ -35,14 +35,14 @@ def test_a_run_leaves_one_file_that_needs_no_other(page: Path) -> None:
     assert "python run_bench.py --methods mimmu salun --world tiny --metrics ua" in text
 
 
-def test_collecting_again_writes_the_same_page(page: Path) -> None:
+def test_collect_writes_same_page_again(page: Path) -> None:
     before = page.read_text()
     page.unlink()
     hold(page.parent, command="collect")
     assert page.read_text() == before
 
 
-def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_any(
+def test_reported_figures_have_their_own_block(
     world: World, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = page.read_text()
@@ -71,7 +71,7 @@ def test_reported_figures_stand_apart_from_the_board_and_only_where_there_are_an
     assert page.read_text() == before
 
 
-def test_papers_are_hollow_points_beside_the_measured_ones_and_on_no_front(tmp_path: Path) -> None:
+def test_reported_figures_are_hollow_points_outside_pareto_front(tmp_path: Path) -> None:
     row = {"method": "esd-x", "status": "ok", "ua": 90.0, "nra": 80.0, "ora": 70.0}
     frame, looks = pd.DataFrame([row]), colours.looks(["esd-x"])
     none = pd.DataFrame(columns=["method", "part"])
@@ -94,7 +94,7 @@ def test_papers_are_hollow_points_beside_the_measured_ones_and_on_no_front(tmp_p
     assert "reported" not in str(plain.specs)
 
 
-def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
+def test_reported_rows_about_concepts_name_them_and_have_no_chart() -> None:
     found = reported_figures.rows("stable-diffusion", "attack")
     block = reported.block(found)
     assert block is not None
@@ -111,7 +111,7 @@ def test_rows_about_a_concept_each_say_which_and_make_no_chart() -> None:
     assert reported.block(reported_figures.rows("pocket", "style")) is None
 
 
-def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_written_if_page_fails(world: World, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> str:
         raise RuntimeError("no room for charts")
 
@@ -125,13 +125,13 @@ def test_without_a_page_the_tables_stand(world: World, page: Path, monkeypatch: 
     page.write_text(text)
 
 
-def test_a_page_needs_no_accuracies(world: World, tmp_path: Path) -> None:
+def test_page_without_accuracies(world: World, tmp_path: Path) -> None:
     words = ["--world", "tiny", "--suite", "smoke", "--methods", "pretrained", "--metrics", "clip", "--out"]
     assert main.main([*words, str(tmp_path)]) == 0
     assert "needs UA and one of NRA" in (tmp_path / "smoke-tiny.html").read_text()
 
 
-def test_a_failed_cell_is_a_row_with_its_reason_and_frames_without_pictures(
+def test_failed_cell_has_row_with_reason_and_empty_frames(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverge(*args: object) -> None:
@@ -145,7 +145,7 @@ def test_a_failed_cell_is_a_row_with_its_reason_and_frames_without_pictures(
     assert 'class="frame"' in text
 
 
-def test_every_picture_is_kept_once_and_shown_for_every_method(page: Path) -> None:
+def test_each_image_is_stored_once_and_shown_for_every_method(page: Path) -> None:
     text = page.read_text()
     shown = re.findall(r'class="shot" data-source="(\w+)"', text)
     assert shown
@@ -153,7 +153,7 @@ def test_every_picture_is_kept_once_and_shown_for_every_method(page: Path) -> No
     assert {"pretrained", "mimmu", "salun"} == set(re.findall(r'data-method="([\w-]+)" data-prompt', text))
 
 
-def test_a_task_shows_the_forgotten_its_twin_a_far_sibling_and_a_stranger(world: World) -> None:
+def test_task_shows_forgotten_nearest_far_and_other_concept(world: World) -> None:
     from bench.suites.finegrained import forget_one
 
     task = forget_one(world, world.concepts[0])
@@ -166,7 +166,7 @@ def test_a_task_shows_the_forgotten_its_twin_a_far_sibling_and_a_stranger(world:
     assert other in task.out_of_domain
 
 
-def test_bars_lie_on_the_columns_scale_and_controls_may_lie_off_it() -> None:
+def test_bars_are_on_scale_except_those_of_controls() -> None:
     frame = pd.DataFrame(
         {
             "method": ["pretrained", "a", "b"], "fidelity": "x", "status": "ok", "compensation": "none",
@@ -182,24 +182,24 @@ def test_bars_lie_on_the_columns_scale_and_controls_may_lie_off_it() -> None:
     assert second.low == 100 * board.ROOM
 
 
-def test_a_method_looks_the_same_on_every_board() -> None:
+def test_method_has_same_look_on_every_board() -> None:
     assert colours.looks(["salun", "pretrained"])["salun"] == colours.looks(["mimmu", "salun", "mine"])["salun"]
     looks = colours.looks([name for name in METHODS.names() if METHODS.get(name).fidelity != "control"])
     assert len({(look.variable, look.shape) for look in looks.values()}) == len(looks)
 
 
-def test_nobody_beats_those_on_the_front() -> None:
+def test_pareto_front_is_not_dominated() -> None:
     points = pd.DataFrame({"method": list("abcde"), "x": [1, 2, 3, 2, 3], "y": [9, 8, 3, 7, 3]})
     assert pareto.front(points, "x", "y") == ["a", "b", "c", "e"]
 
 
-def test_labels_keep_out_of_each_others_way() -> None:
+def test_labels_do_not_overlap() -> None:
     rows = [{"method": f"method-{i}", "x": 1.0 + i / 1000, "y": 5.0} for i in range(3)]
     placed = labels.at_points([*rows, {"method": "far", "x": 0.0, "y": 0.0}])
     assert len({(row["align"], row["dx"], row["dy"]) for row in placed if row["method"] != "far"}) == 3
 
 
-def test_a_chart_leaves_out_what_it_has_no_rows_for() -> None:
+def test_chart_leaves_out_layers_without_rows() -> None:
     point = {"x": 1.0, "y": 2.0, "method": "a"}
     full = vega_lite.filled(
         vega_lite.tradeoff(), {"points": [point], "front": [], "curves": []}, {"$x": "UA", "$about": "it"}
@@ -217,7 +217,7 @@ def sentences(**changes: object) -> str:
     return " ".join(summary.sentences(pd.DataFrame(rows), ("ua", "nra"), 9, 3))
 
 
-def test_the_summary_claims_what_intervals_support_and_no_more() -> None:
+def test_summary_claims_only_what_intervals_support() -> None:
     assert "a and b share the first rank on H: a paired bootstrap can't tell them apart." in sentences()
     assert "a leads on H; beyond chance, 1 method is better than b." in sentences(rank=2)
     assert "NRA: best a (80.0 %), clear of b." in sentences(nra=60.0, nra_lo=50.0, nra_hi=70.0)
@@ -226,12 +226,12 @@ def test_the_summary_claims_what_intervals_support_and_no_more() -> None:
     assert "2 methods were asked to forget in 9 tasks, with 3 training seeds each." in sentences()
 
 
-def test_no_path_of_this_machine_is_on_the_page() -> None:
+def test_page_has_no_local_path() -> None:
     run = RunConfig(backbone="/models/sd15", plugins=(Path("/home/me/mine.py"),), out=Path("/tmp/out"), force=True)
     assert run.shared_command == ("python run_bench.py --methods mimmu salun --backbone sd15 --plugin mine.py")
 
 
-def test_the_drops_of_the_page_are_those_of_the_tables(page: Path) -> None:
+def test_drops_of_page_match_tables(page: Path) -> None:
     concepts = pd.read_csv(page.with_name(f"{page.stem}-concepts.csv"))
     dropped = ripple.drops(concepts)
     assert set(dropped["role"]) == {"in_domain", "out_of_domain"}

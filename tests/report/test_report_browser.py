@@ -63,7 +63,7 @@ def column(page, index: int) -> list[float]:
     return [float(value) for value in found]
 
 
-def test_a_head_sorts_the_methods_by_mouse_and_by_key_and_controls_stay(page) -> None:
+def test_column_heading_sorts_methods_by_mouse_and_key(page) -> None:
     heads = page.eval_on_selector_all("#board thead th", "heads => heads.map(head => head.textContent.trim())")
     index = next(i for i, head in enumerate(heads) if head.startswith("DRIFT"))
     head = page.locator("#board thead th").nth(index)
@@ -82,14 +82,14 @@ def test_a_head_sorts_the_methods_by_mouse_and_by_key_and_controls_stay(page) ->
     assert controls == ["pretrained", "wrecked"]
 
 
-def test_all_metrics_are_shown_on_request(page) -> None:
+def test_button_shows_all_metrics(page) -> None:
     hidden = page.locator("#board th.more").first
     assert not hidden.is_visible()
     page.locator("#all").click()
     assert hidden.is_visible()
 
 
-def test_every_chart_is_drawn_and_its_switches_draw_another(page) -> None:
+def test_charts_are_drawn_and_switches_change_them(page) -> None:
     for place in page.locator("[data-chart]").all():
         place.scroll_into_view_if_needed()
         place.locator("svg path, svg rect").first.wait_for(state="attached")
@@ -104,7 +104,7 @@ def test_every_chart_is_drawn_and_its_switches_draw_another(page) -> None:
     page.wait_for_function(f"document.querySelectorAll('[data-chart=\"tradeoff\"] svg path').length > {before}")
 
 
-def test_another_task_shows_other_pictures(page) -> None:
+def test_task_selection_changes_images(page) -> None:
     tasks = page.eval_on_selector_all("#task option", "options => options.map(option => option.value)")
     assert len(tasks) == 2
     for task in reversed(tasks):
@@ -118,7 +118,7 @@ def test_another_task_shows_other_pictures(page) -> None:
         assert min(widths) > 0
 
 
-def test_a_picture_is_enlarged_by_key_and_the_arrows_lead_on(page) -> None:
+def test_key_enlarges_image_and_arrows_move_on(page) -> None:
     shots = page.locator("[data-task]:visible .shot")
     shots.first.focus()
     page.keyboard.press("Enter")
@@ -138,7 +138,7 @@ def test_a_picture_is_enlarged_by_key_and_the_arrows_lead_on(page) -> None:
     assert page.evaluate("document.activeElement.className") == "shot"
 
 
-def test_the_theme_follows_the_system_can_be_switched_and_is_remembered(browser, report: Path) -> None:
+def test_theme_follows_system_and_switch_is_remembered(browser, report: Path) -> None:
     context = browser.new_context(color_scheme="dark")
     page = context.new_page()
     page.goto(report.as_uri())
@@ -154,7 +154,7 @@ def test_the_theme_follows_the_system_can_be_switched_and_is_remembered(browser,
     context.close()
 
 
-def test_methods_can_be_picked_out(page) -> None:
+def test_methods_can_be_picked(page) -> None:
     button = page.locator('[data-pick="salun"]').first
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
@@ -163,7 +163,7 @@ def test_methods_can_be_picked_out(page) -> None:
     assert float(page.locator('#board tr[data-method="salun"]').evaluate(opacity)) == 1
 
 
-def test_reported_figures_are_grey_below_the_board_and_hollow_in_the_chart(
+def test_reported_figures_are_grey_rows_and_hollow_points(
     browser, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(report.parent, tmp_path / "out")
@@ -193,9 +193,7 @@ def test_reported_figures_are_grey_below_the_board_and_hollow_in_the_chart(
 @pytest.mark.parametrize(
     "kind", [k if k == "mixed" else pytest.param(k, marks=pytest.mark.slow) for k in sequels.KINDS]
 )
-def test_charts_of_sets_sequences_recoveries_and_sweeps_are_drawn_without_complaint(
-    browser, world: World, tmp_path: Path, kind: str
-) -> None:
+def test_charts_of_other_suites_are_drawn_without_errors(browser, world: World, tmp_path: Path, kind: str) -> None:
     report = sequels.write(world, kind, tmp_path, ("ua", "nra", "ora") if kind == "mixed" else sequels.NAMES)
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     context.set_default_timeout(5000)
@@ -237,7 +235,7 @@ def test_charts_of_sets_sequences_recoveries_and_sweeps_are_drawn_without_compla
 
 
 @pytest.mark.parametrize("width", [390, 768])
-def test_nothing_but_tables_is_wider_than_a_small_screen(page, width: int) -> None:
+def test_only_tables_are_wider_than_small_screen(page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     for place in page.locator("[data-chart]").all():
         place.scroll_into_view_if_needed()
@@ -246,7 +244,7 @@ def test_nothing_but_tables_is_wider_than_a_small_screen(page, width: int) -> No
     assert page.locator("h1").bounding_box()["width"] > width * 0.7
 
 
-def test_the_keyboard_reaches_everything(page) -> None:
+def test_keyboard_reaches_every_control(page) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     unnamed = page.evaluate("[...document.querySelectorAll('button, select, [role=region]')].filter(e => "

@@ -34,7 +34,7 @@ def rows(spec: dict[str, Any], name: str = "lines") -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", PARTS)
-def test_a_page_has_the_charts_that_its_results_are_for_and_no_others(world: World, tmp_path: Path, kind: str) -> None:
+def test_page_has_only_charts_of_its_results(world: World, tmp_path: Path, kind: str) -> None:
     text = sequels.write(world, kind, tmp_path).read_text()
     head = text.split('<script type="application/json"')[0]
     assert [part for part in document.ADDED if f'<h2 id="{part}">' in head] == PARTS[kind]
@@ -51,7 +51,7 @@ def test_a_page_has_the_charts_that_its_results_are_for_and_no_others(world: Wor
         assert ">not run</span>" not in head
 
 
-def test_every_kind_of_results_has_its_charts(world: World) -> None:
+def test_each_kind_of_result_has_its_charts(world: World) -> None:
     _, results = sequels.mixed(world)
     names = list(dict.fromkeys(r.method for r in results))
     known = colours.looks(names, {r.method: r.base_method for r in results})
@@ -63,7 +63,7 @@ def test_every_kind_of_results_has_its_charts(world: World) -> None:
     assert {word for word in left if word != "$schema"} == set()  # every title has its words
 
 
-def test_a_page_of_anything_else_is_as_it_was(world: World) -> None:
+def test_page_of_general_suite_has_general_charts(world: World) -> None:
     plain = [result(name, task, [task], ua=0.9) for name in ("pretrained", "mimmu") for task in "xy"]
     found = document.added(plain, tables.cells_frame(plain, NAMES), looks("pretrained", "mimmu"))
     assert found == {}
@@ -72,7 +72,7 @@ def test_a_page_of_anything_else_is_as_it_was(world: World) -> None:
     assert text == ""
 
 
-def test_figures_against_the_number_of_concepts_leave_controls_out_and_say_how_several_are_taken() -> None:
+def test_chart_by_number_of_concepts_omits_controls_and_lists_ways() -> None:
     cells = [
         result(method, f"{k}{i}", [*"abcd"[:k]], ua=1 - k / 10 - i / 100, multi=way)
         for method, way in (("pretrained", "joint"), ("mimmu", "joint"), ("esd-x", "alternate"))
@@ -98,7 +98,7 @@ def test_figures_against_the_number_of_concepts_leave_controls_out_and_say_how_s
 SEQUENCE = [{"a": 1.0}, {"a": 0.5, "b": 0.9}, {"a": 0.2, "b": 0.8, "c": 1.0}]
 
 
-def test_the_matrix_has_no_cell_before_its_concept_was_asked_for() -> None:
+def test_matrix_has_no_cell_before_request_of_concept() -> None:
     worse = [{name: ua - 0.1 for name, ua in step.items()} for step in SEQUENCE]
     both = [*sequence("mimmu", SEQUENCE), *sequence("mimmu", worse, seed=1), *sequence("wrecked", SEQUENCE)]
     made = sequences.matrix(board_sequences.matrix(both), looks("wrecked", "mimmu"))
@@ -115,7 +115,7 @@ def test_the_matrix_has_no_cell_before_its_concept_was_asked_for() -> None:
         assert spec["layer"][0]["encoding"][axis]["scale"]["domain"] == order
 
 
-def test_sequences_of_their_own_have_panels_of_their_own() -> None:
+def test_each_sequence_has_its_own_panel() -> None:
     both = [*sequence("mimmu", SEQUENCE), *sequence("mimmu", [{"c": 1.0}, {"c": 1.0, "a": 1.0}], chain="ca")]
     made = sequences.matrix(board_sequences.matrix(both), looks("mimmu"))
     assert made is not None
@@ -123,7 +123,7 @@ def test_sequences_of_their_own_have_panels_of_their_own() -> None:
     assert len(rows(made.panels["mimmu · sequence 2"].specs[""], "cells")) == 3
 
 
-def test_along_a_sequence_seconds_add_up_and_requests_are_named() -> None:
+def test_chart_along_sequence_sums_seconds_and_names_requests() -> None:
     cells = tables.cells_frame(sequence("mimmu", SEQUENCE, seconds=[10, 20, 30]), NAMES)
     made = sequences.along(board_sequences.along(cells), looks("mimmu"))
     assert made is not None
@@ -133,7 +133,7 @@ def test_along_a_sequence_seconds_add_up_and_requests_are_named() -> None:
     assert [r["y"] for r in rows(made.specs["ua"])] == pytest.approx([100, 70, 200 / 3], rel=1e-4)
 
 
-def test_what_comes_back_is_drawn_beside_references_and_half_of_what_there_was() -> None:
+def test_relearning_chart_has_references_and_half_accuracy_rule() -> None:
     found = [
         *(finetuned("pretrained", of, "retained, full", [0.8, 0.9, 1.0]) for of in "ab"),
         *(finetuned("mimmu", of, "retained, full", [0.0, 0.3, 0.6]) for of in "ab"),
@@ -153,7 +153,7 @@ def test_what_comes_back_is_drawn_beside_references_and_half_of_what_there_was()
     assert "picked" not in str(dashed[0]["encoding"])
 
 
-def test_a_fine_tuning_of_references_alone_is_drawn_too() -> None:
+def test_relearning_chart_keeps_training_of_references_only() -> None:
     found = [finetuned("mimmu", "a", "retained, full", [0, 1]), finetuned("wrecked", "a", "5 pictures", [0, 0])]
     made = resurgence.figure(relearning.means(relearning.frame(found)), looks("wrecked", "mimmu"))
     assert made is not None
@@ -173,7 +173,7 @@ def swept_panels(*values: dict[str, Any]) -> dict[str, Any]:
     return {field: panel.specs["ua"] for field, panel in made.panels.items()}
 
 
-def test_numbers_lie_on_a_line_words_are_dots_and_the_plain_setting_has_a_ring() -> None:
+def test_sweep_draws_lines_for_numbers_dots_for_words_and_ring_for_default() -> None:
     found = swept_panels({}, {"lr": 1e-6}, {"lr": 1e-4}, {"t_max": 300}, {"weighting": "snr"})
     assert list(found) == ["lr", "t_max", "weighting"]
     for field, plain in (("lr", "1e-05"), ("t_max", "600"), ("weighting", "uniform")):
@@ -188,14 +188,14 @@ def test_numbers_lie_on_a_line_words_are_dots_and_the_plain_setting_has_a_ring()
     assert "picked" not in str([layer["encoding"] for layer in found["lr"]["layer"]])
 
 
-def test_a_grid_has_a_line_for_each_value_of_the_other_settings() -> None:
+def test_sweep_has_one_line_per_value_of_other_settings() -> None:
     found = swept_panels(*({"lr": lr, "t_max": t} for lr in (1e-6, 1e-4) for t in (300, 900)))
     assert {r["label"] for r in rows(found["t_max"], "names")} == {"lr=1e-06", "lr=0.0001"}
     assert rows(found["t_max"], "rings") == []  # the plain setting is not among them
     assert len({r["series"] for r in rows(found["lr"])}) == 2
 
 
-def test_variants_have_their_methods_colour_and_shapes_of_their_own() -> None:
+def test_variants_have_colour_of_method_and_own_shapes() -> None:
     names = {f"mimmu t_max={t}": "mimmu" for t in (200, 300, 400)} | {"salun": "salun", "esd-x lr=1": "esd-x"}
     found = colours.looks(["pretrained", "mimmu", *names], names)
     assert {found[name].css for name, of in names.items() if of == "mimmu"} == {looks("mimmu")["mimmu"].css}
@@ -205,7 +205,7 @@ def test_variants_have_their_methods_colour_and_shapes_of_their_own() -> None:
     assert [found[name].setting for name in ("mimmu", "mimmu t_max=200", "esd-x lr=1")] == ["", "t_max=200", "lr=1"]
 
 
-def test_an_oracle_is_grey_below_the_line_and_on_no_front() -> None:
+def test_oracle_is_grey_and_outside_pareto_front() -> None:
     row = {"status": "ok", "fidelity": "x", "ua": 90.0, "nra": 80.0}
     frame = pd.DataFrame([{"method": "mimmu", **row}, {"method": "oracle", **row, "ua": 100.0, "nra": 100.0}])
     none = pd.DataFrame(columns=["method", "part"])
@@ -217,7 +217,7 @@ def test_an_oracle_is_grey_below_the_line_and_on_no_front() -> None:
     assert "oracle" not in summary.sentences(frame, ("ua", "nra"), 9, 3)[0]
 
 
-def test_a_variant_has_a_name_only_where_there_is_room() -> None:
+def test_variant_has_label_only_if_there_is_room() -> None:
     crowd = [{"method": f"m x={i}", "spare": f"x={i}", "x": i / 1000, "y": 5.0} for i in range(20)]
     placed = labels.at_points([*crowd, {"method": "plain", "x": 0.01, "y": 5.0}, {"method": "far", "x": 9.0, "y": 9.0}])
     found = {row["method"]: row["label"] for row in placed}
@@ -226,7 +226,7 @@ def test_a_variant_has_a_name_only_where_there_is_room() -> None:
     assert 0 < sum(name != "" for name in found.values()) < 10
 
 
-def test_names_at_the_ends_of_lines_keep_apart_and_in_the_order_of_the_lines() -> None:
+def test_labels_at_line_ends_do_not_overlap_and_keep_order() -> None:
     ends = [
         {"series": name, "method": name, "colour": "", "x": 1.0, "y": y}
         for name, y in zip("abcdef", [99, 98, 98, 50, 1, 0.5], strict=True)
@@ -245,7 +245,7 @@ def test_names_at_the_ends_of_lines_keep_apart_and_in_the_order_of_the_lines() -
     assert -labels.LINE < heights[0] < heights[-1] <= 320
 
 
-def test_intervals_of_methods_at_one_place_are_drawn_beside_each_other() -> None:
+def test_intervals_at_same_number_are_drawn_side_by_side() -> None:
     points = [{"series": name, "x": x} for name in "abc" for x in (1, 10)]
     for log in (False, True):
         moved = lines.spread(points, 1, 10, log)
@@ -259,14 +259,14 @@ def test_intervals_of_methods_at_one_place_are_drawn_beside_each_other() -> None
 
 @pytest.mark.parametrize("metrics", [METRICS.names(), ("ua", "headnoun")], ids=["all", "chosen"])
 @pytest.mark.parametrize("names", [["final_h", "worst_return"], ["back_auc", "relearn_half", "relearn_half_5"]])
-def test_a_page_about_unlike_states_begins_with_what_a_terminal_shows(names: list[str], metrics: list[str]) -> None:
+def test_page_of_suite_with_own_columns_starts_with_terminal_columns(names: list[str], metrics: list[str]) -> None:
     frame = pd.DataFrame([dict.fromkeys(["h", "ua", "nra", "headnoun", "drift", "ripple", *names], 1.0)])
     first = {column.name for column in board.columns(frame, metrics) if column.headline}
     assert first == {one.name for one in terminal.columns_of(frame, metrics) if one.name in frame}
     assert first == {names[0], names[1], *(["ua", "headnoun"] if len(metrics) == 2 else [])}
 
 
-def test_every_figure_is_explained() -> None:
+def test_every_column_has_description() -> None:
     told = (Path(__file__).parents[2] / "docs" / "reading-the-report.md").read_text()
     heads = re.findall(r"<h2 id=\"\w+\">(.+?)</h2>", document.part("added.html.j2"))
     assert len(heads) == len(document.ADDED)
@@ -290,7 +290,7 @@ def test_every_figure_is_explained() -> None:
         ({}, ["h", "ua", "nra"], ["leads on H;", "UA", "NRA: best a (80.0 %), clear of b."]),
     ],
 )
-def test_means_of_unlike_states_are_no_headlines_and_not_summed_up(
+def test_general_means_of_unlike_states_are_not_headlines(
     figures: dict[str, tuple[float | None, float]], headlines: list[str], said: list[str]
 ) -> None:
     rows = []

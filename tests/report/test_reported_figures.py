@@ -16,7 +16,7 @@ def write(folder: Path, *rows: str, head: str = HEAD) -> Path:
     return folder
 
 
-def test_the_files_of_the_repository_are_sound_and_name_their_boards() -> None:
+def test_committed_files_are_valid_and_name_their_boards() -> None:
     for suite in ("style", "object"):
         found = reported_figures.rows("canvas", suite)
         assert len(found) == 10
@@ -27,7 +27,7 @@ def test_the_files_of_the_repository_are_sound_and_name_their_boards() -> None:
     assert list(attack.columns) == [*reported_figures.ABOUT, "concept", "pre_asr", "asr", "fid_reported"]
 
 
-def test_figures_are_those_of_the_sources() -> None:
+def test_figures_match_sources() -> None:
     style = reported_figures.rows("canvas", "style").set_index("method")
     row = style.loc["SalUn", ["ua", "ira", "cra", "fid_reported", "seconds", "memory_gb", "storage_gb"]]
     assert row.tolist() == [86.26, 90.39, 95.08, 61.05, 667, 30.8, 4.0]
@@ -37,14 +37,14 @@ def test_figures_are_those_of_the_sources() -> None:
     assert attack.loc["ESD", ["pre_asr", "asr", "fid_reported", "verified"]].tolist() == [20.42, 76.05, 18.18, "yes"]
 
 
-def test_a_board_that_no_paper_knows_has_no_rows(tmp_path: Path) -> None:
+def test_board_without_reported_figures_has_no_rows(tmp_path: Path) -> None:
     assert reported_figures.rows("pocket", "style").empty
     assert reported_figures.rows("canvas", "style", tmp_path / "nowhere").empty
     assert reported_figures.rows("w", "other", write(tmp_path, ROW)).empty
     assert reported_figures.rows("w", "s", write(tmp_path, ROW))["ua"].tolist() == [98.5]
 
 
-def test_zero_is_a_figure_and_blank_is_none(tmp_path: Path) -> None:
+def test_zero_is_figure_and_blank_is_missing(tmp_path: Path) -> None:
     head = HEAD.replace("ua", "pre_asr,asr")
     write(tmp_path, ROW.replace("98.5", "0,0"), ROW.replace("98.5", ",5").replace("ESD", "UCE"), head=head)
     found = reported_figures.rows("w", "s", tmp_path)
@@ -69,13 +69,13 @@ def test_zero_is_a_figure_and_blank_is_none(tmp_path: Path) -> None:
         (ROW.replace("ESD", "UCE"), "the same row as line 2"),
     ],
 )
-def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, row: str, said: str) -> None:
+def test_invalid_row_is_refused_with_file_and_line(tmp_path: Path, row: str, said: str) -> None:
     write(tmp_path, ROW.replace("ESD", "UCE"), row)
     with pytest.raises(reported_figures.PublishedError, match=rf"one\.csv, line 3: .*{re.escape(said)}"):
         reported_figures.rows("another", "board", tmp_path)
 
 
-def test_an_attack_succeeds_at_least_as_often_as_none(tmp_path: Path) -> None:
+def test_asr_below_pre_asr_is_refused(tmp_path: Path) -> None:
     write(tmp_path, ROW.replace("98.5", "20,10"), head=HEAD.replace("ua", "pre_asr,asr"))
     with pytest.raises(reported_figures.PublishedError, match="asr 10 is below pre_asr 20"):
         reported_figures.rows("w", "s", tmp_path)
@@ -90,7 +90,7 @@ def test_an_attack_succeeds_at_least_as_often_as_none(tmp_path: Path) -> None:
         ("", "missing or doubled columns"),
     ],
 )
-def test_wrong_columns_are_named(tmp_path: Path, head: str, said: str) -> None:
+def test_invalid_columns_are_refused_with_names(tmp_path: Path, head: str, said: str) -> None:
     write(tmp_path, ROW, head=head)
     with pytest.raises(reported_figures.PublishedError, match=rf"one\.csv, line 1: {re.escape(said)}"):
         reported_figures.rows("w", "s", tmp_path)

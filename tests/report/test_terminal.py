@@ -35,7 +35,7 @@ def printed(names: tuple[str, ...], width: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_board_fits_the_terminal(width: int) -> None:
+def test_board_fits_terminal(width: int) -> None:
     lines = printed(METRICS.names(), width)
     assert max(map(len, lines)) <= width
     heads = [line for line in lines if line.split()[:1] == ["method"]]
@@ -50,7 +50,7 @@ def test_the_board_fits_the_terminal(width: int) -> None:
     assert words.count("title") == 1
 
 
-def test_many_metrics_are_spread_over_tables() -> None:
+def test_many_metrics_use_several_tables() -> None:
     names = METRICS.names()
     chosen = tuple(name for name in names if name != "ua")  # chosen by name: all are shown
     lines = printed(chosen, 80)
@@ -60,7 +60,7 @@ def test_many_metrics_are_spread_over_tables() -> None:
     assert not any("…" in line for line in lines)
 
 
-def test_metrics_chosen_by_name_are_all_shown() -> None:
+def test_metrics_chosen_by_name_are_shown() -> None:
     assert [m.name for m in terminal.in_table(("kid", "mi"))] == ["kid", "mi"]
     assert {m.name for m in terminal.in_table(METRICS.names())} == {"ua", "nra", "ora", "twin", "fid", "drift"}
 
@@ -99,9 +99,7 @@ def special() -> dict[str, pd.DataFrame]:
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("suite", OWN)
-def test_what_a_suite_is_about_fits_and_general_columns_give_way(
-    special: dict[str, pd.DataFrame], suite: str, width: int
-) -> None:
+def test_columns_of_suite_replace_general_columns(special: dict[str, pd.DataFrame], suite: str, width: int) -> None:
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(terminal.show(special[suite], METRICS.names(), "the title", width))
     text = console.export_text()

@@ -1,4 +1,4 @@
-"""One colour and one shape for each method, the same in every table and chart, and on every board."""
+"""One colour and one shape for each method, the same in every table, in every chart and on every board."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from methods import METHODS, REFERENCES
 
-# Okabe & Ito's colours, which people with any colour vision tell apart, darkened for a light page, lightened for a dark
+# the colours of Okabe & Ito suit people with any colour vision; first for a light page, then for a dark page
 PALETTE = (
     ("#0072b2", "#5aaeea"),
     ("#c8510a", "#f5914a"),
@@ -24,9 +24,14 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross"
 
 @dataclass(frozen=True)
 class Look:
-    """How a method is drawn: `variable` is the CSS variable that holds its colour, `light` and `dark` its values.
+    """The colour and the shape of a method in charts.
 
-    `setting` is what tells a variant of a sweep from its method, "" for the method itself.
+    Args:
+        method: name of the method or of a variant of a sweep.
+        variable: the CSS variable that holds the colour.
+        light, dark: values of the variable on a light and on a dark page.
+        shape: shape of the points, a name of Vega-Lite.
+        setting: the settings of a variant of a sweep; "" for the method itself.
     """
 
     method: str
@@ -38,15 +43,16 @@ class Look:
 
     @property
     def css(self) -> str:
-        """The colour, for a style sheet or an SVG attribute: it follows the theme."""
+        """The colour for a style sheet or an SVG attribute. It follows the theme of the page."""
         return f"var({self.variable})"
 
 
 def looks(methods: Sequence[str], variants: Mapping[str, str] | None = None) -> dict[str, Look]:
-    """The look of each of `methods`; by its place among all registered ones, so that boards agree.
+    """The look of each of `methods`. It follows from the method's index among all registered methods, so boards agree.
 
     Args:
-        variants: variant of a sweep -> its method, whose colour it has; its shape is its own as far as shapes go.
+        methods: names of methods and of variants.
+        variants: variant of a sweep -> its method. A variant has its method's colour and, if possible, its own shape.
     """
     of = variants or {}
     known = [name for name in METHODS.names() if name not in REFERENCES]

@@ -1,4 +1,4 @@
-"""Which charts a page has: the rows of each, and the choices that a reader has among them."""
+"""The charts of a page: the rows of each chart and its switches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETENTION = ("nra", "twin", "ora")
 COSTS = {"seconds": ("seconds of unlearning a task ↓", 1.0), "peak_bytes": ("peak memory, MB ↓", 1e-6),
          "delta_bytes": ("weights changed, MB ↓", 1e-6)}  # fmt: skip
 COST_NAMES = {"seconds": "seconds", "peak_bytes": "memory", "delta_bytes": "bytes changed"}
-ROUND = 3  # decimals of what is drawn: half a pixel at most
+ROUND = 3  # decimals of drawn values; the error is at most half a pixel
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Figure:
     """A chart with its variants.
 
     Args:
-        choices: for each switch: its name, and its values with their labels.
-        specs: the values of all switches, joined by "/" -> Vega-Lite specification.
-        notes: the same key -> a sentence for below the chart.
-        missing: why there is nothing to draw, else "".
+        choices: name of a switch -> its values with their labels.
+        specs: values of all switches, joined by "/" -> Vega-Lite specification.
+        notes: values of all switches, joined by "/" -> a sentence below the chart.
+        missing: the reason why there is no chart; "" if there is one.
     """
 
     choices: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Figure:
 
 
 def title(name: str) -> str:
-    """A metric's name with unit and direction."""
+    """A metric's name with its unit and direction."""
     if name == "h":
         return "H, % ↑"
     metric = METRICS.get(name)
@@ -54,10 +54,10 @@ def tradeoff(
     looks: dict[str, Look],
     reported: Mapping[str, vega_lite.Rows] | None = None,
 ) -> Figure:
-    """Forgetting against retention, along the training where that was measured, and beside it what papers report.
+    """The chart of forgetting against retention, along the training if a curve was measured.
 
     Args:
-        reported: metric of retention -> points of `bench.report.page.reported`; they are on no front.
+        reported: retention metric -> points from `bench.report.page.reported`. They are never on the Pareto front.
     """
     good = _good(board)
     kinds = [name for name in RETENTION if name in good and good[name].notna().any()]
@@ -125,7 +125,7 @@ def _trails(along: pd.DataFrame, name: str, looks: dict[str, Look]) -> vega_lite
 
 @dataclass
 class Panels:
-    """Small multiples: a figure for each method."""
+    """Small multiples: one figure for each method."""
 
     choices: dict[str, dict[str, str]] = field(default_factory=dict)
     panels: dict[str, Figure] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class Panels:
 
 
 def near_to_far(dropped: pd.DataFrame, looks: dict[str, Look]) -> Panels:
-    """Drop against distance, a panel a method, on one scale."""
+    """The chart of the drop against the distance from the forgotten concept: a panel per method, on one scale."""
     known = ripple.distances(dropped)
     methods = [name for name in looks if name not in REFERENCES and (dropped["method"] == name).any()]
     kept = dropped[dropped["method"].isin(methods)]
@@ -189,10 +189,10 @@ def heat(
     groups: dict[str, str],
     looks: dict[str, Look],
 ) -> Panels:
-    """Who is hurt when what is forgotten, a panel a method.
+    """The chart of the drop of each concept for each forgotten concept, a panel per method.
 
     Args:
-        targets: `task` and `concept` of what is forgotten, which gets a frame in place of a colour.
+        targets: `task` and `concept` of the forgotten concepts, which have a frame and no colour.
         groups: concept -> its domain.
     """
     methods = [name for name in looks if name not in REFERENCES and (dropped["method"] == name).any()]
@@ -219,7 +219,7 @@ def heat(
 
 
 def cost(board: pd.DataFrame, looks: dict[str, Look]) -> Figure:
-    """Quality against what it cost."""
+    """The chart of quality against cost."""
     good = _good(board)
     wanted = ("h", "nra", "twin") if "h" in good and good["h"].notna().any() else ("ua", "nra", "twin")
     qualities = [name for name in wanted if name in good and good[name].notna().any()]
@@ -232,7 +232,7 @@ def cost(board: pd.DataFrame, looks: dict[str, Look]) -> Figure:
             label, scale = COSTS[name]
             known = good.dropna(subset=[name, quality])
             points = [_point(row, name, quality, looks, scale) for row in known.to_dict("records")]
-            points = labels.at_points([{**p, "x_lo": 0.0} for p in points])  # the axis starts at nought
+            points = labels.at_points([{**p, "x_lo": 0.0} for p in points])  # the axis starts at 0
             words = {"$x": label, "$y": title(quality), "$about": f"{quality.upper()} against {COST_NAMES[name]}"}
             figure.specs[f"{quality}/{name}"] = vega_lite.filled(vega_lite.cost(), {"points": points}, words)
     return figure

@@ -1,4 +1,4 @@
-"""Names beside points and at the ends of lines, where they are in nobody's way."""
+"""Labels beside points and at the ends of lines, placed so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from bench.report.charts.vega_lite import Rows
 
-LINE = 16  # pixels of a line of text
+LINE = 16  # height of a line of text, in pixels
 PLACES = (("left", 10, 0), ("right", -10, 0), ("center", 0, -15), ("center", 0, 15), ("left", 9, -13), ("left", 9, 13))
 
 
 def at_points(rows: Rows, width: float = 330, height: float = 300) -> Rows:
-    """Rows with x and y, and with `label`, `align`, `dx`, `dy`: where a name beside each point is in nobody's way.
+    """Rows with `x`, `y`, `label`, `align`, `dx` and `dy`: the label of each point and its free position.
 
-    A greedy choice among a few places, for a plot of about `width` x `height` pixels. A row with `spare`, which is
-    what to call it where there is room, comes after the others, and goes without a name where there is none.
+    A greedy algorithm chooses one of a few positions. The plot has about `width` x `height` pixels. A row with `spare`
+    is placed after the others. If there is room, `spare` is its label. Otherwise the row has no label.
     """
     if not rows:
         return []
@@ -57,9 +57,9 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def at_ends(rows: Sequence[Mapping[str, Any]], low: float, high: float, height: float) -> Rows:
-    """A name for each line (`series`), as high as its last point and out of the others' way.
+    """A label for each line (`series`), near the height of its last point, without overlap.
 
-    For an axis from `low` to `high` that is `height` pixels long.
+    The axis goes from `low` to `high` and is `height` pixels long.
     """
     last = {row["series"]: row for row in sorted(rows, key=lambda row: row["x"])}
     placed = sorted(last.values(), key=lambda row: row["y"])

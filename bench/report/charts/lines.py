@@ -1,4 +1,4 @@
-"""Charts of a figure against a number, one line a method, with intervals: their skeletons and their rows."""
+"""Charts of a figure against a number, with one line per method and intervals: their specifications and rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bench.report.charts.colours import Look
 from bench.report.charts.vega_lite import Rows
 from metrics import METRICS
 
-HEIGHT = 320  # pixels of a plot
-ROOM = 0.05  # of an axis, left free at each end
-WIDE = 30  # times the least value: from there on an axis is logarithmic
-APART = 0.006  # of an axis: how far methods stand from each other at one place, so that their intervals can be seen
+HEIGHT = 320  # size of a plot in pixels
+ROOM = 0.05  # share of an axis that stays free at each end
+WIDE = 30  # an axis is logarithmic if the largest value is this many times the smallest
+APART = 0.006  # share of an axis between methods at the same number, so that their intervals are visible
 TICK = "0 < datum.value && datum.value < 0.001 ? format(datum.value, '~e') : toString(datum.value)"
 FIGURE = vega_lite.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""))
 
@@ -27,10 +27,11 @@ FIGURE = vega_lite.tip(("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_t
 def skeleton(
     ticks: tuple[float, ...] = (), log: bool = False, height: int = HEIGHT, pick: bool = True
 ) -> dict[str, Any]:
-    """Lines with intervals: rows "lines", dashed ones "references", names at their ends "names".
+    """The specification of lines with intervals: rows "lines", dashed rows "references", labels at the ends "names".
 
-    And grey rules across at "levels", rings around points at "rings". Titles: "$x", "$y", "$about"; ends of the scales:
-    "$x0", "$x1", "$y0", "$y1". With `pick` only what was picked is in full colour, besides what is no method's line.
+    Rows "levels" are grey horizontal rules. Rows "rings" are rings around points. The titles are "$x", "$y" and
+    "$about". The ends of the scales are "$x0", "$x1", "$y0" and "$y1". With `pick`, only picked methods have full
+    colour.
     """
     kind = "log" if log else "linear"
     axis = alt.Axis(values=list(ticks), labelExpr=TICK, labelOverlap="greedy") if ticks else alt.Axis(tickCount=6)
@@ -70,9 +71,9 @@ def skeleton(
 
 @cache
 def dots(height: int = HEIGHT) -> dict[str, Any]:
-    """Figures of words instead of numbers: rows "lines" and "rings", in the order of their `value`s.
+    """The specification of figures against text values: rows "lines" and "rings", in the order of their `value`.
 
-    Methods stand beside each other. Titles: "$x", "$y", "$about"; ends of the scale: "$y0", "$y1".
+    Methods stand side by side. The titles are "$x", "$y" and "$about". The ends of the scale are "$y0" and "$y1".
     """
     x = alt.X("value:N", title="$x", sort=None, axis=alt.Axis(labelAngle=0, labelLimit=120, grid=True))
     scale = alt.Scale(domain=["$y0", "$y1"], nice=False)
@@ -92,12 +93,12 @@ def dots(height: int = HEIGHT) -> dict[str, Any]:
 
 
 def number(value: Any) -> float | None:
-    """A figure as it is drawn; None for none."""
+    """A figure, rounded for drawing; None if it is missing."""
     return None if value is None or pd.isna(value) else float(f"{value:.5g}")
 
 
 def row(record: Mapping[Any, Any], name: str, x: float | None, look: Look, **more: Any) -> dict[str, Any]:
-    """A point of a line: the figure `name` of a frame's record, its interval, and both in words."""
+    """A point of a line: the figure `name` of a record, its interval, and the text of both."""
     digits = METRICS.get(name).digits if name in METRICS else 1
     low, value, high = (number(record.get(f"{name}{end}")) for end in ("_lo", "", "_hi"))
     interval = "" if low is None or high is None else f" ({low:,.{digits}f} – {high:,.{digits}f})"
@@ -107,17 +108,17 @@ def row(record: Mapping[Any, Any], name: str, x: float | None, look: Look, **mor
 
 
 def shown(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Those of the figures `names` that a frame has a value of."""
+    """Those of the figures `names` that have a value in the frame."""
     return [name for name in names if name in frame and frame[name].notna().any()]
 
 
 def logarithmic(values: Sequence[float]) -> bool:
-    """Whether numbers lie so far apart that an axis of them has to be logarithmic."""
+    """Whether an axis of these numbers has to be logarithmic."""
     return bool(values) and min(values) > 0 and max(values) >= WIDE * min(values)
 
 
 def spread(rows: Sequence[Mapping[str, Any]], low: float, high: float, log: bool) -> Rows:
-    """Rows with their lines moved apart a little, on an axis from `low` to `high`."""
+    """The rows with their lines moved apart slightly, on an axis from `low` to `high`."""
     series = list(dict.fromkeys(row["series"] for row in rows))
     step = (high / low) ** APART if log else (high - low) * APART
     at = {one: i - (len(series) - 1) / 2 for i, one in enumerate(series)}
@@ -126,7 +127,7 @@ def spread(rows: Sequence[Mapping[str, Any]], low: float, high: float, log: bool
 
 
 def span(values: Sequence[float], log: bool = False) -> tuple[float, float]:
-    """The ends of an axis that has room for values."""
+    """The ends of an axis with room for the values."""
     low, high = min(values), max(values)
     if log:
         return low / (high / low) ** ROOM, high * (high / low) ** ROOM
@@ -135,7 +136,7 @@ def span(values: Sequence[float], log: bool = False) -> tuple[float, float]:
 
 
 def heights(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The ends of an axis that has room for the figures of rows and their intervals."""
+    """The ends of an axis with room for the figures of the rows and their intervals."""
     return span([row[name] for row in rows for name in ("y", "y_lo", "y_hi") if row.get(name) is not None])
 
 
@@ -149,14 +150,14 @@ def chart(
     pick: bool = True,
     height: int = HEIGHT,
 ) -> dict[str, Any]:
-    """A finished chart of lines; a row with `ring` gets one around its point.
+    """A finished chart of lines. A row with `ring` has a ring around its point.
 
     Args:
-        rows: of `row`, those of a line one after the other.
+        rows: rows from `row`. The rows of a line follow each other.
         words: the titles "$x", "$y" and "$about".
         references: rows of dashed lines.
-        levels: name of what is drawn across -> where.
-        whole: whether the axis has a tick at each number that occurs, and at no other.
+        levels: label of a horizontal rule -> its value.
+        whole: whether the axis has ticks only at the numbers that occur.
     """
     drawn = [*rows, *references]
     values = sorted({row["x"] for row in drawn})

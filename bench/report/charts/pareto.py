@@ -1,4 +1,4 @@
-"""Who is beaten by nobody."""
+"""The Pareto front of methods."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def front(points: pd.DataFrame, x: str, y: str) -> list[str]:
-    """Methods that no other beats in one mean without losing in the other, by rising `x`; more is better in both."""
+    """The methods on the Pareto front, by rising `x`. Higher is better for both `x` and `y`."""
     each = list(zip(points["method"], points[x], points[y], strict=True))
     best = [
         (own_x, name)

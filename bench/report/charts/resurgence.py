@@ -1,4 +1,4 @@
-"""The chart of what comes back of a forgotten concept while the unlearned model is trained further."""
+"""The chart of relearning: the accuracy of a forgotten concept while the unlearned model is trained further."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from methods import REFERENCES
 
 
 def figure(means: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
-    """Accuracy of the forgotten concept by steps of training, from `bench.board.relearning.means`; None without any.
+    """The accuracy of the forgotten concept by steps of training, from `bench.board.relearning.means`.
 
-    A switch chooses how the model was trained further. References are dashed; a
-    rule lies at half of the untouched model's accuracy.
+    A switch chooses the data of the training. References are dashed. A rule lies at half of the pretrained model's
+    accuracy. None without data.
     """
     rows = means[means["method"].isin(looks)].dropna(subset=["accuracy"])
     if rows[~rows["method"].isin(REFERENCES)].empty:

@@ -1,4 +1,4 @@
-"""The charts of requests one after another: what each left of all concepts asked for so far, and how figures add up."""
+"""The charts of sequences of requests: UA of every requested concept after each request, and figures by request."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from methods import REFERENCES
 
 SHOWN = ("h", "ua", "nra", "ora", "twin", "drift")
 SECONDS = "seconds"
-DEEP, PALE = 80, 60  # UA from which, and up to which, a number is readable on its colour in either theme
+DEEP, PALE = 80, 60  # a number inside a cell is readable in both themes if UA is at least DEEP or at most PALE
 
 
 @cache
 def grid(rows: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
-    """Requests (rows) by concepts (columns): rows "cells", with those just asked for in a frame, "asked".
+    """The specification of requests (rows) by concepts (columns): rows "cells". The rows "asked" have a frame.
 
-    Titles: "$about".
+    The title is "$about".
     """
     axis = {"domain": False, "ticks": False, "grid": False, "labelFontSize": 11, "labelOverlap": False}
     scales = [alt.Scale(domain=list(of), paddingInner=0.06, paddingOuter=0) for of in (columns, rows)]
@@ -47,11 +47,9 @@ def grid(rows: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
-    """UA of each concept after each request, from `bench.board.sequences.matrix`: a panel for each method and sequence.
+    """UA of each concept after each request, from `bench.board.sequences.matrix`: a panel per method and sequence.
 
-    None without any.
-
-    Means over training seeds, whose values are in the tooltip.
+    Cells are means over training seeds. The tooltip has the value of each seed. None without data.
     """
     own = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     chains, out = list(dict.fromkeys(own["chain"])), Panels()
@@ -77,7 +75,7 @@ def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
 
 
 def _cell(group: pd.DataFrame) -> dict[str, Any]:
-    """A cell of `grid` from its rows, one a training seed."""
+    """A cell of `grid` from its rows, one row per training seed."""
     ua = float(group["ua"].mean())
     ink = "var(--paper)" if ua >= DEEP else "var(--ink)" if ua <= PALE else "var(--between)"
     each = ", ".join(f"{row['ua']:.1f} (seed {row['seed']})" for row in group.to_dict("records"))
@@ -85,7 +83,7 @@ def _cell(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def along(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Figure | None:
-    """Figures against the number of requests, a line a method, from `bench.board.sequences.along`; None of nothing."""
+    """Figures against the number of requests, one line per method (`bench.board.sequences.along`). None if empty."""
     rows = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     kinds, out = lines.shown(rows, (*SHOWN, SECONDS)), Figure()
     out.choices["figure"] = {name: SECONDS if name == SECONDS else name.upper() for name in kinds}

@@ -1,4 +1,4 @@
-"""The chart of forgetting several concepts at once: figures against their number."""
+"""The chart of forgetting several concepts at once: figures against the number of concepts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ WAYS = {"joint": "All concepts in every step", "alternate": "One concept a step,
 
 
 def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, str]) -> Figure | None:
-    """A line a method, from `bench.board.several.frame`; None where there is nothing to draw.
+    """One line per method, from `bench.board.several.frame`. None without data.
 
     Args:
-        ways: method -> how it takes several concepts, a key of `WAYS`.
+        frame: the figures.
+        looks: method -> its colour and shape.
+        ways: method -> the way in which it forgets several concepts, a key of `WAYS`.
     """
     rows = frame[frame["method"].isin([name for name in looks if name not in REFERENCES])]
     kinds, out = lines.shown(rows, SHOWN), Figure()
@@ -36,6 +38,6 @@ def figure(frame: pd.DataFrame, looks: Mapping[str, Look], ways: Mapping[str, st
 
 
 def said(ways: Mapping[str, str]) -> str:
-    """Which methods take several concepts how."""
+    """Sentences that list the methods by the way in which they forget several concepts."""
     groups = {way: [name for name in ways if ways[name] == way and name not in REFERENCES] for way in WAYS}
     return " ".join(f"{WAYS[way]}: {listed(names)}." for way, names in groups.items() if names)

@@ -1,4 +1,4 @@
-"""The charts of a sweep: a method's figures against the value of a setting, a panel for each setting."""
+"""The charts of a sweep: a method's figures against the value of a setting, one panel per setting."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.report.charts.colours import Look
 from bench.report.charts.figures import Figure, Panels, title
 from bench.report.charts.sets import SHOWN
 
-HEIGHT = 240  # pixels of a panel
+HEIGHT = 240  # height of a panel in pixels
 
 
 def figure(frame: pd.DataFrame) -> Panels | None:
-    """A panel for each setting, from `bench.board.sweeps.frame`; None where there is nothing to draw.
+    """One panel per setting, from `bench.board.sweeps.frame`. None without data.
 
-    A line is a method at fixed values of the other settings; a ring marks its plain setting.
+    A line is a method with fixed values of the other settings. A ring marks the method without the sweep.
     """
     kinds = lines.shown(frame, SHOWN)
     if not kinds:
@@ -48,7 +48,7 @@ def figure(frame: pd.DataFrame) -> Panels | None:
 
 
 def _point(record: Mapping[Any, Any], name: str, look: Look, *, numbers: bool, several: bool) -> dict[str, Any]:
-    """A point of a panel; `several` says whether methods have to be told apart by name."""
+    """A point of a panel. `several` says whether the label has to name the method."""
     method, others, value = (record[name] for name in ("method", "others", "value"))
     return lines.row(
         record,

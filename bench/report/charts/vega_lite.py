@@ -1,7 +1,7 @@
-"""The charts, as Vega-Lite specifications made with Altair.
+"""The charts as Vega-Lite specifications, made with Altair.
 
-A chart is built once for each kind: which rows and titles it shows is filled in afterwards. Colours are CSS variables,
-so that a chart follows the theme of its page without being drawn again.
+The specification of each kind of chart is built once. Rows and titles are filled in afterwards. Colours are CSS
+variables, so a chart follows the theme of its page.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import altair as alt
 
 Rows = list[dict[str, Any]]
 
-FAINT = 0.1  # of a method that is not among those picked
+FAINT = 0.1  # opacity of a method that is not picked
 PICKED = alt.param(name="picked", value=[])
 IS_PICKED = "length(picked) == 0 || indexof(picked, datum.method) >= 0"
 COLOUR = alt.Color("colour:N", scale=None, legend=None)
@@ -28,12 +28,12 @@ def _opacity(full: float) -> Any:
 
 
 def tip(*fields: tuple[str, str, str]) -> list[alt.Tooltip]:
-    """Tooltips of (field with its type, title, format)."""
+    """Tooltips from (field with its type, title, format)."""
     return [alt.Tooltip(f, title=t, format=s) if s else alt.Tooltip(f, title=t) for f, t, s in fields]
 
 
 def finished(chart: alt.LayerChart, height: int | alt.Step, description: str) -> dict[str, Any]:
-    """The specification of a chart as wide as its place, in the page's colours."""
+    """The specification of a chart with the width of its container and the colours of the page."""
     text = "system-ui, sans-serif"
     axis = {
         "labelColor": "var(--soft)", "titleColor": "var(--ink)", "gridColor": "var(--rule)",
@@ -51,7 +51,7 @@ def finished(chart: alt.LayerChart, height: int | alt.Step, description: str) ->
 def filled(
     spec: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]], words: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A chart's specification with its named rows, and `words` in place of the titles that are their names.
+    """A specification with rows in its named data sets, and `words` in place of its titles.
 
     Layers without rows are left out.
     """
@@ -71,10 +71,9 @@ def filled(
 
 @cache
 def tradeoff(beside: bool = False) -> dict[str, Any]:
-    """Points with intervals both ways: rows "points", the front's "front", and "curves" along the training.
+    """Points with intervals in both directions: rows "points", the Pareto front "front", "curves" along the training.
 
-    With `beside`, hollow grey points under them as well: rows "reported", each with its "source".
-    Titles: "$x", "$y", "$about".
+    With `beside`, rows "reported" are hollow grey points with their "source". The titles are "$x", "$y" and "$about".
     """
     x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=False, nice=False, padding=16), axis=alt.Axis(tickCount=6))
     y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
@@ -108,7 +107,7 @@ def tradeoff(beside: bool = False) -> dict[str, Any]:
 
 
 def _hollow(x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    """Points that were not measured here, with their names; picking methods leaves them as they are."""
+    """The points of papers, with their labels. They do not change when the reader picks methods."""
     points = alt.Chart(alt.NamedData("reported")).encode(x=x, y=y)
     tips = tip(
         ("method:N", "method", ""), ("x_text:N", "$x", ""), ("y_text:N", "$y", ""), ("source:N", "reported by", "")
@@ -124,9 +123,9 @@ def _hollow(x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 @cache
 def near_to_far() -> dict[str, Any]:
-    """Mean drop of one method against distance with its band: rows "profile" and, one a concept, "dots".
+    """Mean drop of one method against distance, with a band: rows "profile", and rows "dots" for single concepts.
 
-    Titles: "$x", "$about"; ends of the scales: "$x0", "$x1", "$y0", "$y1".
+    The titles are "$x" and "$about". The ends of the scales are "$x0", "$x1", "$y0" and "$y1".
     """
     x = alt.X("distance:Q", title="$x", scale=alt.Scale(domain=["$x0", "$x1"], nice=False), axis=alt.Axis(tickCount=5))
     y = alt.Y(
@@ -157,11 +156,9 @@ def near_to_far() -> dict[str, Any]:
 
 @cache
 def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ...]) -> dict[str, Any]:
-    """Forgotten (rows) by evaluated concept (columns): rows "cells", and "targets" that are forgotten.
+    """Forgotten concepts (rows) by evaluated concepts (columns): rows "cells", and "targets" for forgotten concepts.
 
-    Concepts in `first` begin a domain, and get a rule at their row of "edges".
-
-    Titles: "$about".
+    A concept in `first` starts a domain and has a rule, a row of "edges". The title is "$about".
     """
     axis = {"domain": False, "ticks": False, "grid": False, "labelFontSize": 11}
     x = alt.X("concept:N", title=None, scale=alt.Scale(domain=list(concepts), paddingInner=0.08, paddingOuter=0),
@@ -192,7 +189,7 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
 
 @cache
 def cost() -> dict[str, Any]:
-    """Quality against cost: rows "points". Titles: "$x", "$y", "$about"."""
+    """Quality against cost: rows "points". The titles are "$x", "$y" and "$about"."""
     x = alt.X("x:Q", title="$x", scale=alt.Scale(zero=True, nice=False, padding=16), axis=alt.Axis(tickCount=6))
     y = alt.Y("y:Q", title="$y", scale=alt.Scale(zero=False, nice=False, padding=16))
     points = alt.Chart(alt.NamedData("points")).encode(color=COLOUR, x=x)

@@ -1,4 +1,4 @@
-"""The board as the page shows it: columns with their meaning, and cells with the places of their bars."""
+"""The table of the board on the page: its columns with their descriptions, and its cells with their bars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.report.terminal import columns_of
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
-ROOM = 0.06  # of a bar's scale, left free at each end
+ROOM = 0.06  # share of a bar's scale that stays free at each end
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Column:
     """A column of figures.
 
     Args:
-        name: of the board's column; `NAME_lo` and `NAME_hi` are its interval where there is one.
-        label, unit, about: for people.
-        arrow: which way is better.
-        headline: shown at first; others on request.
-        digits: decimals.
-        scale: what a figure is multiplied with to be in `unit`.
+        name: name of the board's column. If the figure has an interval, `NAME_lo` and `NAME_hi` hold it.
+        label: heading of the column.
+        unit: unit of the figures.
+        about: description of the column.
+        arrow: "↑" if higher is better, "↓" if lower is better.
+        headline: whether the page shows the column at first. The reader can show the others.
+        digits: number of decimals.
+        scale: factor by which a figure is multiplied to be in `unit`.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure in words, what it sorts by, and its bar: ends and mean in % of the column's scale, None where off it."""
+    """The text of a figure, its sort key and its bar. The bar's ends and mean are in % of the scale, or None."""
 
     text: str = ""
     interval: str = ""
@@ -49,14 +51,13 @@ class Cell:
     low: float | None = None
     high: float | None = None
     at: float | None = None
-    beyond: str = ""  # "less" or "more": the figure lies outside of the scale
+    beyond: str = ""  # "less" or "more" if the figure lies outside the scale
 
 
 def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
-    """The board's columns of figures that hold any, headlines first.
+    """The columns that hold at least one figure, headlines first.
 
-    Where general columns mix states that nobody would weigh against each other, headlines are those of the terminal:
-    the suite's `own` and metrics that were chosen by name.
+    A suite with columns of its own has other headlines: its own columns and the metrics that the user chose by name.
     """
     made = [_column(one, one.about) for one in aggregates.described(list(map(str, board)))]
     measured = [_column(metric, f"{metric.about} ({metric.source})") for metric in map(METRICS.get, metrics)]
@@ -69,7 +70,7 @@ def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
 
 
 def own(board: pd.DataFrame) -> list[str]:
-    """What a suite has in the place of general columns, where those are means of unlike states; [] elsewhere."""
+    """The columns that a suite has in place of the general columns; [] if it uses the general columns."""
     names = list(map(str, board))
     room = aggregates.room_of(names)
     return [] if room is None or not room.UNLIKE else [one.name for one in room.described(names)]
@@ -98,7 +99,7 @@ def _column(one: Metric | aggregates.Derived, about: str) -> Column:
 
 
 def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
-    """The scale of a column's bars: all that methods, or if there are none the controls, have. None without figures."""
+    """The scale of a column's bars: the range of the methods, or of the controls without methods. None if empty."""
     rows = board[~board["method"].isin(REFERENCES)]
     if rows[column.name].isna().all():
         rows = board
@@ -108,12 +109,12 @@ def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
         return None
     low, high = float(values.min()), float(values.max())
     if f"{column.name}_lo" not in board:
-        low = min(low, 0.0)  # counts are read as lengths
+        low = min(low, 0.0)  # bars of counts start at 0, so that their lengths are in proportion
     return (low, high) if high > low else (low - 1, high + 1)
 
 
 def cell(row: dict[Any, Any], column: Column, scale: tuple[float, float] | None) -> Cell:
-    """One figure of the board, on the column's scale."""
+    """One figure of the board, on the scale of its column."""
     mean = row.get(column.name)
     if mean is None or pd.isna(mean) or scale is None:
         return Cell()
@@ -129,13 +130,13 @@ def cell(row: dict[Any, Any], column: Column, scale: tuple[float, float] | None)
 
 
 def place(value: float, scale: tuple[float, float]) -> float:
-    """Where a value lies on a scale: 0 to 100, with room at both ends."""
+    """The position of a value on a scale, 0 to 100, with a margin at both ends."""
     share = (value - scale[0]) / (scale[1] - scale[0])
     return round(100 * (ROOM + share * (1 - 2 * ROOM)), 2)
 
 
 def rows(board: pd.DataFrame, shown: Sequence[Column]) -> list[dict[str, Any]]:
-    """The board's rows, each with its `cells`, one for each of the columns `shown`."""
+    """The rows of the board. The `cells` of a row belong to the columns `shown`."""
     scales = {column.name: span(board, column) for column in shown}
     out = []
     for row in board.to_dict("records"):
@@ -147,6 +148,6 @@ def rows(board: pd.DataFrame, shown: Sequence[Column]) -> list[dict[str, Any]]:
 
 
 def ends(board: pd.DataFrame, column: Column) -> str:
-    """The ends of a column's scale, in words."""
+    """The two ends of a column's scale, as text."""
     scale = span(board, column)
     return "" if scale is None else f"{scale[0]:,.{column.digits}f} – {scale[1]:,.{column.digits}f}"

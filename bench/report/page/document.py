@@ -1,4 +1,4 @@
-"""The page: one file that needs no network, made of everything else in this package."""
+"""The page: one file that needs no network. It puts the parts of this package together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADDED = {"many": "Several at once", "matrix": "What each left", "along": "Reques
 
 
 def render(executor: Executor, results: Sequence[CellResult], tables: tables.Tables) -> str:
-    """The page of a board. Deterministic: the same results give the same text. Raises what its parts raise."""
+    """The HTML page of a board. Equal results give equal text. Raises the errors of its parts."""
     plan, board = executor.plan, tables.board
     looks = colours.looks(list(board["method"]), {r.method: r.base_method for r in results})
     beside = reported_figures.rows(plan.world.name, plan.run.suite, reported_figures.FOLDER)
@@ -74,7 +74,7 @@ def render(executor: Executor, results: Sequence[CellResult], tables: tables.Tab
 def drawings(
     plan: Plan, tables: tables.Tables, looks: dict[str, colours.Look], beside: dict[str, list[dict[str, Any]]]
 ) -> dict[str, figures.Figure | figures.Panels]:
-    """Every chart of the page, by name; `beside` has what papers report for the first of them."""
+    """Every chart of the page, by name. `beside` are the figures of papers for the first chart."""
     dropped = ripple.drops(tables.concepts)
     targets = tables.concepts[tables.concepts["role"] == "forget"].drop_duplicates(["task", "concept"])
     world = plan.world
@@ -92,7 +92,7 @@ def drawings(
 def added(
     results: Sequence[CellResult], cells: pd.DataFrame, looks: dict[str, colours.Look]
 ) -> dict[str, figures.Figure | figures.Panels]:
-    """The charts of `ADDED` that there is something to draw for."""
+    """The charts of `ADDED` that have data."""
     ways = {result.method: result.multi for result in results}
     made = {
         "many": sets.figure(several.frame(cells), looks, ways),
@@ -105,13 +105,13 @@ def added(
 
 
 def style(reports: bool, adds: bool) -> str:
-    """The style sheet: with what papers report, and with the charts of `ADDED`, where a page has these."""
+    """The style sheet, with the parts for reported figures and for the charts of `ADDED` if the page has them."""
     parts = {"style.css": True, "reported.css": reports, "added.css": adds}
     return "".join(part(name) for name, there in parts.items() if there)
 
 
 def specs(drawn: dict[str, figures.Figure | figures.Panels]) -> dict[str, dict[str, Any]]:
-    """Name of a chart, of a panel with its method -> variant -> {"spec", "note"}."""
+    """Name of a chart, or of a panel with its method -> variant -> {"spec", "note"}."""
     out: dict[str, dict[str, Any]] = {}
     for name, figure in drawn.items():
         each = (
@@ -125,7 +125,7 @@ def specs(drawn: dict[str, figures.Figure | figures.Panels]) -> dict[str, dict[s
 
 
 def vega(store: Store) -> str:
-    """The JavaScript that draws the charts: vega, vega-lite and vega-embed in one. Kept, as bundling takes seconds."""
+    """The JavaScript of vega, vega-lite and vega-embed in one text. It is cached, because bundling takes seconds."""
     from altair import SCHEMA_VERSION
 
     vega_lite = ".".join(SCHEMA_VERSION.lstrip("v").split(".")[:2])
@@ -136,21 +136,21 @@ def vega(store: Store) -> str:
 
 @cache
 def bundle(vega_lite: str) -> str:
-    """The scripts of a Vega-Lite version, safe within a <script> of a page."""
+    """The scripts of one Vega-Lite version, safe within a <script> of a page."""
     import vl_convert
 
-    snippet: Any = None  # the documented default: all three on the window
+    snippet: Any = None  # the bundle defines all three on the window, as the documentation says
     return vl_convert.javascript_bundle(snippet, vl_version=vega_lite).replace("</script", "<\\/script")
 
 
 def part(name: str) -> str:
-    """A file of this package."""
+    """The text of a file of this package."""
     return (importlib.resources.files("bench.report.page") / name).read_text(encoding="utf-8")
 
 
 @cache
 def environment() -> jinja2.Environment:
-    """Templates of this package; what is put in is escaped, and data goes in as JSON in the order that it has."""
+    """The environment of the templates. Values are escaped, and data are JSON with their keys in order."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("bench.report.page", "."),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Picture strips from the store: same prompt and same noise in a row, one column a method."""
+"""Picture strips from the store: a row has the same prompt and the same noise, a column is a method."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ from bench.core.task import Task
 from bench.plan.plan import Cell
 from bench.worlds import World
 
-BUDGET = 4_500_000  # characters of all pictures together
-LADDER = ((3, 256, 90), (2, 256, 85), (2, 192, 80), (1, 192, 75), (1, 128, 70), (1, 96, 60))  # pictures, edge, quality
+BUDGET = 4_500_000  # number of characters of all images together
+# images per concept, edge in pixels, WebP quality
+LADDER = ((3, 256, 90), (2, 256, 85), (2, 192, 80), (1, 192, 75), (1, 128, 70), (1, 96, 60))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One frame: `source`, the key of its data in `Strips.sources`, or why there is none; what the judge `saw`."""
+    """One frame of a strip.
+
+    Args:
+        method: name of the method.
+        source: key of the image in `Strips.sources`; "" without an image.
+        saw: prediction of the judge.
+        missing: reason why there is no image; "" if there is one.
+    """
 
     method: str
     source: str = ""
@@ -35,19 +43,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one prompt and noise, method by method."""
+    """The images of one prompt and noise, one per method."""
 
     concept: str
-    role: str  # for people: "forgotten", "nearest neighbour", ...
+    role: str  # text of the page: "forgotten", "nearest neighbour", ...
     prompt: str
     pictures: tuple[Picture, ...]
 
 
 @dataclass
 class Strips:
-    """All that is shown: task -> its rows, of the same methods each, and every different picture once, as a data URI.
+    """All images of the page: task -> its rows. Every row of a task has the same methods.
 
-    And of which training seed they are.
+    `sources` holds each different image once, as a data URI. `seed` is the training seed of the images.
     """
 
     seed: int = 0
@@ -57,18 +65,18 @@ class Strips:
 
     @property
     def size(self) -> int:
-        """Characters of all pictures."""
+        """Number of characters of all images."""
         return sum(map(len, self.sources.values()))
 
     def keep(self, source: str) -> str:
-        """Keep a picture's data, once, and return its key."""
+        """Store the data of an image once, and return its key."""
         key = hashlib.sha256(source.encode()).hexdigest()[:12]
         self.sources[key] = source
         return key
 
 
 def shown(task: Task, world: World) -> dict[str, str]:
-    """Which concepts of a task are shown, and what they are to it: forgotten, twin, far sibling, one of elsewhere."""
+    """The concepts of a task that the page shows, with their role: forgotten, nearest neighbour, far sibling, other."""
     first, near = task.forget[0], nearest(world, task)
     out = {first: "forgotten"}
     if near:
@@ -77,15 +85,16 @@ def shown(task: Task, world: World) -> dict[str, str]:
     if siblings:
         out[min(siblings, key=lambda concept: world.closeness(concept, first))] = "far sibling"
     if task.out_of_domain:
-        # from the middle of the list, so that tasks of one domain don't all show the list's first
+        # from the middle, so that the tasks of a domain show different concepts
         out[task.out_of_domain[len(task.out_of_domain) // 2]] = "another domain"
     return out
 
 
 def gather(artifacts: Artifacts, results: Sequence[CellResult]) -> Strips:
-    """Strips of one training seed, as many pictures and as fine as `BUDGET` allows.
+    """The strips of one training seed. Their number and resolution are as high as `BUDGET` allows.
 
-    It is the first seed of which the store has all cells' pictures, or else the most; frames without one say why.
+    The seed is the first for which the store has the images of all cells, or else the seed with the most images. A
+    frame without an image says why.
     """
     reasons = {(r.method, r.task, r.seed): why(r) for r in results}
     methods = tuple(name for name in artifacts.plan.methods if name != "wrecked")
@@ -95,7 +104,7 @@ def gather(artifacts: Artifacts, results: Sequence[CellResult]) -> Strips:
     for task in artifacts.plan.tasks:
         places = {c: _indices(artifacts, c)[: most[0]] for c in shown(task, artifacts.plan.world)}
         for method in methods:
-            if cell := cells.get((task.name, method)):  # an oracle is there for some tasks alone
+            if cell := cells.get((task.name, method)):  # only some tasks have an oracle
                 taken[task.name, method] = _taken(artifacts, cell, places, most[1])
     for count, edge, quality in LADDER:
         strips = Strips(seed)
@@ -120,7 +129,7 @@ def gather(artifacts: Artifacts, results: Sequence[CellResult]) -> Strips:
 
 
 def why(result: CellResult) -> str:
-    """Why a cell has no picture, in a word or a sentence; "" if it finished."""
+    """The reason why a cell has no image, as a word or a sentence; "" if the cell finished."""
     return "" if result.ok else without_paths(result.reason or result.status)
 
 
@@ -137,8 +146,8 @@ def _fullest(artifacts: Artifacts, methods: Sequence[str]) -> int:
 
 
 def _images(artifacts: Artifacts, cell: Cell, verify: bool = True) -> Entry | None:
-    """A cell's images if they are stored. `verify=False` reads no tensors: a large board has many gigabytes."""
-    weights = artifacts.store.get("deltas", artifacts.weights.key(cell), verify=False)  # only their digest is of use
+    """The images of a cell, or None if they are not stored. It does not verify tensors, because boards are large."""
+    weights = artifacts.store.get("deltas", artifacts.weights.key(cell), verify=False)  # only their digest is needed
     return artifacts.store.get("images", artifacts.images.key(weights), verify) if weights else None
 
 
@@ -149,9 +158,9 @@ def _indices(artifacts: Artifacts, concept: str) -> list[int]:
 def _taken(
     artifacts: Artifacts, cell: Cell, places: Mapping[str, Sequence[int]], edge: int
 ) -> dict[tuple[str, int], tuple[Image.Image, str]]:
-    """(concept, place) -> a cell's evaluation image, at most `edge` pixels long, and what the concept's judge saw.
+    """(concept, index) -> the image of a cell, at most `edge` pixels long, and the prediction of the concept's judge.
 
-    {} if none is stored.
+    {} if the images are not stored.
     """
     entry = _images(artifacts, cell)
     if entry is None:
@@ -162,13 +171,13 @@ def _taken(
     out = {}
     for concept, index in ((c, i) for c, indices in places.items() for i in indices if i in row):
         picture = Image.fromarray(kept["images"][row[index]].permute(1, 2, 0).numpy())
-        picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)  # makes nothing larger
+        picture.thumbnail((edge, edge), Image.Resampling.LANCZOS)  # never enlarges an image
         out[concept, index] = picture, artifacts.context.judges.label(concept, seen, index) if seen else ""
     return out
 
 
 def encoded(picture: Image.Image, edge: int, quality: int) -> str:
-    """A picture, at most `edge` pixels long, as a WebP data URI."""
+    """An image, at most `edge` pixels long, as a WebP data URI."""
     small, file = picture.copy(), io.BytesIO()
     small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     small.save(file, "webp", quality=quality, method=4)

@@ -1,4 +1,4 @@
-"""How the board was measured, for people: from the description behind its fingerprint. No path of this machine."""
+"""How the board was measured, as text, from the description behind its fingerprint. It has no path of this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.report.terminal import each_judge
 
 
 def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.DataFrame) -> list[tuple[str, str]]:
-    """What was measured how: (what, value), in the order of the page."""
+    """The facts about the measurement: (name, value), in the order of the page."""
     protocol, good = description["protocol"], board[board["status"] == "ok"]
     prompts = description["prompts"]
     each = sorted({len(texts) for texts in prompts.values()})
@@ -66,7 +66,7 @@ def _or(numbers: list[int]) -> str:
 
 
 def failures(cells: pd.DataFrame) -> list[dict[str, str]]:
-    """Cells that did not finish: method, task, seed, status, reason."""
+    """The cells that did not finish: method, task, seed, status, reason."""
     bad = cells[cells["status"] != "ok"]
     return [
         {

@@ -1,4 +1,4 @@
-"""What papers report, as the page shows it beside a board: a block of its own, never ranked, and hollow points."""
+"""The figures of papers on the page: a separate block without ranks, and hollow points in charts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HARDWARE = "on the source's hardware"
 
 @dataclass(frozen=True)
 class Head:
-    """A column of the block: of the file, and for people."""
+    """A column of the block: its name in the file, and its heading."""
 
     name: str
     label: str
@@ -46,7 +46,7 @@ HEADS = (
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the block; a figure that the source does not give is ""."""
+    """A row of the block. A figure that the source does not give is ""."""
 
     method: str
     concept: str
@@ -60,19 +60,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """What is shown below a board: the columns that hold anything, and the rows in the order of the files."""
+    """The block below a board: its non-empty columns, and its rows in the order of the files."""
 
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
 
     @property
     def concepts(self) -> bool:
-        """Whether rows are about one concept each."""
+        """Whether each row is about one concept."""
         return any(row.concept for row in self.rows)
 
     @property
     def remarks(self) -> list[tuple[str, str]]:
-        """How rows were measured and checked: (which rows, setting and note), in the order of the rows."""
+        """The setting and the note of rows: (names of the rows, text), in the order of the rows."""
         alike: dict[tuple[str, str], list[Row]] = {}
         for row in self.rows:
             if row.setting or row.note:
@@ -81,12 +81,12 @@ class Block:
 
     @property
     def unverified(self) -> bool:
-        """Whether any row was not compared with its authors' own file."""
+        """Whether some row was not checked against its authors' own file."""
         return not all(row.verified for row in self.rows)
 
 
 def block(frame: pd.DataFrame) -> Block | None:
-    """The rows of `reported_figures.rows` as they are shown, with the digits of their source; None without any."""
+    """The block for the rows of `reported_figures.rows`, with the digits of their source. None without rows."""
     if frame.empty:
         return None
     heads = tuple(head for head in HEADS if head.name in frame)
@@ -108,7 +108,7 @@ def _row(row: dict[Any, Any], heads: Sequence[Head]) -> Row:
 
 
 def points(frame: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Our metric of retention -> points of a paper's UA against what it calls that metric, where it gives both."""
+    """Retention metric of Lethe -> points of a paper: UA and the paper's metric, for rows that give both."""
     names = {ours: paper for paper, ours in reported_figures.OURS.items() if paper != "ua" and paper in frame}
     if "ua" not in frame:
         return {}

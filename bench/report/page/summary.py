@@ -1,4 +1,4 @@
-"""What the board says, in plain sentences: only what its intervals support."""
+"""A summary of the board in sentences. A sentence claims only what the intervals support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from methods import REFERENCES
 
 
 def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: int) -> list[str]:
-    """A short account of a board: what was compared, who leads, what separates methods, what limits that."""
+    """The summary of a board: the comparison, the best methods, the differences between methods, the limits."""
     rows = board[~board["method"].isin(REFERENCES)]
     good = rows[rows["status"] == "ok"]
     out = [_size(len(rows), tasks, seeds)]
@@ -36,7 +36,7 @@ def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: in
 
 
 def listed(names: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """ "a", "a and b" or "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -71,7 +71,7 @@ def _range(good: pd.DataFrame, column: Column) -> str:
 
 
 def _apart(good: pd.DataFrame, column: Column) -> str:
-    """Who has the best mean, and whose interval lies wholly on the worse side of that one's."""
+    """The method with the best mean, and the methods whose whole interval is worse than the interval of the best."""
     sign = 1 if column.arrow == "↑" else -1
     best = good.iloc[int((sign * good[column.name]).to_numpy().argmax())]
     near, far = ("_lo", "_hi") if sign > 0 else ("_hi", "_lo")
