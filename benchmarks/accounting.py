@@ -1,8 +1,8 @@
-"""How much memory a computation takes on a card, by counting tensors that have a shape and no content.
+"""Measures the memory of a computation without a GPU, by counting tensors that have a shape and no content.
 
-Under torch's FakeTensorMode every operation is traced through its shapes: no card, no memory, seconds for a training
-step of Stable Diffusion at 512 x 512. What is counted is what torch allocates, in blocks of 512 bytes; what libraries
-allocate inside of one operation (cuDNN's workspaces), CUDA's own context and the allocator's gaps are not.
+Under torch's FakeTensorMode every operation is traced with shapes only. A training step of Stable Diffusion at 512 x
+512 takes seconds and no memory. The count includes the memory that torch allocates, in blocks of 512 bytes. It does not
+include cuDNN's workspaces, CUDA's context and the gaps of the allocator.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ BLOCK = 512  # bytes; CUDA's allocator rounds up to it
 
 
 class Live(TorchDispatchMode):
-    """Bytes of tensors that are alive and were made within, and the most there were.
+    """Counts the bytes of live tensors that were created within the block, now and at the peak.
 
     Args:
-        kind: which tensors count; without content where nothing else is said.
+        kind: the class of the tensors to count.
     """
 
     def __init__(self, kind: type[torch.Tensor] = FakeTensor) -> None:
@@ -34,7 +34,7 @@ class Live(TorchDispatchMode):
         self._known: set[int] = set()
 
     def hold(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Count tensors that were there before."""
+        """Count tensors that existed before the block."""
         for tensor in tensors:
             self._count(tensor.untyped_storage())
 
@@ -62,7 +62,7 @@ class Live(TorchDispatchMode):
 
 @contextmanager
 def cuda_precision() -> Iterator[None]:
-    """Within the block norms and softmax under autocast are in fp32, as on CUDA; the CPU leaves them in bfloat16."""
+    """Within the block, norms and softmax run in fp32 under autocast, as on CUDA. The CPU would use bfloat16."""
     places = ((F, "group_norm"), (F, "layer_norm"), (torch.Tensor, "softmax"))
     originals = [getattr(place, name) for place, name in places]
 
@@ -85,7 +85,7 @@ def cuda_precision() -> Iterator[None]:
 
 
 def contentless(make: Callable[[], Any]) -> tuple[Any, Live]:
-    """What `make` makes, its tensors without content, and the account that has them."""
+    """The result of `make`, whose tensors have no content, and the count of their bytes."""
     live = Live()
     with FakeTensorMode(allow_non_fake_inputs=True), live:
         return make(), live
@@ -93,20 +93,20 @@ def contentless(make: Callable[[], Any]) -> tuple[Any, Live]:
 
 @contextmanager
 def counted(live: Live) -> Iterator[None]:
-    """Within the block, what is computed from contentless tensors goes on the account; its peak starts anew."""
+    """Within the block, tensors computed from contentless tensors are counted. The peak restarts."""
     live.peak = live.now
     with live, cuda_precision():
         yield
 
 
 class EightBit(torch.optim.Optimizer):
-    """Holds the memory of bitsandbytes' 8-bit Adam, whose kernels want content, and leaves the weights alone."""
+    """Allocates the memory of bitsandbytes' 8-bit Adam, whose kernels need content. It does not change the weights."""
 
     def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
         super().__init__(parameters, {})
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Make the moments: a byte each and a float for 256 of them, or floats where there are fewer than 4096."""
+        """Allocate the moments: a byte per value and a float per 256 values, or floats for fewer than 4096 values."""
         for parameter in self.param_groups[0]["params"]:
             if parameter.grad is not None:
                 small = parameter.numel() < 4096

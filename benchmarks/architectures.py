@@ -1,6 +1,6 @@
-"""Stable Diffusion at its full size, with random weights: what can be measured of it where it can't be downloaded.
+"""Stable Diffusion at full size with random weights, for measurements without the published weights.
 
-Settings are those of the published config.json files, where they are not the defaults of diffusers or transformers.
+The settings are those of the published config.json files that differ from the defaults of diffusers or transformers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Architecture:
     Args:
         source: where its settings were published.
         unet, vae, text: settings of the networks.
-        pad: what fills prompts up to 77 tokens.
-        parameters: how many the published networks have, by name.
+        pad: token that pads prompts to 77 tokens.
+        parameters: name of a network -> its number of parameters.
     """
 
     source: str
@@ -99,7 +99,7 @@ Networks = tuple[UNet2DConditionModel, AutoencoderKL, CLIPTextModel]
 
 
 def networks(architecture: Architecture, device: str = "meta") -> Networks:
-    """U-Net, VAE and text encoder; on the meta device shapes without values, in a second."""
+    """U-Net, VAE and text encoder. On the meta device they have shapes and no values."""
     with torch.device(device):
         text = CLIPTextConfig(
             vocab_size=VOCABULARY, max_position_embeddings=77, bos_token_id=VOCABULARY - 2,
@@ -109,7 +109,7 @@ def networks(architecture: Architecture, device: str = "meta") -> Networks:
 
 
 def filled(parts: Networks, seed: int = 0) -> Networks:
-    """The same on the CPU in fp32, with weights of no meaning, small enough for finite predictions."""
+    """The networks on the CPU in fp32, with random weights that are small enough for finite predictions."""
     torch.manual_seed(seed)
     for network in parts:
         network.to_empty(device="cpu")
@@ -127,7 +127,7 @@ def filled(parts: Networks, seed: int = 0) -> Networks:
 
 
 def pipeline(architecture: Architecture, parts: Networks) -> StableDiffusionPipeline:
-    """The networks with the scheduler and the tokenizer that belong to them."""
+    """A pipeline of the networks with their scheduler and tokenizer."""
     unet, vae, text = parts
     return StableDiffusionPipeline(
         vae=vae, text_encoder=text, tokenizer=tokenizer(architecture.pad), unet=unet,
@@ -137,7 +137,7 @@ def pipeline(architecture: Architecture, parts: Networks) -> StableDiffusionPipe
 
 
 def tokenizer(pad: str = END) -> CLIPTokenizer:
-    """CLIP's own, from the vocabulary that open_clip brings."""
+    """CLIP's tokenizer, from the vocabulary in the package open_clip."""
     packed = (files("open_clip") / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
     merges = gzip.decompress(packed).decode().split("\n")[1 : VOCABULARY - 512 - 2 + 1]
     alphabet = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]

@@ -1,4 +1,4 @@
-"""The work without Lethe: what a script of thirty lines would do with the same networks."""
+"""The same training and sampling without Lethe, as a short script would do it with the same networks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from bench.backbones.pipeline import Backbone
 
 
 class Trainer:
-    """Erasure as a plain loop: a second, frozen network for the target, one forward and backward pass, one Adam step.
+    """Erasure as a plain loop: a frozen copy of the network gives the target.
 
     Args:
         backbone: both networks are copies of its U-Net.
-        trains: which parameters train.
-        lr, size: of the optimiser, and of a batch.
-        processor: attention processor of both networks; None leaves the backbone's.
+        trains: parameter name -> whether the parameter is trained.
+        lr: learning rate.
+        size: batch size.
+        processor: attention processor of both networks; None keeps that of the backbone.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def predict(self, network: UNet2DConditionModel, embeds: torch.Tensor) -> torch.Tensor:
-        """Noise predicted for the batch."""
+        """The predicted noise of the batch."""
         return network(self.latents, self.timesteps, encoder_hidden_states=embeds, return_dict=False)[0]
 
     def seconds(self, steps: int) -> float:
-        """Wall time of one step, the mean of `steps` after a first one."""
+        """Mean wall time of one of `steps` steps, in seconds. A first step is not timed."""
         self.step()
         began = time.perf_counter()
         for _ in range(steps):
@@ -63,7 +64,7 @@ class Trainer:
 
 @torch.inference_mode()
 def sample(backbone: Backbone, count: int, batch: int, steps: int) -> None:
-    """The network passes of `count` guided images: 2B rows `steps` times and one decoding for each batch of B."""
+    """Run the network passes for `count` guided images: `steps` passes of 2B rows and one decoding per batch of B."""
     for start in range(0, count, batch):
         size = min(batch, count - start)
         latents = torch.randn(2 * size, *backbone.latent_shape, device=backbone.device)

@@ -1,4 +1,4 @@
-"""How often Lethe's 95 % intervals hold the truth, on made-up tasks of which the truth is known.
+"""Measures how often Lethe's 95 % intervals contain the true value, on simulated tasks with a known true value.
 
 python -m benchmarks.coverage
 """
@@ -22,27 +22,27 @@ Draw = Callable[[np.random.Generator, float, int, int], np.ndarray]  # generator
 
 
 def tasks_differ(rng: np.random.Generator, truth: float, tasks: int, seeds: int) -> np.ndarray:
-    """Accuracies of cells whose seeds agree up to the images that were drawn."""
+    """Accuracies of cells. The seeds of a task differ only in their images."""
     return judged(np.repeat(rng.normal(truth, SPREAD, (tasks, 1)), seeds, 1), rng)
 
 
 def seeds_differ(rng: np.random.Generator, truth: float, tasks: int, seeds: int) -> np.ndarray:
-    """Accuracies of cells that have nothing in common within a task."""
+    """Accuracies of cells. The seeds of a task differ as much as tasks do."""
     return judged(rng.normal(truth, SPREAD, (tasks, seeds)), rng)
 
 
 def only_images_differ(rng: np.random.Generator, truth: float, tasks: int, seeds: int) -> np.ndarray:
-    """Accuracies of cells that are all alike."""
+    """Accuracies of cells with the same true accuracy."""
     return judged(np.full((tasks, seeds), truth), rng)
 
 
 def near_the_ceiling(rng: np.random.Generator, truth: float, tasks: int, seeds: int) -> np.ndarray:
-    """Accuracies most of which are 1, and some far lower: a beta distribution of mean `truth` between tasks."""
+    """Accuracies that are mostly 1 and sometimes much lower: tasks have a beta distribution with mean `truth`."""
     return judged(np.repeat(rng.beta(10 * truth, 10 * (1 - truth), (tasks, 1)), seeds, 1), rng)
 
 
 def judged(accuracy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Share of `IMAGES` images in which a judge sees the concept, where the true share is `accuracy`."""
+    """The share of `IMAGES` images that are classified as the concept, if the true share is `accuracy`."""
     return rng.binomial(IMAGES, np.clip(accuracy, 0, 1)) / IMAGES
 
 
@@ -64,7 +64,7 @@ def coverage(
     table: Callable[[np.ndarray], np.ndarray] = usual,
     rounds: int = ROUNDS,
 ) -> float:
-    """Share of `rounds` samples whose interval holds the truth."""
+    """The share of `rounds` samples whose interval contains the true value."""
     rng, held = np.random.default_rng(4), 0
     for _ in range(rounds):
         found = statistics.interval(table(draw(rng, truth, tasks, seeds)), low=0, high=1)

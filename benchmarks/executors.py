@@ -1,12 +1,11 @@
-"""What it costs that a cell is handed out, computed elsewhere and collected: cells that do nothing, by each executor.
+"""Measures the overhead of each executor, with cells that do nothing.
 
     python -m benchmarks.executors                    # 1,000 cells on this machine and on Ray
-    python -m benchmarks.executors --scale 10000      # and plan, and collect, a board of so many cells
+    python -m benchmarks.executors --scale 10000      # also time plan and collect for a board of 10,000 cells
 
-Seconds a cell with one worker, from the first result to the last, beside what the workers' start took. A SLURM cluster
-is asked only where there is one: its own scheduling, seconds a job, is what is measured then. --scale times `plan` of
-so many cells before the first is run, then fills a store with what is read of so many finished ones, results of one
-copied, and times `plan` and `collect` on it, each in a process of its own.
+The result is the time until the first result, and the seconds per cell after that, with one worker. SLURM is measured
+only on a SLURM cluster; its result is the scheduling time per job. --scale times `plan` before the first cell, fills a
+store with copies of one cell's result, and then times `plan` and `collect`, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ DOOR = str(Path(__file__).parents[1] / "run_bench.py")
 
 
 def nothing(orders: object, unit: int) -> WorkOutcome:
-    """In place of what a worker does."""
+    """The result of a worker that does nothing."""
     return WorkOutcome(CellResult("", "", 0, "", "", "", "", status="failed", reason="nothing was to be done"))
 
 
 class IdleRay(Ray):
-    """Tasks that do nothing."""
+    """Ray with tasks that do nothing."""
 
     unit: ClassVar[Work] = staticmethod(nothing)
 
@@ -72,12 +71,12 @@ IDLE: dict[str, type[Engine]] = {"local": Local, "ray": IdleRay, "slurm": IdleSl
 
 
 def plan_of(cells: int, out: Path) -> Plan:
-    """A plan of about so many cells of the pocket world: three a seed."""
+    """A plan with about `cells` cells of the pocket world: three per seed."""
     return resolve(RunConfig(("mimmu",), "smoke", seeds=tuple(range(-(-cells // 3))), out=out))
 
 
 def _begin(run: RunConfig, threads: int) -> None:
-    """A worker process that loads no network."""
+    """Start a worker process that loads no network."""
 
 
 def _nothing_here(index: int) -> CellResult | None:
@@ -85,7 +84,7 @@ def _nothing_here(index: int) -> CellResult | None:
 
 
 def overhead(name: str, settings: Settings, cells: int) -> tuple[float, float, int]:
-    """Seconds until the first result, seconds for each of the others, and how many cells there were."""
+    """Seconds until the first result, seconds per cell after that, and the number of cells."""
     with tempfile.TemporaryDirectory() as folder, mock.patch.multiple(local, _work=_nothing_here, _start=_begin):
         executor = Executor(plan_of(cells, Path(folder)))
         stamps = [time.perf_counter()]
@@ -95,12 +94,12 @@ def overhead(name: str, settings: Settings, cells: int) -> tuple[float, float, i
 
 
 def little(out: Path) -> RunConfig:
-    """A run of nine tasks and three methods whose cells take a second."""
+    """A run with nine tasks and three methods, whose cells take a second."""
     return RunConfig(("mimmu",), "finegrained", out=out, overrides=LITTLE)
 
 
 def fill(run: RunConfig) -> None:
-    """Give the run's store a result of every cell: those of the first three, under every cell's keys."""
+    """Store a result for every cell of the run: copies of the results of the first three cells."""
     plan = resolve(run)
     real = Executor(dataclasses.replace(plan, cells=plan.cells[:3]))
     found = {cell.method: real.run(cell) for cell in plan.cells[:3]}
@@ -119,7 +118,7 @@ def fill(run: RunConfig) -> None:
 
 
 def under_names_of(concepts: Sequence[str], part: dict[str, Any]) -> dict[str, Any]:
-    """A figure of one task's concepts as one of others': what some have too stays, all others get that of the first."""
+    """The figures of one task under the concepts of another task. Concepts without figures get the first ones."""
     if "concepts" in part:
         rows = {row["concept"]: row for row in part["concepts"]}
         return {"concepts": [{**rows.get(c, part["concepts"][0]), "concept": c} for c in concepts]}
@@ -131,9 +130,9 @@ def under_names_of(concepts: Sequence[str], part: dict[str, Any]) -> dict[str, A
 
 @dataclass(frozen=True)
 class Use:
-    """What a command took: seconds, the most megabytes it held, and the most of these that were its own.
+    """The time and memory of a command: seconds, peak resident memory in MB, and the process's own part of it in MB.
 
-    The rest is pages of libraries' files, which all processes share and the kernel takes back when it needs them.
+    The other part is pages of library files, which processes share.
     """
 
     seconds: float
@@ -145,7 +144,7 @@ class Use:
 
 
 def timed(words: Sequence[str]) -> Use:
-    """What Python takes for a command. Raises CalledProcessError where it fails. Linux."""
+    """Measure a Python command on Linux. Raises CalledProcessError if the command fails."""
     began, resident, own = time.perf_counter(), 0, 0
     process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
