@@ -1,9 +1,9 @@
-"""How long a board will take on this machine: `python -m benchmarks.hours` and the flags of the run.
+"""Estimates how long a board takes on this machine: `python -m benchmarks.hours`, followed by the flags of the run.
 
-Counts the passes through the U-Net that each method needs, and times some steps of it, an image's drawing and its
-judging, with the run's own backbone, judges and settings; then multiplies. With --at nothing is timed: so many passes
-are made a second. Not counted are --curve, images of what must stay, probes for mutual information, and metrics.
-Nothing is written.
+It counts the U-Net passes that each method needs. It times a few training steps, the drawing of an image and its
+judging, with the backbone, judges and settings of the run. Then it multiplies. With --at nothing is timed: the flag
+gives the passes per second. The estimate leaves out --curve, images of retained concepts for training, probes for
+mutual information, and metrics. Nothing is written.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ COUNTED = 400  # steps whose passes are counted: sampling paths differ in length
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds of one thing each, on this machine or on one that makes so many passes a second.
+    """Seconds of each kind of work, on this machine or on a machine with a given number of passes per second.
 
     Args:
-        preparing: method -> of what it does once before training, for the images of one concept.
-        step: method -> of an optimiser step.
-        drawing: of an image, by the run's sampler.
-        judging: of an image: decoding it, and all that looks at it; None where that was not measured.
+        preparing: method -> seconds that it needs once before training, for the images of one concept.
+        step: method -> seconds of an optimiser step.
+        drawing: seconds to draw an image with the run's sampler.
+        judging: seconds to decode an image and to judge it; None if unknown.
     """
 
     preparing: dict[str, float]
@@ -54,7 +54,7 @@ class Rates:
 
 
 def measure(artifacts: Artifacts) -> Rates:
-    """Time a little of everything that the run does much of."""
+    """Time a sample of each kind of work of the run."""
     _ = artifacts.context.judges  # judges that can't be had are said at once
     plan, passes = artifacts.plan, count(artifacts, 1.0)
     pace = {cell.method: seconds_a_pass(artifacts, cell) for cell in first_cells(plan)}
@@ -77,9 +77,9 @@ def measure(artifacts: Artifacts) -> Rates:
 
 
 def seconds_a_pass(artifacts: Artifacts, cell: Cell) -> float:
-    """What a pass of one image takes while a method trains, its optimiser and all else included.
+    """Seconds of a U-Net pass of one image while a method trains, including the optimiser and everything else.
 
-    Over some steps together, since those with sampling paths differ in length.
+    It is a mean over several steps, because steps with sampling paths differ in length.
     """
     seen = [0.0]
 
@@ -97,9 +97,9 @@ def seconds_a_pass(artifacts: Artifacts, cell: Cell) -> float:
 
 
 def count(artifacts: Artifacts, passes_per_second: float) -> Rates:
-    """The same by counting passes of one image through the U-Net.
+    """Rates in which one U-Net pass of one image takes `seconds`, by counting passes.
 
-    Methods run as they are, on a network that is counted and does nothing.
+    Methods run as usual, on a network that counts passes and computes nothing.
     """
     plan, protocol, seen, unet = artifacts.plan, artifacts.plan.protocol, [0.0], artifacts.context.backbone.unet
 
@@ -118,7 +118,7 @@ def count(artifacts: Artifacts, passes_per_second: float) -> Rates:
 
 
 def passes_of(latents: torch.Tensor) -> int:
-    """What sending a batch through the U-Net counts as: its images, three times where they leave a gradient."""
+    """The number of passes of a batch: its number of images, times three if a gradient is computed."""
     return len(latents) * (3 if torch.is_grad_enabled() else 1)
 
 
@@ -134,7 +134,7 @@ def first_cells(plan: Plan) -> list[Cell]:
 def training(
     artifacts: Artifacts, cell: Cell, steps: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
-    """What a method takes by `clock` before its training, and for a step of it, on random latents."""
+    """Seconds by `clock` that a method needs before training and for a step, on random latents."""
     plan, config = artifacts.plan, cell.config
     accumulated = config.batch_size * config.grad_accumulation
     count = (steps + 1) * accumulated
@@ -155,9 +155,9 @@ def training(
 
 
 def hours(plan: Plan, artifacts: Artifacts, rates: Rates) -> dict[str, tuple[float, float, float]]:
-    """Method -> hours that its cells train, draw and judge, each of them in the mean.
+    """Method -> mean hours of its cells for training, drawing and judging.
 
-    Of a model that is trained further, its unlearning is counted with the first of its cells.
+    If a model is trained further, its unlearning counts for the first of its cells.
     """
     images, trained, made = len(artifacts.context.specs), dict[str, list[float]](), set[tuple[str, Task, int]]()
     for cell in plan.cells:
@@ -173,26 +173,26 @@ def hours(plan: Plan, artifacts: Artifacts, rates: Rates) -> dict[str, tuple[flo
 
 
 def unlearns(task: Task) -> Task:
-    """The task itself, or where a model is trained further the one that unlearned."""
+    """The task whose concepts are unlearned: the task itself, or the task whose model is trained further."""
     return task.after if task.finetune and task.after else task
 
 
 def unlearning(plan: Plan, rates: Rates, cell: Cell) -> float:
-    """Seconds that a cell's method takes to forget what its task asks for."""
+    """Seconds that a cell's method needs to unlearn its task."""
     if cell.method not in rates.step:
         return 0.0
     return rates.preparing[cell.method] * len(cell.task.request) + rates.step[cell.method] * plan.steps(cell)
 
 
 def further(plan: Plan, rates: Rates) -> float:
-    """Seconds that training an unlearned model further takes: a step of an image is three passes through the U-Net."""
+    """Seconds to train an unlearned model further. A step on one image is three passes through the U-Net."""
     protocol = plan.protocol
     passes = guidance.passes(protocol.guidance_scale) * protocol.num_inference_steps
     return rates.drawing / passes * 3 * protocol.finetune_steps * protocol.finetune_batch
 
 
 def report(plan: Plan, artifacts: Artifacts, rates: Rates, where: str) -> Table:
-    """The rates, and hours per cell and in all; `where` says on which machine."""
+    """The text with the rates, the hours per cell and the total. `where` names the machine."""
     each = hours(plan, artifacts, rates)
     cells = {name: sum(cell.method == name for cell in plan.cells) for name in each}
     shared = [name for name in cells if name in CONTROLS and not any(task.finetune for task in plan.tasks)]
@@ -221,7 +221,7 @@ def report(plan: Plan, artifacts: Artifacts, rates: Rates, where: str) -> Table:
 
 
 def _seconds(artifacts: Artifacts, work: Callable[[], object]) -> float:
-    """Of the second of two times, done to its end."""
+    """Seconds of the second of two calls, until the device has finished."""
     for _ in range(2):
         began = time.perf_counter()
         work()
@@ -231,7 +231,7 @@ def _seconds(artifacts: Artifacts, work: Callable[[], object]) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The grammar: the flags that describe a run, and --at."""
+    """The parser: the flags of a run, and --at."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.hours", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -241,7 +241,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of `python -m benchmarks.hours`: 0, or 2 with a message."""
+    """Command line of `python -m benchmarks.hours`. Returns 0, or 2 after an error message."""
     args = arguments.parse(parser(), sys.argv[1:] if argv is None else argv)
     try:
         plan = resolve(arguments.run_config(args))

@@ -1,4 +1,4 @@
-"""How much memory methods take on Stable Diffusion, measured or estimated: `python -m benchmarks.memory`."""
+"""Measures or estimates the memory of methods on Stable Diffusion: `python -m benchmarks.memory`."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ docs/memory.md. examples:
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that something took, in bytes; `reserved` where an allocator keeps more than it uses.
+    """Peak memory in bytes. `reserved` is the memory that the allocator keeps.
 
-    `why` is there in place of figures where it did not fit.
+    If the work did not fit, there are no figures, and `why` has the reason.
     """
 
     allocated: int = 0
@@ -63,7 +63,7 @@ class Peak:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """The parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.memory",
         description="Peak memory of one training step of each method, of drawing and of decoding.",
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def load_backbone(source: str, device: torch.device) -> Backbone:
-    """A backbone with real tensors: one of ARCHITECTURES, or whatever `--backbone` of a run takes."""
+    """A backbone with real tensors: one of ARCHITECTURES, or a value of `--backbone`."""
     if source not in ARCHITECTURES:
         return pipeline.load(locate(source), device)
     architecture = ARCHITECTURES[source]
@@ -99,7 +99,7 @@ def load_backbone(source: str, device: torch.device) -> Backbone:
 
 
 def contentless(source: str) -> tuple[Backbone, accounting.Live]:
-    """The same without content, in bfloat16 as on CUDA, and the account of its memory."""
+    """The backbone without content, in bfloat16 as on CUDA, and the count of its bytes."""
     parts, live = accounting.contentless(lambda: _networks(source))
     if source in ARCHITECTURES:
         made = architectures.pipeline(ARCHITECTURES[source], parts)
@@ -125,7 +125,7 @@ def _networks(source: str) -> architectures.Networks:
 
 
 def run(model: Backbone, what: str, load: Load, build: one_step.Build) -> int | None:
-    """Do `what`, a method's name, SAMPLING or DECODING; returns how many weights a method trains."""
+    """Do `what`: a method's name, SAMPLING or DECODING. Returns the number of trained weights."""
     if what in (SAMPLING, DECODING):
         (one_step.draw if what == SAMPLING else one_step.look)(model, load)
         return None
@@ -133,7 +133,7 @@ def run(model: Backbone, what: str, load: Load, build: one_step.Build) -> int | 
 
 
 def estimate(source: str, what: str, load: Load) -> Peak:
-    """Bytes of the tensors that live at the worst moment; an 8-bit optimiser need not be installed."""
+    """Bytes of live tensors at the peak. An 8-bit optimiser need not be installed."""
     eight = load.optimizer in optimizers.EIGHT_BIT
     model, live = contentless(source)
     one_step.fit_to(model, load, fused=True)
@@ -148,7 +148,7 @@ def _contentless_eight_bit(made: Method, parameters: list[torch.nn.Parameter]) -
 
 
 def measure(source: str, what: str, load: Load) -> Peak:
-    """The same measured in a process of its own."""
+    """The measured peak memory, in a new process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         try:
             return pool.submit(measure_here, source, what, load).result()
@@ -157,7 +157,7 @@ def measure(source: str, what: str, load: Load) -> Peak:
 
 
 def measure_here(source: str, what: str, load: Load) -> Peak:
-    """The same in this process, which must not have used more before."""
+    """The measured peak memory in this process, which must not have used more memory before."""
     device = devices.default_device()
     cuda = device.type == "cuda"
     model = load_backbone(source, device)
@@ -176,7 +176,7 @@ def measure_here(source: str, what: str, load: Load) -> Peak:
 
 
 def rows(source: str, names: Sequence[str], load: Load, how: Callable[[str, str, Load], Peak]) -> Iterator[list[str]]:
-    """The table's head, and a row for each method, for drawing and for decoding."""
+    """The heading of the table, and one row for each method, for drawing and for decoding."""
     reserves = how is measure and torch.cuda.is_available()
     yield ["what", "weights trained", "batch", "peak GiB", *(["reserved GiB"] if reserves else [])]
     for name in (*names, SAMPLING, DECODING):
@@ -189,7 +189,7 @@ def rows(source: str, names: Sequence[str], load: Load, how: Callable[[str, str,
 
 
 def cards(source: str, names: Sequence[str], load: Load) -> Iterator[list[str]]:
-    """The estimate on each rung of LADDER, and the first rung that fits each of CARDS."""
+    """The estimate on each rung of LADDER, and for each of CARDS the first rung that fits."""
     yield ["method", *(f"{rung}, GiB" for rung in LADDER), *(f"{card} GB" for card in CARDS)]
     for name in names:
         peaks, asked = [], load
@@ -203,13 +203,13 @@ def cards(source: str, names: Sequence[str], load: Load) -> Iterator[list[str]]:
 
 
 def markdown(head: Sequence[str], body: Sequence[Sequence[str]], about: str) -> str:
-    """The table as a document has it, and what it is about."""
+    """The table for a document, with a caption."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, *body)]
     return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:], "", about])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure or estimate, and show."""
+    """Measure or estimate, and print the table."""
     args = parser().parse_args(argv)
     names = one_step.trained_methods() if "all" in args.methods else tuple(args.methods)
     switches = {f.name: getattr(args, f.name) for f in dataclasses.fields(Load)}

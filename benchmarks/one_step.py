@@ -1,4 +1,4 @@
-"""One training step of a method, and one batch of pictures: real, or without content for an estimate."""
+"""One training step of a method, or one batch of images, with real tensors or with contentless tensors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PATH_STEPS = 2  # of sampling paths in training: their length takes time and no 
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked of a card.
+    """The size of the work.
 
     Args:
-        size: side of the pictures in pixels.
-        batch: examples of a training step; None: as many as each method's own settings say.
-        images: pictures that are drawn at a time.
-        optimizer: in place of each method's own; None leaves that.
-        gradient_checkpointing: as in a run.
+        size: side of the images in pixels.
+        batch: examples per training step; None for the settings of each method.
+        images: images that are drawn at a time.
+        optimizer: optimiser in place of each method's own; None for the settings of each method.
+        gradient_checkpointing: whether to use gradient checkpointing.
     """
 
     size: int = 512
@@ -49,7 +49,7 @@ def trained_methods() -> tuple[str, ...]:
 
 
 def method(name: str, load: Load) -> Method:
-    """A method as its paper has it, but for one step of one batch."""
+    """A method with its preset, but for one step of one batch."""
     kind = METHODS.get(name)
     batch = batch_of(name, load)
     changes: dict[str, object] = {"epochs": None, "steps": 1, "batch_size": batch, "grad_accumulation": 1}
@@ -61,12 +61,12 @@ def method(name: str, load: Load) -> Method:
 
 
 def batch_of(name: str, load: Load) -> int:
-    """Examples of one training step of a method."""
+    """Number of examples of one training step of a method."""
     return load.batch or METHODS.get(name).Config().batch_size
 
 
 def harness(backbone: Backbone, count: int) -> Harness:
-    """A workplace in the pocket world with `count` examples to forget and to keep."""
+    """A harness in the pocket world with `count` forget examples and `count` retain examples."""
     world = WORLDS.get("pocket")
     return workplace(backbone, world, SUITES.get("smoke").tasks(world)[0], count)
 
@@ -78,7 +78,7 @@ def workplace(
     count: int,
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
 ) -> Harness:
-    """A harness for `task` with `count` examples to forget and to keep, of random latents."""
+    """A harness for `task` with `count` forget examples and `count` retain examples of random latents."""
     prompts = {concept: world.prompts("forget", concept) for concept in task.concepts}
     kept = task.in_domain + task.out_of_domain
 
@@ -93,9 +93,9 @@ def workplace(
 
 
 def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
-    """Give the networks the load's picture size and switches.
+    """Set the networks' image size and switches to those of the load.
 
-    `fused` says whether attention is one kernel; None: as `bench.backbones.pipeline` chooses for this size and device.
+    `fused` says whether attention is one kernel; None for the choice of `bench.backbones.pipeline`.
     """
     from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
@@ -109,7 +109,7 @@ def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:
 
 
 def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:
-    """Do what `bench.training.loop.fit` does for one step, but look at no value; returns how many weights train."""
+    """Do one step of `bench.training.loop.fit` without reading any value. Returns the number of trained weights."""
     made = method(name, load)
     place = harness(backbone, made.config.batch_size)
     with place.trainable(made.trains):
@@ -129,7 +129,7 @@ def train(backbone: Backbone, name: str, load: Load, build: Build) -> int:
 
 
 def real_optimizer(made: Method, parameters: list[torch.nn.Parameter]) -> Optimizer:
-    """The one that the method's config names."""
+    """The optimiser that the method's config names."""
     config = made.config
     device = parameters[0].device
     return optimizers.build(config.optimizer, parameters, config.lr, config.weight_decay, device)
@@ -137,7 +137,7 @@ def real_optimizer(made: Method, parameters: list[torch.nn.Parameter]) -> Optimi
 
 @torch.inference_mode()
 def draw(backbone: Backbone, load: Load) -> None:
-    """One guided step of sampling: both halves of a batch at once, as `bench.backbones.sampler.denoise` has it."""
+    """One guided sampling step with both halves of the batch at once, as in `bench.backbones.sampler.denoise`."""
     count = 2 * load.images
     latents = torch.zeros(count, *backbone.latent_shape, device=backbone.device)
     embeds = backbone.embed(["", "a photo"] * load.images)

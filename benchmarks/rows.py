@@ -1,4 +1,4 @@
-"""What happens within one process: training steps and sampled images, against bare networks."""
+"""Benchmarks within one process: training steps and sampled images, compared with bare networks."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from methods import METHODS
 
 @dataclass(frozen=True)
 class Setting:
-    """What the rows measure on, and how long.
+    """The world and the amount of work of the benchmarks.
 
     Args:
         world: its default backbone, protocol and presets are used.
         rounds: how often each side of a ratio is timed.
-        steps: training steps a round.
-        images: sampled images a round.
-        precision: of forward passes, as in the protocol.
+        steps: training steps per round.
+        images: sampled images per round.
+        precision: precision of forward passes, as in the protocol.
     """
 
     world: World
@@ -48,17 +48,17 @@ class Setting:
 
     @cached_property
     def backbone(self) -> networks.Backbone:
-        """Loaded once for all rows."""
+        """The backbone, loaded once for all rows."""
         return networks.load(locate(self.world.backbone()), device.default_device(), self.precision)
 
     @cached_property
     def protocol(self) -> Protocol:
-        """The world's."""
+        """The protocol of the world."""
         return self.world.protocol
 
 
 def harness_step(setting: Setting) -> list[Line]:
-    """A training step of mimmu at its preset, through the harness, against the bare loop of the same networks."""
+    """A training step of mimmu with its preset, through the harness, against a bare loop on the same networks."""
     world, backbone = setting.world, setting.backbone
     task = SUITES.get("smoke").tasks(world)[0]
     kind = METHODS.get("mimmu")
@@ -85,14 +85,14 @@ def harness_step(setting: Setting) -> list[Line]:
 
 
 def wanted(setting: Setting, count: int) -> tuple[ImageSpec, ...]:
-    """Evaluation specs of the world's first concepts."""
+    """Evaluation image specs of the world's first concepts."""
     world, each = setting.world, 4
     every = (spec for c in world.concepts for spec in image_specs(world.prompts("evaluate", c), each))
     return tuple(itertools.islice(itertools.cycle(every), count))
 
 
 def sampling(setting: Setting) -> list[Line]:
-    """Images by the sampler, noise, scheduler and rounding included, against the bare network passes they need."""
+    """Images from the sampler, including noise, scheduler and rounding, against the bare network passes."""
     backbone, protocol, count = setting.backbone, setting.protocol, setting.images
     specs = wanted(setting, count)
     mine, theirs = by_turns(
@@ -106,7 +106,7 @@ def sampling(setting: Setting) -> list[Line]:
 
 
 def batching(setting: Setting) -> list[Line]:
-    """Images by the sampler in batches, against diffusers' own pipeline for one prompt after the other."""
+    """Images from the sampler in batches, against diffusers' own pipeline with one prompt at a time."""
     backbone, protocol, count = setting.backbone, setting.protocol, setting.images
     alone = max(1, count // 8)
     specs = wanted(setting, count)
@@ -150,7 +150,7 @@ def batching(setting: Setting) -> list[Line]:
 
 
 def attention(setting: Setting) -> list[Line]:
-    """A training step with the fused attention kernel against one with plain matrix products."""
+    """A training step with the fused attention kernel, against one with plain matrix products."""
     preset = METHODS.get("mimmu").Config(**setting.world.presets.get("mimmu", {}))
     trains = METHODS.get("mimmu")(preset).trains
     fused, plain = (

@@ -1,4 +1,4 @@
-"""What whole runs cost, through the command line: starting, adding a method, sharing the cores between workers."""
+"""Benchmarks of whole runs through the command line: startup, an added method, and parallel workers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ DOOR = str(Path(__file__).parent.parent / "run_bench.py")
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A place for the boards and the store of one row."""
+    """A folder for the boards and the store of one row."""
     with tempfile.TemporaryDirectory(prefix="lethe-benchmark-") as made:
         yield Path(made)
 
 
 def adding(setting: Setting) -> list[Line]:
-    """Seconds of a run, of the same with one more method, and of that again with nothing new (imports left out)."""
+    """Seconds of a run, of the run with one more method, and of the same run again, without the time of imports."""
     arguments = ["--world", setting.world.name, "--suite", "smoke", "--workers", "1", "--methods"]
 
     def run(*methods: str) -> tuple[float, int]:
@@ -58,12 +58,12 @@ def adding(setting: Setting) -> list[Line]:
 
 
 def stages(out: Path) -> int:
-    """How many the store has."""
+    """The number of stages in the store."""
     return len(list((out / ".store").glob("*/*/record.json")))
 
 
 def starting(setting: Setting) -> list[Line]:
-    """Seconds from a process's start to its first training step, and to the answers that need none."""
+    """Seconds from the start of the process to the first training step, and to answers without training."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
     def door(*arguments: str) -> float:
@@ -78,7 +78,7 @@ def starting(setting: Setting) -> list[Line]:
         return taken
 
     def first_step(count: int) -> float:
-        """One step trained anew on stored latents; its weights are the first thing that such a run writes."""
+        """Train one step on stored latents. Its weights are the first entry that such a run writes."""
         known = {f.stat().st_mtime_ns for f in out.glob(".store/deltas/*/record.json")}
         began = time.perf_counter()
         child = subprocess.Popen(
@@ -113,9 +113,9 @@ def starting(setting: Setting) -> list[Line]:
 
 
 def sharing(setting: Setting, cells: int = 4) -> list[Line]:
-    """Cells a minute by as many workers as threads, of one thread each, against one worker with all threads.
+    """Cells per minute with one single-threaded worker per thread, against one worker with all threads.
 
-    Counted from when the workers are up: the controls' cells, which the store has by then, tell.
+    Time starts when the workers are up, which the cells of the controls show.
     """
     count, seeds, kept = cores(), iter(range(1000)), torch.get_num_threads()
     if count < 2:

@@ -1,4 +1,4 @@
-"""What Lethe itself costs, as ratios taken within one run: `python -m benchmarks.throughput`."""
+"""Measures the overhead of Lethe as ratios within one run: `python -m benchmarks.throughput`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ one is missed. examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """The parser of the command line."""
     about = "\n".join(f"  {name:10}{(row.__doc__ or '').splitlines()[0]}" for name, row in ROWS.items())
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.throughput",
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(setting: Setting, names: Sequence[str], say: Callable[[str], object] = print) -> list[Line]:
-    """The lines of the rows called `names`; `say` is told what is being measured."""
+    """The lines of the rows `names`. `say` is called with the name of each row."""
     lines = []
     for name in names:
         began = time.perf_counter()
@@ -64,13 +64,13 @@ def measure(setting: Setting, names: Sequence[str], say: Callable[[str], object]
 
 
 def markdown(lines: Sequence[Line], about: str) -> str:
-    """The table, and what it was measured on."""
+    """The table for a document, with the machine below it."""
     head = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     return "\n".join([*head, *("| " + " | ".join(line.texts()) + " |" for line in lines), "", about])
 
 
 def table(lines: Sequence[Line], about: str) -> Table:
-    """The same for a terminal."""
+    """The table for a terminal."""
     made = Table(*COLUMNS, caption=about)
     for line in lines:
         style = {None: "", True: "green", False: "red"}[line.met]
@@ -80,7 +80,7 @@ def table(lines: Sequence[Line], about: str) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and show."""
+    """Measure and print the table."""
     args = parser().parse_args(argv)
     if args.rounds < 1 or args.threads < 1:
         parser().error("--rounds and --threads must be at least 1")

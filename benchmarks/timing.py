@@ -1,4 +1,4 @@
-"""Two ways of doing the same thing, timed by turns, and what came of it."""
+"""Times two implementations alternately, and compares them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Line:
     """One figure of the table.
 
     Args:
-        row: the name behind `--only`.
-        what: what the figure says.
-        values: one for each round; the table has their median, and the lowest and highest beside it.
+        row: the name for `--only`.
+        what: description of the figure.
+        values: one value per round. The table has their median, minimum and maximum.
         unit: "x" for a ratio, or "s".
-        goal: the bound that the median should keep, None where there is none.
+        goal: the bound for the median; None without a bound.
         at_most: whether `goal` is an upper bound.
-        note: the figures behind it.
+        note: the times that the figure was computed from.
     """
 
     row: str
@@ -37,18 +37,18 @@ class Line:
 
     @property
     def value(self) -> float:
-        """Median over the rounds."""
+        """The median over the rounds."""
         return statistics.median(self.values)
 
     @property
     def met(self) -> bool | None:
-        """Whether the median keeps the goal; None without one."""
+        """Whether the median keeps the goal; None without a goal."""
         if self.goal is None:
             return None
         return self.value <= self.goal if self.at_most else self.value >= self.goal
 
     def texts(self) -> tuple[str, str, str, str, str]:
-        """Row, what, figure with its spread, goal, note: as the table shows them."""
+        """The texts of the table: row, description, figure with its spread, goal, note."""
         few = len(self.values) < 2
         spread = "" if few else f" ({min(self.values):.2f}..{max(self.values):.2f})"
         goal = "" if self.goal is None else f"{'<=' if self.at_most else '>='} {self.goal:g} {self.unit}"
@@ -57,9 +57,9 @@ class Line:
 
 
 def by_turns(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tuple[Seconds, Seconds]:
-    """Seconds that `a` and `b` say they took: `rounds` of each after one of each to warm up, in the order ABBA...
+    """The seconds that `a` and `b` return, in `rounds` rounds in the order ABBA..., after one warm-up of each.
 
-    Neighbours share the machine's mood, so ratios are taken round by round.
+    Times of one round are close together, so a ratio is taken within a round, where the load of the machine is similar.
     """
     a(), b()
     taken: tuple[list[float], list[float]] = ([], [])
@@ -70,29 +70,29 @@ def by_turns(a: Callable[[], float], b: Callable[[], float], rounds: int) -> tup
 
 
 def ratios(over: Seconds, under: Seconds) -> tuple[float, ...]:
-    """Round by round."""
+    """The ratio of each round."""
     return tuple(o / u for o, u in zip(over, under, strict=True))
 
 
 def milliseconds(seconds: Sequence[float]) -> str:
-    """Their median, for a note."""
+    """The median in milliseconds, for a note."""
     return f"{1000 * statistics.median(seconds):.1f} ms"
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Wall time of one call, in seconds."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(dtype: torch.dtype) -> str:
-    """What the figures were taken on, the load that others put on it included."""
+    """A description of the machine, with the load of other processes."""
     load = f", load before {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     threads, name = torch.get_num_threads(), str(dtype).removeprefix("torch.")
     return f"{cores()} cores, {threads} torch threads, {name}, torch {torch.__version__}{load}"

@@ -15,14 +15,14 @@ def setting(world: World) -> rows.Setting:
 
 
 @pytest.mark.parametrize("name", ["step", "sampling", "batching", "attention"])
-def test_both_sides_of_a_ratio_run(setting: rows.Setting, name: str) -> None:
+def test_both_sides_of_ratio_run(setting: rows.Setting, name: str) -> None:
     lines = throughput.measure(setting, [name], lambda said: None)
     assert {line.row for line in lines} == {name}
     assert all(len(line.values) == 1 and 0 < line.value < float("inf") for line in lines)
     assert all(not p.requires_grad for p in setting.backbone.unet.parameters()), "the networks were not left as found"
 
 
-def test_sides_take_turns_and_change_places() -> None:
+def test_by_turns_alternates_in_abba_order() -> None:
     order: list[str] = []
     clock = itertools.count(1)
 
@@ -35,7 +35,7 @@ def test_sides_take_turns_and_change_places() -> None:
     assert ratios(a, b) == (3 / 4, 6 / 5)
 
 
-def test_a_line_has_its_median_its_spread_and_whether_it_keeps_its_goal() -> None:
+def test_line_has_median_spread_and_goal() -> None:
     ratio = Line("step", "bare / harness", (0.9, 1.0, 0.8), goal=0.95)
     assert ratio.texts() == ("step", "bare / harness", "0.90 x (0.80..1.00)", ">= 0.95 x missed", "")
     assert Line("start", "first step", (7.0,), "s", 8, at_most=True, note="n").texts()[2:] == ("7.00 s", "<= 8 s", "n")

@@ -20,7 +20,7 @@ def artifacts(world: World, tmp_path: Path) -> Artifacts:
     return Artifacts(Context(resolve(run)))
 
 
-def test_passes_are_those_of_the_formulas(artifacts: Artifacts) -> None:
+def test_counted_passes_match_formulas(artifacts: Artifacts) -> None:
     rates = hours.count(artifacts, passes_per_second=10)
     # 4 examples: the student's pass and its way back, 1 + 2, and one of the teacher; SalUn: two terms and a target
     assert rates.step["mimmu"] == pytest.approx(4 * (3 + 1) / 10)
@@ -34,7 +34,7 @@ def test_passes_are_those_of_the_formulas(artifacts: Artifacts) -> None:
     assert rates.judging is None
 
 
-def test_hours_are_rates_times_amounts(artifacts: Artifacts) -> None:
+def test_hours_are_products_of_rates_and_amounts(artifacts: Artifacts) -> None:
     plan = artifacts.plan
     rates = hours.Rates(dict.fromkeys(METHODS, 36.0), dict.fromkeys(METHODS, 2.0), drawing=1.0, judging=0.5)
     found = hours.hours(plan, artifacts, rates)
@@ -44,7 +44,7 @@ def test_hours_are_rates_times_amounts(artifacts: Artifacts) -> None:
     assert found["mimmu"][0] == pytest.approx((36 + 2 * 4) / 3600)  # two epochs of two batches of eight images
 
 
-def test_a_model_is_unlearnt_once_and_trained_further_each_time(world: World, tmp_path: Path) -> None:
+def test_unlearning_counts_once_and_further_training_each_time(world: World, tmp_path: Path) -> None:
     small = {"salun": {"batch_size": "4"}, "protocol": {"finetune_steps": "10", "finetune_batch": "2"}}
     run = RunConfig(("salun",), "resurgence", "tiny", forget=world.concepts[:1], overrides=small, out=tmp_path)
     plan = resolve(run)
@@ -60,7 +60,7 @@ def test_a_model_is_unlearnt_once_and_trained_further_each_time(world: World, tm
     assert hours.unlearning(twice, rates, cell) == 2 * 36 + 2 * twice.steps(cell)
 
 
-def test_what_is_measured_takes_time(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measured_rates_are_positive(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     artifacts = Artifacts(Context(resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path))))
     rates = hours.measure(artifacts)
     assert 0 < rates.step["mimmu"] < 60

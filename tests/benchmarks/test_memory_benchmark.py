@@ -30,12 +30,12 @@ def estimates(folder: Path, names: Sequence[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_method_is_estimated_without_content(pipeline_folder: Path) -> None:
+def test_estimate_needs_no_content(pipeline_folder: Path) -> None:
     estimates(pipeline_folder, ["salun"])
 
 
 @pytest.mark.parametrize("checkpointing", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_the_estimate_is_what_real_tensors_take(pipeline_folder: Path, checkpointing: bool) -> None:
+def test_estimate_matches_real_tensors(pipeline_folder: Path, checkpointing: bool) -> None:
     load = dataclasses.replace(SMALL, gradient_checkpointing=checkpointing)
     model = pipeline.load(pipeline_folder, torch.device("cpu"), "bf16")
     one_step.fit_to(model, load, fused=True)
@@ -49,7 +49,7 @@ def test_the_estimate_is_what_real_tensors_take(pipeline_folder: Path, checkpoin
 
 
 @pytest.mark.slow
-def test_switches_save_what_they_should(pipeline_folder: Path) -> None:
+def test_switches_save_memory(pipeline_folder: Path) -> None:
     def peak(name: str = "mimmu", **changes: object) -> int:
         load = dataclasses.replace(Load(size=128, batch=4, images=2), **changes)  # type: ignore[arg-type]
         return memory.estimate(str(pipeline_folder), name, load).allocated
@@ -60,7 +60,7 @@ def test_switches_save_what_they_should(pipeline_folder: Path) -> None:
     assert peak("esd-u", size=32, batch=1, optimizer="adam8bit") < peak("esd-u", size=32, batch=1)
 
 
-def test_norms_are_exact_under_autocast_only_while_counted() -> None:
+def test_norms_are_fp32_under_autocast_only_while_counted() -> None:
     def kinds() -> tuple[torch.dtype, torch.dtype]:
         with torch.autocast("cpu", torch.bfloat16):
             product = torch.nn.functional.linear(torch.ones(2, 8), torch.ones(8, 8))
@@ -72,7 +72,7 @@ def test_norms_are_exact_under_autocast_only_while_counted() -> None:
     assert kinds() == (torch.bfloat16, torch.bfloat16)
 
 
-def test_freed_tensors_leave_the_account() -> None:
+def test_freed_tensors_are_not_counted() -> None:
     live = accounting.Live(torch.Tensor)
     with live:
         kept = torch.ones(1000)
@@ -84,13 +84,13 @@ def test_freed_tensors_leave_the_account() -> None:
 
 
 @pytest.mark.parametrize("what", ["mimmu", memory.SAMPLING, memory.DECODING])
-def test_this_process_is_measured(pipeline_folder: Path, what: str) -> None:
+def test_memory_of_this_process_is_measured(pipeline_folder: Path, what: str) -> None:
     peak = memory.measure_here(str(pipeline_folder), what, SMALL)
     assert peak.allocated > 2**20
     assert (peak.trained is None) == (what != "mimmu")
 
 
-def test_invalid_sources_raise_with_an_explanation(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_flags_are_refused_with_reason(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, message in (
         (["--cards"], "add --estimate"),
         (["--methods", "mimum"], "did you mean"),
@@ -102,7 +102,7 @@ def test_invalid_sources_raise_with_an_explanation(pipeline_folder: Path, capsys
 
 
 @pytest.mark.slow
-def test_the_table_says_what_it_is(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_has_caption(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--backbone", str(pipeline_folder), "--methods", "mimmu", "--size", "64", "--images", "2"]
     assert memory.main([*arguments, "--batch", "1", "--estimate", "--markdown"]) == 0
     head, _, *body, _, about = capsys.readouterr().out.splitlines()
@@ -112,7 +112,7 @@ def test_the_table_says_what_it_is(pipeline_folder: Path, capsys: pytest.Capture
 
 
 @pytest.mark.slow
-def test_the_cards_take_a_small_method_as_it_is(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_small_method_fits_every_card(pipeline_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--backbone", str(pipeline_folder), "--methods", "mimmu", "--size", "64", "--estimate", "--cards"]
     assert memory.main([*arguments, "--markdown"]) == 0
     row = capsys.readouterr().out.splitlines()[2]
@@ -121,7 +121,7 @@ def test_the_cards_take_a_small_method_as_it_is(pipeline_folder: Path, capsys: p
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", one_step.trained_methods())
-def test_peak_memory_of_each_method_on_the_card(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measured_peak_memory_of_each_method(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     load = Load(size=512, batch=4)
     found, expected = memory.measure("sd15-random", name, load), memory.estimate("sd15-random", name, load)
     with capsys.disabled():
