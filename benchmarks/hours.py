@@ -97,9 +97,9 @@ def seconds_a_pass(artifacts: Artifacts, cell: Cell) -> float:
 
 
 def count(artifacts: Artifacts, passes_per_second: float) -> Rates:
-    """Rates in which one U-Net pass of one image takes `seconds`, by counting passes.
+    """Rates of a machine that makes `passes_per_second` U-Net passes of one image per second.
 
-    Methods run as usual, on a network that counts passes and computes nothing.
+    Passes are counted: methods run as usual, on a network that computes nothing.
     """
     plan, protocol, seen, unet = artifacts.plan, artifacts.plan.protocol, [0.0], artifacts.context.backbone.unet
 
