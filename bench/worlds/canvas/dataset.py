@@ -28,10 +28,9 @@ __all__ = ["PER_FOLDER", "picture", "pictures", "reference", "reference_without"
 
 
 def pictures(data: Path, style: str, object: str) -> tuple[Path, ...]:
-    """The 20 pictures of an object in a style, in numeric order; the photographs for the style "Seed_Images".
+    """The paths of the 20 images of an object in a style, in numeric order. "Seed_Images" are the photographs.
 
-    Raises ValueError for an unknown name and WorldUnavailable if the folder does not hold 1.jpg to 20.jpg and no other
-    JPEG.
+    Raises ValueError for an unknown name, and WorldUnavailable if the folder does not hold exactly 1.jpg to 20.jpg.
     """
     _known(style, STYLE_LABELS, "style")
     _known(object, OBJECTS, "object")
@@ -42,9 +41,9 @@ def pictures(data: Path, style: str, object: str) -> tuple[Path, ...]:
 
 
 def verify(data: Path) -> None:
-    """Look for all 51 x 20 folders with their 20 pictures each; no picture is opened.
+    """Check that all 51 x 20 folders have their 20 images. No image is opened.
 
-    Raises WorldUnavailable that says how many folders are wrong, and of the first ones what was found.
+    Raises WorldUnavailable with the number of wrong folders and with what the first of them hold.
     """
     if not data.is_dir():
         raise WorldUnavailable(f"{data} is no folder. {SOURCE}")
@@ -57,11 +56,10 @@ def verify(data: Path) -> None:
 
 
 def reference(data: Path, concept: str, count: int) -> tuple[Path, ...]:
-    """The first `count` pictures of a style or an object among those that the published FID compares with.
+    """The first `count` reference images of a style or of an object, out of those of the published FID.
 
-    By index, then by the other axis in label order: a style has 20 x 5 of them, an object 51 x 5. The first n of a
-    longer list are those of a shorter one. Raises ValueError for more than there are and for an unknown name,
-    WorldUnavailable as `pictures`.
+    They are sorted by index, then by the other axis in label order. A style has 20 x 5 images, an object 51 x 5. Raises
+    ValueError for an unknown name or a `count` that is too large, and WorldUnavailable as `pictures` does.
     """
     if concept in STYLE_LABELS:
         folders = [pictures(data, concept, object) for object in OBJECTS]
@@ -93,7 +91,7 @@ def _known(name: str, names: Sequence[str], what: str) -> None:
 
 
 def _wrong(data: Path, style: str, object: str) -> str:
-    """What is wrong with a folder, in words; "" if nothing is."""
+    """A description of the error in a folder; "" if the folder is right."""
     folder = data / style / object
     if not folder.is_dir():
         return f"{folder} is missing; expected there: 1.jpg to {PER_FOLDER}.jpg"

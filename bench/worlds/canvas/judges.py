@@ -37,7 +37,7 @@ RELEASE = "https://drive.google.com/drive/folders/14iztBXs-GoBFVLePC2_psP00YUMK5
 
 
 class Classifier(nn.Module):
-    """Float pictures in [0, 1], (B, 3, H, W), to logits (B, labels), through the published preprocessing."""
+    """Network from float images in [0, 1], (B, 3, H, W), to logits (B, labels), with the published preprocessing."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class Classifier(nn.Module):
 
 
 def preprocessed(images: Tensor) -> Tensor:
-    """Float pictures in [0, 1], (B, 3, H, W), as the network wants them: (B, 3, 224, 224) in [-1, 1]."""
+    """The input of the network, (B, 3, 224, 224) in [-1, 1], from float images in [0, 1], (B, 3, H, W)."""
     small = nn.functional.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
     return small * 2 - 1
 
 
 def locate(data: Path, kind: Kind) -> Path:
-    """Where a released classifier is in the data folder. Raises WorldUnavailable that says where it was looked for."""
+    """The path of a released classifier in the data folder. Raises WorldUnavailable with the paths that were tried."""
     places = [data / folder / FILES[kind] for folder in FOLDERS]
     for place in places:
         if place.is_file():
@@ -94,7 +94,7 @@ def _absent(kind: str, where: str) -> str:
 
 
 def _weights(path: Path, kind: str) -> dict[str, Tensor]:
-    """The named tensors of a checkpoint file."""
+    """The named tensors in a checkpoint file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def _weights(path: Path, kind: str) -> dict[str, Tensor]:
 
 
 def _check(path: Path, kind: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raises WorldUnavailable unless names and shapes are those expected."""
+    """Raise WorldUnavailable unless the names and shapes of the tensors are as expected."""
     missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     other = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     if not missing and not extra and other and all(name.startswith("head.") for name in other):

@@ -1,4 +1,4 @@
-"""Whether UnlearnCanvas's files are in place: its releases have no stable address that a program could download."""
+"""Checks that UnlearnCanvas's files are in place. Its releases have no stable address for a download."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ BACKBONE = (
 
 
 def prepare(data: Path, console: Console) -> bool:
-    """Look for the data set and the two classifiers in `data`, and say what to put where; True if all is there.
+    """Look for the data set and the two classifiers in `data`, and print what is missing. Returns whether all exist.
 
-    Pictures are counted, not opened, and classifiers not loaded.
+    Images are counted, not opened. Classifiers are not loaded.
     """
     table = Table("what", "state", box=box.SIMPLE_HEAD)
     table.add_column("where", overflow="fold")

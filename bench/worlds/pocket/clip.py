@@ -1,4 +1,4 @@
-"""A small open_clip model of pictures and captions, independent of the pipeline's text encoder, for CLIP score."""
+"""A small open_clip model for the CLIP score. It was trained separately from the pipeline's text encoder."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def load_clip(device: str | torch.device = "cpu", folder: Path = WEIGHTS) -> tup
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float images in [0, 1] as the image tower takes them."""
+    """Normalised images for the image tower, from float images in [0, 1]."""
     return images * 2 - 1

@@ -1,4 +1,4 @@
-"""How near two species are by the table that draws them, and two species or styles by the text encoder."""
+"""The distances of species, from their table of attributes, and of species and styles, from the text encoder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Table = dict[str, dict[str, float]]
 
 
 def attribute_distances() -> Table:
-    """`attribute_distance` of every pair, 0 (same row) to 1."""
+    """`attribute_distance` of every pair of species, from 0 (equal attributes) to 1."""
     return {a: {b: round(attribute_distance(SPECIES[a], SPECIES[b]), 4) for b in NAMES} for a in NAMES}
 
 
@@ -36,7 +36,7 @@ def text_embeddings(pipeline: StableDiffusionPipeline) -> torch.Tensor:
 
 
 def text_cosines(pipeline: StableDiffusionPipeline) -> Table:
-    """Cosine of `text_embeddings` for every pair of species or styles, at most 1."""
+    """The cosine of `text_embeddings` for every pair of species and of styles, -1 to 1."""
     names = (*NAMES, *STYLES)
     unit = torch.nn.functional.normalize(text_embeddings(pipeline), dim=1)
     matrix = (unit @ unit.T).tolist()

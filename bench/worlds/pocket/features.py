@@ -1,8 +1,8 @@
-"""The feature extractor behind FID and KID on 64 x 64 pictures, registered with torch-fidelity as "pocket-64".
+"""The feature extractor of FID and KID for 64 x 64 images, registered with torch-fidelity as "pocket-64".
 
-Inception's 2048 dimensions need some ten thousand pictures before their covariance is more signal than bias. These
-64 need about a thousand. The network learned to tell species, style and kind of damage (blur, noise, warping, fading)
-of rendered pictures, so a malformed or washed-out picture lies far from a good one of the same species.
+Inception has 2048 dimensions, and a covariance of that size needs about ten thousand images. These 64 dimensions need
+about a thousand images. The network was trained to recognise the species, the style and the damage (blur, noise,
+warping, fading) of rendered images, so a damaged image is far from an intact image of the same species.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PART = "judges/features.safetensors"
 
 
 class FeatureNet(nn.Module):
-    """Images (B, 3, 64, 64), float in [0, 1], to features (B, 64); three heads for its training."""
+    """Network from images (B, 3, 64, 64), float in [0, 1], to features (B, 64). It has three heads for training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class FeatureNet(nn.Module):
         return self.net(images * 2 - 1)
 
     def logits(self, images: Tensor) -> list[Tensor]:
-        """Species, style and damage logits."""
+        """The logits of species, style and damage."""
         features = self(images)
         return [head(features) for head in self.heads]
 
 
 def load_features(folder: Path = WEIGHTS) -> FeatureNet:
-    """The trained network, fp32, eval mode, frozen. Raises WeightsError."""
+    """The trained network in fp32, in eval mode and frozen. Raises WeightsError."""
     verify(folder, PART)
     net = FeatureNet()
     load_into(net, folder / PART)
@@ -52,7 +52,7 @@ def load_features(folder: Path = WEIGHTS) -> FeatureNet:
 
 
 class PocketFeatures(FeatureExtractorBase):
-    """torch-fidelity's interface: uint8 (B, 3, 64, 64) to a tuple of requested features, of which there is "64"."""
+    """torch-fidelity's interface: uint8 (B, 3, 64, 64) -> tuple of the requested features. Only "64" exists."""
 
     def __init__(
         self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **_: Any

@@ -1,4 +1,4 @@
-"""The judges: timm classifiers that name the species or the style of a picture."""
+"""The judges: timm classifiers that predict the species or the style of an image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION = "6cc99172c1c754dfd6e89df11a24d1c0d56b49f9db3395ef6e654dcb05374de1"
 
 @dataclass(frozen=True)
 class JudgeSpec:
-    """A timm architecture, its options, and what its logits are about."""
+    """A timm architecture, its options and its labels."""
 
     labels: tuple[str, ...]
     architecture: str
@@ -38,7 +38,7 @@ JUDGES = {
 
 
 class Judge(nn.Module):
-    """Images (B, 3, 64, 64), float in [0, 1], to logits (B, number of labels)."""
+    """Network from images (B, 3, 64, 64), float in [0, 1], to logits (B, number of labels)."""
 
     def __init__(self, spec: JudgeSpec) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class Judge(nn.Module):
 
 
 def load_judge(name: str, device: str | torch.device = "cpu", folder: Path = WEIGHTS) -> Judge:
-    """A trained judge, fp32, eval mode, frozen; `name` is one of JUDGES.
+    """The trained judge `name`, one of JUDGES, in fp32, in eval mode and frozen.
 
-    Raises ValueError for an unknown name and WeightsError for a missing or damaged file.
+    Raises ValueError for an unknown name, and WeightsError for a missing or damaged file.
     """
     if name not in JUDGES:
         raise ValueError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
@@ -65,6 +65,6 @@ def load_judge(name: str, device: str | torch.device = "cpu", folder: Path = WEI
 
 @torch.no_grad()
 def classify(judge: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
-    """Index of the winning label for each image, int64 (N,)."""
+    """The index of the largest logit for each image, int64 (N,)."""
     device = next(judge.parameters()).device
     return torch.cat([judge(images[i : i + batch].to(device)).argmax(1).cpu() for i in range(0, len(images), batch)])

@@ -1,4 +1,4 @@
-"""The committed weights: where they lie, and whether they are what the manifest says."""
+"""The committed weights: their paths, and the check against the manifest."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MANIFEST = "manifest.json"
 
 
 class WeightsError(RuntimeError):
-    """A weight file is missing or is not the one the manifest describes."""
+    """A weight file is missing or does not match the manifest."""
 
 
 def sha256(file: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """The SHA-256 digest of a file, in hex."""
     return of_file(file)
 
 
 def manifest(folder: Path = WEIGHTS) -> dict[str, Any]:
-    """What the weights are: recipe, seeds, steps, seconds, machine, quality figures, distances, file digests."""
+    """The manifest of the weights: recipe, seeds, steps, seconds, machine, quality, distances, file digests."""
     file = folder / MANIFEST
     if not file.is_file():
         raise WeightsError(
@@ -38,9 +38,9 @@ def manifest(folder: Path = WEIGHTS) -> dict[str, Any]:
 
 
 def verify(folder: Path, part: str = "") -> None:
-    """Check every file under `part` ("pipeline", "judges/species.safetensors", ...; all by default).
+    """Check the digest of every file under `part` ("pipeline", "judges/species.safetensors", ...; default: all).
 
-    Raises WeightsError that names the file, the digest expected and the digest found.
+    Raises WeightsError with the file, the expected digest and the found digest.
     """
     known: dict[str, str] = manifest(folder)["files"]
     wanted = {name: digest for name, digest in known.items() if name == part or name.startswith(part and part + "/")}
@@ -57,7 +57,7 @@ def verify(folder: Path, part: str = "") -> None:
 
 @cache
 def pipeline_folder(folder: Path = WEIGHTS) -> Path:
-    """The Stable-Diffusion-format folder, verified once a process."""
+    """The pipeline folder in Stable Diffusion's format. It is verified once per process."""
     verify(folder, "pipeline")
     return folder / "pipeline"
 
