@@ -122,7 +122,7 @@ def test_new_metric_draws_no_image(finished: Path, monkeypatch: pytest.MonkeyPat
 
 def test_unselected_metrics_are_not_computed(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "gaps", refuse)
-    monkeypatch.setattr(probe, "words", refuse)
+    monkeypatch.setattr(probe, "prompt_gaps", refuse)
     sampled = []
     original = images.sample
     monkeypatch.setattr(images, "sample", lambda *a, **k: sampled.append(len(a[1])) or original(*a, **k))
