@@ -2,6 +2,7 @@
 
 from bench.core.registry import Registry
 from metrics.base import Evidence, Metric, MissingEvidence, Score
+from metrics.column import Column
 from metrics.cost import COSTS
 from metrics.probes import HeadNouns, Probe, PromptProbes
 
@@ -32,4 +33,15 @@ METRICS: Registry[Metric] = Registry(
     group="lethe.metrics",
 )
 
-__all__ = ["COSTS", "METRICS", "Evidence", "HeadNouns", "Metric", "MissingEvidence", "Probe", "PromptProbes", "Score"]
+__all__ = [
+    "COSTS",
+    "METRICS",
+    "Column",
+    "Evidence",
+    "HeadNouns",
+    "Metric",
+    "MissingEvidence",
+    "Probe",
+    "PromptProbes",
+    "Score",
+]

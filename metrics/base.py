@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
 from bench.core.score import Score
+from metrics.column import Column
 from metrics.probes import HeadNouns, Probe, PromptProbes
 
 NEEDS = (
@@ -285,7 +287,7 @@ class Metric:
         >>> metric = Metric("mine", about, "%", True, 0.0, 1.0, "an example", forgotten)
         >>> metric.compute(evidence)  # of the example of Evidence
         Score(value=0.5, n=2)
-        >>> metric.arrow
+        >>> metric.column.arrow
         '↑'
     """
 
@@ -307,6 +309,7 @@ class Metric:
     version: int = 1
 
     @property
-    def arrow(self) -> str:
-        """ "↑" if a higher value is better, else "↓"."""
-        return "↑" if self.higher_is_better else "↓"
+    def column(self) -> Column:
+        """How the metric's figures are shown."""
+        better: Literal["higher", "lower"] = "higher" if self.higher_is_better else "lower"
+        return Column(self.name, self.about, self.unit, better, self.digits, self.headline)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from metrics.column import Column
+
 if TYPE_CHECKING:
     from bench.core.results import CellResult
 
@@ -25,6 +27,12 @@ class Cost:
     about: str
     unit: str
     section: Literal["cost", "data"]
+
+    @property
+    def column(self) -> Column:
+        """How the counts are shown."""
+        digits = 1 if self.unit == "bytes" else 0  # bytes are shown in MB
+        return Column(self.name, self.about, self.unit, "lower", digits, headline=self.name == "seconds")
 
     def of(self, result: CellResult) -> float | int | None:
         """The count of a finished cell.

@@ -214,6 +214,6 @@ def test_units_and_directions_are_documented_as_they_are() -> None:
         found = documented(section)
         for metric in map(METRICS.get, METRICS.names()):
             columns = [c for c in found if re.fullmatch(rf"{metric.name}(_drop)?(_lo|_hi|_n)?", c)]
-            assert {found[column] for column in columns} == {(metric.unit, metric.arrow)}
+            assert {found[column] for column in columns} == {(metric.unit, metric.column.arrow)}
         for cost in COSTS:
-            assert found[cost.name] == (cost.unit, "↓")
+            assert found[cost.name] == (cost.unit, cost.column.arrow)

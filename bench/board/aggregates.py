@@ -9,9 +9,9 @@ import pandas as pd
 
 from bench.board import clusters, curve, relearning, ripple, sequences, several, statistics
 from bench.board.clusters import PARTS, H
-from bench.board.columns import Derived, Figures, Measured, column
+from bench.board.columns import Figures, Measured, column
 from bench.core.results import CellResult
-from metrics import METRICS
+from metrics import METRICS, Column
 
 RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
 KEPT = ("nra", "ora")  # what a ripple is on the board with: the accuracies that it spreads out
@@ -23,18 +23,18 @@ ROOMS = (
 )  # of requests for several concepts, in sequence, or not for good; each has its columns
 
 
-def described(columns: Collection[str]) -> list[Derived]:
+def described(columns: Collection[str]) -> list[Column]:
     """The derived columns among a board's `columns`, in the order in which a reader wants them."""
-    found = [Derived(H, "harmonic mean of UA, NRA and ORA", "%", True)] if H in columns else []
+    found = [Column(H, "harmonic mean of UA, NRA and ORA", "%", "higher")] if H in columns else []
     found += [one for room in ROOMS for one in room.described(list(columns))]
     for name in columns:
         if name == RIPPLE or (name.startswith(f"{RIPPLE}_") and f"{name}_lo" in columns):
             by = name.removeprefix(RIPPLE).removeprefix("_") or MAIN
             about = f"accuracy that a retained concept loses more for each {ripple.STEP} that it is nearer, by {by}"
-            found.append(Derived(name, about, "pp", False, headline=name == RIPPLE))
+            found.append(Column(name, about, "pp", "lower", headline=name == RIPPLE))
         elif name.endswith(AT):
             about = f"{name.removesuffix(AT).upper()} where UA first reaches {curve.UA:.0f} % in training; blank: never"
-            found.append(Derived(name, about, "%", True))
+            found.append(Column(name, about, "%", "higher"))
     return found
 
 

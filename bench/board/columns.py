@@ -12,23 +12,6 @@ from bench.board.statistics import Interval
 
 
 @dataclass(frozen=True)
-class Derived:
-    """How a derived column is shown; the names are those of `metrics.Metric`."""
-
-    name: str
-    about: str
-    unit: str
-    higher_is_better: bool
-    headline: bool = True
-    digits: int = 1
-
-    @property
-    def arrow(self) -> str:
-        """Which way is better."""
-        return "↑" if self.higher_is_better else "↓"
-
-
-@dataclass(frozen=True)
 class Figure:
     """A figure of the board.
 

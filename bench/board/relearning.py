@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy import integrate
 
 from bench.board import clusters, curve, statistics
-from bench.board.columns import Derived, Figures, Measured, column
+from bench.board.columns import Figures, Measured, column
 from bench.board.statistics import Interval
 from bench.core.results import CellResult
 from methods import ORACLE
+from metrics import Column
 
 HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
 RELEARNS = "concept"  # the `data` that shows what was forgotten; all others are harmless
@@ -181,7 +183,7 @@ def _images(points: pd.DataFrame) -> int | None:
     return int(points["n"].sum()) or None
 
 
-def described(columns: list[str]) -> list[Derived]:
+def described(columns: list[str]) -> list[Column]:
     """The columns of this room among a board's."""
     kinds = {"back": "harmless fine-tunings", "relearn": "relearning from a few of its pictures"}
     found = []
@@ -191,15 +193,24 @@ def described(columns: list[str]) -> list[Derived]:
         if kind not in kinds or figure not in FIGURES or not (pictures.isdigit() or pictures == ""):
             continue
         where = f"relearning from {pictures} of its pictures" if pictures else kinds[kind]
-        about, unit, more, headline = FIGURES[figure]
-        found.append(Derived(name, about.format(where), unit, more, headline=headline and not pictures, digits=1))
+        column = FIGURES[figure]
+        headline = column.headline and not pictures
+        found.append(replace(column, name=name, about=column.about.format(where), headline=headline))
     return found
 
 
-FIGURES: dict[str, tuple[str, str, bool, bool]] = {
-    "from": ("accuracy on the forgotten concept before {}", "%", False, True),
-    "auc": ("mean accuracy on the forgotten concept over the steps of {}", "%", False, True),
-    "half": ("steps of {} until its mean accuracy is half of the untouched model's; blank: never", "steps", True, True),
-    "never": ("share of {} that end before that half is reached", "%", True, False),
-    "excess": ("how much that mean exceeds the oracle's, which never knew the concept, in {}", "pp", False, True),
+FIGURES = {  # the name of a column has what came back before it, and perhaps a number of pictures behind it
+    column.name: column
+    for column in (
+        Column("from", "accuracy on the forgotten concept before {}", "%", "lower"),
+        Column("auc", "mean accuracy on the forgotten concept over the steps of {}", "%", "lower"),
+        Column(
+            "half",
+            "steps of {} until its mean accuracy is half of the untouched model's; blank: never",
+            "steps",
+            "higher",
+        ),
+        Column("never", "share of {} that end before that half is reached", "%", "higher", headline=False),
+        Column("excess", "how much that mean exceeds the oracle's, which never knew the concept, in {}", "pp", "lower"),
+    )
 }

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.board import cell_columns, clusters, statistics
-from bench.board.columns import Derived, Figures, Measured, column, ends
+from bench.board.columns import Figures, Measured, column, ends
 from bench.board.statistics import Interval
 from bench.core.results import CellResult
+from metrics import Column
 
 MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua", "n")
 ALONG = ("ua", "nra", "ora", "twin", "drift")
@@ -20,19 +21,19 @@ UNLIKE = "states after all requests, the last as much as those on the way"  # wh
 CLUSTERS = "sequences"
 
 COLUMNS = (
-    Derived(RANKED_BY, "H after the last request", "%", True),
-    Derived("final_ua", "UA over all that was forgotten, after the last request", "%", True),
-    Derived("final_nra", "NRA after the last request", "%", True, headline=False),
-    Derived("final_ora", "ORA after the last request", "%", True, headline=False),
-    Derived("final_kept", "accuracy on all images of concepts that must stay, after the last request", "%", True),
-    Derived(
+    Column(RANKED_BY, "H after the last request", "%", "higher"),
+    Column("final_ua", "UA over all that was forgotten, after the last request", "%", "higher"),
+    Column("final_nra", "NRA after the last request", "%", "higher", headline=False),
+    Column("final_ora", "ORA after the last request", "%", "higher", headline=False),
+    Column("final_kept", "accuracy on all images of concepts that must stay, after the last request", "%", "higher"),
+    Column(
         "worst_return",
         "the largest fall of a concept's UA, after any later request, below what it was right after its own",
         "pp",
-        False,
+        "lower",
     ),
-    Derived("drift_per_request", "drift after the last request by the number of requests", "", False, digits=4),
-    Derived("seconds_all", "what all requests took together", "s", False, headline=False, digits=0),
+    Column("drift_per_request", "drift after the last request by the number of requests", "", "lower", digits=4),
+    Column("seconds_all", "what all requests took together", "s", "lower", headline=False, digits=0),
 )
 
 
@@ -149,6 +150,6 @@ def columns(own: Measured, every: Measured) -> Figures:
     return row | ends("seconds_all", seconds(cells) if whole else statistics.NONE)
 
 
-def described(columns: list[str]) -> list[Derived]:
+def described(columns: list[str]) -> list[Column]:
     """The columns of this room among a board's."""
     return [one for one in COLUMNS if one.name in columns]

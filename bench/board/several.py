@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.board import clusters
-from bench.board.columns import Derived, Figures, Measured, column
+from bench.board.columns import Figures, Measured, column
+from metrics import Column
 
 FIGURES = (*clusters.PARTS, clusters.H)  # those with a column of the board for each number of concepts
 STAY = (clusters.H, *clusters.PARTS)  # of the general columns, beside them in a narrow table
@@ -50,12 +51,12 @@ def columns(own: Measured, every: Measured) -> Figures:
     return row
 
 
-def described(columns: list[str]) -> list[Derived]:
+def described(columns: list[str]) -> list[Column]:
     """The columns of this room among a board's."""
     found = []
     for name in columns:
         figure, _, k = name.partition("_k")
         if figure in FIGURES and k.isdigit():
             about = f"{figure.upper()} of the tasks that forget {k} at once"
-            found.append(Derived(name, about, "%", True, headline=figure == clusters.H))
+            found.append(Column(name, about, "%", "higher", headline=figure == clusters.H))
     return found

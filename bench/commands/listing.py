@@ -73,8 +73,11 @@ def _methods() -> Rows:
 
 def _metrics() -> Rows:
     found = {name: METRICS.get(name) for name in plugins.usable(METRICS)}
-    rows = [(name, m.about, m.source, f"{m.unit} {m.arrow}".strip()) for name, m in found.items()]
-    counted = [(cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} ↓") for cost in COSTS]
+    rows = [(name, m.about, m.source, f"{m.unit} {m.column.arrow}".strip()) for name, m in found.items()]
+    counted = [
+        (cost.name, cost.about, "counted by the harness; on every board", f"{cost.unit} {cost.column.arrow}")
+        for cost in COSTS
+    ]
     return [("name", "about", "source", "unit, better"), *rows, *counted]
 
 

@@ -87,10 +87,10 @@ def table(cells: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
     own = found.pop(ORACLE)
     figures = [statistics.NONE if own[n].isna().any() else clusters.figure(own, n) for n in names]
     rows = [["method", *(f"{m.name.upper()} {m.unit}".strip() for m in metrics)]]
-    rows.append([ORACLE, *(_text(one, m.digits, "") for one, m in zip(figures, metrics, strict=True))])
+    rows.append([ORACLE, *(_text(one, m.column.digits, "") for one, m in zip(figures, metrics, strict=True))])
     for method, theirs in found.items():
         away = [gap(theirs, own, name) for name in names]
-        rows.append([method, *(_bold(one, m.digits) for one, m in zip(away, metrics, strict=True))])
+        rows.append([method, *(_bold(one, m.column.digits) for one, m in zip(away, metrics, strict=True))])
     return rows
 
 

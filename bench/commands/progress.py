@@ -123,7 +123,7 @@ def line(done: int, plan: Plan, name: str, result: CellResult) -> str:
         where = f" ({result.traceback})" if result.traceback else ""
         return f"{head} {name}: [red]{escape(result.reason)}[/red]{where}"
     figures = "  ".join(
-        f"{metric.name} {tables.scaled(metric, score.value):.{metric.digits}f}"
+        f"{metric.name} {tables.scaled(metric, score.value):.{metric.column.digits}f}"
         for metric in terminal.in_table(plan.metrics)
         if (score := result.scores[metric.name])
     )

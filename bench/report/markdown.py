@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bench.board.aggregates import RANK
-from bench.report.terminal import Shown, caption, columns_of, ranked, words
+from bench.report.terminal import caption, columns_of, ranked, words
+from metrics import Column
 
 
 def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
@@ -23,25 +24,25 @@ def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
         line(["---", *["---:"] * (len(ranks) + len(shown) + 1), *["---"] * len(last)]),
         *(line(_row(row, ranks, shown, last)) for row in board.to_dict("records")),
         "",
-        caption(board, shown).replace("*", "\\*"),
+        caption(board, shown, metrics).replace("*", "\\*"),
         "",
     ]
     return "\n".join(lines)
 
 
-def _row(row: Mapping[Any, Any], ranks: Sequence[str], shown: Sequence[Shown], words: Sequence[str]) -> list[str]:
+def _row(row: Mapping[Any, Any], ranks: Sequence[str], shown: Sequence[Column], words: Sequence[str]) -> list[str]:
     mark = r"\*" if row["fidelity"] == "reconstruction" else ""
     seconds = "" if pd.isna(row["seconds"]) else f"{row['seconds']:.0f}"
     said = ["" if pd.isna(row[name]) else row[name] for name in words]
     places = ["" if pd.isna(row[name]) else f"{row[name]:.0f}" for name in ranks]
-    return [row["method"] + mark, *places, *(_figure(row, metric) for metric in shown), seconds, *said]
+    return [row["method"] + mark, *places, *(_figure(row, column) for column in shown), seconds, *said]
 
 
-def _figure(row: Mapping[Any, Any], metric: Shown) -> str:
-    mean, low, high = (row[metric.name + end] for end in ("", "_lo", "_hi"))
+def _figure(row: Mapping[Any, Any], column: Column) -> str:
+    mean, low, high = (row[column.name + end] for end in ("", "_lo", "_hi"))
     if pd.isna(mean):
         return ""
-    mean, low, high = ("" if pd.isna(value) else f"{value:.{metric.digits}f}" for value in (mean, low, high))
+    mean, low, high = ("" if pd.isna(value) else f"{value:.{column.digits}f}" for value in (mean, low, high))
     return f"{mean} ({low}..{high})" if low else mean
 
 

@@ -14,10 +14,7 @@ from rich.text import Text
 
 from bench.board import cell_columns, several
 from bench.board.aggregates import RANK, H, described, ranked_by, room_of
-from bench.board.columns import Derived
-from metrics import METRICS, Metric
-
-Shown = Metric | Derived
+from metrics import METRICS, Column, Metric
 
 
 def in_table(metrics: Sequence[str]) -> list[Metric]:
@@ -26,12 +23,12 @@ def in_table(metrics: Sequence[str]) -> list[Metric]:
     return [metric for metric in map(METRICS.get, metrics) if metric.headline or not everything]
 
 
-def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Shown]:
-    """The columns of figures of a board's table, left to right: H, the metrics of `in_table`, the derived columns.
+def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
+    """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest.
 
     If the suite has columns of its own, they replace the derived columns and the metrics that were not chosen by name.
     """
-    columns, chosen = list(map(str, board.columns)), in_table(metrics)
+    columns, chosen = list(map(str, board.columns)), [metric.column for metric in in_table(metrics)]
     more = [one for one in described(columns) if one.headline]
     if room := room_of(columns):
         own = {one.name for one in room.described(columns)}
@@ -52,12 +49,12 @@ def words(board: pd.DataFrame) -> list[str]:
     return [*([cell_columns.WAY] if ways else []), "compensation", "status"]
 
 
-def _head(one: Shown) -> str:
-    """The heading of a column. The name of a derived column is broken before its last word."""
-    name = one.name.upper()
-    if isinstance(one, Derived):
+def _head(column: Column, metrics: Sequence[str]) -> str:
+    """The head of a column. The name of a metric stays whole; any other name is broken before its last word."""
+    name = column.name.upper()
+    if column.name not in metrics:
         name = "\n".join(part.replace("_", " ") for part in name.rsplit("_", 1))
-    return f"{name} {one.unit}{one.arrow}"
+    return f"{name} {column.unit}{column.arrow}"
 
 
 def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120) -> Group:
@@ -68,7 +65,7 @@ def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 1
     shown = columns_of(board, metrics)
     rows = board.to_dict("records")
     columns = [("rank", ["" if pd.isna(row[RANK]) else f"{row[RANK]}" for row in rows])] if ranked(board) else []
-    columns += [(_head(m), [_figure(row, m) for row in rows]) for m in shown]
+    columns += [(_head(m, metrics), [_figure(row, m) for row in rows]) for m in shown]
     columns += [("s/cell", ["" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}" for row in rows])]
     numbers = len(columns)
     for name in words(board):
@@ -87,7 +84,7 @@ def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 1
         used += takes
     tables = [_part(names, {columns[i][0]: (columns[i][1], i < numbers) for i in part}) for part in parts]
     tables[0].title = title
-    return Group(*tables, Text(caption(board, shown), style="dim italic"))
+    return Group(*tables, Text(caption(board, shown, metrics), style="dim italic"))
 
 
 def _part(names: Sequence[str], columns: Mapping[str, tuple[list[str], bool]]) -> Table:
@@ -106,14 +103,14 @@ def _narrowest(texts: Sequence[str], wraps: bool) -> int:
     return max(map(cell_len, pieces), default=0) + 3
 
 
-def _figure(row: Mapping[Any, Any], metric: Shown) -> str:
-    name = metric.name
+def _figure(row: Mapping[Any, Any], column: Column) -> str:
+    name = column.name
     if pd.isna(row[name]):
         return ""
     low, high = row[f"{name}_lo"], row[f"{name}_hi"]
-    digits = 0 if metric.unit == "%" else metric.digits
+    digits = 0 if column.unit == "%" else column.digits
     interval = "" if pd.isna(low) else f"\n[dim]{low:.{digits}f}..{high:.{digits}f}[/dim]"
-    return f"{row[name]:.{metric.digits}f}{interval}"
+    return f"{row[name]:.{column.digits}f}{interval}"
 
 
 def each_judge(board: pd.DataFrame) -> str:
@@ -125,15 +122,20 @@ def each_judge(board: pd.DataFrame) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def caption(board: pd.DataFrame, shown: Sequence[Shown]) -> str:
-    """One or two sentences about the number of images, the features, the judges and the protocol."""
+def caption(board: pd.DataFrame, shown: Sequence[Column], metrics: Sequence[str]) -> str:
+    """What the figures of a board rest on, in a sentence or two.
+
+    Args:
+        shown: the columns of the table above it, from `columns_of`. Numbers of images are those of metrics among them.
+        metrics: names of the board's metrics.
+    """
     good = board[board["status"] == "ok"]
-    measured: list[Shown] = [one for one in shown if isinstance(one, Metric)]
-    rest = {one: good[f"{one.name}_n"].iloc[0] for one in measured or shown if len(good)}
+    names = [column.name for column in shown]
+    counted = [name for name in names if name in metrics] or names
+    images = {name: good[f"{name}_n"].iloc[0] for name in counted if len(good)}
+    sets = {name for name in metrics if METRICS.get(name).distribution}
     counts = ", ".join(
-        f"{one.name} {count}{' a cell' if isinstance(one, Metric) and one.distribution else ''}"
-        for one, count in rest.items()
-        if not pd.isna(count)
+        f"{name} {count}{' a cell' if name in sets else ''}" for name, count in images.items() if not pd.isna(count)
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)

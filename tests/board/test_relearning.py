@@ -139,7 +139,7 @@ def test_fine_tunings_are_no_curve_and_have_a_file_of_their_own(board: pd.DataFr
 def test_there_is_no_rank_and_general_figures_give_way(board: pd.DataFrame) -> None:
     assert board["rank"].isna().all()
     assert terminal.ranked(board) == ""
-    assert "rank" not in terminal.caption(board, [])
+    assert "rank" not in terminal.caption(board, [], [])
     names = [one.name for one in terminal.columns_of(board, NAMES[:3])]
     assert names == ["back_from", "back_auc", "back_half", "relearn_auc", "relearn_half", "relearn_excess", *NAMES[:3]]
 

@@ -137,7 +137,7 @@ def test_the_tables_show_the_end_and_general_figures_give_way(whole: pd.DataFram
     heads = ["final_h", "final_ua", "final_kept", "worst_return", "drift_per_request"]
     assert [one.name for one in terminal.columns_of(whole, NAMES)] == [*heads, *NAMES]
     assert terminal.ranked(whole) == "FINAL H"
-    assert "rank by FINAL H" in terminal.caption(whole, [])
+    assert "rank by FINAL H" in terminal.caption(whole, [], [])
 
 
 @settings(max_examples=12, deadline=None)

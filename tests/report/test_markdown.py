@@ -46,4 +46,4 @@ def test_table_has_columns_of_terminal_and_one_row_per_method() -> None:
         lines[4] == f"| a | 1 | {forty} | 0.5 (0.5..0.5) | 0.500 (0.500..0.500) | {forty} | {forty} | 12 | none | ok |"
     )
     assert lines[5].startswith("| b\\* |  | 40.0")
-    assert terminal.caption(board, [METRICS.get(n) for n in names]).replace("*", "\\*") in lines
+    assert terminal.caption(board, [METRICS.get(n).column for n in names], names).replace("*", "\\*") in lines

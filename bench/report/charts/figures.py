@@ -44,8 +44,8 @@ def title(name: str) -> str:
     """A metric's name with its unit and direction."""
     if name == "h":
         return "H, % ↑"
-    metric = METRICS.get(name)
-    return f"{name.upper()}{', ' + metric.unit if metric.unit else ''} {metric.arrow}"
+    column = METRICS.get(name).column
+    return f"{name.upper()}{', ' + column.unit if column.unit else ''} {column.arrow}"
 
 
 def tradeoff(

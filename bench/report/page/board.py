@@ -11,34 +11,9 @@ import pandas as pd
 from bench.board import aggregates
 from bench.report.terminal import columns_of
 from methods import REFERENCES
-from metrics import COSTS, METRICS, Metric
+from metrics import COSTS, METRICS, Column
 
 ROOM = 0.06  # share of a bar's scale that stays free at each end
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of figures.
-
-    Args:
-        name: name of the board's column. If the figure has an interval, `NAME_lo` and `NAME_hi` hold it.
-        label: heading of the column.
-        unit: unit of the figures.
-        about: description of the column.
-        arrow: "↑" if higher is better, "↓" if lower is better.
-        headline: whether the page shows the column at first. The reader can show the others.
-        digits: number of decimals.
-        scale: factor by which a figure is multiplied to be in `unit`.
-    """
-
-    name: str
-    label: str
-    unit: str
-    arrow: str
-    about: str
-    headline: bool
-    digits: int
-    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,13 +34,13 @@ def columns(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
 
     A suite with columns of its own has other headlines: its own columns and the metrics that the user chose by name.
     """
-    made = [_column(one, one.about) for one in aggregates.described(list(map(str, board)))]
-    measured = [_column(metric, f"{metric.about} ({metric.source})") for metric in map(METRICS.get, metrics)]
+    made = aggregates.described(list(map(str, board)))
+    measured = [replace(m.column, about=f"{m.about} ({m.source})") for m in map(METRICS.get, metrics)]
     figures = [*(c for c in made if c.name == aggregates.H), *measured, *(c for c in made if c.name != aggregates.H)]
     if own(board):
         first = {one.name for one in columns_of(board, metrics)}
         figures = [replace(c, headline=c.name in first) for c in figures]
-    there = [c for c in (*figures, *_costs()) if c.name in board and board[c.name].notna().any()]
+    there = [c for c in (*figures, *(cost.column for cost in COSTS)) if c.name in board and board[c.name].notna().any()]
     return sorted(there, key=lambda column: not column.headline)
 
 
@@ -76,26 +51,21 @@ def own(board: pd.DataFrame) -> list[str]:
     return [] if room is None or not room.UNLIKE else [one.name for one in room.described(names)]
 
 
-def _costs() -> list[Column]:
-    size = {"bytes": ("MB", 1e-6)}
-    return [
-        Column(
-            cost.name,
-            {"seconds": "s/cell"}.get(cost.name, cost.name.replace("_", " ").replace(" bytes", "")),
-            size.get(cost.unit, (cost.unit, 1.0))[0],
-            "↓",
-            cost.about,
-            cost.name == "seconds",
-            1 if cost.unit == "bytes" else 0,
-            size.get(cost.unit, (cost.unit, 1.0))[1],
-        )
-        for cost in COSTS
-    ]
+def label(column: Column) -> str:
+    """The name of a column, for people."""
+    if column.name not in {cost.name for cost in COSTS}:
+        return column.name.upper().replace("_", " ")
+    return "s/cell" if column.name == "seconds" else column.name.replace("_", " ").replace(" bytes", "")
 
 
-def _column(one: Metric | aggregates.Derived, about: str) -> Column:
-    label = one.name.upper().replace("_", " ")
-    return Column(one.name, label, one.unit, one.arrow, about, one.headline, one.digits)
+def unit(column: Column) -> str:
+    """The unit of a column's figures on the page."""
+    return "MB" if column.unit == "bytes" else column.unit
+
+
+def scale(column: Column) -> float:
+    """What a figure of the board's table is multiplied by to be in the page's `unit`."""
+    return 1e-6 if column.unit == "bytes" else 1.0
 
 
 def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
@@ -104,7 +74,7 @@ def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
     if rows[column.name].isna().all():
         rows = board
     ends = [rows[name] for name in (column.name, f"{column.name}_lo", f"{column.name}_hi") if name in rows]
-    values = pd.concat(ends).dropna().astype(float) * column.scale
+    values = pd.concat(ends).dropna().astype(float) * scale(column)
     if values.empty:
         return None
     low, high = float(values.min()), float(values.max())
@@ -113,41 +83,41 @@ def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
     return (low, high) if high > low else (low - 1, high + 1)
 
 
-def cell(row: dict[Any, Any], column: Column, scale: tuple[float, float] | None) -> Cell:
-    """One figure of the board, on the scale of its column."""
+def cell(row: dict[Any, Any], column: Column, limits: tuple[float, float] | None) -> Cell:
+    """One figure of the board, with its place between the `limits` of the column's bars, from `span`."""
     mean = row.get(column.name)
-    if mean is None or pd.isna(mean) or scale is None:
+    if mean is None or pd.isna(mean) or limits is None:
         return Cell()
-    value = float(mean) * column.scale
+    value = float(mean) * scale(column)
     ends = [row.get(f"{column.name}{end}") for end in ("_lo", "_hi")]
-    low, high = (None if end is None or pd.isna(end) else float(end) * column.scale for end in ends)
+    low, high = (None if end is None or pd.isna(end) else float(end) * scale(column) for end in ends)
     text = f"{value:,.{column.digits}f}"
     interval = "" if low is None or high is None else f"{low:,.{column.digits}f} – {high:,.{column.digits}f}"
-    if value < scale[0] or value > scale[1]:
-        return Cell(text, interval, value, beyond="less" if value < scale[0] else "more")
-    places = [None if v is None else place(min(max(v, scale[0]), scale[1]), scale) for v in (low, high, value)]
+    if value < limits[0] or value > limits[1]:
+        return Cell(text, interval, value, beyond="less" if value < limits[0] else "more")
+    places = [None if v is None else place(min(max(v, limits[0]), limits[1]), limits) for v in (low, high, value)]
     return Cell(text, interval, value, places[0], places[1], places[2])
 
 
-def place(value: float, scale: tuple[float, float]) -> float:
-    """The position of a value on a scale, 0 to 100, with a margin at both ends."""
-    share = (value - scale[0]) / (scale[1] - scale[0])
+def place(value: float, limits: tuple[float, float]) -> float:
+    """Where a value lies between limits: 0 to 100, with room at both ends."""
+    share = (value - limits[0]) / (limits[1] - limits[0])
     return round(100 * (ROOM + share * (1 - 2 * ROOM)), 2)
 
 
 def rows(board: pd.DataFrame, shown: Sequence[Column]) -> list[dict[str, Any]]:
-    """The rows of the board. The `cells` of a row belong to the columns `shown`."""
-    scales = {column.name: span(board, column) for column in shown}
+    """The board's rows, each with its `cells`, one for each of the columns `shown`."""
+    limits = {column.name: span(board, column) for column in shown}
     out = []
     for row in board.to_dict("records"):
         facts = {name: None if pd.isna(row.get(name)) else row.get(name) for name in ("rank", "compensation", "status")}
         facts["rank"] = None if facts["rank"] is None else int(facts["rank"])
-        cells = [cell(row, column, scales[column.name]) for column in shown]
+        cells = [cell(row, column, limits[column.name]) for column in shown]
         out.append({"method": row["method"], "fidelity": row["fidelity"], "cells": cells, **facts})
     return out
 
 
 def ends(board: pd.DataFrame, column: Column) -> str:
-    """The two ends of a column's scale, as text."""
-    scale = span(board, column)
-    return "" if scale is None else f"{scale[0]:,.{column.digits}f} – {scale[1]:,.{column.digits}f}"
+    """The ends of a column's scale, in words."""
+    limits = span(board, column)
+    return "" if limits is None else f"{limits[0]:,.{column.digits}f} – {limits[1]:,.{column.digits}f}"

@@ -48,6 +48,8 @@ def render(executor: Executor, results: Sequence[CellResult], tables: tables.Tab
         "controls": REFERENCES,
         "methods": [name for name in looks if name not in REFERENCES],
         "columns": columns,
+        "labels": {column.name: table.label(column) for column in columns},
+        "units": {column.name: table.unit(column) for column in columns},
         "ends": {column.name: table.ends(board, column) for column in columns},
         "rows": table.rows(board, columns),
         "ranked": ranked(board) if "rank" in board and board["rank"].notna().any() else "",

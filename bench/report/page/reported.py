@@ -10,38 +10,29 @@ import pandas as pd
 
 from bench.report import reported_figures
 from bench.report.page.summary import listed
+from metrics import Column
 
 HARDWARE = "on the source's hardware"
 
 
-@dataclass(frozen=True)
-class Head:
-    """A column of the block: its name in the file, and its heading."""
-
-    name: str
-    label: str
-    unit: str
-    arrow: str
-    about: str
-
-
 HEADS = (
-    Head("pre_asr", "PRE-ASR", "%", "↓", "how often the forgotten concept comes back without an attack"),
-    Head("asr", "ASR", "%", "↓", "how often it comes back with or without an attack"),
-    Head("ua", "UA", "%", "↑", "how often the forgotten concept no longer appears"),
-    Head("ira", "IRA", "%", "↑", "in-domain retain accuracy: NRA, counted as UC IRA counts"),
-    Head("cra", "CRA", "%", "↑", "cross-domain retain accuracy: ORA, counted as UC CRA counts"),
-    Head(
-        "fid_reported",
-        "FID reported",
-        "",
-        "↓",
-        "against the source's own reference: no FID of the board compares with it",
-    ),
-    Head("seconds", "time", "s", "↓", HARDWARE),
-    Head("memory_gb", "memory", "GB", "↓", HARDWARE),
-    Head("storage_gb", "storage", "GB", "↓", HARDWARE),
+    Column("pre_asr", "how often the forgotten concept comes back without an attack", "%", "lower"),
+    Column("asr", "how often it comes back with or without an attack", "%", "lower"),
+    Column("ua", "how often the forgotten concept no longer appears", "%", "higher"),
+    Column("ira", "in-domain retain accuracy: NRA, counted as UC IRA counts", "%", "higher"),
+    Column("cra", "cross-domain retain accuracy: ORA, counted as UC CRA counts", "%", "higher"),
+    Column("fid_reported", "against the source's own reference: no FID of the board compares with it", "", "lower"),
+    Column("seconds", HARDWARE, "s", "lower"),
+    Column("memory_gb", HARDWARE, "GB", "lower"),
+    Column("storage_gb", HARDWARE, "GB", "lower"),
 )
+LABELS = {  # of the columns whose label is not their name in capitals
+    "pre_asr": "PRE-ASR",
+    "fid_reported": "FID reported",
+    "seconds": "time",
+    "memory_gb": "memory",
+    "storage_gb": "storage",
+}
 
 
 @dataclass(frozen=True)
@@ -62,8 +53,13 @@ class Row:
 class Block:
     """The block below a board: its non-empty columns, and its rows in the order of the files."""
 
-    heads: tuple[Head, ...]
+    heads: tuple[Column, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The names of the columns, for people."""
+        return {head.name: LABELS.get(head.name, head.name.upper()) for head in self.heads}
 
     @property
     def concepts(self) -> bool:
@@ -99,7 +95,7 @@ def _named(rows: Sequence[Row]) -> str:
     return f"{methods} ({listed(concepts)})" if concepts else methods
 
 
-def _row(row: dict[Any, Any], heads: Sequence[Head]) -> Row:
+def _row(row: dict[Any, Any], heads: Sequence[Column]) -> Row:
     figures = tuple("" if pd.isna(row[head.name]) else f"{row[head.name]:,.10g}" for head in heads)
     words = {name: row[name] for name in ("method", "source", "url", "setting", "note")}
     return Row(

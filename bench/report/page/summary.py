@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.report.page.board import Column, columns, own
+from bench.report.page.board import columns, label, own
 from bench.report.terminal import ranked
 from methods import REFERENCES
+from metrics import Column
 
 
 def sentences(board: pd.DataFrame, metrics: Sequence[str], tasks: int, seeds: int) -> list[str]:
@@ -78,7 +79,7 @@ def _apart(good: pd.DataFrame, column: Column) -> str:
     limit = best[f"{column.name}{near}"]
     figure = f"{best[column.name]:.{column.digits}f}{' %' if column.unit == '%' else ''}"
     equal = good.loc[good[column.name] == best[column.name], "method"].tolist()
-    head = f"{column.label}: best {listed(equal)} ({figure})"
+    head = f"{label(column)}: best {listed(equal)} ({figure})"
     if pd.isna(limit):
         return f"{head}, without an interval."
     others = good[~good["method"].isin(equal)]
