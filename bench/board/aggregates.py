@@ -83,7 +83,7 @@ def columns(own: Measured, every: Measured) -> Figures:
         found = statistics.of_cells(clusters.of_tasks(slopes, own.cells))
         row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, count)
     for metric in map(METRICS.get, (name for name in METRICS.names() if name in own.points)):
-        if metric.retention and "ua" in own.points:
+        if metric.retention and "ua" in own.points and len(every.points):  # no points: no run asked for curves
             found, count = curve.at_matched(own.points, metric.name)
             row |= column(metric.name + AT, found, count or None)
     return row

@@ -38,7 +38,7 @@ def frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame
 
 def means(points: pd.DataFrame) -> pd.DataFrame:
     """From `frame` to one row for each method and part: the means of its figures, with intervals NAME_lo, NAME_hi."""
-    names = [name for name in map(str, points.columns) if f"{name}_n" in points]
+    names = [name for name in map(str, points.columns) if name in METRICS]
     rows = []
     for (method, part), group in points.groupby(["method", "part"], sort=False):
         row: dict[str, Any] = {"method": method, "part": part}

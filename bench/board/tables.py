@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.board import aggregates, cell_columns, clusters, curve, judge_accuracy, relearning, ripple, statistics
+from bench.board import aggregates, cell_columns, clusters, curve, relearning, ripple, statistics
 from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
-from bench.core.results import CellResult
+from bench.core.results import CellResult, ConceptResult
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
@@ -139,7 +139,7 @@ def _board_frame(
     require_same_numbers(results, metrics)
     untouched = {(r.task, r.seed): r for r in results if r.method == "pretrained" and r.ok}
     measured = aggregates.measured(results, metrics, cells, concepts)
-    judges = judge_accuracy.on_real_pictures(results)
+    judges = judge_accuracy(results)
     rows, whole = [], {aggregates.RANK: None, "judge_n": None}  # the columns of whole numbers besides those of costs
     for method in dict.fromkeys(result.method for result in results):
         of_method = [result for result in results if result.method == method]
@@ -160,11 +160,29 @@ def _board_frame(
         row |= {"cells": len(of_method), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    if not len(measured.points):  # nobody asked for curves
-        frame = frame.drop(columns=[name for name in map(str, frame) if aggregates.AT in name])
     compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
     frame[aggregates.RANK] = frame["method"].map(aggregates.ranks(cells, list(compared)))
     return frame.astype({name: "Int64" for name in whole if name in frame})
+
+
+def judge_accuracy(results: Sequence[CellResult]) -> dict[str, float | int | None]:
+    """Accuracy of the judges, in %, on real pictures of all evaluated concepts: no model can be seen to exceed it.
+
+    Returns:
+        "judge" and "judge_n", the number of real pictures. If there are several judges, also the accuracy of each
+        ("judge_NAME") on the concepts that it judges. An accuracy is None if no real picture was judged.
+    """
+    concepts = {one.concept: one for result in results for one in result.concepts}.values()
+    names = sorted({one.judged_by for one in concepts})
+    by_judge = {name: [one for one in concepts if one.judged_by == name] for name in names if len(names) > 1}
+    return {"judge": _pooled_accuracy(concepts), "judge_n": sum(one.judge_n for one in concepts)} | {
+        f"judge_{name}": _pooled_accuracy(judged) for name, judged in by_judge.items()
+    }
+
+
+def _pooled_accuracy(concepts: Collection[ConceptResult]) -> float | None:
+    total = sum(one.judge_n for one in concepts)
+    return 100 * sum(one.judge * one.judge_n for one in concepts) / total if total else None
 
 
 def status_of(results: Sequence[CellResult]) -> str:
