@@ -1,4 +1,4 @@
-"""Columns of a board that no single cell has: they are made of several figures, or of figures and distances."""
+"""Columns of a board that are computed from several figures, or from figures and distances."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from bench.core.results import CellResult
 from metrics import METRICS, Column
 
 RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
-KEPT = ("nra", "ora")  # what a ripple is on the board with: the accuracies that it spreads out
-MAIN = "text"  # the distance that `ripple` without a name goes by
+KEPT = ("nra", "ora")  # a board with both of these metrics has a ripple, which relates their accuracies to distances
+MAIN = "text"  # the distance of the column `ripple`; other distances have their name in the column's
 ROOMS = (
     several,
     sequences,
     relearning,
-)  # of requests for several concepts, in sequence, or not for good; each has its columns
+)  # suites that have columns of their own: several concepts, sequences, further training
 
 
 def described(columns: Collection[str]) -> list[Column]:
-    """The derived columns among a board's `columns`, in the order in which a reader wants them."""
-    found = [Column(H, "harmonic mean of UA, NRA and ORA", "%", "higher")] if H in columns else []
-    found += [one for room in ROOMS for one in room.described(list(columns))]
+    """The derived columns among a board's `columns`, in the order in which they are shown."""
+    shown = [Column(H, "harmonic mean of UA, NRA and ORA", "%", "higher")] if H in columns else []
+    shown += [one for room in ROOMS for one in room.described(list(columns))]
     for name in columns:
         if name == RIPPLE or (name.startswith(f"{RIPPLE}_") and f"{name}_lo" in columns):
             by = name.removeprefix(RIPPLE).removeprefix("_") or MAIN
             about = f"accuracy that a retained concept loses more for each {ripple.STEP} that it is nearer, by {by}"
-            found.append(Column(name, about, "pp", "lower", headline=name == RIPPLE))
+            shown.append(Column(name, about, "pp", "lower", headline=name == RIPPLE))
         elif name.endswith(AT):
             about = f"{name.removesuffix(AT).upper()} where UA first reaches {curve.UA:.0f} % in training; blank: never"
-            found.append(Column(name, about, "%", "higher"))
-    return found
+            shown.append(Column(name, about, "%", "higher"))
+    return shown
 
 
 def room_of(columns: Collection[str]) -> Any | None:
-    """The one of `ROOMS` whose columns a board has; None for a board that is about none of that."""
+    """The module of `ROOMS` whose columns a board has; None if the board has columns of no such module."""
     return next((room for room in ROOMS if room.described(list(columns))), None)
 
 
 def ranked_by(columns: Collection[str]) -> str:
-    """The column whose figure ranks go by; "" for a board without ranks.
+    """The column that ranks are computed from; "" for a board without ranks.
 
-    Over a sequence H is a mean of states that come after one another, so its last one counts. While an unlearned model
-    is trained further H mixes what nobody would weigh against each other, so there is no rank.
+    In a suite of sequences, H averages the states after each request, so ranks use H after the last request. In a
+    suite that trains unlearned models further, H averages unlike kinds of training, so there are no ranks.
     """
     room = room_of(columns)
     return sequences.RANKED_BY if room is sequences else "" if room is relearning else H
@@ -56,7 +56,12 @@ def ranked_by(columns: Collection[str]) -> str:
 def measured(
     results: Sequence[CellResult], metrics: Sequence[str], cells: pd.DataFrame, concepts: pd.DataFrame
 ) -> Measured:
-    """What the derived columns of a board are read off: its results, with their tables of cells and concepts."""
+    """The tables that the derived columns of a board are computed from.
+
+    Args:
+        cells: of `tables.cells_frame`.
+        concepts: of `tables.concepts_frame`.
+    """
     return Measured(
         cells=cells,
         concepts=concepts,
@@ -67,33 +72,35 @@ def measured(
     )
 
 
-def columns(own: Measured, every: Measured) -> Figures:
-    """The derived columns of one method, from its own tables (empty: blank columns) and those of the whole board.
+def columns(of_method: Measured, of_board: Measured) -> Figures:
+    """The derived columns of one method, from its tables and those of the whole board.
 
-    Which columns there are depends on what was measured of all methods, not on the figures.
+    The columns are the same for all methods of a board. They have no values if the tables of the method are empty.
     """
     row: Figures = {}
-    if set(PARTS) <= set(own.cells):
-        row |= column(H, clusters.harmonic(own.cells), clusters.images(own.cells, H) if len(own.cells) else None)
+    if set(PARTS) <= set(of_method.cells):
+        count = clusters.images(of_method.cells, H) if len(of_method.cells) else None
+        row |= column(H, clusters.harmonic(of_method.cells), count)
     for room in ROOMS:
-        row |= room.columns(own, every)
-    for name in ripple.distances(every.concepts) if set(KEPT) <= set(own.cells) else ():
-        slopes = ripple.ripple(own.dropped, name) if len(own.dropped) else {}
-        count = int(own.dropped["n"].sum()) if slopes else None
-        found = statistics.of_cells(clusters.of_tasks(slopes, own.cells))
-        row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", found, count)
-    for metric in map(METRICS.get, (name for name in METRICS.names() if name in own.points)):
-        if metric.retention and "ua" in own.points and len(every.points):  # no points: no run asked for curves
-            found, count = curve.at_matched(own.points, metric.name)
-            row |= column(metric.name + AT, found, count or None)
+        row |= room.columns(of_method, of_board)
+    for name in ripple.distances(of_board.concepts) if set(KEPT) <= set(of_method.cells) else ():
+        slopes = ripple.ripple(of_method.dropped, name) if len(of_method.dropped) else {}
+        count = int(of_method.dropped["n"].sum()) if slopes else None
+        interval = statistics.of_cells(clusters.of_tasks(slopes, of_method.cells))
+        row |= column(RIPPLE if name == MAIN else f"{RIPPLE}_{name}", interval, count)
+    for metric in map(METRICS.get, (name for name in METRICS.names() if name in of_method.points)):
+        if metric.retention and "ua" in of_method.points and len(of_board.points):  # --curve was given
+            interval, count = curve.at_matched(of_method.points, metric.name)
+            row |= column(metric.name + AT, interval, count or None)
     return row
 
 
 def ranks(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, int]:
-    """Rank by H of each of `methods`, all of whose cells are finished; none where there are too few to compare.
+    """Rank by H of each of `methods`; every cell of these methods must be finished.
 
-    On sequences of requests by H after the last one. A method that lacks a task of the others is not compared, and
-    none is where unlearned models were trained further.
+    In a suite of sequences, ranks use H after the last request. A method has no rank if it lacks a task that others
+    have, or if fewer than two clusters of tasks were measured. No method has a rank if unlearned models were trained
+    further.
     """
     if not set(PARTS) <= set(cells) or "probe" in cells:
         return {}

@@ -1,4 +1,4 @@
-"""What sets a cell apart besides its method, task and seed, as columns of tables: those that some result has."""
+"""Columns that tell cells apart besides method, task and seed. A table has those that some result needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.core.results import CellResult
 
-WAY = "way"  # how a method takes several concepts
+WAY = "way"  # column: how a method handles several concepts
 WHOLE = ("k", "step")  # columns of whole numbers
 
 
@@ -46,14 +46,14 @@ def several(results: Sequence[CellResult]) -> bool:
 
 
 def words(request: Sequence[str]) -> str:
-    """A request as tables have it."""
+    """A request as text, as it is in tables."""
     return ", ".join(request)
 
 
 def since(result: CellResult, concept: str, numbers: Mapping[tuple[str, str], int]) -> int | None:
     """The number of the request that asked to forget `concept`, from `request_numbers`.
 
-    None where the cell's own request came before it, or is in no sequence.
+    None if the cell's own request is earlier than that one, or belongs to no sequence.
     """
     if result.step is None:
         return None

@@ -1,7 +1,7 @@
-"""Which cells are drawn anew together, and what they say: figures of cells with intervals over their clusters.
+"""Clusters of cells, which the bootstrap resamples as one, and figures of cells with intervals over clusters.
 
-The cells of a sequence of requests are one cluster, and so are those that train one unlearned model further: they
-share weights. Any other task is a cluster of its own.
+The cells of a sequence of requests share weights, so they are one cluster. So are the cells that train one unlearned
+model further. Any other task is a cluster of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from bench.board.statistics import Interval
 from bench.core.results import CellResult
 from metrics import METRICS, Metric
 
-H, PARTS = "h", ("ua", "nra", "ora")  # what H is made of
-SHOWN = ("ua", "nra", "twin", "ora", "fid", "kid", "drift")  # of a chart of cells, where they were measured
+H, PARTS = "h", ("ua", "nra", "ora")  # H is the harmonic mean of PARTS
+SHOWN = ("ua", "nra", "twin", "ora", "fid", "kid", "drift")  # metrics that charts of cells show, if they were measured
 
 
 def of_result(result: CellResult) -> str:
@@ -29,11 +29,11 @@ def of_result(result: CellResult) -> str:
 
 def named(cells: pd.DataFrame) -> pd.Series:
     """The cluster of each row of a table of cells, as of its result."""
-    found = cells["task"]
+    cluster = cells["task"]
     for column in ("of", "chain"):
         if column in cells:
-            found = cells[column].where(cells[column].notna(), found)
-    return found
+            cluster = cells[column].where(cells[column].notna(), cluster)
+    return cluster
 
 
 def pooled(cells: pd.DataFrame, names: Sequence[str]) -> dict[statistics.Cell, list[float]]:
@@ -44,7 +44,7 @@ def pooled(cells: pd.DataFrame, names: Sequence[str]) -> dict[statistics.Cell, l
 
 
 def of_tasks(values: Mapping[statistics.Cell, float], cells: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
-    """From figures by task and seed to their means by cluster and seed."""
+    """Means by cluster and seed of figures by task and seed."""
     if not values:
         return {}
     rows = pd.DataFrame([(task, seed, value) for (task, seed), value in values.items()], columns=["task", "seed", "it"])
@@ -59,14 +59,14 @@ def keyed(rows: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
 
 
 def parts(cells: pd.DataFrame) -> np.ndarray:
-    """What H is made of, in %: float (clusters, 3); no rows where a cell has no figure for one of them."""
+    """UA, NRA and ORA of each cluster, in %: float (clusters, 3). No rows if a cell lacks one of these figures."""
     if not len(cells) or cells[list(PARTS)].isna().any(axis=None):
         return np.empty((0, len(PARTS)))
     return statistics.clusters(pooled(cells, PARTS))
 
 
 def harmonic(cells: pd.DataFrame) -> Interval:
-    """H of cells and its interval; no value where one of them has no figure for a part of it."""
+    """H of cells and its interval. There is no value if a cell lacks UA, NRA or ORA."""
     table = parts(cells)
     return statistics.interval(table, statistics.harmonic, 0, 100) if len(table) else statistics.NONE
 
@@ -83,23 +83,23 @@ def figure(cells: pd.DataFrame, name: str) -> Interval:
 
 
 def images(cells: pd.DataFrame, name: str) -> int | None:
-    """How many images H, or a mean over images, of these cells rests on; None where it has no value."""
+    """Number of images that a figure of these cells is computed from; None if the figure has no value."""
     counts = cells[[f"{part}_n" for part in (PARTS if name == H else (name,))]]
     lost = counts.isna().any(axis=None) if name == H else counts.isna().all(axis=None)
     return None if lost or not len(counts) else int(counts.sum().sum())
 
 
 def shown(cells: pd.DataFrame) -> list[str]:
-    """What `figures` gives of a table of cells: H, where its parts were measured, and those of `SHOWN` that were."""
+    """Names of the figures that a table of cells has: H, if UA, NRA and ORA were measured, and those of `SHOWN`."""
     return [*((H,) if set(PARTS) <= set(cells) else ()), *(name for name in SHOWN if name in cells)]
 
 
 def figures(cells: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """NAME, NAME_lo and NAME_hi of each of the `shown` names, over these cells; NaN where there is no value."""
+    """NAME, NAME_lo and NAME_hi of each of the `shown` names, over these cells. A missing value is NaN."""
     row: dict[str, float] = {}
     for name in names:
-        found = harmonic(cells) if name == H else figure(cells, name)
-        row |= {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+        interval = harmonic(cells) if name == H else figure(cells, name)
+        row |= {name: interval.mean, f"{name}_lo": interval.low, f"{name}_hi": interval.high}
     return row
 
 
@@ -109,5 +109,5 @@ def spread(names: Sequence[str]) -> list[str]:
 
 
 def whole(cells: pd.DataFrame) -> bool:
-    """Whether all of these cells are finished: a mean over the rest would not compare."""
+    """Whether all of these cells are finished. A mean over fewer cells could not be compared with other methods."""
     return bool((cells["status"] == "ok").all())

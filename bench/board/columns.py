@@ -1,4 +1,4 @@
-"""Columns of a board that no single cell has: what they are read off, how one is shown, what stands beside it."""
+"""Columns of a board that are computed from several cells: the tables they are computed from, and their figures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Figure:
     """A figure of the board.
 
     Args:
-        interval: its value and the interval around it; NaN where there is none.
-        count: the number of images that it rests on; None where it has no value.
-        counted: whether it rests on a number of images at all.
+        interval: the value and its 95 % interval. A number that is missing is NaN.
+        count: number of images that the value is computed from. None if the figure has no value.
+        counted: whether the figure is computed from images, so that the board has a column for their number.
     """
 
     interval: Interval
@@ -26,44 +26,44 @@ class Figure:
     counted: bool = True
 
 
-Figures = dict[str, Figure]  # by the name of the column that has the value
+Figures = dict[str, Figure]  # name of the column that has the value -> the figure
 
 
-def column(name: str, found: Interval, count: int | None) -> Figures:
-    """One figure that rests on `count` images."""
-    return {name: Figure(found, count)}
+def column(name: str, interval: Interval, count: int | None) -> Figures:
+    """One figure that is computed from `count` images."""
+    return {name: Figure(interval, count)}
 
 
-def ends(name: str, found: Interval) -> Figures:
-    """One figure that rests on no number of images."""
-    return {name: Figure(found, counted=False)}
+def ends(name: str, interval: Interval) -> Figures:
+    """One figure that is not computed from images."""
+    return {name: Figure(interval, counted=False)}
 
 
 def flat(figures: Mapping[str, Figure]) -> dict[str, float | int | None]:
-    """The columns of a row: NAME, NAME_lo, NAME_hi of each figure, and NAME_n of each counted one; NaN becomes None."""
+    """The columns of a row: NAME, NAME_lo and NAME_hi of each figure, NAME_n if it is counted. NaN becomes None."""
     row: dict[str, float | int | None] = {}
     for name, figure in figures.items():
-        found = figure.interval
-        each = {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+        interval = figure.interval
+        each = {name: interval.mean, f"{name}_lo": interval.low, f"{name}_hi": interval.high}
         row |= {column: None if np.isnan(value) else value for column, value in each.items()}
         row |= {f"{name}_n": figure.count} if figure.counted else {}
     return row
 
 
 def counts(figures: Mapping[str, Figure]) -> list[str]:
-    """Those of the columns of `flat` that hold numbers of images."""
+    """The columns of `flat` that hold numbers of images."""
     return [f"{name}_n" for name, figure in figures.items() if figure.counted]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The tables that derived columns are read off, of all methods or of one.
+    """The tables that derived columns are computed from, with the rows of all methods or of one method.
 
     Args:
         cells: of `tables.cells_frame`.
         concepts: of `tables.concepts_frame`.
         dropped: of `ripple.drops`.
-        points: of `curve.frame`, of what was unlearned from the untouched model.
+        points: of `curve.frame`, of cells that belong to no sequence of requests.
         matrix: of `sequences.matrix`.
         recovered: of `relearning.frame`.
     """
@@ -76,6 +76,6 @@ class Measured:
     recovered: pd.DataFrame
 
     def of(self, method: str, finished: bool = True) -> Measured:
-        """The rows of one method; none unless all of its cells are finished."""
+        """The rows of one method. The tables are empty if `finished` is False."""
         tables = {field.name: getattr(self, field.name) for field in fields(self)}
         return Measured(**{name: table[(table["method"] == method) & finished] for name, table in tables.items()})

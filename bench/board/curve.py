@@ -1,4 +1,4 @@
-"""Retention against forgetting along trainings: what is kept where as much is forgotten."""
+"""Retention against forgetting during training: methods are compared where they have forgotten equally much."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = ("method", "task", "band", "seed", "part")
 def frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
     """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures.
 
-    What an unlearned model was trained on after it is no unlearning: `bench.board.relearning` has these points.
+    Cells that train an unlearned model further are left out: `bench.board.relearning` has their points.
     """
     measured = [metric for metric in map(METRICS.get, metrics) if metric.along]
     rows = []
@@ -43,10 +43,10 @@ def means(points: pd.DataFrame) -> pd.DataFrame:
     for (method, part), group in points.groupby(["method", "part"], sort=False):
         row: dict[str, Any] = {"method": method, "part": part}
         for name in names:
-            own = group.dropna(subset=[name])
-            cells = {(t, s): (v,) for t, s, v in zip(own["task"], own["seed"], own[name], strict=True)}
-            found = statistics.of_cells(cells, 0, 100)
-            row |= {name: found.mean, f"{name}_lo": found.low, f"{name}_hi": found.high}
+            known = group.dropna(subset=[name])
+            cells = {(t, s): (v,) for t, s, v in zip(known["task"], known["seed"], known[name], strict=True)}
+            interval = statistics.of_cells(cells, 0, 100)
+            row |= {name: interval.mean, f"{name}_lo": interval.low, f"{name}_hi": interval.high}
         rows.append(row)
     return pd.DataFrame(rows, columns=["method", "part", *(n + end for n in names for end in ("", "_lo", "_hi"))])
 
@@ -54,17 +54,18 @@ def means(points: pd.DataFrame) -> pd.DataFrame:
 def at_matched(points: pd.DataFrame, name: str) -> tuple[Interval, int]:
     """The figure `name` of one method where its UA first reaches 90 %, and the images it rests on; from `frame`.
 
-    Means over tasks make the method's curve, straight between checkpoints. No value where it never gets there.
+    The method's curve is the mean over tasks, with straight lines between checkpoints. There is no value if the curve
+    never reaches 90 %.
     """
-    own = points.dropna(subset=["ua", name]).sort_values("part")
+    known = points.dropna(subset=["ua", name]).sort_values("part")
     cells = {
         (str(task), int(seed)): [*group["ua"], *group[name]]  # type: ignore[call-overload]
-        for (task, seed), group in own.groupby(["task", "seed"])
+        for (task, seed), group in known.groupby(["task", "seed"])
     }
     if not cells:
         return statistics.NONE, 0
-    found = statistics.interval(statistics.clusters(cells), reaching, low=0, high=100)
-    return found, int(own[f"{name}_n"].sum())
+    interval = statistics.interval(statistics.clusters(cells), reaching, low=0, high=100)
+    return interval, int(known[f"{name}_n"].sum())
 
 
 def reaching(means: np.ndarray) -> np.ndarray:

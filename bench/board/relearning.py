@@ -1,4 +1,4 @@
-"""What comes back of a forgotten concept while the unlearned model is trained further."""
+"""How far a forgotten concept comes back while the unlearned model is trained further."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from methods import ORACLE
 from metrics import Column
 
 HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
-RELEARNS = "concept"  # the `data` that shows what was forgotten; all others are harmless
+RELEARNS = "concept"  # the `data` that shows the forgotten concept; all other data is harmless
 CELL = ["task", "of", "seed"]
-UNTOUCHED = "pretrained"  # the method whose accuracy a half is of
-STAY: tuple[str, ...] = ()  # of the general columns, in a narrow table: these mix all that models were trained on
-UNLIKE = "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike"  # that is
+UNTOUCHED = "pretrained"  # half of this method's accuracy is the level that is to be reached
+STAY: tuple[str, ...] = ()  # general columns that a narrow table keeps: none, as they average unlike fine-tunings
+UNLIKE = "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike"
 CLUSTERS = "unlearned models"
 
 
 def frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each point of each finished fine-tuning of an unlearned model.
 
-    `of` is the task that unlearned, `probe` how the model was trained further, for people; `steps` how many steps of
-    that were done, from 0 up; `accuracy` on the forgotten concept, in %, on `n` images.
+    `of` is the task that was unlearned, `probe` a name for the fine-tuning, and `steps` the number of its steps that
+    were done, from 0. `accuracy` is that on the forgotten concept, in %, on `n` images.
     """
     rows = []
     for result in results:
@@ -48,31 +48,32 @@ def frame(results: Sequence[CellResult]) -> pd.DataFrame:
 def means(points: pd.DataFrame) -> pd.DataFrame:
     """From `frame` to one row for each method, fine-tuning and number of steps: `accuracy` in % with _lo and _hi.
 
-    Intervals are over what was unlearned (`of`). A method of which cells are missing has no row there: its mean over
-    the others would not compare. The oracle, which some concepts have none of, stands for those that it has.
+    Intervals are over the unlearned tasks (`of`). A method has no row if cells are missing, since a mean over fewer
+    cells could not be compared. The oracle exists for some concepts only, so its rows average only those.
     """
-    whole = points.groupby(["probe", "steps"])[["of", "seed"]].apply(lambda own: len(own.drop_duplicates()))
+    whole = points.groupby(["probe", "steps"])[["of", "seed"]].apply(lambda cells: len(cells.drop_duplicates()))
     by = ["method", "probe", "data", "how", "pictures", "steps"]
     rows = []
     for place, group in points.groupby(by, sort=False):
         if place[0] != ORACLE and len(group) < whole[place[1], place[-1]]:  # type: ignore[index]
             continue
-        found = statistics.of_cells(clusters.keyed(group.groupby(["of", "seed"])[["accuracy"]].mean()), 0, 100)
-        rows.append((*place, found.mean, found.low, found.high))
+        interval = statistics.of_cells(clusters.keyed(group.groupby(["of", "seed"])[["accuracy"]].mean()), 0, 100)
+        rows.append((*place, interval.mean, interval.low, interval.high))
     return pd.DataFrame(rows, columns=[*by, "accuracy", "accuracy_lo", "accuracy_hi"])
 
 
 def area(points: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
     """For each unlearned model (`of`, seed) of one method: mean accuracy over its fine-tunings, in %.
 
-    Of each fine-tuning the area under accuracy against steps, straight between points, by the number of steps.
+    The mean over a fine-tuning is the area under accuracy against steps, divided by the number of steps. Lines between
+    points are straight.
     """
-    heights = {model: [mean_height(*each) for each in own] for model, own in lines(points).items()}
+    heights = {model: [mean_height(*each) for each in tunings] for model, tunings in lines(points).items()}
     return {model: [float(np.mean(each))] for model, each in heights.items()}
 
 
 def mean_height(steps: np.ndarray, accuracy: np.ndarray) -> float:
-    """The area under a line through points, (p,) each, by its length. Raises ValueError for fewer than two points."""
+    """Area under a line through points, (p,) each, by its length. Raises ValueError for fewer than two points."""
     if len(steps) < 2:
         raise ValueError("a fine-tuning needs a point before it and one after it")
     return float(integrate.trapezoid(accuracy, steps) / (steps[-1] - steps[0]))
@@ -80,11 +81,11 @@ def mean_height(steps: np.ndarray, accuracy: np.ndarray) -> float:
 
 def lines(points: pd.DataFrame) -> dict[statistics.Cell, list[tuple[np.ndarray, np.ndarray]]]:
     """For each unlearned model of one method: steps, rising, and accuracy of each of its fine-tunings, float (p,)."""
-    found: dict[statistics.Cell, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for _, own in points.sort_values("steps").groupby(CELL):
-        model = (str(own["of"].iloc[0]), int(own["seed"].iloc[0]))
-        found.setdefault(model, []).append((own["steps"].to_numpy(float), own["accuracy"].to_numpy(float)))
-    return found
+    by_model: dict[statistics.Cell, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for _, tuning in points.sort_values("steps").groupby(CELL):
+        model = (str(tuning["of"].iloc[0]), int(tuning["seed"].iloc[0]))
+        by_model.setdefault(model, []).append((tuning["steps"].to_numpy(float), tuning["accuracy"].to_numpy(float)))
+    return by_model
 
 
 def start(points: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
@@ -95,16 +96,17 @@ def start(points: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
 def half_way(points: pd.DataFrame, untouched: Mapping[statistics.Cell, Sequence[float]]) -> Interval:
     """Steps until one method's mean accuracy first reaches half of the untouched model's; no value if it never does.
 
-    Means over models and fine-tunings, straight between points, up to the end of the shortest.
+    The accuracy is a mean over models and fine-tunings, up to the end of the shortest fine-tuning. Lines between points
+    are straight.
     """
     each = lines(points)
     if not each:
         return statistics.NONE
-    end = min(steps[-1] for own in each.values() for steps, _ in own)
-    at = np.unique([s for own in each.values() for steps, _ in own for s in steps if s <= end])
+    end = min(steps[-1] for tunings in each.values() for steps, _ in tunings)
+    at = np.unique([s for tunings in each.values() for steps, _ in tunings for s in steps if s <= end])
     table = {
-        model: [*np.mean([np.interp(at, *each) for each in own], axis=0), untouched[model][0] / 2]
-        for model, own in each.items()
+        model: [*np.mean([np.interp(at, *each) for each in tunings], axis=0), untouched[model][0] / 2]
+        for model, tunings in each.items()
     }
     return statistics.interval(
         statistics.clusters(table),
@@ -119,8 +121,10 @@ def never(
 ) -> dict[statistics.Cell, list[float]]:
     """For each unlearned model of one method: share of its fine-tunings that end before accuracy reaches that half."""
     missed = {
-        model: [np.isnan(curve.where(accuracy, steps, np.asarray(untouched[model][0] / 2))) for steps, accuracy in own]
-        for model, own in lines(points).items()
+        model: [
+            np.isnan(curve.where(accuracy, steps, np.asarray(untouched[model][0] / 2))) for steps, accuracy in tunings
+        ]
+        for model, tunings in lines(points).items()
     }
     return {model: [100 * float(np.mean(each))] for model, each in missed.items()}
 
@@ -128,29 +132,29 @@ def never(
 def excess(points: pd.DataFrame, oracle: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
     """For each unlearned model of one method: how much its `area` exceeds the oracle's on the same fine-tunings, in pp.
 
-    Models that the oracle has not are left out, for every method alike.
+    Models for which there is no oracle are left out, for every method.
     """
     ours = points.merge(oracle[CELL].drop_duplicates(), on=CELL)
     theirs = oracle.merge(points[CELL].drop_duplicates(), on=CELL)
-    own, other = area(ours), area(theirs)
-    return {cell: [own[cell][0] - other[cell][0]] for cell in own}
+    area_here, area_oracle = area(ours), area(theirs)
+    return {model: [area_here[model][0] - area_oracle[model][0]] for model in area_here}
 
 
-def columns(own: Measured, every: Measured) -> Figures:
-    """The columns of one method, of harmless fine-tunings and of relearning, those that some model went through.
+def columns(of_method: Measured, of_board: Measured) -> Figures:
+    """The columns of one method for harmless fine-tunings and for relearning, if the board has such fine-tunings.
 
-    Clusters are the unlearned models (`of`), each with its seeds. No value where a cell has no points, and none that
-    needs the untouched model's accuracy where the board lacks it. A concept that the untouched model never shows has
-    nothing that could come back half: it counts for no method there.
+    Clusters are the unlearned models (`of`), each with its seeds. Figures have no value if a cell has no points.
+    Figures that need the untouched model's accuracy have no value if the board lacks it. They leave out concepts that
+    the untouched model never shows, as half of an accuracy of 0 is always reached.
     """
     row: Figures = {}
-    found = every.recovered
-    whole = len(own.recovered.drop_duplicates(CELL)) == (
-        own.cells["probe"].notna().sum() if "probe" in own.cells else 0
+    recovered = of_board.recovered
+    whole = len(of_method.recovered.drop_duplicates(CELL)) == (
+        of_method.cells["probe"].notna().sum() if "probe" in of_method.cells else 0
     )
-    points = own.recovered if whole else own.recovered.iloc[:0]
-    relearns = found["data"] == RELEARNS
-    untouched = start(found[found["method"] == UNTOUCHED])
+    points = of_method.recovered if whole else of_method.recovered.iloc[:0]
+    relearns = recovered["data"] == RELEARNS
+    untouched = start(recovered[recovered["method"] == UNTOUCHED])
     if (~relearns).any():
         harmless = points[points["data"] != RELEARNS]
         row |= column(
@@ -160,11 +164,11 @@ def columns(own: Measured, every: Measured) -> Figures:
     if relearns.any():
         shown = points[points["data"] == RELEARNS]
         row |= _kind("relearn", "", shown, untouched)
-        oracle = found[(found["method"] == ORACLE) & relearns]
+        oracle = recovered[(recovered["method"] == ORACLE) & relearns]
         if len(oracle):
             both = shown.merge(oracle[CELL].drop_duplicates(), on=CELL)
             row |= column("relearn_excess", statistics.of_cells(excess(shown, oracle), -100, 100), _images(both))
-        for pictures in sorted(found.loc[relearns, "pictures"].unique()):
+        for pictures in sorted(recovered.loc[relearns, "pictures"].unique()):
             row |= _kind("relearn", f"_{pictures}", shown[shown["pictures"] == pictures], untouched)
     return row
 
@@ -184,9 +188,9 @@ def _images(points: pd.DataFrame) -> int | None:
 
 
 def described(columns: list[str]) -> list[Column]:
-    """The columns of this room among a board's."""
+    """The columns of this module among the `columns` of a board."""
     kinds = {"back": "harmless fine-tunings", "relearn": "relearning from a few of its pictures"}
-    found = []
+    shown = []
     for name in columns:
         kind, _, rest = name.partition("_")
         figure, _, pictures = rest.partition("_")
@@ -195,8 +199,8 @@ def described(columns: list[str]) -> list[Column]:
         where = f"relearning from {pictures} of its pictures" if pictures else kinds[kind]
         column = FIGURES[figure]
         headline = column.headline and not pictures
-        found.append(replace(column, name=name, about=column.about.format(where), headline=headline))
-    return found
+        shown.append(replace(column, name=name, about=column.about.format(where), headline=headline))
+    return shown
 
 
 FIGURES = {  # the name of a column has what came back before it, and perhaps a number of pictures behind it

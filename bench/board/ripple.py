@@ -1,4 +1,4 @@
-"""Near to far: how much of each retained concept was lost, against its distance from what was forgotten."""
+"""Loss of accuracy on each retained concept against its distance from the forgotten concept."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 
 from bench.board import statistics
 
-PREFIX = "distance_"  # of the columns of concepts' tables that hold one
-STEP = 0.1  # of distance, that a ripple is given for
+PREFIX = "distance_"  # of the columns that hold a distance, in tables of concepts
+STEP = 0.1  # the difference of distance that a ripple is the loss for
 BINS = 8
 
 
@@ -34,8 +34,8 @@ def drops(concepts: pd.DataFrame) -> pd.DataFrame:
 def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]:
     """Of one method's `drops`, for each cell: how many points more a concept loses for each 0.1 that it is nearer.
 
-    The least-squares slope over the retained concepts whose distance is known. Cells with fewer than three of them, or
-    all at one distance, have none.
+    The least-squares slope over the retained concepts whose distance is known. A cell has no slope if it has fewer than
+    three such concepts, or if all have the same distance.
     """
     column, place = PREFIX + distance, ["task", "seed"]
     known = dropped.dropna(subset=[column])
@@ -59,9 +59,9 @@ def profile(dropped: pd.DataFrame, distance: str, methods: Sequence[str]) -> pd.
     edges = np.unique(np.quantile(known[column], np.linspace(0, 1, BINS + 1))) if len(known) else np.array([])
     rows = []
     for method in methods:
-        own = known[known["method"] == method]
-        place = np.clip(np.searchsorted(edges, own[column], side="right") - 1, 0, max(len(edges) - 2, 0))
-        for _, group in own.groupby(place):
+        of_method = known[known["method"] == method]
+        place = np.clip(np.searchsorted(edges, of_method[column], side="right") - 1, 0, max(len(edges) - 2, 0))
+        for _, group in of_method.groupby(place):
             each = group.groupby(["task", "seed"], as_index=False)["drop"].mean()
             cells = {(row.task, row.seed): (row.drop,) for row in each.itertuples()}  # type: ignore[misc]
             mean = statistics.of_cells(cells, -100, 100)

@@ -1,4 +1,4 @@
-"""Requests one after another, each from the weights that the last one left: what adds up, and what comes back."""
+"""Sequences of requests, each starting from the weights of the last one: what accumulates, and what comes back."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua"
 ALONG = ("ua", "nra", "ora", "twin", "drift")
 PLACE = ["chain", "seed"]
 RANKED_BY = "final_h"
-STAY: tuple[str, ...] = ()  # of the general columns, beside COLUMNS in a narrow table: these are means on the way
-UNLIKE = "states after all requests, the last as much as those on the way"  # what general columns are means of
+STAY: tuple[str, ...] = ()  # general columns that a narrow table keeps beside COLUMNS: none, as they average all states
+UNLIKE = "states after all requests, the last as much as those on the way"  # the states that general columns average
 CLUSTERS = "sequences"
 
 COLUMNS = (
@@ -40,8 +40,9 @@ COLUMNS = (
 def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each finished request of a sequence and each concept forgotten by then.
 
-    `step` is the request's number from 1 and `request` what it asked for; `since` the number of the request that asked
-    for `concept`, at most `step`; `ua` 100 - accuracy of `concept` after `step`, in %, on `n` images.
+    `step` is the number of the request, from 1, and `request` the concepts that it asked to forget. `since` is the
+    number of the request that asked to forget `concept`, at most `step`. `ua` is 100 - accuracy of `concept` after
+    `step`, in %, on `n` images.
     """
     numbers, rows = cell_columns.request_numbers(results), []
     for result in results:
@@ -58,10 +59,10 @@ def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
 def along(cells: pd.DataFrame) -> pd.DataFrame:
     """From cells to one row for each method and step of its sequences, with the means of its figures after that step.
 
-    `request` is what the step asks for; where that is not the same in every chain, each of them, between " / ". Then
-    UA, NRA, ORA, TWIN, DRIFT and H, those that were measured, each as NAME, NAME_lo, NAME_hi, over chains; `seconds`,
-    what all requests up to here took, a mean over chains and seeds. A row needs every request up to it to be finished,
-    in all of the method's chains. No rows where there is no sequence.
+    `request` has the concepts that the step asks to forget. If chains ask for different concepts, " / " separates them.
+    Then come NAME, NAME_lo and NAME_hi, over chains, of each of UA, NRA, ORA, TWIN, DRIFT and H that was measured.
+    `seconds` is the time that all requests up to this step took, a mean over chains and seeds. A method has a row for a
+    step only if all requests up to that step are finished in all of its chains. The table is empty without a sequence.
     """
     names = [*(name for name in ALONG if name in cells), *((clusters.H,) if set(clusters.PARTS) <= set(cells) else ())]
     rows = []
@@ -83,22 +84,22 @@ def along(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def requests(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that are requests within a sequence; no rows where none is."""
+    """The cells that are requests of a sequence. The result is empty if no cell is one."""
     if "chain" not in cells:
         return cells.iloc[:0].assign(chain="", step=0, request="")
     return cells[cells["chain"].notna()]
 
 
-def last(cells: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
-    """Those of some cells that are the last request of their sequence, as long as it is in `every` cell of a board."""
-    own, length = requests(cells), requests(every).groupby("chain")["step"].max()
-    return own[own["step"] == own["chain"].map(length)]
+def last(cells: pd.DataFrame, of_board: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `cells` that are the last request of their sequence. `of_board` has all cells of the board."""
+    steps, length = requests(cells), requests(of_board).groupby("chain")["step"].max()
+    return steps[steps["step"] == steps["chain"].map(length)]
 
 
 def seconds(cells: pd.DataFrame) -> Interval:
-    """What the requests of a sequence took together, a mean over chains and their seeds; of one method's cells.
+    """Seconds that all requests of a sequence took together: the mean over chains and seeds of one method's cells.
 
-    Nothing is known where it was not counted for one of them, as for an oracle's.
+    There is no value if seconds were not counted for a cell, as for an oracle.
     """
     if cells["seconds"].isna().any():
         return statistics.NONE
@@ -108,16 +109,16 @@ def seconds(cells: pd.DataFrame) -> Interval:
 def returns(matrix: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
     """Of one method's `matrix`, for each chain and seed: the largest fall of a concept's UA, in pp, at least 0.
 
-    From what it was right after the request that asked for it to the least that it was after any later one.
+    The fall is the UA right after the concept's own request, minus the lowest UA after any request from then on.
     """
     place = [*PLACE, "concept"]
-    own = matrix[matrix["step"] == matrix["since"]].set_index(place)["ua"]
-    fallen = (own - matrix.groupby(place)["ua"].min()).rename("fall").reset_index()
+    at_request = matrix[matrix["step"] == matrix["since"]].set_index(place)["ua"]
+    fallen = (at_request - matrix.groupby(place)["ua"].min()).rename("fall").reset_index()
     return clusters.keyed(fallen.groupby(PLACE)[["fall"]].max())
 
 
 def kept(cells: pd.DataFrame, concepts: pd.DataFrame) -> tuple[dict[statistics.Cell, list[float]], int | None]:
-    """Accuracy in % on all images of retained concepts of each of one method's `last` cells; and how many images."""
+    """Accuracy in % on all images of retained concepts, by chain and seed of `last` cells; and their number."""
     place = ["task", "seed"]
     rows = concepts[concepts["role"] != "forget"].merge(cells[[*place, "chain"]], on=place)
     sums = rows.assign(right=rows["accuracy"] * rows["n"]).groupby(PLACE)[["right", "n"]].sum()
@@ -125,24 +126,24 @@ def kept(cells: pd.DataFrame, concepts: pd.DataFrame) -> tuple[dict[statistics.C
     return clusters.keyed(share), int(sums["n"].sum()) if len(sums) else None
 
 
-def columns(own: Measured, every: Measured) -> Figures:
-    """The columns of one method: `COLUMNS` of what was measured; none where there is no sequence.
+def columns(of_method: Measured, of_board: Measured) -> Figures:
+    """The columns of one method: those of `COLUMNS` that were measured. There are no columns without a sequence.
 
-    Clusters are chains, each with its seeds. What is asked of whole sequences has no value if one lacks a request.
+    Clusters are chains, each with its seeds. Figures of whole sequences have no value if a request is missing.
     """
-    steps = requests(every.cells)[["chain", "step"]].drop_duplicates()
+    steps = requests(of_board.cells)[["chain", "step"]].drop_duplicates()
     if not len(steps):
         return {}
-    cells, end = requests(own.cells), last(own.cells, every.cells)
+    cells, end = requests(of_method.cells), last(of_method.cells, of_board.cells)
     whole = len(cells) == len(steps) * cells["seed"].nunique()
     row: Figures = {}
     if set(clusters.PARTS) <= set(end):
         row |= column(RANKED_BY, clusters.harmonic(end), clusters.images(end, clusters.H))
     for name in (name for name in clusters.PARTS if name in end):
         row |= column(f"final_{name}", clusters.figure(end, name), clusters.images(end, name))
-    accuracy, count = kept(end, own.concepts)
+    accuracy, count = kept(end, of_method.concepts)
     row |= column("final_kept", statistics.of_cells(accuracy, 0, 100), count)
-    matrix = own.matrix if whole else own.matrix.iloc[:0]
+    matrix = of_method.matrix if whole else of_method.matrix.iloc[:0]
     row |= column("worst_return", statistics.of_cells(returns(matrix), 0, 100), int(matrix["n"].sum()) or None)
     if "drift" in end:
         each = clusters.pooled(end.assign(drift=end["drift"] / end["step"].astype(float)), ["drift"])
@@ -151,5 +152,5 @@ def columns(own: Measured, every: Measured) -> Figures:
 
 
 def described(columns: list[str]) -> list[Column]:
-    """The columns of this room among a board's."""
+    """The columns of this module among the `columns` of a board."""
     return [one for one in COLUMNS if one.name in columns]

@@ -1,9 +1,9 @@
-"""What a sample of tasks says of all tasks: intervals, differences between methods, ranks.
+"""Intervals, differences between methods and ranks, by a bootstrap over tasks.
 
-All by one bootstrap. A cluster is a task with its training seeds and images inside: tasks are what a claim
-generalises over, and cells of one task resemble each other. Whole clusters are drawn anew, and nothing within them:
-the spread between clusters holds that of seeds and images already (Davison & Hinkley 1997, section 3.8). Where there
-is one task, its training seeds are the clusters.
+A cluster is a task with all its training seeds and images: claims generalise over tasks, and cells of one task are
+alike. The bootstrap resamples whole clusters and nothing within them, as the spread between clusters already contains
+that of seeds and images (Davison & Hinkley 1997, section 3.8). If there is only one task, its training seeds are the
+clusters.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import ndtri, stdtrit  # of scipy.stats, whose import takes a second
+from scipy.special import ndtri, stdtrit  # scipy.stats has these too, but its import takes a second
 
 RESAMPLES, CONFIDENCE = 10_000, 0.95
-MISSING = 0.05  # of the resamples, at most, may have no value where the sample has one
+MISSING = 0.05  # largest share of resamples that may have no value
 
 Statistic = Callable[[np.ndarray], np.ndarray]  # means of k quantities, (..., k) -> a value of each, (...)
 Cell = tuple[str, int]  # task, training seed
@@ -25,7 +25,7 @@ Cell = tuple[str, int]  # task, training seed
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its 95 % interval; `low` and `high` are NaN where there is one cluster, all are where no value is."""
+    """A value and its 95 % interval. `low` and `high` are NaN for one cluster. All three are NaN without a value."""
 
     mean: float
     low: float = math.nan
@@ -90,7 +90,7 @@ def interval(
 
 
 def of_cells(cells: Mapping[Cell, Sequence[float]], low: float = -math.inf, high: float = math.inf) -> Interval:
-    """The mean of a figure of cells, and its interval; no value where there is no cell."""
+    """The mean of a figure over cells, and its interval. There is no value without cells."""
     return interval(clusters(cells), low=low, high=high) if cells else NONE
 
 
@@ -103,14 +103,14 @@ def difference(a: np.ndarray, b: np.ndarray, statistic: Statistic = first) -> In
 
 
 def ranks(tables: Mapping[str, np.ndarray], statistic: Statistic = first) -> dict[str, int]:
-    """Rank of each table by a statistic of which more is better: 1 + how many are better beyond doubt.
+    """Rank of each table by a statistic of which higher values are better: 1 + number of significantly better tables.
 
-    One is better than another where the interval of their paired difference excludes 0, or where it is better than one
-    that is. So those of one rank do not separate from each other, though they may separate from different others.
+    A table is better than another if the interval of their paired difference excludes 0, or if it is better than a
+    third one that is better than the other. Tables that share a rank do not differ significantly from each other.
     """
     names = list(tables)
     better = {(a, b) for a in names for b in names if a != b and difference(tables[a], tables[b], statistic).low > 0}
-    for via in names:  # what is better than a better one
+    for via in names:  # better than a method that is itself better
         better |= {(a, b) for a in names for b in names if (a, via) in better and (via, b) in better}
     return {name: 1 + sum((other, name) in better for other in names) for name in names}
 

@@ -1,4 +1,4 @@
-"""A grid over settings: a method's figures against the value of each setting."""
+"""Sweeps over settings: the figures of a method against the value of each setting."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from bench.board import clusters
 def frame(cells: pd.DataFrame) -> pd.DataFrame:
     """From cells to one row for each method, setting that was swept, and value of it, with the means of its figures.
 
-    `method` is its plain name, `field` the setting, `value` what it was, as text, `at` the same as a number, None for
-    words and switches; `others` the other settings of the sweep that are not the same in all rows of this field
-    ("lr=0.0001"), "" where all are; `plain` whether nothing was set. Then H, UA, NRA, TWIN, ORA, FID, KID, DRIFT, those
-    that were measured, as NAME, NAME_lo, NAME_hi. Plain settings count among the values of every field. A variant whose
-    cells are not all finished has no row, nor has one that differs from no other in `field` alone. No rows without a
-    sweep.
+    `method` is the method's name without its variant, `field` the setting, `value` the setting's value as text, and
+    `at` the value as a number (None for words and switches). `others` has the other settings of the sweep that differ
+    among the rows of this field ("lr=0.0001"), or "" if none differs. `plain` says whether the row has the default
+    settings, which count among the values of every field. Then come NAME, NAME_lo and NAME_hi of each of H, UA, NRA,
+    TWIN, ORA, FID, KID and DRIFT that was measured. A variant has no row if one of its cells is not finished, or if it
+    differs from no other variant in `field` alone. The table is empty without a sweep.
     """
     names, rows = clusters.shown(cells), []
-    own = cells[cells["variant_of"].notna()] if "variant" in cells else cells.iloc[:0].assign(variant_of="")
-    for method, group in own.groupby("variant_of", sort=False):
+    swept = cells[cells["variant_of"].notna()] if "variant" in cells else cells.iloc[:0].assign(variant_of="")
+    for method, group in swept.groupby("variant_of", sort=False):
         fields = list(dict.fromkeys(field for set_to in group["variant"] for field in json.loads(set_to)))
         whole = {str(name): one for name, one in group.groupby("method", sort=False) if clusters.whole(one)}
         settings = {name: _settings(one, fields) for name, one in whole.items()}
@@ -42,13 +42,13 @@ def text(value: Any) -> str:
 
 
 def number(value: Any) -> float | None:
-    """A setting as a place on an axis; None for words, switches and lists."""
+    """A setting as a number on an axis; None for words, switches and lists."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _compared(settings: Mapping[str, Mapping[str, Any]], field: str) -> dict[str, str]:
-    """Variants that differ from another in `field` alone, in order of its values, with what else tells them apart."""
-    rest = {name: {f: text(v) for f, v in own.items() if f != field} for name, own in settings.items()}
+    """Variants that differ from another in `field` alone -> their other settings. Sorted by value of `field`."""
+    rest = {name: {f: text(v) for f, v in values.items() if f != field} for name, values in settings.items()}
     kept = [name for name, others in rest.items() if sum(others == other for other in rest.values()) > 1]
     apart = [f for f in next(iter(rest.values()), {}) if len({rest[name][f] for name in kept}) > 1]
     lines = {name: ", ".join(f"{f}={rest[name][f]}" for f in apart) for name in kept}

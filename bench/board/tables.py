@@ -1,4 +1,4 @@
-"""From results to tables: a row per method, per cell, per cell and concept, per checkpoint. Reads results alone."""
+"""Tables made from results: one row per method, per cell, per cell and concept, or per checkpoint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ HEAD = ("method", "task", "band", "seed")  # the first columns of the tables of 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a run leaves: a row for each method, each cell, each cell and concept, each cell and checkpoint.
+    """The tables of a board.
 
-    The last has no rows unless checkpoints were measured; `recovered` has a row for each point of a fine-tuning of an
-    unlearned model, if there are any.
+    Args:
+        board: one row for each method.
+        cells: one row for each cell.
+        concepts: one row for each finished cell and concept.
+        curve: one row for each cell and checkpoint. It is empty unless checkpoints were measured.
+        recovered: one row for each point of a fine-tuning of an unlearned model.
     """
 
     board: pd.DataFrame
@@ -38,17 +42,17 @@ class Tables:
 
 
 class MixedFingerprints(ValueError):
-    """Results that were not measured alike."""
+    """The results have different fingerprints, so they cannot share a board."""
 
 
 def require_one_fingerprint(results: Sequence[CellResult]) -> str:
     """The fingerprint of all results. Raises MixedFingerprints if they have several, ValueError if there are none."""
-    found = {result.fingerprint for result in results}
-    if not found:
+    fingerprints = {result.fingerprint for result in results}
+    if not fingerprints:
         raise ValueError("there are no results")
-    if len(found) > 1:
-        raise MixedFingerprints(f"results were measured differently and can't share a board: {sorted(found)}")
-    return found.pop()
+    if len(fingerprints) > 1:
+        raise MixedFingerprints(f"results were measured differently and can't share a board: {sorted(fingerprints)}")
+    return fingerprints.pop()
 
 
 def scaled(metric: Metric, value: float) -> float:
@@ -61,7 +65,7 @@ def _blank_or(metric: Metric, value: float | None) -> float | None:
 
 
 def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per cell, with what sets it apart (`cell_columns`) and the figures of `metrics`.
+    """One row per cell, with the columns that tell cells apart (`cell_columns`) and the figures of `metrics`.
 
     Raises ValueError if a cell occurs twice.
     """
@@ -84,15 +88,15 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
     twice = frame[frame.duplicated(["method", "task", "seed"])]
     if len(twice):
         raise ValueError(f"cells occur twice: {twice[['method', 'task', 'seed']].values.tolist()}")
-    whole = [cost.name for cost in COSTS if cost.unit != "s"] + [f"{name}_n" for name in metrics]
-    return frame.astype({name: "Int64" for name in (*whole, *cell_columns.WHOLE) if name in frame})
+    whole_numbers = [cost.name for cost in COSTS if cost.unit != "s"] + [f"{name}_n" for name in metrics]
+    return frame.astype({name: "Int64" for name in (*whole_numbers, *cell_columns.WHOLE) if name in frame})
 
 
 def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
     """One row per finished cell and concept: its role, its distances from the target, its accuracy in %.
 
-    `since` is the request of a sequence that asked for it to be forgotten; only where there are sequences. Then the
-    figures of those `metrics` that are a mean over images.
+    `since` is the number of the request that asked to forget the concept. Only boards of sequences have this column.
+    Then come the figures of those `metrics` that are a mean over images.
     """
     numbers = cell_columns.request_numbers(results)
     distances = dict.fromkeys(name for result in results for one in result.concepts for name in one.distances)
@@ -121,13 +125,13 @@ def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.
 def board_frame(results: Sequence[CellResult], metrics: Sequence[str], note: str) -> pd.DataFrame:
     """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
 
-    `rank` is by H (`aggregates.ranked_by`), shared by methods whose difference is within chance; controls have none. It
-    alone depends on the other rows.
+    `rank` is computed from H (`aggregates.ranked_by`). Methods that do not differ significantly may share a rank, and
+    controls have no rank. It is the only column that depends on the other rows.
 
     Each of `metrics` has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also
     their drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has
-    a status that says so and no figures: a mean over fewer tasks would not compare. A task that asks for nothing that
-    a metric could measure counts for no method.
+    a status that says so and no figures, since a mean over fewer tasks could not be compared. A metric leaves out a
+    task on which it cannot be measured, for every method.
     """
     return _board_frame(results, metrics, note, cells_frame(results, metrics), concepts_frame(results, metrics))
 
@@ -140,7 +144,7 @@ def _board_frame(
     untouched = {(r.task, r.seed): r for r in results if r.method == "pretrained" and r.ok}
     measured = aggregates.measured(results, metrics, cells, concepts)
     judges = judge_accuracy(results)
-    rows, whole = [], {aggregates.RANK: None, "judge_n": None}  # the columns of whole numbers besides those of costs
+    rows, whole_numbers = [], {aggregates.RANK: None, "judge_n": None}  # columns of whole numbers, without costs
     for method in dict.fromkeys(result.method for result in results):
         of_method = [result for result in results if result.method == method]
         unfinished = [result for result in of_method if not result.ok]
@@ -152,7 +156,7 @@ def _board_frame(
         for metric in map(METRICS.get, metrics):
             figures |= _columns(metric, finished, untouched)
         row |= flat(figures)
-        whole |= dict.fromkeys(counts(figures))
+        whole_numbers |= dict.fromkeys(counts(figures))
         row["fid_extractor"] = finished[0].extractor if finished else None
         row |= judges
         row |= {cost.name: _mean([cost.of(result) for result in finished]) if finished else None for cost in COSTS}
@@ -162,7 +166,7 @@ def _board_frame(
     frame = pd.DataFrame(rows)
     compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
     frame[aggregates.RANK] = frame["method"].map(aggregates.ranks(cells, list(compared)))
-    return frame.astype({name: "Int64" for name in whole if name in frame})
+    return frame.astype({name: "Int64" for name in whole_numbers if name in frame})
 
 
 def judge_accuracy(results: Sequence[CellResult]) -> dict[str, float | int | None]:
@@ -199,7 +203,7 @@ def _columns(metric: Metric, results: Sequence[CellResult], pretrained: dict[tup
     drops: dict[statistics.Cell, list[float]] = {}
     for result in results:
         score = result.scores[metric.name]
-        if score is None:  # the task asks for nothing to measure: the same for every method
+        if score is None:  # the metric cannot be measured on this task, for any method
             continue
         value, cluster = scaled(metric, score.value), (clusters.of_result(result), result.seed)
         values.setdefault(cluster, []).append(value)
@@ -240,8 +244,8 @@ def require_same_numbers(results: Sequence[CellResult], metrics: Sequence[str]) 
                 seen.setdefault(result.task, set()).add(score.n)
         for task, numbers in seen.items():
             if len(numbers) > 1:
-                found = ", ".join(map(str, sorted(numbers)))
-                raise ValueError(f"{metric.name} was measured on different numbers of images in {task!r}: {found}")
+                counted = ", ".join(map(str, sorted(numbers)))
+                raise ValueError(f"{metric.name} was measured on different numbers of images in {task!r}: {counted}")
 
 
 def write(
@@ -254,9 +258,9 @@ def write(
 ) -> Tables:
     """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
 
-    And STEM-curve.csv where checkpoints were measured, STEM-recovery.csv where unlearned models were trained further;
-    elsewhere one that an earlier board of this name left is removed. Returns the tables.
-    What they say of files is relative to `folder`, or the names of the files alone.
+    Also STEM-curve.csv if checkpoints were measured, and STEM-recovery.csv if unlearned models were trained further.
+    Otherwise such a file of an earlier board of this name is removed. Returns the tables. Paths in them are relative to
+    `folder`, or names of files alone.
     """
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     files = cells["traceback"]
