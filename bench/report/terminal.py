@@ -24,7 +24,7 @@ def in_table(metrics: Sequence[str]) -> list[Metric]:
 
 
 def columns_of(board: pd.DataFrame, metrics: Sequence[str]) -> list[Column]:
-    """The figures of a board that its table shows, left to right: H, what is in the table of `metrics`, the rest.
+    """The columns of figures of a board's table, left to right: H, the metrics of `in_table`, the derived columns.
 
     If the suite has columns of its own, they replace the derived columns and the metrics that were not chosen by name.
     """

@@ -98,7 +98,7 @@ def number(value: Any) -> float | None:
 
 
 def row(record: Mapping[Any, Any], name: str, x: float | None, look: Look, **more: Any) -> dict[str, Any]:
-    """A point of a line: the figure `name` of a frame's record, its interval, and both in words."""
+    """A point of a line: the figure `name` of a record, its interval, and the text of both."""
     digits = METRICS.get(name).column.digits if name in METRICS else 1
     low, value, high = (number(record.get(f"{name}{end}")) for end in ("_lo", "", "_hi"))
     interval = "" if low is None or high is None else f" ({low:,.{digits}f} – {high:,.{digits}f})"

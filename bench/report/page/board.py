@@ -84,7 +84,7 @@ def span(board: pd.DataFrame, column: Column) -> tuple[float, float] | None:
 
 
 def cell(row: dict[Any, Any], column: Column, limits: tuple[float, float] | None) -> Cell:
-    """One figure of the board, with its place between the `limits` of the column's bars, from `span`."""
+    """One figure of the board, with its position between the `limits` of the column, which `span` gives."""
     mean = row.get(column.name)
     if mean is None or pd.isna(mean) or limits is None:
         return Cell()
@@ -100,13 +100,13 @@ def cell(row: dict[Any, Any], column: Column, limits: tuple[float, float] | None
 
 
 def place(value: float, limits: tuple[float, float]) -> float:
-    """Where a value lies between limits: 0 to 100, with room at both ends."""
+    """The position of a value between limits, 0 to 100, with a margin at both ends."""
     share = (value - limits[0]) / (limits[1] - limits[0])
     return round(100 * (ROOM + share * (1 - 2 * ROOM)), 2)
 
 
 def rows(board: pd.DataFrame, shown: Sequence[Column]) -> list[dict[str, Any]]:
-    """The board's rows, each with its `cells`, one for each of the columns `shown`."""
+    """The rows of the board. The `cells` of a row belong to the columns `shown`."""
     limits = {column.name: span(board, column) for column in shown}
     out = []
     for row in board.to_dict("records"):
@@ -118,6 +118,6 @@ def rows(board: pd.DataFrame, shown: Sequence[Column]) -> list[dict[str, Any]]:
 
 
 def ends(board: pd.DataFrame, column: Column) -> str:
-    """The ends of a column's scale, in words."""
+    """The two ends of a column's scale, as text."""
     limits = span(board, column)
     return "" if limits is None else f"{limits[0]:,.{column.digits}f} – {limits[1]:,.{column.digits}f}"
