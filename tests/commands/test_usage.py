@@ -51,7 +51,7 @@ def test_list_has_every_name(world: World, what: str, capsys: pytest.CaptureFixt
         (["--slurm", "partition=gpu"], "--slurm goes with --executor slurm"),
         (["--ray-address", "auto"], "--ray-address goes with --executor ray"),
         (["--executor", "ray", "--ray", "num_gpus=all"], "--ray num_gpus=all: no numbers"),
-        (["--attach"], "--attach is for --executor slurm and ray"),
+        (["--attach"], "--attach needs --executor slurm or ray"),
         (["--set", "pretrained.lr=3"], "--set pretrained...: pretrained is a control and has nothing to set"),
         (["--sweep", "wrecked.lr=1,2"], "--sweep wrecked...: wrecked is a control and has nothing to set"),
         (["--sweep", "mimmu.lr=1e-4,0.0001"], "'mimmu lr=1e-4' and 'mimmu lr=0.0001' have the same settings"),
