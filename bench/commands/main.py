@@ -87,7 +87,7 @@ examples:
     python run_bench.py --methods mimmu salun --suite finegrained
     python run_bench.py --methods mimmu salun --quick
   check that the installation works, in seconds
-    python run_bench.py --methods mimmu --suite smoke --out /tmp/lethe
+    python run_bench.py --methods mimmu --suite smoke --out trial
   change settings, train with several seeds, choose methods and metrics
     python run_bench.py --methods mimmu --set mimmu.lr=1e-4 --seeds 3
     python run_bench.py --methods 'esd*' --metrics ua nra 'pid_*'

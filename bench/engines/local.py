@@ -25,7 +25,7 @@ from bench.plan.plan import Plan, resolve
 from bench.plan.work_graph import predecessors, side_by_side
 from methods import CONTROLS
 
-MOST = 4  # a worker holds about a gigabyte
+MAX_LOCAL_WORKERS = 4  # a worker holds about a gigabyte
 _executor: Executor | None = None  # the executor of this process, if it is a worker that could start
 _reason = ""  # the reason why this worker could not start
 
@@ -160,9 +160,9 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 
 
 def usual_count(plan: Plan) -> int:
-    """One worker for each core, no more than cells that can train at the same time, at most MOST; on CUDA one."""
+    """One worker per core, at most MAX_LOCAL_WORKERS and the cells that can train at the same time; one on CUDA."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if torch.cuda.is_available() else max(1, min(cores, side_by_side(plan), MOST))
+    return 1 if torch.cuda.is_available() else max(1, min(cores, side_by_side(plan), MAX_LOCAL_WORKERS))
 
 
 def in_processes(

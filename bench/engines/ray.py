@@ -66,7 +66,7 @@ class Ray:
             self.cancel()
 
     def _find(self, folder: RunFolder, signed: str) -> None:
-        """Find the run's actor where there has to be one. Raises CannotStart where it should not be, or is not."""
+        """Find the actor of the run. Raises CannotStart if it is missing, or if it is there and should not be."""
         import ray
 
         self._actor = find(f"lethe-{folder.id}")
@@ -88,7 +88,7 @@ class Ray:
             folder.claim(executor.context.machine)
         near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         options = {"lifetime": "detached", "name": f"lethe-{folder.id}", "namespace": NAMESPACE, "num_cpus": 0}
-        options["scheduling_strategy"] = near  # workers' nodes come and go
+        options["scheduling_strategy"] = near  # the nodes of workers may be removed at any time
         made = ray.remote(Foreman).options(**options, max_restarts=-1, max_concurrency=8)
         signed = signature(pieces, executor.outcomes.signature)
         run, name = executor.plan.run.elsewhere(), f"lethe-{folder.id}"
@@ -98,14 +98,14 @@ class Ray:
         )
 
     def _events(self, cells: Mapping[int, int], done: set[int], watch: Watch) -> Iterator[Event]:
-        """What comes of cells that are not `done`, each once, until all are."""
+        """Yield the event of each cell that is not `done`, once, until every cell is done."""
         import ray
 
         seen, life = 0, ""
         while cells.keys() - done:
             try:
                 events, running, now, broken = ray.get(self._actor.news.remote(seen, life))
-            except ray.exceptions.ActorUnavailableError:  # its node was lost: it begins anew on another
+            except ray.exceptions.ActorUnavailableError:  # its node was lost: Ray starts it again on another node
                 time.sleep(POLL)
                 continue
             except ray.exceptions.RayActorError as error:

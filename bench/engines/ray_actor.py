@@ -21,8 +21,8 @@ from bench.engines.run_folder import OtherMachine, RunFolder
 from bench.plan.work_graph import WorkItem
 
 NAMESPACE = "lethe"
-Event = tuple[int, CellResult | None, str, int]  # unit, its result, how it was lost if it has none, attempts
-Work = Callable[["Orders", int], WorkOutcome]  # orders, a unit -> what came of it
+Event = tuple[int, CellResult | None, str, int]  # work item, its result, the reason if it has no result, attempts
+Work = Callable[["Orders", int], WorkOutcome]  # (orders, work item) -> its outcome
 
 
 def find(name: str) -> Any:
@@ -57,17 +57,18 @@ class Orders:
 
 
 class Foreman:
-    """The actor: hands out units as what they come after is done, and remembers what came of them.
+    """The actor: it submits each work item when the work items before it are done, and records the outcomes.
 
-    Where its node is lost it begins a new life elsewhere, finds what is done in the store, and in the run's folder how
-    often what failed was tried.
+    If its node is lost, Ray starts the actor again on another node. The store then tells which work items are done, and
+    the run's folder tells the number of attempts.
 
     Args:
-        orders: for every task.
-        known: places of units that are done.
-        retries: how often a unit is tried again.
-        workers: units at a time; None for what the cluster gives.
-        task: options of its tasks.
+        orders: the arguments of every task.
+        pieces: all work items of the run.
+        known: indices of the work items that are done.
+        retries: how often a work item is tried again.
+        workers: work items that run in parallel; None for no limit.
+        task: Ray's options of a task.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class Foreman:
         self.refusing: set[str] = {*before.get("refusing", ())}  # nodes, by id
         self.done, self.running = {*known}, set[int]()
         self.events: list[Event] = []
-        self.reason = ""  # of the last refusal
+        self.reason = ""  # why a node refused the last time
         self.life, self.broken = uuid.uuid4().hex, ""
-        # attempts are counted here: Ray's own would repeat a cell without limit where memory ends
+        # attempts are counted here: Ray itself repeats a task without limit if memory runs out
         self.task: dict[str, Any] = {**task, "max_retries": 0, "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}}}
         self.avoid()
         Thread(target=self.work, daemon=True).start()
@@ -133,12 +134,12 @@ class Foreman:
                 waiting.clear()
 
     def came(self, place: int, result: CellResult | None, how: str) -> None:
-        """Remember what came of a unit: its result, or how it was lost."""
+        """Record the outcome of a work item: its result, or the reason why it has no result."""
         self.done.add(place)
         self.events.append((place, result, how, self.attempts[place]))
 
     def refuse(self, place: int, node: str) -> bool:
-        """A node of another kind would not do a unit, which was no attempt. Returns whether another node may do it."""
+        """Record that a node refused a work item: no attempt. Returns whether another node may accept it."""
         self.refusing |= {node}
         self.refused[place] += 1
         self.attempts[place] -= 1
@@ -152,7 +153,7 @@ class Foreman:
             self.task["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.refusing))})"}
 
     def somewhere(self) -> bool:
-        """Whether a node could do a unit that has not refused any: Ray would wait for one for ever."""
+        """Whether a node that has not refused can run a task. Otherwise Ray would wait forever."""
         import ray
 
         wanted = {"CPU": self.task.get("num_cpus", 0), "GPU": self.task.get("num_gpus", 0)}
@@ -161,7 +162,7 @@ class Foreman:
         return any(all(has.get(name, 0) >= amount for name, amount in wanted.items()) for has in others)
 
     def note(self) -> None:
-        """Leave for another life what the store does not tell."""
+        """Write the state that an actor needs after a restart and that the store does not hold."""
         with suppress(OSError):
             told = {"attempts": self.attempts, "refused": self.refused, "refusing": sorted(self.refusing)}
             self.orders.folder.note({**told, "signed": self.orders.signed})
@@ -175,16 +176,16 @@ class Foreman:
         self.running.add(place)
 
     def news(self, since: int, life: str) -> tuple[list[Event], int, str, str]:
-        """What came of units after the first `since` events of a `life`, how many cells run, the present life.
+        """The events after the first `since` ones of a `life`, the number of running cells, the present life, an error.
 
-        And why nothing is handed out any more, if that is so.
+        A life is the time between two restarts of the actor. The error says why no task is submitted any more.
         """
         cells = sum(self.pieces[place].cell is not None for place in self.running - self.done)
         return self.events[since if life == self.life else 0 :], cells, self.life, self.broken
 
 
 def came_of(task: Any) -> tuple[WorkOutcome | None, str, bool]:
-    """A task's outcome, or how it was lost; and whether another attempt may fare better."""
+    """The outcome of a task, or the reason why it has none; and whether another attempt may succeed."""
     import ray
 
     try:

@@ -53,7 +53,7 @@ class RunFolder:
     def watched(self) -> Iterator[None]:
         """Watch the run alone within the block. Raises CannotStart if another process watches it."""
         try:
-            file = self.path / WATCHED  # of a shell on another host only time tells whether it lives
+            file = self.path / WATCHED  # only time tells whether a command on another host still runs
             with held(file, wait=STALE + BEAT if elsewhere(file) else 1):
                 yield
         except TimeoutError as error:
@@ -84,19 +84,19 @@ class RunFolder:
         return self._read(MACHINE)
 
     def put(self, unit: int, outcome: WorkOutcome) -> None:
-        """Say that a unit is done, and what came of it."""
+        """Write the outcome of a work item that is done."""
         self._write(f"{RESULTS}/{unit}.json", outcome.to_json())
 
     def has(self, unit: int) -> bool:
-        """Whether something came of a unit already."""
+        """Whether the outcome of a work item is there."""
         return (self.path / RESULTS / f"{unit}.json").exists()
 
     def take(self, unit: int) -> None:
-        """Forget what came of a unit: it is tried again."""
+        """Remove the outcome of a work item, which is tried again."""
         (self.path / RESULTS / f"{unit}.json").unlink(missing_ok=True)
 
     def news(self, known: Collection[int]) -> dict[int, WorkOutcome]:
-        """What has come of units beyond those `known`, by unit."""
+        """Index of a work item -> its outcome, for outcomes that are not `known` yet."""
         try:
             names = [file.name for file in os.scandir(self.path / RESULTS) if not file.name.startswith(".")]
         except FileNotFoundError:
@@ -106,11 +106,11 @@ class RunFolder:
         return {unit: WorkOutcome.from_json(facts) for unit, facts in found.items() if facts is not None}
 
     def state(self) -> dict[str, Any] | None:
-        """What the shell that began the run noted of it; None where none has."""
+        """The state that the command which started the run wrote; None if there is no such file."""
         return self._read(STATE)
 
     def note(self, state: Mapping[str, Any]) -> None:
-        """Note what a shell that watches the run later has to know."""
+        """Write the state that a command needs which attaches to the run later."""
         self._write(STATE, state)
 
     @property

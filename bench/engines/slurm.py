@@ -23,7 +23,7 @@ from bench.engines.run_folder import RunFolder
 from bench.engines.slurm_queue import Book, Job, Part, Queue, last_words, minutes
 from bench.plan.work_graph import signature, waves, work_items
 
-POLL = 5.0  # seconds between two looks at the queue
+POLL = 5.0  # seconds between two requests to the queue
 HINT = (
     "--slurm takes options of sbatch, e.g. partition=gpu,time=4:00:00,gpus=1, and cells=N: cells of a job (1), and "
     "grace=S: seconds that what a finished job wrote may take to be seen from here (30)"
@@ -90,8 +90,8 @@ class _Watched:
         self.cells = {place: unit.cell for place, unit in enumerate(self.pieces) if unit.cell is not None}
         self.job = engine.job(executor.plan.run.elsewhere(), folder, self.signed)
         self.book, self.done = Book({}), set[int]()
-        self.waiting: list[Part] = []  # what sbatch did not take yet
-        self._refusal = ""  # why a node of another kind would not do a unit
+        self.waiting: list[Part] = []  # work items that SLURM has not accepted yet
+        self._refusal = ""  # the reason why a node of another kind refused a work item
         self._gone: dict[str, float] = {}  # job -> when it was first missed in the queue
 
     def cells_found(self, watch: Watch) -> Iterator[Found]:
@@ -156,7 +156,7 @@ class _Watched:
         return queued, state
 
     def _look(self, alive: dict[str, str] | None) -> Iterator[Found]:
-        """What has come of units, and submit again what nothing came of."""
+        """Yield new results, and submit work items again that ended without a result."""
         retry: list[int] = []
         for place, outcome in self.folder.news(self.done).items():
             if outcome.refused_by:
@@ -186,7 +186,8 @@ class _Watched:
                 log = self.folder.logs / f"{job}_0_log.err"
                 yield from self._given_up(place, f"SLURM job {job} ended without a result{last_words(log)}", str(log))
         held = {place for part in self.waiting for place in part}
-        alone = [(place,) for place in retry if place not in held]  # so that none suffers from another again
+        # each in a job of its own, so that one failure does not affect the others again
+        alone = [(place,) for place in retry if place not in held]
         self.waiting += alone
         yield from self._submit_rest(alive)
 
@@ -201,11 +202,11 @@ class _Watched:
             return
         _, left = self.queue.submit(self.job, self.book, now)
         self.waiting = left + later
-        if left and self._refusal and self.queue.nowhere:  # every node has refused; what is queued would wait for ever
+        if left and self._refusal and self.queue.nowhere:  # every node has refused: queued jobs would wait forever
             self.queue.cancel()
             for place in self.cells.keys() - self.done:
                 yield from self._given_up(place, self._refusal)
-        elif left and alive == {} and self.queue.alive() == {}:  # else there may be room when others have ended
+        elif left and alive == {} and self.queue.alive() == {}:  # otherwise other jobs may make room
             raise CannotStart(f"sbatch refused: {self.queue.refusal}; {HINT}")
 
     def _given_up(self, place: int, how: str, log: str = "") -> Iterator[Found]:

@@ -15,17 +15,17 @@ from bench.engines import worker
 from bench.engines.base import ROOT, WorkOutcome
 from bench.engines.run_folder import OtherMachine, RunFolder
 
-LONGEST = 1000  # jobs of an array: clusters take 1001 unless told otherwise
-TIMEOUTS = 100  # how often a job that ran into its time limit goes on in another
-NO_NODE = "node configuration is not available"  # what sbatch says
-Part = tuple[int, ...]  # units of one job
+MAX_ARRAY_JOBS = 1000  # jobs of an array: by default a cluster accepts 1001
+TIMEOUTS = 100  # how often a job that reached its time limit is submitted again
+NO_NODE = "node configuration is not available"  # a message of sbatch
+Part = tuple[int, ...]  # the work items of one job
 
 
 class Book:
-    """Which job has which units, how often each was tried, which nodes refused some.
+    """A record of the work items of each job, of the attempts, and of the nodes that refused a work item.
 
     Args:
-        state: of an earlier shell, as `state` gave it; empty for a new run.
+        state: what `state` returned in an earlier command; empty for a new run.
     """
 
     def __init__(self, state: Mapping[str, Any]) -> None:
@@ -36,31 +36,31 @@ class Book:
         self._last = {place: job for job, places in self.jobs.items() for place in places}
 
     def give(self, job: str, places: Part) -> None:
-        """A job has these units."""
+        """Record the work items of a job."""
         self.jobs[job] = places
         self._given.update(places)
         self._last |= dict.fromkeys(places, job)
 
     def refuse(self, place: int, node: str) -> None:
-        """A node would not do the unit, which does not count as an attempt."""
+        """Record that a node refused a work item. A refusal does not count as an attempt."""
         self.refused[place] += 1
         self.excluded += [] if node in self.excluded else [node]
 
     def attempts(self, place: int) -> int:
-        """How often the unit was tried."""
+        """Number of attempts at a work item."""
         return self._given[place] - self.refused[place]
 
     @property
     def given(self) -> set[int]:
-        """Units that some job has or had."""
+        """The work items that belong or belonged to a job."""
         return {*self._given}
 
     def job_of(self, place: int) -> str:
-        """The last job that had the unit."""
+        """The last job of a work item."""
         return self._last[place]
 
     def state(self, signed: str) -> dict[str, Any]:
-        """For another shell; `signed` is the signature of the units."""
+        """The record as JSON types, for another command. `signed` is the signature of the work items."""
         return {"jobs": self.jobs, "refused": self.refused, "excluded": self.excluded, "signed": signed}
 
 
@@ -81,7 +81,7 @@ class Job:
                 self.folder.put(place, self.work(place))
 
     def work(self, place: int) -> WorkOutcome:
-        """One unit; on another kind of machine than the run's, that this one refuses it."""
+        """The outcome of one work item: a refusal if this node is another kind of machine than the run's."""
         try:
             return worker.work(self.run, self.folder, place, self.signed)
         except OtherMachine as error:
@@ -139,13 +139,13 @@ class Queue:
         folder, arrays = job.folder, list[str]()
         folder.logs.mkdir(parents=True, exist_ok=True)
         executor = submitit.SlurmExecutor(folder.logs, max_num_timeout=TIMEOUTS)
-        for start in range(0, len(parts), LONGEST):
-            some = parts[start : start + LONGEST]
+        for start in range(0, len(parts), MAX_ARRAY_JOBS):
+            some = parts[start : start + MAX_ARRAY_JOBS]
             before = arrays[-1:] if self.workers and arrays else after  # otherwise each array would run `workers` jobs
             executor.update_parameters(
                 job_name=self.name,
                 time=self.minutes,
-                array_parallelism=self.workers or LONGEST,
+                array_parallelism=self.workers or MAX_ARRAY_JOBS,
                 setup=[
                     f'export PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"',
                     # srun of SLURM 22.05 and later reads the number of a job's cores only from this variable
@@ -166,11 +166,11 @@ class Queue:
         return arrays, []
 
     def exclude(self, book: Book) -> None:
-        """Have jobs that are queued already not begin on nodes that refuse, either."""
+        """Keep jobs that are already queued away from nodes that refused a work item."""
         queued = {job.partition("_")[0] for job, state in (self.alive() or {}).items() if state == "PENDING"}
         for job in sorted(queued):
             words = ["scontrol", "update", f"JobId={job}", f"ExcNodeList={self._excluded(book)['exclude']}"]
-            subprocess.run(words, check=False, capture_output=True)  # those that have begun meanwhile do as they do
+            subprocess.run(words, check=False, capture_output=True)  # jobs that have started meanwhile are not changed
 
     def _excluded(self, book: Book) -> dict[str, str]:
         own = [self.options["exclude"]] if "exclude" in self.options else []
@@ -178,7 +178,7 @@ class Queue:
 
 
 def last_words(log: Path) -> str:
-    """The end of a job's log, for people: what it died of, if it could say so."""
+    """A text for people: the last line of a job's log, which often says why the job ended."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:

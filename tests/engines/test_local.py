@@ -55,9 +55,9 @@ def test_the_usual_count_of_workers_follows_from_cores_and_from_cells_that_can_t
         return local.usual_count(resolve(run))
 
     monkeypatch.setattr(local.torch.cuda, "is_available", lambda: False)
-    assert [count(n, "finegrained") for n in (1, 2, 64)] == [1, 2, local.MOST]
+    assert [count(n, "finegrained") for n in (1, 2, 64)] == [1, 2, local.MAX_LOCAL_WORKERS]
     assert count(2, "smoke") == 1  # one cell trains
-    assert [count(n, "smoke", seeds=24) for n in (1, 2, 3, 64)] == [1, 2, 3, local.MOST]  # of one task
+    assert [count(n, "smoke", seeds=24) for n in (1, 2, 3, 64)] == [1, 2, 3, local.MAX_LOCAL_WORKERS]  # of one task
     assert count(64, "smoke", seeds=2) == 2
     monkeypatch.setattr(local.torch.cuda, "is_available", lambda: True)
     assert count(64, "finegrained") == 1

@@ -225,7 +225,7 @@ def directives(folder: Path) -> list[dict[str, str]]:
 def test_arrays_run_one_after_another_with_a_worker_limit(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
-    monkeypatch.setattr(slurm_queue, "LONGEST", 2)
+    monkeypatch.setattr(slurm_queue, "MAX_ARRAY_JOBS", 2)
     queue = Queue("lethe-x", 20, workers, {"partition": "gpu", "exclude": "n9"})
     book, job = Book({"excluded": ["n1"]}), Job(RunConfig(out=tmp_path), RunFolder(RunConfig(out=tmp_path)), "s")
     arrays, left = queue.submit(job, book, [(0,), (1,), (2,), (3,), (4,)], ["77"])
