@@ -148,7 +148,7 @@ def test_failure_that_can_not_be_stored_is_returned(
 
 
 def test_flags_of_a_cluster_are_refused_here() -> None:
-    for settings, said in ((Settings(attach=True), "--attach is for"), (Settings(options={"a": "1"}), "takes no")):
+    for settings, said in ((Settings(attach=True), "--attach needs"), (Settings(options={"a": "1"}), "takes no")):
         with pytest.raises(ValueError, match=said):
             Local(settings)
 
