@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SIDE = 512  # pixels, the size of Stable Diffusion's images
-CACHE = "lethe"  # folder within the data folder for values that are computed from the data once
+CACHE = "lethe"  # folder in the data folder; it holds values that Lethe computes from the data once
 NEEDS_DATA = (
     "the world 'natural' needs its photographs: --data DIR, the folder that "
     "`python run_bench.py prepare natural --data DIR` fills"
@@ -35,12 +35,13 @@ NEEDS_DATA = (
 
 
 class Photos:
-    """The photographs and the judges of the natural world. Each is read or loaded when it is first needed.
+    """The photographs and the judges of the natural world. Each is read or loaded at its first use.
 
     Args:
         options: the user's options.
 
-    Raises ValueError for unknown judges or a wrong number of neighbours, WorldUnavailable without a data folder.
+    Raises ValueError for an unknown judge or an invalid number of neighbours. Raises WorldUnavailable if the options
+    name no data folder.
     """
 
     def __init__(self, options: Options) -> None:
@@ -61,16 +62,16 @@ class Photos:
         }
 
     def nearest(self, concept: str) -> tuple[str, ...]:
-        """The other concepts of the concept's domain, sorted: the one that looks most alike to its judge is first."""
+        """The other concepts of the domain, sorted by similarity to `concept` under the judge, most similar first."""
         return self.alike[captions.DOMAIN_OF[concept]].nearest(concept)
 
     def judge_distance(self, a: str, b: str) -> float | None:
-        """1 - cosine of the mean judge features of two concepts; None if they are of two domains."""
+        """1 - cosine of the mean judge features of two concepts, in [0, 2]. None if the concepts' domains differ."""
         domain = captions.DOMAIN_OF[a]
         return 1 - self.alike[domain](a, b) if domain == captions.DOMAIN_OF[b] else None
 
     def chosen(self) -> dict[str, str]:
-        """The judges, the neighbours and the CLIP model, described for the reports."""
+        """A description of the judges, the neighbours and the CLIP model for the reports."""
         which = "all of the domain"
         if self.count is not None:
             which = f"the {self.count} most alike to the judge, over {PER_CLASS} training pictures of each"
@@ -83,9 +84,10 @@ class Natural(World):
     """The natural world.
 
     Args:
-        options: the user's options. None: there is no data yet, and whatever needs data raises WorldUnavailable.
+        options: the user's options. With None the world has no data, and methods that need data raise
+            WorldUnavailable.
 
-    Raises what `Photos` raises.
+    Raises the same errors as `Photos`.
     """
 
     name = "natural"
@@ -98,7 +100,7 @@ class Natural(World):
         retain_images=4,
         num_inference_steps=25,
         guidance_scale=7.5,
-        reference_per_concept=10,  # the rarest of CUB-200's birds has eleven test pictures
+        reference_per_concept=10,  # every class of CUB-200 has at least eleven test images
     )
     feature_hint = inception.HINT
     needs_data = True
@@ -110,29 +112,29 @@ class Natural(World):
 
     @property
     def photos(self) -> Photos:
-        """The photographs and the judges. Raises WorldUnavailable before the world is configured."""
+        """The photographs and the judges. Raises WorldUnavailable if the world has no options yet."""
         if self._photos is None:
             raise WorldUnavailable(NEEDS_DATA)
         return self._photos
 
     def configure(self, options: Options) -> Natural:
-        """The natural world with a folder of data. Raises what `Photos` raises."""
+        """A natural world with these options. Raises the same errors as `Photos`."""
         return type(self)(options)
 
     def backbone(self) -> str:
-        """Stable Diffusion 1.5."""
+        """The name of the default backbone, Stable Diffusion 1.5."""
         return "sd15"
 
     def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
-        """Sentences that ask for a concept together with its kind: "a photo of a beagle dog"."""
+        """The prompts for a concept. Each contains the concept and its kind: "a photo of a beagle dog"."""
         return captions.prompts(split, concept)
 
     def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
-        """The same sentences with the kind alone: "a photo of a dog"."""
+        """The same prompts with only the kind: "a photo of a dog"."""
         return captions.superclass_prompts(concept, split)
 
     def bare_name(self, concept: str) -> str:
-        """The concept with its kind: "beagle dog"."""
+        """The concept's name, followed by its kind: "beagle dog"."""
         return captions.phrase(concept)
 
     def reference(self, concept: str, count: int) -> torch.Tensor:
@@ -141,53 +143,63 @@ class Natural(World):
         return reader.reference(photos, label, count, SIDE)
 
     def reference_key(self, concept: str) -> list[tuple[str, int] | str]:
-        """Name and size of each test photograph of a concept, and the version of the code that reads it."""
+        """The cache key of a concept's reference images.
+
+        The key contains the file name and size in bytes of each test photograph of the concept, the side in pixels, and
+        the version of the code that reads images.
+        """
         photos, label = self._photographs(concept)
         files = [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
         return [*files, f"{SIDE} pixels", digest.of_module(pictures)]
 
     def _photographs(self, concept: str) -> tuple[Photographs, int]:
-        """The photographs of the concept's domain, and the concept's label in them."""
+        """The photographs of the concept's domain, and the index of the concept in their labels."""
         photos: Photographs = self.photos.read(captions.DOMAIN_OF[concept])
         return photos, photos.labels.index(concept)
 
     def judge_of(self, concept: str) -> str:
-        """The concept's domain: each domain has a judge. Raises KeyError for a concept of no domain."""
+        """The concept's domain, because each domain has one judge. Raises KeyError for an unknown concept."""
         return captions.DOMAIN_OF[concept]
 
     def judge(self, name: str, device: torch.device) -> Judge:
-        """The judge of a domain."""
+        """The judge of the domain `name`, on `device`. Raises the same errors as `choice.load`."""
         return self.photos.judge(name, device)
 
     def feature_weights(self) -> str | None:
-        """The file of Inception's weights in the data folder; None if it is not there."""
+        """The path of Inception's weights in the data folder. None if the file is missing."""
         return inception.weights(self._photos.data if self._photos else None)
 
     def clip(self, device: torch.device) -> Clip | None:
-        """The CLIP model that the user chose; None if that is "none"."""
+        """The CLIP model that the user chose. None if the user chose "none"."""
         return contrastive.load(self.photos.options.clip, device)
 
     def closeness(self, a: str, b: str) -> float:
-        """Mean cosine of two concepts' evaluation prompts under the backbone's text encoder."""
+        """Mean cosine similarity of two concepts' evaluation prompts under the backbone's text encoder."""
         return self.photos.closeness(a, b)
 
     @property
     def other_distances(self) -> Mapping[str, Distance]:
-        """ "judge": the distance of two concepts' training photographs to their judge, within a domain."""
+        """The distance "judge": it compares the judge's features of two concepts' training photographs.
+
+        The distance exists only for two concepts of the same domain.
+        """
         return {"judge": lambda a, b: self.photos.judge_distance(a, b)}
 
     @property
     def tasks(self) -> Mapping[str, Callable[[], tuple[Task, ...]]]:
-        """The suite "finegrained": concepts that look alike to the judge are the neighbours of a target."""
+        """The suite "finegrained": a target's neighbours are the concepts most similar to it under the judge."""
         return {"finegrained": lambda: tasks.finegrained(LABELS, self.photos.nearest, self.photos.count)}
 
     def single_task(self, concept: str) -> Task:
-        """The task of forgetting one concept, by the rule of "finegrained"."""
+        """The task of forgetting one concept. It keeps concepts by the rule of the suite "finegrained"."""
         return tasks.single_task(concept, LABELS, self.photos.nearest, self.photos.count)
 
     def prepare(self, data: Path, console: Console) -> bool:
-        """Download and check the photographs. Print which models are in place, and how to get the others."""
-        from bench.worlds.natural.photographs import prepare  # imports rich's progress bars, which lists don't need
+        """Download and check the photographs, and print a table of the models with where each is or how to get it.
+
+        Returns True if the photographs of all domains can be read.
+        """
+        from bench.worlds.natural.photographs import prepare  # imports rich; listing worlds doesn't need it
 
         ready = prepare.prepare(data, console)
         models.show([*needs(data)], console)
@@ -195,7 +207,7 @@ class Natural(World):
 
 
 def needs(data: Path) -> Iterator[models.Need]:
-    """The models that the default options need besides the photographs."""
+    """The models that the default options need in addition to the photographs."""
     repository = f"timm/{choice.IMAGENET}"
     yield models.on_hub("judge of dogs", repository, ("model.safetensors",), "350 MB")
     for domain in LABELS:

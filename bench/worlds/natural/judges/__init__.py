@@ -1,1 +1,1 @@
-"""Classifiers that recognise the species in an image: pretrained, zero-shot, or trained here on the photographs."""
+"""Classifiers of the species in an image: pretrained, zero-shot, or trained by Lethe on the photographs."""

@@ -1,11 +1,11 @@
-"""The judges: a classifier for each domain, named on the command line by a word or a file.
+"""The judges: each domain has a classifier, and the command line names it by a word or a file.
 
---judge resnet50.a1_in1k                         of dogs: one of timm's ImageNet classifiers
---judge local-dir:FOLDER                         the same, from a folder as timm saves them
---judge efficientnet_lite0                       of dogs: the one that a package brings along
---judge open_clip:ViT-B-32/laion2b_s34b_b79k     of all domains: zero-shot, by sentences
---judge birds=path/to/judge.safetensors          one trained by `python -m bench.worlds.natural.judges.train`
---judge dogs=trained                             the same, where that command leaves it
+--judge resnet50.a1_in1k                         for dogs: an ImageNet classifier of timm
+--judge local-dir:FOLDER                         for dogs: an ImageNet classifier in a folder that timm saved
+--judge efficientnet_lite0                       for dogs: an ImageNet classifier from a Python package
+--judge open_clip:ViT-B-32/laion2b_s34b_b79k     for all domains: a zero-shot classifier with text prompts
+--judge birds=path/to/judge.safetensors          a judge file of `python -m bench.worlds.natural.judges.train`
+--judge dogs=trained                             the judge file at the default path of that command
 """
 
 from __future__ import annotations
@@ -21,45 +21,49 @@ from bench.worlds.natural.judges import imagenet, judge_file, zero_shot
 from bench.worlds.natural.photographs.dogs import BREEDS
 from bench.worlds.natural.photographs.reader import DOMAINS, LABELS
 
-KINDS = {"dogs": "dog", "flowers": "flower", "birds": "bird"}  # domain -> what each of its concepts is
+KINDS = {"dogs": "dog", "flowers": "flower", "birds": "bird"}  # domain -> the kind of its concepts, in the singular
 OPEN_CLIP = "open_clip:"
 TRAINED = "trained"
-# 85.8 % of ImageNet's validation pictures at 224 px by its paper (Liu et al., CVPR 2022, table 1), where ResNet-50,
-# which papers on unlearning often take, has 76 to 80; 350 MB
+# Its top-1 accuracy on ImageNet's validation set at 224 px is 85.8 % in its paper (Liu et al., CVPR 2022, table 1).
+# ResNet-50, which papers on unlearning often use, has an accuracy of 76 to 80 %. The weights have 350 MB.
 IMAGENET = "convnext_base.fb_in22k_ft_in1k"
 ALTERNATIVE = "open_clip:ViT-L-14/datacomp_xl_s13b_b90k"
 
 
 def labels(domain: str) -> tuple[str, ...]:
-    """The concepts of `domain`, in the order of its judges' logits. Raises ValueError."""
+    """The concepts of `domain`, in the order of its judges' logits. Raises ValueError for an unknown domain."""
     if domain not in LABELS:
         raise ValueError(f"unknown domain {domain!r}: {nearest(domain, LABELS)}")
     return LABELS[domain]
 
 
 def default(domain: str) -> str:
-    """The judge of `domain` where none is named: an ImageNet classifier of dogs, else one trained for it."""
+    """The default judge of `domain`: an ImageNet classifier for dogs, a trained judge for the other domains.
+
+    Raises ValueError for an unknown domain.
+    """
     labels(domain)
     return IMAGENET if domain == "dogs" else TRAINED
 
 
 def choose(texts: Sequence[str]) -> dict[str, str]:
-    """Every domain's judge after `texts` of the command line, each "[DOMAIN=]SPEC".
+    """domain -> judge, for `texts` from the command line. Each text is "[DOMAIN=]SPEC".
 
-    A SPEC without a domain is for every domain that it can serve and that no other text names; domains left over keep
-    their default. Raises ValueError for an unknown domain, one named twice, and a judge that can't serve its domain.
+    A SPEC without a domain applies to every domain that the judge can serve, except the domains that another text
+    names. The remaining domains keep their default. Raises ValueError for an unknown domain, for a domain with two
+    judges, and for a judge that can't serve its domain.
     """
     named: dict[str, str] = {}
     bare: dict[str, str] = {}
     for text in texts:
         before, equals, after = text.partition("=")
-        named_domain = bool(equals) and before.isidentifier()  # a path may have a "=" too
+        named_domain = bool(equals) and before.isidentifier()  # a path can also contain "="
         spec = after if named_domain else text
         if not spec:
             raise ValueError(f"{text!r} names no judge: write [DOMAIN=]SPEC, e.g. birds=trained")
         served = serves(spec)
         if named_domain and before not in served:
-            labels(before)  # unknown domains have their own message
+            labels(before)  # raises its own error for an unknown domain
             raise ValueError(f"{spec!r} {_reason(spec, served)}, not of {before}; for that take {_others(before)}")
         target = named if named_domain else bare
         for domain in (before,) if named_domain else served:
@@ -70,7 +74,10 @@ def choose(texts: Sequence[str]) -> dict[str, str]:
 
 
 def serves(spec: str) -> tuple[str, ...]:
-    """The domains a judge can be of: all, dogs, or the one that a judge file was trained for. Raises ValueError."""
+    """The domains that a judge can serve: all domains, dogs, or the domain that a judge file was trained for.
+
+    Raises ValueError for a judge file that is missing or damaged.
+    """
     if spec == TRAINED or spec.startswith(OPEN_CLIP):
         return DOMAINS
     if spec.endswith(judge_file.SUFFIX):
@@ -82,14 +89,15 @@ def serves(spec: str) -> tuple[str, ...]:
 
 
 def load(domain: str, spec: str, data: Path | None, device: torch.device) -> Judge:
-    """The judge `spec` of `domain`, fp32, in eval mode, frozen, on `device`; its labels are those of `labels`.
+    """Load the judge `spec` of `domain`: fp32, in eval mode, frozen, on `device`, with the labels `labels(domain)`.
 
     Args:
-        spec: as `choose` gives it.
-        data: the folder of data sets, of which "trained" takes `judges/DOMAIN.safetensors`; None where there is none.
+        spec: a judge as `choose` returns it.
+        data: the folder of the data sets. The judge "trained" is its file `judges/DOMAIN.safetensors`. None if the user
+            gave no folder.
 
-    Raises ValueError for an unknown domain or a judge that can't serve it, and WorldUnavailable for weights that are
-    missing, damaged or of something else.
+    Raises ValueError for an unknown domain or for a judge that can't serve the domain. Raises WorldUnavailable for
+    weights that are missing, damaged or those of another judge.
     """
     names = labels(domain)
     if spec.startswith(OPEN_CLIP):
@@ -107,7 +115,7 @@ def load(domain: str, spec: str, data: Path | None, device: torch.device) -> Jud
 
 
 def trained_file(domain: str, data: Path) -> Path:
-    """Where the judge of `domain` lies that was trained on `data`."""
+    """The default path of the judge of `domain` that was trained on the photographs in `data`."""
     return data / "judges" / f"{domain}{judge_file.SUFFIX}"
 
 

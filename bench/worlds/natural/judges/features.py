@@ -1,4 +1,4 @@
-"""What a frozen network makes of photographs, computed once and kept, so that a broken-off run goes on from there."""
+"""Features of photographs from a frozen network. They are cached, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bench.worlds.natural.photographs.reader import picture
 from bench.worlds.preprocessing import Preprocessed
 
 Photo = tuple[Path, int]
-CHUNK = 512  # pictures a file; what an interruption costs at most
+CHUNK = 512  # images per cache file; an interruption loses at most the features of this many images
 
 
 class Pictures(Dataset):
-    """Photographs as squares of `side` pixels, uint8 (3, side, side), and their labels."""
+    """A dataset of (photograph, label). A photograph is a square, uint8 (3, side, side)."""
 
     def __init__(self, photos: Sequence[Photo], side: int) -> None:
         self.photos, self.side = photos, side
@@ -35,13 +35,21 @@ class Pictures(Dataset):
 
 
 def batches(photos: Sequence[Photo], side: int, size: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures as floats in [0, 1], (B, 3, side, side), and labels, int64 (B,), on the CPU, in order."""
+    """Batches of images, float32 in [0, 1], (B, 3, side, side), and labels, int64 (B,), on the CPU.
+
+    Args:
+        side: pixels; each image is a square.
+        size: images per batch.
+        workers: processes that read images.
+
+    The order is the order of `photos`.
+    """
     for pictures, labels in DataLoader(Pictures(photos, side), size, num_workers=workers):
         yield pictures.float() / 255, labels
 
 
 def identity(body: Preprocessed, photos: Sequence[Photo], side: int) -> str:
-    """Digest of what determines features: network, preprocessing, the pictures' files and sizes in bytes, and side."""
+    """The cache key of features: a digest of the network, preprocessing, `side`, and the images' paths and bytes."""
     files = [[path.as_posix(), path.stat().st_size] for path, _ in photos]
     return digest.of_json([digest.of_tensors(body.state_dict()), files, side])
 
@@ -49,14 +57,16 @@ def identity(body: Preprocessed, photos: Sequence[Photo], side: int) -> str:
 @torch.inference_mode()
 @device.exact()
 def features(body: Preprocessed, photos: Sequence[Photo], side: int, size: int, workers: int, cache: Path) -> Tensor:
-    """What `body` makes of each photograph, float32 (N, D), on the CPU.
+    """The features of each photograph from `body`, float32 (N, D), on the CPU.
 
     Args:
-        body: a network without its classifier, in eval mode, on the device to compute on.
-        side: of the squares that photographs are made into.
-        size: pictures at a time; memory only.
-        workers: processes that read pictures.
-        cache: folder for what is computed, CHUNK pictures a file; whatever is there is taken from there.
+        body: a network without its classifier, in eval mode. The features are computed on its device.
+        side: pixels. Each photograph is cropped to a square and resized to this side.
+        size: images per batch. It affects the use of memory only.
+        workers: processes that read images.
+        cache: folder for the features, with one file for every CHUNK images. Cached features are not computed again.
+
+    Raises WorldUnavailable for a missing or damaged photograph.
     """
     from tqdm import tqdm
 
@@ -80,13 +90,13 @@ def features(body: Preprocessed, photos: Sequence[Photo], side: int, size: int, 
                 os.replace(work, file)
             else:
                 bar.update(len(some))
-                bar.initial += len(some)  # these cost nothing: the time to go follows from the others
+                bar.initial += len(some)  # cached images take no time, so the estimated time excludes them
             parts.append(part)
     return torch.cat(parts)
 
 
 def _stored(file: Path, count: int) -> Tensor | None:
-    """Features of `count` pictures in `file`, if they are there and whole."""
+    """The features of `count` images in `file`, (count, D). None if the file is missing, damaged or incomplete."""
     try:
         found = load_file(file)["features"]
     except (OSError, KeyError, SafetensorError):

@@ -1,7 +1,7 @@
-"""Fine-tuning of the whole network, from a fitted head: the features are then not torn about by a random one.
+"""Fine-tuning of the whole network. It starts from a fitted head, because a random head would distort the features.
 
-That order is Kumar et al.'s (ICLR 2022, LP-FT). Everything random follows from (seed, epoch, picture), so a run that
-was broken off goes on from its last whole epoch to where it would have come, up to the rounding of a GPU's kernels.
+Kumar et al. (ICLR 2022, LP-FT) introduced this order. The seed, the epoch and the image determine all random numbers.
+So an interrupted run resumes after its last complete epoch and reaches the same result, up to rounding on a GPU.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from bench.worlds.natural.judges import features
 from bench.worlds.natural.judges.judge_file import Trained
 from bench.worlds.natural.photographs.reader import Photographs
 
-SMOOTHING = 0.1  # of labels
-WARM_UP = 0.05  # share of the steps in which the learning rate rises to its height; then it falls as a cosine
-CLIP = 1.0  # norm of the gradient
+SMOOTHING = 0.1  # label smoothing
+WARM_UP = 0.05  # share of the steps with a rising learning rate; a cosine decay follows
+CLIP = 1.0  # maximum norm of the gradient
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Tuning:
     """Settings of fine-tuning.
 
     Args:
-        epochs: times that every training picture is seen.
-        lr: AdamW's at its height.
-        weight_decay: of matrices and filters; vectors (biases, norms) have none.
-        batch_size: pictures a step.
-        seed: of order, augmentation and dropout.
+        epochs: number of passes over the training images.
+        lr: AdamW's maximum learning rate.
+        weight_decay: AdamW's weight decay for matrices and filters. Vectors (biases, norms) have a decay of 0.
+        batch_size: images per step.
+        seed: seed of the order of images, the augmentation and dropout.
     """
 
     epochs: int = 30
@@ -50,7 +50,10 @@ class Tuning:
 
 
 class Varied(Dataset):
-    """Photographs augmented as timm does in training; what is drawn follows from seed, epoch and index."""
+    """A dataset of (augmented photograph, label). The augmentation is timm's transform for training.
+
+    The seed, the epoch and the index determine the augmentation of an image. Images are normalised, (3, h, w).
+    """
 
     def __init__(self, photos: Sequence[features.Photo], config: dict[str, Any], seed: int, epoch: int) -> None:
         from timm.data import create_transform
@@ -73,7 +76,7 @@ class Varied(Dataset):
             seed = seed_of(*self.key, index)
             random.seed(seed)
             np.random.seed(seed % 2**32)
-            torch.default_generator.manual_seed(seed)  # the CPU's alone: dropout on a GPU goes its own way
+            torch.default_generator.manual_seed(seed)  # the CPU's generator only; a GPU's dropout must not change
             picture = self.transform(image)
         random.setstate(before[0])
         np.random.set_state(before[1])
@@ -81,7 +84,7 @@ class Varied(Dataset):
 
 
 def seed_of(*parts: int) -> int:
-    """A seed below 2^63 that follows from whole numbers."""
+    """A seed in [0, 2^60) that integers determine."""
     return int(digest.of_json(parts)[:15], 16)
 
 
@@ -94,11 +97,17 @@ def fine_tune(
     workers: int = 0,
     report: Callable[[str], None] = print,
 ) -> int:
-    """Train all of `module`, in place, on its device: how many test pictures it then names rightly.
+    """Train all weights of `module`, in place, on its device. Returns the number of test images it classifies correctly.
 
-    The last epoch's weights are kept, never the best one's: test pictures choose nothing. `checkpoint` is written after
-    each epoch, and read first; the caller names it after what determines the run. Batch norms keep their statistics.
-    bf16 autocast on CUDA, else fp32.
+    The result has the weights of the last epoch and not those of the best epoch, so that test images choose nothing.
+    Training resumes from `checkpoint`, and writes it after each epoch. The caller must name the checkpoint by a digest
+    of everything that determines the run. Batch norms keep their statistics. Training uses bf16 autocast on CUDA, and
+    fp32 elsewhere.
+
+    Args:
+        side: pixels of the square test images.
+        workers: processes that read images.
+        report: is called with a message when training resumes, and after each epoch.
     """
     from tqdm import tqdm
 
@@ -123,7 +132,7 @@ def fine_tune(
         module.train()
         for layer in module.modules():
             if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-                layer.eval()  # with the pretrained statistics, on which the head was fitted and is judged
+                layer.eval()  # keep the pretrained statistics; the head was fitted and is tested with them
         total = 0.0
         for step, (pictures, labels) in enumerate(
             tqdm(loader, desc=f"epoch {epoch + 1}/{tuning.epochs}", unit="batch")
@@ -149,7 +158,7 @@ def fine_tune(
 
 
 def height(done: float) -> float:
-    """The learning rate as a share of its height, after `done` of the steps, from 0 to 1."""
+    """The learning rate divided by its maximum. `done` is the share of the steps that are done, in [0, 1]."""
     if done < WARM_UP:
         return (done + 1e-3) / (WARM_UP + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
@@ -158,7 +167,13 @@ def height(done: float) -> float:
 @torch.inference_mode()
 @device.exact()
 def count_right(module: Trained, photos: Sequence[features.Photo], side: int, size: int, workers: int) -> int:
-    """How many photographs the judge names rightly, in fp32 as in the benchmark."""
+    """The number of photographs that the judge classifies correctly, in fp32 as in the benchmark.
+
+    Args:
+        side: pixels of the square images.
+        size: images per batch.
+        workers: processes that read images.
+    """
     device = module.head.weight.device
     return sum(
         int((module(pictures.to(device)).argmax(1).cpu() == labels).sum())
@@ -174,7 +189,11 @@ def _keep(module: Trained, optimiser: torch.optim.Optimizer, checkpoint: Checkpo
 
 
 def _resume(module: Trained, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> tuple[int, int]:
-    """Whole epochs done and test pictures right after them, having put `module` and `optimiser` back there."""
+    """Load the checkpoint into `module` and `optimiser`, in place.
+
+    Returns the number of complete epochs and the number of test images that were correct after them. Without a
+    checkpoint both are 0.
+    """
     saved = checkpoint.load()
     if saved is None:
         return 0, 0

@@ -1,7 +1,8 @@
-"""ImageNet classifiers as judges of dogs: Stanford's 120 breeds are classes of ImageNet, so only their rows are kept.
+"""ImageNet classifiers as judges of dogs. The 120 breeds of Stanford Dogs are ImageNet classes.
 
-An ImageNet classifier has seen most of Stanford Dogs in training, whose pictures are ImageNet's own: on them it is
-more often right than on generated ones, and its accuracy on real pictures is no estimate of that on new ones.
+A judge keeps only the rows of these classes in the classifier's last layer. Stanford Dogs consists of ImageNet images,
+so an ImageNet classifier was trained on most of them. Its accuracy on these photographs is therefore higher than on
+generated images, and does not estimate its accuracy on new images.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from bench.worlds.preprocessing import Preprocessed
 
 
 def load(name: str, synsets: Mapping[str, str], device: torch.device) -> Judge:
-    """The classifier called `name` (see `backbones.load`), restricted to `synsets`.
+    """Load the classifier `name` (see `networks.load`), restricted to the classes `synsets`, on `device`.
 
     Args:
-        synsets: WordNet synset, e.g. "n02085620" -> label.
+        synsets: WordNet synset, e.g. "n02085620" -> label. The judge's logits have this order.
 
-    Raises WorldUnavailable for a network that can't be had, that doesn't know ImageNet's classes, or whose last layer
-    can't be restricted.
+    Raises WorldUnavailable for a network that can't be loaded, for a network without these ImageNet classes, and for a
+    network whose last layer can't be restricted.
     """
     backbone = networks.load(name)
     rows = indices(backbone.net.pretrained_cfg, list(synsets), name)
@@ -34,10 +35,11 @@ def load(name: str, synsets: Mapping[str, str], device: torch.device) -> Judge:
 
 
 def indices(config: Mapping[str, Any], synsets: Sequence[str], name: str = "") -> list[int]:
-    """The logit of each of `synsets` in a network of timm's `pretrained_cfg`. Raises WorldUnavailable.
+    """The index of each synset's logit in a network with timm's `pretrained_cfg` `config`.
 
-    Which classes a network has, timm tells by their number alone (1000, 11821, 21841, ...), unless the config names
-    them.
+    If the config names the classes, these names are used. Otherwise timm infers the classes from their number (1000,
+    11821, 21841, ...). Raises WorldUnavailable if timm does not know a set of classes with this number, or if a synset
+    is missing from the classes.
     """
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
@@ -60,10 +62,11 @@ def indices(config: Mapping[str, Any], synsets: Sequence[str], name: str = "") -
 
 @torch.no_grad()
 def restrict(net: Any, rows: Sequence[int], input_size: Sequence[int], name: str = "") -> nn.Linear:
-    """Keep `rows` of the last layer of `net`, in place: the new last layer, which is given features (B, D).
+    """Replace the last layer of `net`, in place, by a linear layer with only the rows `rows`. Returns the new layer.
 
-    One picture of noise goes through before and after: a network whose logits aren't those rows of the old ones, or
-    whose last layer is given something else, is refused with WorldUnavailable.
+    The input of the new layer is features (B, D). The function runs the network on two noise images before and after
+    the change. Raises WorldUnavailable if the last layer is not linear, if the new logits differ from the rows `rows`
+    of the old logits, or if the input of the last layer has another shape.
     """
     last = net.get_classifier()
     at = next((path for path, module in net.named_modules() if module is last), None)
@@ -75,7 +78,7 @@ def restrict(net: Any, rows: Sequence[int], input_size: Sequence[int], name: str
     before = net.eval()(picture)
 
     head = nn.Linear(last.weight.shape[1], len(rows), bias=last.bias is not None)
-    head.weight.copy_(last.weight[rows].flatten(1))  # a convolution with a kernel of one pixel is linear too
+    head.weight.copy_(last.weight[rows].flatten(1))  # a 1x1 convolution is also linear
     if last.bias is not None:
         head.bias.copy_(last.bias[rows])
     new = head if isinstance(last, nn.Linear) else nn.Sequential(nn.Flatten(1), head)
@@ -87,7 +90,7 @@ def restrict(net: Any, rows: Sequence[int], input_size: Sequence[int], name: str
     try:
         after = net(picture)
         exact = after.shape == (2, len(rows)) and torch.allclose(after, before[:, rows], rtol=1e-4, atol=1e-4)
-    except RuntimeError:  # shapes that don't go together
+    except RuntimeError:  # the shapes do not fit
         exact = False
     finally:
         handle.remove()

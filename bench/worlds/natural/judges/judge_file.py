@@ -1,4 +1,7 @@
-"""A trained judge in one file: the whole network, what its logits mean, and how well it did. Nothing else is needed."""
+"""Judge files: a trained judge in one file, with the whole network, its labels and its test accuracy.
+
+Loading a judge needs only this file and timm.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Record:
-    """What a judge file says about its network.
+    """The metadata of a judge file.
 
     Args:
-        domain, labels: what it tells apart.
-        backbone, architecture, options: name and timm's arguments of the network.
-        preprocessing: timm's data config.
-        training: how the judge was made of the backbone: settings, seed, digest of the pretrained weights.
-        right, tested: of how many test pictures it named how many rightly.
-        versions: of the libraries it was made with.
+        domain: the domain of the judge.
+        labels: the judge's classes, in the order of its logits.
+        backbone: the name of the pretrained network.
+        architecture, options: timm's arguments that build the network.
+        preprocessing: timm's data config, see `preprocessing.KEYS`.
+        training: how the judge was trained from the backbone: settings, seed, digest of the pretrained weights.
+        right: the number of test images that the judge classified correctly.
+        tested: the number of test images.
+        versions: library -> its version when the judge was trained.
     """
 
     domain: str
@@ -51,7 +57,10 @@ class Record:
 
 
 class Trained(nn.Module):
-    """Float pictures in [0, 1] to logits: a network of timm without its last layer, and one of the judge's own."""
+    """A judge's network: a timm network without its last layer, followed by a linear layer for the judge's labels.
+
+    It maps float images in [0, 1], (B, 3, H, W), to logits, (B, labels).
+    """
 
     def __init__(self, body: Preprocessed, head: nn.Linear) -> None:
         super().__init__()
@@ -62,7 +71,7 @@ class Trained(nn.Module):
 
 
 def save(file: Path, module: Trained, record: Record) -> None:
-    """Write `file` in one step; the same file may be replaced."""
+    """Write the judge to `file` atomically, and replace an existing `file`."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(record)}, allow_nan=False)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,14 +81,15 @@ def save(file: Path, module: Trained, record: Record) -> None:
 
 
 def read(file: Path) -> Record:
-    """What `file` says about its network, whose tensors are not read. Raises WorldUnavailable."""
+    """The metadata of `file`; the tensors are not read. Raises WorldUnavailable for a missing or damaged file."""
     return _read(file)[0]
 
 
 def load(file: Path, domain: str, labels: tuple[str, ...], device: torch.device) -> Judge:
-    """The judge in `file`, which must be one of `domain` with `labels`, in this order.
+    """Load the judge in `file`, in eval mode, frozen, on `device`.
 
-    Raises WorldUnavailable for a missing or damaged file, or a judge of something else.
+    Raises WorldUnavailable for a missing or damaged file, and for a judge of another domain or with other `labels` (the
+    order matters).
     """
     import timm
 
@@ -100,7 +110,11 @@ def load(file: Path, domain: str, labels: tuple[str, ...], device: torch.device)
 
 
 def _read(file: Path, whole: bool = False) -> tuple[Record, dict[str, Tensor]]:
-    """The record and, if `whole`, the tensors, which must have the digest they were written with."""
+    """The record and, if `whole`, the tensors. Without `whole` the dictionary of tensors is empty.
+
+    Raises WorldUnavailable for a missing or damaged file. If `whole`, this includes a file whose tensors no longer have
+    the digest that `save` wrote.
+    """
     if not file.is_file():
         raise WorldUnavailable(f"there is no judge file {file}")
     try:

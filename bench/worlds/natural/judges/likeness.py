@@ -1,4 +1,7 @@
-"""Which concepts look alike to a judge: cosines of mean features of real pictures, computed once and kept."""
+"""The similarity of concepts under a judge: the cosine of their mean features of photographs.
+
+The mean features are computed once and cached.
+"""
 
 from __future__ import annotations
 
@@ -19,41 +22,44 @@ from bench.worlds.natural.photographs.reader import Photo, Photographs, picture
 # Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
 VERSION = "6916221918543830871b830994086c0ba2f3cc93af8800c60386b34d2fd8b6f7"
 
-PER_CLASS = 10  # training pictures of each concept that its mean is taken over
-SIDE = 256  # pixels; most judges look at 224
+PER_CLASS = 10  # training images of each concept for its mean
+SIDE = 256  # pixels; the input of most judges has 224
 BATCH = 32
 
 log = logging.getLogger(__name__)
 
 
 class Likeness:
-    """How alike the concepts of one domain are.
+    """The similarity of the concepts of one domain.
 
-    FADE (Thakral et al., CVPR 2025, arXiv 2503.19783) ranks neighbours by the cosine of mean image features. There the
-    images are the model's own; here they are real training pictures, so that a suite does not depend on the backbone.
+    FADE (Thakral et al., CVPR 2025, arXiv 2503.19783) ranks neighbours by the cosine of mean image features. FADE's
+    images are samples of the model. Lethe uses training photographs, so that a suite does not depend on the backbone.
 
     Args:
-        photos: () -> the domain's pictures.
-        judge: () -> the domain's judge, whose features are what its last layer is given.
-        folder: where means are kept, by what determined them; None for nowhere.
+        photos: () -> the domain's photographs.
+        judge: () -> the domain's judge. Its features are the input of its last layer.
+        folder: the cache folder for the mean features. The file name contains a cache key. None disables the cache.
     """
 
     def __init__(self, photos: Callable[[], Photographs], judge: Callable[[], Judge], folder: Path | None) -> None:
         self._photos, self._judge, self._folder = photos, judge, folder
 
     def __call__(self, a: str, b: str) -> float:
-        """Cosine of two concepts of the domain, -1 to 1; 1 for one and itself."""
+        """Cosine of the mean features of two concepts of the domain, in [-1, 1]. It is 1 if a == b."""
         labels = self._photos().labels
         return 1.0 if a == b else float(self.means[labels.index(a)] @ self.means[labels.index(b)])
 
     def nearest(self, concept: str) -> tuple[str, ...]:
-        """The other concepts of the domain, the most alike first."""
+        """The other concepts of the domain, sorted by similarity to `concept`, most similar first."""
         others = [other for other in self._photos().labels if other != concept]
         return tuple(sorted(others, key=lambda other: (-self(concept, other), other)))
 
     @cached_property
     def means(self) -> torch.Tensor:
-        """Mean features of each concept, of unit length: float32 (concepts, D). Raises WorldUnavailable."""
+        """Mean features of each concept, normalised to unit length: float32 (concepts, D).
+
+        Raises WorldUnavailable if a photograph or the judge can't be read.
+        """
         photos, judge = self._photos(), self._judge()
         chosen = [photo for label in range(len(photos.labels)) for photo in _first(photos, label)]
         key = digest.of_json(
@@ -80,7 +86,7 @@ def _first(photos: Photographs, label: int) -> list[Photo]:
 @torch.inference_mode()
 @device.exact()
 def _means(photos: Photographs, judge: Judge, chosen: list[Photo]) -> torch.Tensor:
-    """Mean features of the `chosen` pictures of each label, of unit length."""
+    """Mean features of the `chosen` photographs of each label, normalised to unit length: float32 (labels, D)."""
     from tqdm import tqdm
 
     device = next(judge.module.parameters()).device
@@ -108,10 +114,10 @@ def _kept(file: Path) -> torch.Tensor | None:
 def _keep(file: Path, means: torch.Tensor) -> None:
     from safetensors.torch import save_file
 
-    work = file.with_suffix(f".{os.getpid()}.new")  # two runs may start at once
+    work = file.with_suffix(f".{os.getpid()}.new")  # two processes may write at the same time
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"means": means}, work)
         work.replace(file)
-    except OSError as error:  # a data folder may be read-only
+    except OSError as error:  # the data folder may be read-only
         log.warning("%s can't be written (%s): the next run computes it again", file, error)

@@ -1,4 +1,7 @@
-"""A linear probe: multinomial logistic regression on frozen features, its weight decay chosen on pictures held out."""
+"""A linear probe: multinomial logistic regression on frozen features.
+
+Held-out training images choose its weight decay.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-DECAYS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # from strong to weak: each starts from the one before
-HELD_OUT = 5  # one in so many of each class
-STEPS = 200  # of L-BFGS at most
+DECAYS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # from strong to weak; each fit starts from the fit before
+HELD_OUT = 5  # one image in this many is held out from each class
+STEPS = 200  # maximum iterations of L-BFGS
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted head and how it was chosen.
+    """A fitted head and the choice of its weight decay.
 
     Args:
-        weight, bias: (classes, D) and (classes,), for features as they come.
-        decay: the one of DECAYS chosen; it multiplies half the squared norm of the weights of scaled features.
-        held_out: its accuracy on the pictures held out, from 0 to 1, when fitted on the others.
-        tried: accuracy of every decay there.
+        weight, bias: (classes, D) and (classes,). They apply to features that are not scaled.
+        decay: the chosen entry of DECAYS. It multiplies half the squared norm of the weights for scaled features.
+        held_out: accuracy on the held-out images, from 0 to 1, of a fit with `decay` on the other training images.
+        tried: decay -> accuracy on the held-out images, from 0 to 1, for every entry of DECAYS.
     """
 
     weight: Tensor
@@ -31,19 +34,20 @@ class Probe:
     tried: dict[float, float]
 
     def into(self, head: nn.Linear) -> None:
-        """Copy weight and bias."""
+        """Copy the probe's weight and bias into `head`, in place."""
         with torch.no_grad():
             head.weight.copy_(self.weight)
             head.bias.copy_(self.bias)
 
 
 def fit(features: Tensor, labels: Tensor, classes: int, seed: int = 0) -> Probe:
-    """Fit on all of features, float (N, D), and labels, int64 (N,), with the decay that does best on a fifth of them.
+    """Fit a probe to all features, float (N, D), and labels, int64 (N,).
 
-    The fifth is drawn class by class with `seed`; of decays with the same accuracy the one of the lower cross-entropy
-    is taken. Features are centred and divided by one number, not each by its own spread: one that hardly varies on
-    photographs would else weigh much on generated pictures, where it may. Raises ValueError where a class has fewer
-    than two pictures.
+    The weight decay is the one with the highest accuracy on a held-out fifth of the images. The fifth is drawn from
+    each class with `seed`. If decays have the same accuracy, the one with the lowest cross-entropy is chosen. All
+    features are centred and divided by the same number, their overall standard deviation. Dividing each feature by its
+    own standard deviation would give a high weight to a feature that hardly varies on photographs, and this feature may
+    vary on generated images. Raises ValueError if a class has fewer than two images.
     """
     few = (torch.bincount(labels, minlength=classes) < 2).nonzero().flatten().tolist()
     if few:
@@ -69,7 +73,7 @@ def fit(features: Tensor, labels: Tensor, classes: int, seed: int = 0) -> Probe:
 
 
 def _held_out(labels: Tensor, seed: int) -> Tensor:
-    """bool (N,): one in HELD_OUT of each class, one at least."""
+    """bool (N,), True for held-out images: one image in HELD_OUT of each class, but at least one of each class."""
     generator = torch.Generator().manual_seed(seed)
     out = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique().tolist():
@@ -83,7 +87,10 @@ def _zero(features: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def _solve(features: Tensor, labels: Tensor, decay: float, start: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The minimum of mean cross-entropy plus decay / 2 times the squared norm of the weights, from `start`."""
+    """Minimise the mean cross-entropy plus decay / 2 times the squared norm of the weights, from `start`.
+
+    Returns the weight, (classes, D), and the bias, (classes,).
+    """
     weight, bias = (tensor.clone().requires_grad_() for tensor in start)
     solver = torch.optim.LBFGS(
         [weight, bias], max_iter=STEPS, history_size=20, tolerance_grad=1e-5, line_search_fn="strong_wolfe"

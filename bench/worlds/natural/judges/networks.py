@@ -1,4 +1,4 @@
-"""Pretrained networks by name: timm's, from the hub or a file, and EfficientNet-Lite0 from its package."""
+"""Pretrained networks by name: timm's networks from the hub or a file, and EfficientNet-Lite0 from a Python package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural.judges import lite0
 
-ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's own prefixes: of a hub repository, of a folder
+ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's prefixes for a hub repository and for a folder
 
 
 @dataclass(frozen=True)
@@ -18,27 +18,30 @@ class Backbone:
     """A pretrained network of timm.
 
     Args:
-        name: as it was asked for.
-        architecture: timm's name without the tag of its weights; what builds the network anew.
-        net: normalised pictures -> logits of the classes it was trained on, or features if built so; eval mode.
-        config: timm's data config: see `preprocessing.KEYS`.
+        name: the name that the caller passed to `load`.
+        architecture: timm's name without the tag of the weights. timm builds the network from this name.
+        net: normalised images (B, 3, h, w) -> logits of its pretraining classes, or features (B, D) if it was loaded
+            without its classifier. The network is in eval mode.
+        config: timm's data config, see `preprocessing.KEYS`.
     """
 
     name: str
     architecture: str
-    net: Any  # a Module whose type would hide timm's own methods
+    net: Any  # an nn.Module; Any, because the type nn.Module lacks timm's methods
     config: dict[str, Any]
 
 
 def load(name: str, weights: Path | None = None, classifier: bool = True) -> Backbone:
-    """The network called `name`, on the CPU, in fp32.
+    """Load the network `name` on the CPU, in fp32 and eval mode.
 
     Args:
-        name: `efficientnet_lite0`, a timm name such as `resnet50.a1_in1k`, or `local-dir:FOLDER` as timm saves them.
-        weights: a file of the network's weights as timm or their authors publish them, in place of the hub.
-        classifier: False leaves its last layer out: the network then gives pooled features (B, D).
+        name: `efficientnet_lite0`, a timm name such as `resnet50.a1_in1k`, or `local-dir:FOLDER` for a folder that timm
+            saved.
+        weights: a file with the network's weights in the format of timm or of their authors. The file replaces the
+            weights from the hub.
+        classifier: False removes the last layer, so that the network returns pooled features (B, D).
 
-    Raises WorldUnavailable for an unknown name and for weights that can't be had or don't fit.
+    Raises WorldUnavailable for an unknown name, and for weights that can't be loaded or do not fit the network.
     """
     import timm
     from timm.data import resolve_model_data_config
@@ -51,17 +54,17 @@ def load(name: str, weights: Path | None = None, classifier: bool = True) -> Bac
         overlay = {"file": str(weights)} if weights else None
         try:
             net = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
-        except Exception as error:  # of timm, the hub's client, its transport or torch: all mean that it can't be had
+        except Exception as error:  # timm, the hub's client, its transport and torch raise many types
             raise WorldUnavailable(_missing(name, weights, error)) from error
     if not classifier:
-        net.reset_classifier(0)  # not as num_classes=0 above: timm would then let a file pass that doesn't fit
+        net.reset_classifier(0)  # with num_classes=0 above, timm would accept a file that does not fit
     config = resolve_model_data_config(net)
     architecture = net.pretrained_cfg["architecture"]
     return Backbone(name, architecture, net.float().eval(), config)
 
 
 def _check(name: str, weights: Path | None) -> None:
-    """Raise WorldUnavailable for what timm doesn't know, before it looks anywhere else."""
+    """Raise WorldUnavailable for a name that timm does not know or a missing file, before timm uses the network."""
     import timm
 
     if name.startswith(ELSEWHERE):

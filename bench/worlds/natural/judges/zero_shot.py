@@ -1,4 +1,4 @@
-"""Contrastive models of pictures and captions as judges, with open_clip: no training, one sentence a label."""
+"""Zero-shot judges: contrastive image-text models of open_clip, with text prompts for each label and no training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ TEMPLATES = (
 
 
 class ZeroShot(nn.Module):
-    """Preprocessing, the image tower, and the cosine with each label's sentence, scaled."""
+    """A network from float images in [0, 1], (B, 3, H, W), to logits, (B, labels).
+
+    It preprocesses images and runs the image encoder. A logit is the scaled cosine of the image embedding and the text
+    embedding of a label.
+    """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, head: nn.Linear) -> None:
         super().__init__()
@@ -34,13 +38,13 @@ class ZeroShot(nn.Module):
 
 
 def load(name: str, labels: Sequence[str], kind: str, device: torch.device) -> Judge:
-    """The model called `name`, asked which of `labels` a picture shows.
+    """Load the model `name` as a judge of `labels`, in eval mode, frozen, on `device`.
 
     Args:
-        name: as `create` takes it.
-        kind: what every label is one of: "dog", "flower", "bird".
+        name: the name of a model, see `open_clip_models.create`.
+        kind: the kind of all labels: "dog", "flower" or "bird".
 
-    Raises WorldUnavailable for an unknown model and for weights that can't be had or don't fit.
+    Raises WorldUnavailable for an unknown model, and for weights that can't be loaded or do not fit the model.
     """
     model, tokenizer, preprocessing = create(name)
     model = model.to(device)
@@ -51,14 +55,18 @@ def load(name: str, labels: Sequence[str], kind: str, device: torch.device) -> J
 
 @torch.no_grad()
 def sentences(model: Any, tokenizer: Any, labels: Sequence[str], kind: str) -> nn.Linear:
-    """A layer whose rows are the labels' sentences: each the mean of TEMPLATES, of unit length, times the scale."""
+    """A linear layer with one row for each label, (labels, D).
+
+    A row is the mean text embedding of the label's prompts (TEMPLATES), normalised to unit length and multiplied by the
+    model's scale.
+    """
     device = model.logit_scale.device
     rows = []
     for label in labels:
         texts = tokenizer([template.format(name=label, kind=kind) for template in TEMPLATES]).to(device)
         rows.append(model.encode_text(texts, normalize=True).mean(0))
     weight = nn.functional.normalize(torch.stack(rows), dim=1) * model.logit_scale.exp()
-    bias = getattr(model, "logit_bias", None)  # of models trained as SigLIP is
+    bias = getattr(model, "logit_bias", None)  # models that were trained like SigLIP have a bias
     head = nn.Linear(weight.shape[1], len(labels), bias=bias is not None)
     head.weight.copy_(weight)
     if bias is not None:
