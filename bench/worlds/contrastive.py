@@ -1,4 +1,4 @@
-"""The CLIP model for CLIP score in worlds of photographs: one of open_clip's, by name."""
+"""The CLIP model for CLIP score in worlds of photographs: an open_clip model, loaded by name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ NONE = "none"
 
 
 def load(name: str | None, device: torch.device) -> Clip | None:
-    """The CLIP model `name`, which is "MODEL/WEIGHTS" as open_clip names them; None loads `USUAL`.
+    """Load the CLIP model `name`, with its tokenizer and preprocessing. The model is in fp32, in eval mode and frozen.
 
-    The model is in fp32, in eval mode and frozen, with its own preprocessing. Returns None for the name "none". Raises
-    WorldUnavailable.
+    Args:
+        name: "MODEL/WEIGHTS" in open_clip's names, see `open_clip_models.create`. None loads `USUAL`.
+        device: the device of the model and its preprocessing.
+
+    Returns None for the name "none". Raises WorldUnavailable like `open_clip_models.create`.
     """
     if name == NONE:
         return None

@@ -1,4 +1,4 @@
-"""What worlds of photographs need besides data: which weights lie ready, and how the others come."""
+"""The weights that worlds of photographs need: which of them are on this machine, and how to get the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Need:
-    """One set of weights: what for, whether it is there, and where it lies or how it comes."""
+    """One set of weights.
+
+    Args:
+        what: the model and its purpose.
+        there: whether the weights are on this machine.
+        how: the path of the weights, or how to get them.
+    """
 
     what: str
     there: bool
@@ -23,7 +29,7 @@ class Need:
 
 
 def features(data: Path) -> Need:
-    """Inception's weights: in the data folder, in torch's cache, or still to come."""
+    """Inception's weights. The function looks for them in the data folder and in torch's cache."""
     import torch
 
     cached = Path(torch.hub.get_dir()) / "checkpoints" / inception.FILE
@@ -33,7 +39,14 @@ def features(data: Path) -> Need:
 
 
 def on_hub(what: str, repository: str, files: Sequence[str], size: str) -> Need:
-    """Weights that come from the Hugging Face hub at first use, if its cache has none of `files` yet."""
+    """Weights that are downloaded from the Hugging Face hub at their first use.
+
+    Args:
+        what: the model and its purpose.
+        repository: the hub repository, "ORG/NAME".
+        files: file names. The weights are on this machine if the hub's cache contains one of these files.
+        size: the size of the download, as text.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     for file in files:
@@ -44,7 +57,7 @@ def on_hub(what: str, repository: str, files: Sequence[str], size: str) -> Need:
 
 
 def show(needs: Sequence[Need], console: Console) -> None:
-    """A table of them."""
+    """Print a table of the weights."""
     from rich import box
     from rich.table import Table
 

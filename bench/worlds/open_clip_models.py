@@ -1,4 +1,4 @@
-"""open_clip's models by name, with their own tokenizer and preprocessing; and what to say where one can't be had."""
+"""open_clip models by name, with their tokenizers and preprocessing, and error messages if loading fails."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from typing import Any
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.preprocessing import Preprocessing
 
-CROP_MODES = {"shortest": "center", "squash": "squash"}  # open_clip's words for timm's
-ELSEWHERE = ("hf-hub:", "local-dir:")  # open_clip's own prefixes: weights and architecture together
+CROP_MODES = {"shortest": "center", "squash": "squash"}  # open_clip's resize mode -> timm's crop mode
+ELSEWHERE = ("hf-hub:", "local-dir:")  # open_clip's prefixes; the place has weights and architecture
 
 
 def create(name: str) -> tuple[Any, Any, Preprocessing]:
-    """The model called `name`, fp32, in eval mode, frozen; its tokenizer; what its image tower wants done to pictures.
+    """Load the model `name`. Returns the model (on the CPU, fp32, eval mode, frozen), its tokenizer and preprocessing.
 
     Args:
-        name: "MODEL/PRETRAINED" in open_clip's names, e.g. "ViT-B-32/laion2b_s34b_b79k", PRETRAINED also a file; or
-            "hf-hub:ORG/REPOSITORY" or "local-dir:FOLDER".
+        name: "MODEL/PRETRAINED", "hf-hub:ORG/REPOSITORY" or "local-dir:FOLDER". MODEL and PRETRAINED are names of
+            open_clip, e.g. "ViT-B-32/laion2b_s34b_b79k". PRETRAINED can also be a file.
 
-    Raises WorldUnavailable for an unknown model and for weights that can't be had or don't fit.
+    Raises WorldUnavailable for an unknown model, for weights that can't be loaded or do not fit the model, and for
+    unknown preprocessing.
     """
     import open_clip
 
     architecture, pretrained = _parts(name)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", "QuickGELU mismatch")  # such a pair runs, and answers worse
+            warnings.filterwarnings("error", "QuickGELU mismatch")  # the model would run with worse accuracy
             model = open_clip.create_model(architecture, pretrained=pretrained, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(architecture)
-    except Exception as error:  # of open_clip, the hub's client, its transport or torch: it can't be had
+    except Exception as error:  # open_clip, the hub's client, its transport and torch raise many types
         raise WorldUnavailable(
             f"open_clip can't load {name!r} ({type(error).__name__}: {str(error).splitlines()[0][:300]}). With a "
             "network, it downloads the weights once; without one, name a file: --judge open_clip:MODEL/FILE, "
@@ -43,7 +44,10 @@ def create(name: str) -> tuple[Any, Any, Preprocessing]:
 
 
 def _parts(name: str) -> tuple[str, str | None]:
-    """Architecture and weights, both known. Raises WorldUnavailable."""
+    """The architecture and the weights in `name`. The weights are None if `name` has one of the prefixes ELSEWHERE.
+
+    Raises WorldUnavailable if open_clip does not know the architecture, or if the weights are neither known nor a file.
+    """
     import open_clip
 
     if name.startswith(ELSEWHERE):
@@ -67,7 +71,10 @@ def _near(name: str, known: Sequence[str]) -> str:
 
 
 def _config(found: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's preprocessing in timm's words. Raises WorldUnavailable for a way of resizing that timm lacks."""
+    """Convert open_clip's preprocessing settings to timm's data config, see `preprocessing.KEYS`.
+
+    Raises WorldUnavailable for a resize mode that CROP_MODES does not contain.
+    """
     mode = found.get("resize_mode", "shortest")
     if mode not in CROP_MODES:
         raise WorldUnavailable(f"pictures are resized by {mode!r}; known here: {', '.join(CROP_MODES)}")

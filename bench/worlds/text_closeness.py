@@ -1,4 +1,4 @@
-"""The similarity of two concepts to a backbone's own text encoder."""
+"""The similarity of two concepts under the text encoder of a backbone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from bench.worlds.base import WorldUnavailable
 
 
 class TextCloseness:
-    """(a, b) -> mean cosine of the encoder's final states at the end token, over the prompts of the two concepts.
+    """(a, b) -> mean cosine of the text encoder's final states at the end token, over pairs of prompts of a and b.
 
-    The encoder is loaded on the first call, on the CPU in fp32, and each concept's prompts are encoded once.
+    A pair consists of the i-th prompt of a and the i-th prompt of b. The encoder is loaded on the first call, on the
+    CPU in fp32. Each concept's prompts are encoded once.
 
     Args:
         folder: () -> folder of a pipeline in Stable Diffusion's format.
@@ -27,14 +28,20 @@ class TextCloseness:
         self._known: dict[str, torch.Tensor] = {}
 
     def __call__(self, a: str, b: str) -> float:
-        """Similarity of two concepts: at most 1, and 1 for a concept and itself. Raises WorldUnavailable."""
+        """The similarity of two concepts, in [-1, 1]. It is 1 if a == b.
+
+        Raises WorldUnavailable if the text encoder can't be loaded.
+        """
         if a == b:
             return 1.0
         return float((self.states(a) * self.states(b)).sum(1).mean())
 
     @torch.inference_mode()
     def states(self, concept: str) -> torch.Tensor:
-        """The states of a concept's prompts, float32 (prompts, width), each of length 1."""
+        """The states of a concept's prompts, float32 (prompts, width). Each row has unit length.
+
+        Raises WorldUnavailable if the text encoder can't be loaded.
+        """
         if concept not in self._known:
             tokenizer, encoder = self._encoder
             given = tokenizer(
@@ -50,7 +57,7 @@ class TextCloseness:
 
     @cached_property
     def _encoder(self) -> tuple[Any, Any]:
-        from transformers import CLIPTextModel, CLIPTokenizer, logging  # seconds to import; lists need none of it
+        from transformers import CLIPTextModel, CLIPTokenizer, logging  # takes seconds; listing worlds doesn't need it
 
         logging.disable_progress_bar()
         folder = self._folder()

@@ -97,7 +97,7 @@ def fine_tune(
     workers: int = 0,
     report: Callable[[str], None] = print,
 ) -> int:
-    """Train all weights of `module`, in place, on its device. Returns the number of test images it classifies correctly.
+    """Train all weights of `module`, in place, on its device. Returns the number of correct test images.
 
     The result has the weights of the last epoch and not those of the best epoch, so that test images choose nothing.
     Training resumes from `checkpoint`, and writes it after each epoch. The caller must name the checkpoint by a digest

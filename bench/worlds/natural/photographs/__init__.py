@@ -1,1 +1,1 @@
-"""The photographs: class names, download, the official archives and their splits, and images as tensors."""
+"""The photographs: class names, download, the official archives with their splits, and images as tensors."""

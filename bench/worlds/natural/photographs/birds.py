@@ -1,8 +1,9 @@
 """The 200 classes of CUB-200-2011 (Wah et al., Caltech CNS-TR-2011-001), in the order of its `classes.txt`.
 
-Hyphens and apostrophes that the folders' names lack are restored ("Brandt's Cormorant", "Chuck-will's-widow"), "Artic"
-is spelled Arctic, and the Cardinal is the Northern one, to be told from the churchman. Two classes are genera and keep
-their Latin names, as published: Sayornis (phoebes) and Geococcyx (roadrunners).
+The dictionary maps the name of a class's folder to the name of its concept. The concepts' names restore hyphens and
+apostrophes that the folders' names lack ("Brandt's Cormorant", "Chuck-will's-widow"). "Artic" is corrected to "Arctic".
+"Cardinal" became "Northern Cardinal", because a cardinal is also a churchman. Two classes are genera, and they keep
+their published Latin names: Sayornis (phoebes) and Geococcyx (roadrunners).
 """
 
 from __future__ import annotations

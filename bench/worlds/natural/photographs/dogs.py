@@ -1,9 +1,11 @@
-"""The 120 classes of Stanford Dogs (Khosla et al., FGVC 2011), in its order: by ImageNet synset.
+"""The 120 classes of Stanford Dogs (Khosla et al., FGVC 2011), in the data set's order: sorted by ImageNet synset.
 
-A name is its folder's with spaces, or another one that ImageNet gives the same synset where the folder's alone asks for
-something else ("cairn", "Cardigan", "Newfoundland") or is the rarer ("Boston bull", "Pekinese"). Written as breed
-clubs write them are bullmastiff, Leonberger, bluetick and redbone coonhound; a boxer and a papillon are told from
-people and butterflies by "dog".
+The dictionary maps the name of a class's folder to the name of its concept. Usually the concept's name is the folder's
+name with spaces. Some concepts have another ImageNet name of the same synset. One reason is that the folder's name
+alone has another meaning ("cairn", "Cardigan", "Newfoundland"). The other reason is that the folder's name is less
+common ("Boston bull", "Pekinese"). "bullmastiff", "Leonberger", "bluetick coonhound" and "redbone coonhound" have the
+spelling of breed clubs. "boxer dog" and "papillon dog" contain "dog", because a boxer is also a person and a papillon
+is also a butterfly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Downloading one large file: goes on where it broke off, and keeps nothing that has another checksum."""
+"""Download of one large file. It resumes after an interruption, and deletes a file with a wrong checksum."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-Told = Callable[[int, int | None], None]  # bytes there, bytes in all or None
-AGENT = "lethe/0.1 (benchmark of concept unlearning)"  # some servers refuse the library's own
+Told = Callable[[int, int | None], None]  # (bytes on disk, bytes of the whole file or None if unknown) -> None
+AGENT = "lethe/0.1 (benchmark of concept unlearning)"  # some servers refuse urllib's default
 CHUNK = 1 << 18
 
 
 class FetchError(RuntimeError):
-    """A file could not be had, or is another one than expected; the message says which and why."""
+    """A file could not be downloaded, or has the wrong content. The message contains the file and the reason."""
 
 
 def fetch(
@@ -29,11 +29,21 @@ def fetch(
     pause: float = 2.0,
     timeout: float = 30.0,
 ) -> None:
-    """Download `url` to the file `to`; until it is whole and verified it is called `to` and ".part".
+    """Download `url` to the file `to`. Until it is complete and verified, it has the suffix ".part".
 
-    A part that is there already is gone on from by an HTTP range, or replaced if the server ignores ranges. A broken
-    connection is taken up again after `pause` seconds, until `attempts` in a row brought nothing. Raises FetchError:
-    the part stays where the connection failed, and is deleted where the digest is not `sha256`.
+    If a partial file exists, an HTTP range request resumes it. If the server ignores ranges, the partial file is
+    replaced.
+
+    Args:
+        url: the address of the file.
+        to: the path of the complete file.
+        sha256: the expected digest in hex. None disables the check.
+        told: is called with the bytes on disk and the bytes of the whole file, which are None if unknown.
+        attempts: the number of consecutive attempts without new bytes after which the download fails.
+        pause: seconds before the next attempt after a broken connection.
+        timeout: seconds until a silent connection counts as broken.
+
+    Raises FetchError. After a failed connection the partial file is kept. After a wrong digest it is deleted.
     """
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(f"{to.name}.part")
@@ -60,7 +70,7 @@ def fetch(
 
 
 def digest(file: Path) -> str:
-    """sha256 of a file, in hex, read in pieces."""
+    """SHA-256 of a file, in hex. The file is read in pieces."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -70,16 +80,16 @@ def _size(file: Path) -> int:
 
 
 def _go_on(url: str, part: Path, told: Told, timeout: float) -> None:
-    """Add to `part` what it lacks of `url`. Raises OSError or HTTPException where the connection breaks."""
+    """Download the bytes of `url` that `part` lacks. Raises OSError or HTTPException if the connection breaks."""
     have = _size(part)
     headers = {"User-Agent": AGENT, **({"Range": f"bytes={have}-"} if have else {})}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:  # 416: nothing lies beyond what is there
+        if error.code != 416 or not have:  # 416: the file has no bytes after the first `have`
             raise
         if error.headers.get("Content-Range") != f"bytes */{have}":
-            part.unlink()  # longer than the file, so no part of it
+            part.unlink()  # it is longer than the file, so it is not a part of the file
             raise ConnectionError(f"{have} bytes were there, more than the file has") from error
         return
     with response:

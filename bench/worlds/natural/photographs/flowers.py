@@ -1,8 +1,9 @@
 """The 102 classes of Oxford Flowers-102 (Nilsback and Zisserman, ICVGIP 2008), in the order of its labels 1 to 102.
 
-The archive holds numbers alone; the names are those published beside it, in lower case as there. Changed are two
-spellings ("barbeton daisy", "pink-yellow dahlia?"), two hyphens (globe flower, desert rose), and three names that ask
-for something else, or for nothing, without the flower's: a bishop, a heraldic badge, and a cultivar of lisianthus.
+The archive contains only numbers. The names were published next to the archive, and they keep its lower case. Lethe
+changed seven names. Two had a wrong spelling ("barbeton daisy", "pink-yellow dahlia?"). Two had a hyphen (globe flower,
+desert rose). The other three did not contain the flower's name, so a prompt with them asked for something else or had
+no clear meaning: a bishop, a heraldic badge, and a cultivar of lisianthus.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The three official archives as they unpack: which pictures are to learn from, which to test with, what each shows.
+"""Readers of the three unpacked official archives: training images, test images and the class of each image.
 
-Everything that the lists say is held against what else they say, and no number of pictures is demanded: a part of an
-archive reads like the whole. The layouts follow the archives' own READMEs and public readers of them; the full
-archives were not at hand to be read here.
+The readers check that the lists of an archive agree with each other. They do not check the number of images, so they
+also read a part of an archive. The layouts follow the READMEs of the archives and public readers of the archives. The
+full archives were not available to the authors of this module.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from bench.worlds.natural.photographs.birds import BIRDS
 from bench.worlds.natural.photographs.dogs import BREEDS
 from bench.worlds.natural.photographs.flowers import FLOWERS
 
-Photo = tuple[Path, int]  # file, index of its class
+Photo = tuple[Path, int]  # image file, index of the image's class
 Lists = tuple[list[Photo], list[Photo]]  # train, test
 
-ROOTS = {"dogs": "stanford-dogs", "flowers": "flowers-102", "birds": "CUB_200_2011"}  # each within the data folder
+ROOTS = {"dogs": "stanford-dogs", "flowers": "flowers-102", "birds": "CUB_200_2011"}  # folders in the data folder
 PREPARE = "python run_bench.py prepare natural --data DIR"
 
 
 def unavailable(what: Path, found: str, expected: str) -> WorldUnavailable:
-    """The error for a part of the data that is missing or isn't as published."""
+    """The error for a part of the data that is missing or differs from the published data."""
     return WorldUnavailable(f"{what}: {found}; expected {expected}. `{PREPARE}` fetches what is missing and checks it.")
 
 
 def dogs(data: Path) -> Lists:
-    """Stanford Dogs: stanford-dogs/Images/<folder>/*.jpg, train_list.mat and test_list.mat beside them or in lists/.
+    """The training and test images of Stanford Dogs.
 
-    Officially 12 000 and 8 580 pictures, 100 of each class to learn from. Raises WorldUnavailable, as all here do.
+    The images are stanford-dogs/Images/<folder>/*.jpg. The lists train_list.mat and test_list.mat are in stanford-dogs/
+    or in stanford-dogs/lists/. The official splits have 12 000 training images (100 of each class) and 8 580 test
+    images. Raises WorldUnavailable if a list is missing or damaged, or if the lists and the official classes disagree.
+    All functions of this module raise this error.
     """
     root = data / ROOTS["dogs"]
     images = root / "Images"
@@ -57,11 +60,13 @@ def dogs(data: Path) -> Lists:
 
 
 def flowers(data: Path) -> Lists:
-    """Oxford Flowers-102, as torchvision keeps it: flowers-102/{jpg/image_00001.jpg, imagelabels.mat, setid.mat}.
+    """The training and test images of Oxford Flowers-102.
 
-    The published split has three parts: ten pictures of each class to train (trnid), ten to validate (valid), the rest
-    to test (tstid); officially 1 020, 1 020 and 6 149. Train here is the first two together: nothing is tuned on them.
-    torchvision's own class reads no part of the archive, for it demands the full lists' checksums.
+    The layout is that of torchvision: flowers-102/{jpg/image_00001.jpg, imagelabels.mat, setid.mat}. The published
+    split has three parts: ten training images of each class (trnid, 1 020 images), ten validation images of each class
+    (valid, 1 020 images), and the remaining images as test images (tstid, 6 149 images). Lethe tunes nothing on the
+    validation images, so it adds them to the training images. torchvision's own class can't read a part of the archive,
+    because it requires the checksums of the full lists. Raises WorldUnavailable like `dogs`.
     """
     root = data / ROOTS["flowers"]
     labels = _integers(root / "imagelabels.mat", "labels")
@@ -84,9 +89,11 @@ def flowers(data: Path) -> Lists:
 
 
 def birds(data: Path) -> Lists:
-    """CUB-200-2011: CUB_200_2011/{classes,images,image_class_labels,train_test_split}.txt and images/<class>/*.jpg.
+    """The training and test images of CUB-200-2011.
 
-    Officially 5 994 and 5 794 pictures.
+    The lists are CUB_200_2011/{classes,images,image_class_labels,train_test_split}.txt, and the images are
+    CUB_200_2011/images/<class>/*.jpg. The official splits have 5 994 training images and 5 794 test images. Raises
+    WorldUnavailable like `dogs`.
     """
     root = data / ROOTS["birds"]
     names = _rows(root / "classes.txt")
@@ -114,14 +121,14 @@ def birds(data: Path) -> Lists:
 
 
 def _mat(file: Path, name: str) -> np.ndarray:
-    """One variable of a MATLAB file, flat."""
+    """The variable `name` of a MATLAB file, without dimensions of size 1. A scalar becomes a vector."""
     from scipy.io import loadmat
 
     if not file.is_file():
         raise unavailable(file, "no such file", "a list of the official archive")
     try:
         variables = loadmat(file, squeeze_me=True)
-    except Exception as error:  # whatever damaged bytes lead scipy to
+    except Exception as error:  # scipy raises many types for damaged files
         raise unavailable(file, f"can't be read ({error})", "a MATLAB file") from error
     if name not in variables:
         found = ", ".join(key for key in variables if not key.startswith("__"))
@@ -137,7 +144,7 @@ def _integers(file: Path, name: str) -> list[int]:
 
 
 def _rows(file: Path) -> dict[int, str]:
-    """A text list: a number and a word on each line."""
+    """number -> word, from a text file with a number and a word on each line. The numbers are unique."""
     if not file.is_file():
         raise unavailable(file, "no such file", "a list of the official archive")
     rows: dict[int, str] = {}
@@ -156,7 +163,7 @@ def _pairs(file: Path, entries: list[str], labels: list[int]) -> list[tuple[str,
 
 
 def _same(where: Path, found: Sequence[str], expected: dict[str, str]) -> None:
-    """The classes found are those expected, in any order."""
+    """Raise WorldUnavailable unless the classes `found` are the classes `expected`, in any order."""
     if len(found) != len(expected) or set(found) != set(expected):
         odd = [name for name in found if name not in expected][:3]
         lost = [name for name in expected if name not in found][:3]

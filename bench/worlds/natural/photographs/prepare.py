@@ -1,4 +1,4 @@
-"""Getting the photographs: what is there, what is missing, the download, and whether all of it can be read."""
+"""Preparation of the photographs: find missing files, download and unpack them, and check that all can be read."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from bench.worlds.natural.photographs.sources import PICTURES, SOURCES, TITLES, 
 
 
 def prepare(data: Path, console: Console, download: bool = True, sources: Sequence[Source] = SOURCES) -> bool:
-    """Bring the three data sets under `data` and check them, saying all of it on `console`; True if all can be read.
+    """Download the three data sets into `data`, check them, and print the progress on `console`.
 
-    What lies there already is left alone. An archive that was put in its place by hand is verified, unpacked and kept;
-    a downloaded one goes once it is unpacked. With `download` False, or where a download fails, it says of each missing
-    file what to put where. Pictures are counted, not opened.
+    Files that already exist are not changed. If the user put an archive into its place, the archive is verified,
+    unpacked and kept. A downloaded archive is deleted after it is unpacked. If `download` is False or a download fails,
+    the function prints the URL and the path of each missing file. The check counts images but does not open them.
+
+    Returns True if all three data sets can be read.
     """
     missing = []
     for source in sources:
@@ -46,7 +48,7 @@ def prepare(data: Path, console: Console, download: bool = True, sources: Sequen
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style), soft_wrap=True)  # a path that wraps can't be copied
+    console.print(Text(text, style), soft_wrap=True)  # a wrapped path can't be copied
 
 
 def _file(source: Source, data: Path) -> Path:
@@ -54,7 +56,10 @@ def _file(source: Source, data: Path) -> Path:
 
 
 def _too_little_room(data: Path, missing: Sequence[Source]) -> str | None:
-    """What to say where the disk won't hold what is missing, unpacked, and the largest archive beside it."""
+    """A message if the disk has too little free space, else None.
+
+    The missing files need the space of their unpacked contents and of the largest archive.
+    """
     data.mkdir(parents=True, exist_ok=True)
     needed = sum(source.size for source in missing) + max(source.size for source in missing)
     free = shutil.disk_usage(data).free
@@ -64,7 +69,11 @@ def _too_little_room(data: Path, missing: Sequence[Source]) -> str | None:
 
 
 def _obtain(source: Source, data: Path, console: Console, download: bool) -> bool:
-    """Download `source` unless its file is there, and unpack it; False, and said why, where that fails."""
+    """Download `source`, unless its file exists, and unpack it.
+
+    Returns True after a success. Returns False after a failure, whose message it prints, and also if the file is
+    missing and `download` is False.
+    """
     file = _file(source, data)
     placed = file.is_file()
     try:
@@ -92,7 +101,7 @@ def _download(source: Source, file: Path, console: Console) -> None:
 
         def told(have: int, total: int | None) -> None:
             nonlocal task
-            if task is None:  # what an earlier download left must not count towards the speed of this one
+            if task is None:  # bytes of an earlier download must not count for the speed of this one
                 task = progress.add_task(source.file, completed=have, total=total)
             progress.update(task, completed=have, total=total)
 
@@ -100,7 +109,11 @@ def _download(source: Source, file: Path, console: Console) -> None:
 
 
 def _unpack(source: Source, file: Path) -> None:
-    """What the archive gives comes to lie beside it at once, or not at all. Raises FetchError, OSError, TarError."""
+    """Unpack the archive `file`, and then move its contents (`source.gives`) into the archive's folder.
+
+    If unpacking fails, nothing is moved. Raises FetchError if the archive lacks a part of `source.gives`. Raises
+    OSError or TarError if the archive can't be read or written out.
+    """
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=file.parent) as scratch:
         with tarfile.open(file) as archive:
             archive.extractall(scratch, filter="data")
@@ -113,7 +126,7 @@ def _unpack(source: Source, file: Path) -> None:
 
 
 def _verify(data: Path, console: Console) -> bool:
-    """Read all three, and say of each how that went."""
+    """Read the three data sets and print a table of their state. Returns True if all of them can be read."""
     table = Table("data set", "pictures", "classes", "train / test", "state", box=box.SIMPLE_HEAD)
     table.add_column("where", overflow="fold")
     ready = True

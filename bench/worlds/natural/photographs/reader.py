@@ -1,4 +1,4 @@
-"""Photographs of dogs, flowers and birds: what to learn from, what to test with, and each as a tensor."""
+"""Photographs of dogs, flowers and birds: the training images, the test images, and images as tensors."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LAYOUTS = {"dogs": layouts.dogs, "flowers": layouts.flowers, "birds": layouts.bi
 
 @dataclass(frozen=True)
 class Photographs:
-    """The pictures of one domain.
+    """The images of one domain.
 
     Args:
         domain: one of DOMAINS.
-        labels: the classes' names for prompts, in the data set's own order.
-        train: the published training split, (file, index into labels); of flowers with the validation split.
-        test: the published test split, in its published order.
+        labels: the concepts' names, in the order of the data set's classes.
+        train: the published training split, as (file, index into labels). For flowers it includes the validation split.
+        test: the published test split, as (file, index into labels), in its published order.
     """
 
     domain: str
@@ -42,10 +42,11 @@ class Photographs:
 
 
 def read(domain: str, data: Path) -> Photographs:
-    """What `data` has of `domain`, every listed picture there and every class with pictures in both splits.
+    """Read the lists of `domain` in `data`. Every listed image exists, and every class has images in both splits.
 
-    Pictures are not opened: a damaged one is found by `picture`. Raises WorldUnavailable where a list or a picture is
-    missing or lists contradict each other or the official classes, ValueError for an unknown domain.
+    `read` does not open the images, so it does not find damaged images; `picture` finds them. Raises WorldUnavailable
+    if a list or an image is missing, if a class has no image in a split, or if the lists contradict each other or the
+    official classes. Raises ValueError for an unknown domain.
     """
     if domain not in DOMAINS:
         raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
@@ -62,9 +63,9 @@ def read(domain: str, data: Path) -> Photographs:
 
 
 def reference(photos: Photographs, label: int, count: int, side: int) -> torch.Tensor:
-    """The first `count` test pictures of class `label`, uint8 (count, 3, side, side).
+    """The first `count` test images of the class with index `label`, uint8 (count, 3, side, side).
 
-    Raises WorldUnavailable where the class has fewer, or where one is damaged.
+    Raises WorldUnavailable if the class has fewer test images, or if one of them is missing or damaged.
     """
     files = [path for path, of in photos.test if of == label]
     if len(files) < count:
@@ -77,10 +78,13 @@ def reference(photos: Photographs, label: int, count: int, side: int) -> torch.T
 
 
 def _all_there(data: Path, photos: Sequence[Photo]) -> None:
-    """Every picture is there, and none is listed twice: one that is learnt from can't be tested with."""
+    """Check that every image exists, and that the lists contain every image only once.
+
+    So an image can't be both a training image and a test image. Raises WorldUnavailable.
+    """
 
     @cache
-    def within(folder: Path) -> frozenset[str]:  # one listing a folder: asking after each file is slow on a network
+    def within(folder: Path) -> frozenset[str]:  # one call per folder; network disks are slow
         return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
 
     files = [path for path, _ in photos]

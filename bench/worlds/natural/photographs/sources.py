@@ -1,8 +1,8 @@
-"""Where the three archives are published, and by what they are known.
+"""The published files of the three data sets: URLs, sizes and digests.
 
-Sizes and sha256 digests are those that tensorflow_datasets 4.9.10 records for the same addresses (`checksums.tsv` of
-stanford_dogs and oxford_flowers102, `url_checksums/caltech_birds2011.txt`). None was computed here, where the archives
-could not be downloaded.
+The sizes and the SHA-256 digests come from tensorflow_datasets 4.9.10, which records them for the same URLs
+(`checksums.tsv` of stanford_dogs and oxford_flowers102, `url_checksums/caltech_birds2011.txt`). The authors of this
+module could not download the archives, so they did not compute the digests themselves.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class Source:
     """One file to download.
 
     Args:
-        domain: whose it is.
-        url: where it is published.
-        folder: where it belongs, within the data folder: itself, if it is a list, or what it unpacks to.
-        gives: what lies in `folder` once it is there; of an archive's contents nothing else is kept.
-        size: bytes. Pictures hardly compress, so unpacked they take about as many.
-        sha256: hex digest; None where none is known, and then only the archive's own structure is checked.
-        within: a folder in `folder` that `gives` may lie in instead.
+        domain: the domain of the file.
+        url: the URL of the file.
+        folder: a folder in the data folder. It receives the file, or the contents of an archive.
+        gives: the names that `folder` must contain after the download. Other contents of an archive are not kept.
+        size: bytes of the file. Images hardly compress, so the unpacked images need about as many bytes.
+        sha256: SHA-256 in hex. None if it is unknown; then only the structure of the archive is checked.
+        within: a folder in `folder`. The names in `gives` may be in this folder instead.
     """
 
     domain: str
@@ -35,22 +35,22 @@ class Source:
 
     @property
     def file(self) -> str:
-        """The name it is downloaded under."""
+        """The name of the downloaded file."""
         return self.url.rpartition("/")[2]
 
     @property
     def packed(self) -> bool:
-        """It is an archive."""
+        """Whether the file is an archive."""
         return self.file not in self.gives
 
     def there(self, data: Path) -> bool:
-        """All that it gives is under `data`."""
+        """Whether the data folder `data` contains every name in `gives`."""
         root = data / self.folder
         return all((root / name).exists() or (root / self.within / name).exists() for name in self.gives)
 
 
 TITLES = {"dogs": "Stanford Dogs", "flowers": "Oxford Flowers-102", "birds": "CUB-200-2011"}
-PICTURES = {"dogs": (12000, 8580), "flowers": (2040, 6149), "birds": (5994, 5794)}  # as published: train, test
+PICTURES = {"dogs": (12000, 8580), "flowers": (2040, 6149), "birds": (5994, 5794)}  # train, test, as published
 
 STANFORD = "http://vision.stanford.edu/aditya86/ImageNetDogs"
 OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
