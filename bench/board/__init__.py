@@ -1,1 +1,1 @@
-"""Turn the results of cells into the tables of a board, with confidence intervals and ranks."""
+"""Turns the results of cells into the tables of a board. The tables have confidence intervals and ranks."""

@@ -13,14 +13,14 @@ from bench.board.columns import Figures, Measured, column
 from bench.core.results import CellResult
 from metrics import METRICS, Column
 
-RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"
-KEPT = ("nra", "ora")  # a board with both of these metrics has a ripple, which relates their accuracies to distances
-MAIN = "text"  # the distance of the column `ripple`; other distances have their name in the column's
+RANK, RIPPLE, AT = "rank", "ripple", f"@ua{curve.UA:.0f}"  # two columns, and the ending of columns at matched UA
+KEPT = ("nra", "ora")  # a board with both metrics has a ripple: the loss of accuracy against distance
+MAIN = "text"  # the distance of the column `ripple`. The column of another distance is `ripple_DISTANCE`
 ROOMS = (
     several,
     sequences,
     relearning,
-)  # suites that have columns of their own: several concepts, sequences, further training
+)  # modules with the columns of one kind of suite: several concepts, sequences, further training
 
 
 def described(columns: Collection[str]) -> list[Column]:
@@ -39,15 +39,16 @@ def described(columns: Collection[str]) -> list[Column]:
 
 
 def room_of(columns: Collection[str]) -> Any | None:
-    """The module of `ROOMS` whose columns a board has; None if the board has columns of no such module."""
+    """The first module of `ROOMS` whose columns a board has. None if the board has no columns of these modules."""
     return next((room for room in ROOMS if room.described(list(columns))), None)
 
 
 def ranked_by(columns: Collection[str]) -> str:
-    """The column that ranks are computed from; "" for a board without ranks.
+    """The column that ranks are computed from. "" if the board has no ranks.
 
-    In a suite of sequences, H averages the states after each request, so ranks use H after the last request. In a
-    suite that trains unlearned models further, H averages unlike kinds of training, so there are no ranks.
+    In a suite of sequences, H averages the states after every request. Ranks therefore use H after the last request.
+    In a suite that trains unlearned models further, H averages different kinds of training. Such a board therefore has
+    no ranks.
     """
     room = room_of(columns)
     return sequences.RANKED_BY if room is sequences else "" if room is relearning else H
@@ -59,8 +60,10 @@ def measured(
     """The tables that the derived columns of a board are computed from.
 
     Args:
-        cells: of `tables.cells_frame`.
-        concepts: of `tables.concepts_frame`.
+        results: results of all cells of the board.
+        metrics: names of the board's metrics.
+        cells: table from `tables.cells_frame`.
+        concepts: table from `tables.concepts_frame`.
     """
     return Measured(
         cells=cells,
@@ -75,7 +78,7 @@ def measured(
 def columns(of_method: Measured, of_board: Measured) -> Figures:
     """The derived columns of one method, from its tables and those of the whole board.
 
-    The columns are the same for all methods of a board. They have no values if the tables of the method are empty.
+    All methods of a board have the same columns. The columns have no values if the method's tables are empty.
     """
     row: Figures = {}
     if set(PARTS) <= set(of_method.cells):
@@ -96,11 +99,11 @@ def columns(of_method: Measured, of_board: Measured) -> Figures:
 
 
 def ranks(cells: pd.DataFrame, methods: Sequence[str]) -> dict[str, int]:
-    """Rank by H of each of `methods`; every cell of these methods must be finished.
+    """Rank by H of each of `methods`. Every cell of these methods must be finished.
 
-    In a suite of sequences, ranks use H after the last request. A method has no rank if it lacks a task that others
-    have, or if fewer than two clusters of tasks were measured. No method has a rank if unlearned models were trained
-    further.
+    In a suite of sequences, ranks use H after the last request. A method has no rank if it lacks a task that other
+    methods have, or if fewer than two clusters of tasks were measured. The result is empty if UA, NRA or ORA was not
+    measured, or if the suite trains unlearned models further.
     """
     if not set(PARTS) <= set(cells) or "probe" in cells:
         return {}

@@ -1,4 +1,7 @@
-"""Columns that tell cells apart besides method, task and seed. A table has those that some result needs."""
+"""Columns that identify a cell besides method, task and seed.
+
+A table has such a column only if at least one result has a value for it.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,18 @@ WHOLE = ("k", "step")  # columns of whole numbers
 
 
 def columns(results: Sequence[CellResult]) -> list[dict[str, Any]]:
-    """For each result the columns that set its cell apart, the same for all results; None where a cell has no value.
+    """For each result, a dict of the columns that identify its cell.
 
-    `k` concepts forgotten by then and the `way` the method takes several, where some task forgets several; `chain`,
-    `step` (from 1) and `request` of a request in a sequence; `probe`, how a model was trained further, and `of`, the
-    task it had unlearned; `variant_of`, a method's plain name, and `variant`, what was set, as JSON, of a sweep.
+    All results have the same columns. A value is None if the cell has no such value. The columns are:
+
+    - `k` and `way`, if some task forgets several concepts. `k` is the number of concepts that were forgotten up to this
+      cell. `way` says how the method handles several concepts.
+    - `chain`, `step` and `request`, if there are sequences. `chain` is the sequence, `step` is the number of the
+      request in it, from 1, and `request` has the concepts of the request as text.
+    - `probe` and `of`, if unlearned models were trained further. `probe` names the further training. `of` is the task
+      that the model had unlearned.
+    - `variant_of` and `variant`, if there is a sweep. `variant_of` is the method's name without its variant. `variant`
+      has the settings of the variant as a JSON object.
     """
     rows: list[dict[str, Any]] = [{} for _ in results]
     pairs = list(zip(rows, results, strict=True))
@@ -46,14 +56,15 @@ def several(results: Sequence[CellResult]) -> bool:
 
 
 def words(request: Sequence[str]) -> str:
-    """A request as text, as it is in tables."""
+    """A request as text, in the form that tables use: its concepts, separated by commas."""
     return ", ".join(request)
 
 
 def since(result: CellResult, concept: str, numbers: Mapping[tuple[str, str], int]) -> int | None:
     """The number of the request that asked to forget `concept`, from `request_numbers`.
 
-    None if the cell's own request is earlier than that one, or belongs to no sequence.
+    None if the cell does not belong to a sequence, if its sequence has no such request, or if that request comes after
+    the cell's own request.
     """
     if result.step is None:
         return None
@@ -62,6 +73,6 @@ def since(result: CellResult, concept: str, numbers: Mapping[tuple[str, str], in
 
 
 def request_numbers(results: Sequence[CellResult]) -> dict[tuple[str, str], int]:
-    """(sequence, concept) -> number of the request of that sequence that asked to forget the concept."""
+    """(sequence, concept) -> number, from 1, of the request in this sequence that asked to forget the concept."""
     steps = [result.step for result in results if result.step]
     return {(step.sequence, concept): step.number for step in steps for concept in step.request}

@@ -1,4 +1,4 @@
-"""Columns of a board that are computed from several cells: the tables they are computed from, and their figures."""
+"""Figures of a board that are computed from several cells, and the tables that they are computed from."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Figure:
     """A figure of the board.
 
     Args:
-        interval: the value and its 95 % interval. A number that is missing is NaN.
+        interval: the value and its 95 % interval. A missing number is NaN.
         count: number of images that the value is computed from. None if the figure has no value.
-        counted: whether the figure is computed from images, so that the board has a column for their number.
+        counted: whether the figure is computed from images. If so, the board has a column for the number of images.
     """
 
     interval: Interval
@@ -26,7 +26,7 @@ class Figure:
     counted: bool = True
 
 
-Figures = dict[str, Figure]  # name of the column that has the value -> the figure
+Figures = dict[str, Figure]  # name of the column with the value -> the figure
 
 
 def column(name: str, interval: Interval, count: int | None) -> Figures:
@@ -40,7 +40,7 @@ def ends(name: str, interval: Interval) -> Figures:
 
 
 def flat(figures: Mapping[str, Figure]) -> dict[str, float | int | None]:
-    """The columns of a row: NAME, NAME_lo and NAME_hi of each figure, NAME_n if it is counted. NaN becomes None."""
+    """The columns of a row: NAME, NAME_lo and NAME_hi of each figure, and NAME_n of a counted one. NaN becomes None."""
     row: dict[str, float | int | None] = {}
     for name, figure in figures.items():
         interval = figure.interval
@@ -51,21 +51,21 @@ def flat(figures: Mapping[str, Figure]) -> dict[str, float | int | None]:
 
 
 def counts(figures: Mapping[str, Figure]) -> list[str]:
-    """The columns of `flat` that hold numbers of images."""
+    """The names of the columns of `flat` that contain numbers of images."""
     return [f"{name}_n" for name, figure in figures.items() if figure.counted]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The tables that derived columns are computed from, with the rows of all methods or of one method.
+    """The tables that derived columns are computed from. They have the rows of all methods or of one method.
 
     Args:
-        cells: of `tables.cells_frame`.
-        concepts: of `tables.concepts_frame`.
-        dropped: of `ripple.drops`.
-        points: of `curve.frame`, of cells that belong to no sequence of requests.
-        matrix: of `sequences.matrix`.
-        recovered: of `relearning.frame`.
+        cells: table from `tables.cells_frame`.
+        concepts: table from `tables.concepts_frame`.
+        dropped: table from `ripple.drops`.
+        points: table from `curve.frame`, without the cells of sequences of requests.
+        matrix: table from `sequences.matrix`.
+        recovered: table from `relearning.frame`.
     """
 
     cells: pd.DataFrame
@@ -76,6 +76,6 @@ class Measured:
     recovered: pd.DataFrame
 
     def of(self, method: str, finished: bool = True) -> Measured:
-        """The rows of one method. The tables are empty if `finished` is False."""
+        """The tables with the rows of one method only. The tables are empty if `finished` is False."""
         tables = {field.name: getattr(self, field.name) for field in fields(self)}
         return Measured(**{name: table[(table["method"] == method) & finished] for name, table in tables.items()})

@@ -1,4 +1,4 @@
-"""Retention against forgetting during training: methods are compared where they have forgotten equally much."""
+"""Retention against forgetting during training. Methods are compared at the point where their UA is the same."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from bench.board.statistics import Interval
 from bench.core.results import CellResult
 from metrics import METRICS
 
-UA = 90.0  # %, where methods are compared
+UA = 90.0  # %; methods are compared where they first reach this UA
 HEAD = ("method", "task", "band", "seed", "part")
 
 
 def frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row for each checkpoint of each cell that has a curve: how far its training was, 0 to 1, and its figures.
+    """One row for each checkpoint of each cell that has a curve.
 
-    Cells that train an unlearned model further are left out: `bench.board.relearning` has their points.
+    `part` is the part of the training that was done, from 0 to 1. Then come each metric that is measured at checkpoints
+    (NAME) and its number of images (NAME_n). Cells that train an unlearned model further are left out;
+    `bench.board.relearning` has their points.
     """
     measured = [metric for metric in map(METRICS.get, metrics) if metric.along]
     rows = []
@@ -37,7 +39,13 @@ def frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame
 
 
 def means(points: pd.DataFrame) -> pd.DataFrame:
-    """From `frame` to one row for each method and part: the means of its figures, with intervals NAME_lo, NAME_hi."""
+    """One row for each method and part of the training, with the mean of each figure over cells and its interval.
+
+    Args:
+        points: table from `frame`.
+
+    The columns are `method`, `part`, and NAME, NAME_lo and NAME_hi of each metric.
+    """
     names = [name for name in map(str, points.columns) if name in METRICS]
     rows = []
     for (method, part), group in points.groupby(["method", "part"], sort=False):
@@ -52,10 +60,14 @@ def means(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_matched(points: pd.DataFrame, name: str) -> tuple[Interval, int]:
-    """The figure `name` of one method where its UA first reaches 90 %, and the images it rests on; from `frame`.
+    """The figure `name` of one method where its UA first reaches 90 %, and the number of images behind the figure.
 
-    The method's curve is the mean over tasks, with straight lines between checkpoints. There is no value if the curve
+    The method's curve is the mean over tasks. The lines between checkpoints are straight. The value is NaN if the curve
     never reaches 90 %.
+
+    Args:
+        points: rows of one method in the table from `frame`.
+        name: name of a retention metric.
     """
     known = points.dropna(subset=["ua", name]).sort_values("part")
     cells = {
@@ -69,15 +81,25 @@ def at_matched(points: pd.DataFrame, name: str) -> tuple[Interval, int]:
 
 
 def reaching(means: np.ndarray) -> np.ndarray:
-    """The statistic: from UA and retention at p checkpoints, (..., 2p), retention where UA reaches `UA`; NaN: never."""
+    """The retention where UA first reaches `UA`, float (...). NaN where UA never reaches it.
+
+    Args:
+        means: UA at p checkpoints, then retention at the same checkpoints, in %: float (..., 2p).
+    """
     ua, kept = np.split(means, 2, axis=-1)
     return where(ua, kept, np.asarray(UA))
 
 
 def where(rising: np.ndarray, read: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """What `read`, (..., p), is where `rising`, (..., p), first reaches `level`, (...); NaN where it never does.
+    """The value of `read` where `rising` first reaches `level`, float (...). NaN where it never reaches the level.
 
-    Both go straight from point to point; what starts at the level or above reaches it at the first point.
+    Both curves are straight between neighbouring points. A curve that starts at or above the level reaches it at the
+    first point.
+
+    Args:
+        rising: the curve that reaches the level, float (..., p).
+        read: the curve that the value is taken from, of the shape of `rising` or broadcast to it.
+        level: the level, float, broadcast to (...).
     """
     level, read = np.broadcast_to(level, rising.shape[:-1]), np.broadcast_to(read, rising.shape)
     there = rising >= level[..., None]
