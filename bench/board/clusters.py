@@ -99,7 +99,7 @@ def images(cells: pd.DataFrame, name: str) -> int | None:
 
 
 def shown(cells: pd.DataFrame) -> list[str]:
-    """Names of the figures of a table of cells: H if UA, NRA and ORA were measured, and measured ones of `SHOWN`."""
+    """Names of the figures of a cell table: H if UA, NRA and ORA were measured, and the measured ones of `SHOWN`."""
     return [*((H,) if set(PARTS) <= set(cells) else ()), *(name for name in SHOWN if name in cells)]
 
 

@@ -17,10 +17,11 @@ from methods import ORACLE
 from metrics import Column
 
 HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
-RELEARNS = "concept"  # the `data` that shows the forgotten concept; all other data is harmless
+RELEARNS = "concept"  # value of `data` for pictures of the forgotten concept; all other data is harmless
 CELL = ["task", "of", "seed"]
-UNTOUCHED = "pretrained"  # half of this method's accuracy is the level that is to be reached
-STAY: tuple[str, ...] = ()  # general columns that a narrow table keeps: none, as they average unlike fine-tunings
+UNTOUCHED = "pretrained"  # half of this method's accuracy is the level for `half_way` and `never`
+# General columns that a narrow table keeps. It keeps no such column, since they average different kinds of fine-tuning.
+STAY: tuple[str, ...] = ()
 UNLIKE = "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike"
 CLUSTERS = "unlearned models"
 
@@ -28,8 +29,9 @@ CLUSTERS = "unlearned models"
 def frame(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each point of each finished fine-tuning of an unlearned model.
 
-    `of` is the task that was unlearned, `probe` a name for the fine-tuning, and `steps` the number of its steps that
-    were done, from 0. `accuracy` is that on the forgotten concept, in %, on `n` images.
+    `of` is the task that was unlearned, and `probe` names the fine-tuning. `steps` is the number of optimiser steps of
+    the fine-tuning up to this point, from 0. `accuracy` is the accuracy on the forgotten concept, in %. It is computed
+    from `n` images.
     """
     rows = []
     for result in results:
@@ -46,10 +48,14 @@ def frame(results: Sequence[CellResult]) -> pd.DataFrame:
 
 
 def means(points: pd.DataFrame) -> pd.DataFrame:
-    """From `frame` to one row for each method, fine-tuning and number of steps: `accuracy` in % with _lo and _hi.
+    """One row for each method, fine-tuning and number of steps, with the mean accuracy and its interval, in %.
 
-    Intervals are over the unlearned tasks (`of`). A method has no row if cells are missing, since a mean over fewer
-    cells could not be compared. The oracle exists for some concepts only, so its rows average only those.
+    The columns are `method`, `probe`, `data`, `how`, `pictures`, `steps`, `accuracy`, `accuracy_lo` and `accuracy_hi`.
+    Intervals are over the unlearned tasks (`of`). A method has no row if cells are missing, since means over fewer
+    cells are not comparable. The oracle exists only for some concepts, so its rows average only those concepts.
+
+    Args:
+        points: table from `frame`.
     """
     whole = points.groupby(["probe", "steps"])[["of", "seed"]].apply(lambda cells: len(cells.drop_duplicates()))
     by = ["method", "probe", "data", "how", "pictures", "steps"]
@@ -63,24 +69,37 @@ def means(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def area(points: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
-    """For each unlearned model (`of`, seed) of one method: mean accuracy over its fine-tunings, in %.
+    """(`of`, seed) of each unlearned model of one method -> its mean accuracy over all its fine-tunings, in %.
 
-    The mean over a fine-tuning is the area under accuracy against steps, divided by the number of steps. Lines between
-    points are straight.
+    The mean over one fine-tuning is the area under its accuracy against steps, divided by its number of steps. The
+    lines between points are straight.
+
+    Args:
+        points: rows of one method in the table from `frame`.
     """
     heights = {model: [mean_height(*each) for each in tunings] for model, tunings in lines(points).items()}
     return {model: [float(np.mean(each))] for model, each in heights.items()}
 
 
 def mean_height(steps: np.ndarray, accuracy: np.ndarray) -> float:
-    """Area under a line through points, (p,) each, by its length. Raises ValueError for fewer than two points."""
+    """Mean height of a line through points: the area under the line, divided by its length in steps.
+
+    Args:
+        steps: rising numbers of steps, float (p,).
+        accuracy: accuracy at these steps, float (p,).
+
+    Raises ValueError for fewer than two points.
+    """
     if len(steps) < 2:
         raise ValueError("a fine-tuning needs a point before it and one after it")
     return float(integrate.trapezoid(accuracy, steps) / (steps[-1] - steps[0]))
 
 
 def lines(points: pd.DataFrame) -> dict[statistics.Cell, list[tuple[np.ndarray, np.ndarray]]]:
-    """For each unlearned model of one method: steps, rising, and accuracy of each of its fine-tunings, float (p,)."""
+    """(`of`, seed) of each unlearned model of one method -> the lines of its fine-tunings.
+
+    Each line is a pair: rising numbers of steps, float64 (p,), and the accuracy at these steps in %, float64 (p,).
+    """
     by_model: dict[statistics.Cell, list[tuple[np.ndarray, np.ndarray]]] = {}
     for _, tuning in points.sort_values("steps").groupby(CELL):
         model = (str(tuning["of"].iloc[0]), int(tuning["seed"].iloc[0]))
@@ -89,15 +108,19 @@ def lines(points: pd.DataFrame) -> dict[statistics.Cell, list[tuple[np.ndarray, 
 
 
 def start(points: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
-    """For each unlearned model (`of`, seed) of one method: its accuracy before it is trained further, in %."""
+    """(`of`, seed) of each unlearned model of one method -> its accuracy before it is trained further, in %."""
     return clusters.keyed(points[points["steps"] == 0].groupby(["of", "seed"])[["accuracy"]].mean())
 
 
 def half_way(points: pd.DataFrame, untouched: Mapping[statistics.Cell, Sequence[float]]) -> Interval:
-    """Steps until one method's mean accuracy first reaches half of the untouched model's; no value if it never does.
+    """Steps until one method's mean accuracy first reaches half of the untouched model's accuracy.
 
-    The accuracy is a mean over models and fine-tunings, up to the end of the shortest fine-tuning. Lines between points
-    are straight.
+    The mean is over models and fine-tunings, up to the end of the shortest fine-tuning. The lines between points are
+    straight. The value is NaN if the mean accuracy never reaches that half.
+
+    Args:
+        points: rows of one method in the table from `frame`.
+        untouched: (`of`, seed) -> one accuracy of the untouched model, in %.
     """
     each = lines(points)
     if not each:
@@ -119,7 +142,10 @@ def half_way(points: pd.DataFrame, untouched: Mapping[statistics.Cell, Sequence[
 def never(
     points: pd.DataFrame, untouched: Mapping[statistics.Cell, Sequence[float]]
 ) -> dict[statistics.Cell, list[float]]:
-    """For each unlearned model of one method: share of its fine-tunings that end before accuracy reaches that half."""
+    """(`of`, seed) of each unlearned model of one method -> share of its fine-tunings that never reach the level, in %.
+
+    The level is half of the untouched model's accuracy. The arguments are those of `half_way`.
+    """
     missed = {
         model: [
             np.isnan(curve.where(accuracy, steps, np.asarray(untouched[model][0] / 2))) for steps, accuracy in tunings
@@ -130,9 +156,9 @@ def never(
 
 
 def excess(points: pd.DataFrame, oracle: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
-    """For each unlearned model of one method: how much its `area` exceeds the oracle's on the same fine-tunings, in pp.
+    """(`of`, seed) of each unlearned model of one method -> its `area` minus the oracle's `area`, in pp.
 
-    Models for which there is no oracle are left out, for every method.
+    Both areas are over the same fine-tunings. Models without an oracle are left out, for every method.
     """
     ours = points.merge(oracle[CELL].drop_duplicates(), on=CELL)
     theirs = oracle.merge(points[CELL].drop_duplicates(), on=CELL)
@@ -143,9 +169,9 @@ def excess(points: pd.DataFrame, oracle: pd.DataFrame) -> dict[statistics.Cell, 
 def columns(of_method: Measured, of_board: Measured) -> Figures:
     """The columns of one method for harmless fine-tunings and for relearning, if the board has such fine-tunings.
 
-    Clusters are the unlearned models (`of`), each with its seeds. Figures have no value if a cell has no points.
-    Figures that need the untouched model's accuracy have no value if the board lacks it. They leave out concepts that
-    the untouched model never shows, as half of an accuracy of 0 is always reached.
+    The clusters are the unlearned models (`of`), each with its seeds. Figures have no value if a cell has no points.
+    Some figures need the untouched model's accuracy. They have no value if the board lacks this accuracy. They leave
+    out concepts that the untouched model never shows, since half of an accuracy of 0 is always reached.
     """
     row: Figures = {}
     recovered = of_board.recovered
@@ -174,7 +200,7 @@ def columns(of_method: Measured, of_board: Measured) -> Figures:
 
 
 def _kind(name: str, end: str, points: pd.DataFrame, untouched: dict[statistics.Cell, list[float]]) -> Figures:
-    """NAME_auc, NAME_half and NAME_never of some fine-tunings of one method."""
+    """The figures NAME_auc, NAME_half and NAME_never of some fine-tunings of one method. Each name ends with `end`."""
     cells = list(zip(points["of"], points["seed"], strict=True))
     known = all(cell in untouched for cell in cells)
     half = points[np.array([known and untouched[cell][0] > 0 for cell in cells], dtype=bool)]
@@ -203,7 +229,7 @@ def described(columns: list[str]) -> list[Column]:
     return shown
 
 
-FIGURES = {  # the name of a column has what came back before it, and perhaps a number of pictures behind it
+FIGURES = {  # a column is named KIND_FIGURE or KIND_FIGURE_PICTURES; these are the figures
     column.name: column
     for column in (
         Column("from", "accuracy on the forgotten concept before {}", "%", "lower"),

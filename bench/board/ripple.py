@@ -9,20 +9,21 @@ import pandas as pd
 
 from bench.board import statistics
 
-PREFIX = "distance_"  # of the columns that hold a distance, in tables of concepts
-STEP = 0.1  # the difference of distance that a ripple is the loss for
-BINS = 8
+PREFIX = "distance_"  # prefix of the columns with a distance in tables of concepts
+STEP = 0.1  # a ripple is the loss for this difference of distance
+BINS = 8  # largest number of bins of a profile
 
 
 def distances(concepts: pd.DataFrame) -> list[str]:
-    """The names of the distances that a table of concepts has."""
+    """The names of the distances in a table of concepts, without `PREFIX`."""
     return [name.removeprefix(PREFIX) for name in map(str, concepts.columns) if name.startswith(PREFIX)]
 
 
 def drops(concepts: pd.DataFrame) -> pd.DataFrame:
-    """The rows of retained concepts, with `before`, `pretrained`'s accuracy on the same noise in %, and `drop` from it.
+    """The rows of retained concepts in a table of concepts, with two more columns.
 
-    Rows of cells whose task and seed `pretrained` lacks are left out.
+    `before` is the accuracy of `pretrained` on the same noise, in %. `drop` is `before` minus `accuracy`, in pp. A row
+    is left out if `pretrained` has no row for its task, seed and concept.
     """
     kept = concepts[concepts["role"] != "forget"]
     place = ["task", "seed", "concept"]
@@ -32,10 +33,14 @@ def drops(concepts: pd.DataFrame) -> pd.DataFrame:
 
 
 def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]:
-    """Of one method's `drops`, for each cell: how many points more a concept loses for each 0.1 that it is nearer.
+    """(task, seed) -> the ripple of one method's cell: the additional drop of a concept for each 0.1 nearer, in pp.
 
-    The least-squares slope over the retained concepts whose distance is known. A cell has no slope if it has fewer than
-    three such concepts, or if all have the same distance.
+    The ripple is the least-squares slope over the retained concepts whose distance is known. A cell has no ripple if it
+    has fewer than three such concepts, or if all these concepts have the same distance.
+
+    Args:
+        dropped: rows of one method in the table from `drops`.
+        distance: name of the distance.
     """
     column, place = PREFIX + distance, ["task", "seed"]
     known = dropped.dropna(subset=[column])
@@ -49,10 +54,17 @@ def ripple(dropped: pd.DataFrame, distance: str) -> dict[statistics.Cell, float]
 
 
 def profile(dropped: pd.DataFrame, distance: str, methods: Sequence[str]) -> pd.DataFrame:
-    """From `drops` to the curve of each method, near to far: `distance`, `drop` with `drop_lo`, `drop_hi`, and `n`.
+    """The curve of each method: its mean drop against distance, one row for each bin, from near to far.
 
-    Retained concepts of all tasks are put into at most `BINS` bins by distance, as many in each, the same for every
-    method; `distance` is a bin's mean, `n` the images in it. Intervals are over the tasks that have a concept there.
+    Retained concepts of all tasks are divided into at most `BINS` bins by distance. The bins have about the same number
+    of concepts each, and they are the same for every method. The columns are `method`, `distance` (the mean distance in
+    the bin), `drop` with its interval `drop_lo` and `drop_hi` in pp, and `n` (the number of images in the bin).
+    Intervals are over the tasks that have a concept in the bin.
+
+    Args:
+        dropped: table from `drops`.
+        distance: name of the distance.
+        methods: names of the methods, in the order of the rows.
     """
     column = PREFIX + distance
     known = dropped.dropna(subset=[column])

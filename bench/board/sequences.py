@@ -1,4 +1,7 @@
-"""Sequences of requests, each starting from the weights of the last one: what accumulates, and what comes back."""
+"""Figures of sequences of requests: which losses accumulate, and how far forgotten concepts come back.
+
+Each request of a sequence starts from the weights after the request before it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua"
 ALONG = ("ua", "nra", "ora", "twin", "drift")
 PLACE = ["chain", "seed"]
 RANKED_BY = "final_h"
-STAY: tuple[str, ...] = ()  # general columns that a narrow table keeps beside COLUMNS: none, as they average all states
+# General columns that a narrow table keeps beside COLUMNS. It keeps no such column, since they average all states.
+STAY: tuple[str, ...] = ()
 UNLIKE = "states after all requests, the last as much as those on the way"  # the states that general columns average
 CLUSTERS = "sequences"
 
@@ -40,9 +44,9 @@ COLUMNS = (
 def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each finished request of a sequence and each concept forgotten by then.
 
-    `step` is the number of the request, from 1, and `request` the concepts that it asked to forget. `since` is the
-    number of the request that asked to forget `concept`, at most `step`. `ua` is 100 - accuracy of `concept` after
-    `step`, in %, on `n` images.
+    `step` is the number of the request, from 1. `request` has the concepts that it asked to forget, as text. `since` is
+    the number of the request that asked to forget `concept`; it is at most `step`. `ua` is 100 minus the accuracy on
+    `concept` after `step`, in %. It is computed from `n` images.
     """
     numbers, rows = cell_columns.request_numbers(results), []
     for result in results:
@@ -57,12 +61,16 @@ def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
 
 
 def along(cells: pd.DataFrame) -> pd.DataFrame:
-    """From cells to one row for each method and step of its sequences, with the means of its figures after that step.
+    """One row for each method and step of its sequences, with the means of the method's figures after that step.
 
-    `request` has the concepts that the step asks to forget. If chains ask for different concepts, " / " separates them.
-    Then come NAME, NAME_lo and NAME_hi, over chains, of each of UA, NRA, ORA, TWIN, DRIFT and H that was measured.
-    `seconds` is the time that all requests up to this step took, a mean over chains and seeds. A method has a row for a
-    step only if all requests up to that step are finished in all of its chains. The table is empty without a sequence.
+    `request` has the concepts that the step asks to forget. If sequences ask for different concepts at this step, " / "
+    separates their requests. Then come NAME, NAME_lo and NAME_hi of each of UA, NRA, ORA, TWIN, DRIFT and H that was
+    measured, with intervals over sequences. `seconds` is the time of all requests up to this step, as a mean over
+    sequences and seeds. A method has a row for a step only if all requests up to that step are finished in all its
+    sequences. The table is empty if there are no sequences.
+
+    Args:
+        cells: table from `tables.cells_frame`.
     """
     names = [*(name for name in ALONG if name in cells), *((clusters.H,) if set(clusters.PARTS) <= set(cells) else ())]
     rows = []
@@ -84,22 +92,22 @@ def along(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def requests(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells that are requests of a sequence. The result is empty if no cell is one."""
+    """The cells that are requests of a sequence. The table is empty if there are no such cells."""
     if "chain" not in cells:
         return cells.iloc[:0].assign(chain="", step=0, request="")
     return cells[cells["chain"].notna()]
 
 
 def last(cells: pd.DataFrame, of_board: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `cells` that are the last request of their sequence. `of_board` has all cells of the board."""
+    """The rows of `cells` for the last request of each sequence. `of_board` has all cells of the board."""
     steps, length = requests(cells), requests(of_board).groupby("chain")["step"].max()
     return steps[steps["step"] == steps["chain"].map(length)]
 
 
 def seconds(cells: pd.DataFrame) -> Interval:
-    """Seconds that all requests of a sequence took together: the mean over chains and seeds of one method's cells.
+    """Total seconds of all requests of a sequence, as a mean over the sequences and seeds of one method's cells.
 
-    There is no value if seconds were not counted for a cell, as for an oracle.
+    The value is NaN if a cell has no seconds, such as a cell of an oracle.
     """
     if cells["seconds"].isna().any():
         return statistics.NONE
@@ -107,9 +115,12 @@ def seconds(cells: pd.DataFrame) -> Interval:
 
 
 def returns(matrix: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
-    """Of one method's `matrix`, for each chain and seed: the largest fall of a concept's UA, in pp, at least 0.
+    """(sequence, seed) of one method -> the largest fall of a concept's UA, in pp, at least 0.
 
-    The fall is the UA right after the concept's own request, minus the lowest UA after any request from then on.
+    The fall is the UA right after the concept's own request, minus the lowest UA after this request or a later one.
+
+    Args:
+        matrix: rows of one method in the table from `matrix`.
     """
     place = [*PLACE, "concept"]
     at_request = matrix[matrix["step"] == matrix["since"]].set_index(place)["ua"]
@@ -118,7 +129,15 @@ def returns(matrix: pd.DataFrame) -> dict[statistics.Cell, list[float]]:
 
 
 def kept(cells: pd.DataFrame, concepts: pd.DataFrame) -> tuple[dict[statistics.Cell, list[float]], int | None]:
-    """Accuracy in % on all images of retained concepts, by chain and seed of `last` cells; and their number."""
+    """Accuracy on all images of retained concepts after the last request, and the number of these images.
+
+    Args:
+        cells: rows of one method from `last`.
+        concepts: rows of one method in the table from `tables.concepts_frame`.
+
+    Returns (sequence, seed) -> accuracy in %, and the number of images over all sequences and seeds, or None if there
+    are no images.
+    """
     place = ["task", "seed"]
     rows = concepts[concepts["role"] != "forget"].merge(cells[[*place, "chain"]], on=place)
     sums = rows.assign(right=rows["accuracy"] * rows["n"]).groupby(PLACE)[["right", "n"]].sum()
@@ -127,9 +146,10 @@ def kept(cells: pd.DataFrame, concepts: pd.DataFrame) -> tuple[dict[statistics.C
 
 
 def columns(of_method: Measured, of_board: Measured) -> Figures:
-    """The columns of one method: those of `COLUMNS` that were measured. There are no columns without a sequence.
+    """The columns of one method: those of `COLUMNS` that were measured. The result is empty if there are no sequences.
 
-    Clusters are chains, each with its seeds. Figures of whole sequences have no value if a request is missing.
+    The clusters are the sequences, each with its seeds. Figures of whole sequences have no value if a request is
+    missing.
     """
     steps = requests(of_board.cells)[["chain", "step"]].drop_duplicates()
     if not len(steps):

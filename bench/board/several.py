@@ -1,4 +1,4 @@
-"""Forgetting several concepts at once: figures against their number."""
+"""Forgetting several concepts at once: figures against the number of concepts."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from bench.board.columns import Figures, Measured, column
 from metrics import Column
 
 FIGURES = (*clusters.PARTS, clusters.H)  # figures that have a column for each number of concepts
-STAY = (clusters.H, *clusters.PARTS)  # general columns that a narrow table keeps beside these
-UNLIKE = ""  # the unlike states that general columns average; "": they average like states
+STAY = (clusters.H, *clusters.PARTS)  # general columns that a narrow table keeps beside the columns of this module
+UNLIKE = ""  # words for the different states that general columns average; "" if the states are alike
 CLUSTERS = "tasks"
 
 
 def frame(cells: pd.DataFrame) -> pd.DataFrame:
-    """From cells to one row for each method and number `k` of concepts forgotten at once: the means of its figures.
+    """One row for each method and number `k` of concepts forgotten at once, with the means of the method's figures.
 
     The columns are `method`, `k`, and NAME, NAME_lo, NAME_hi of each of H, UA, NRA, TWIN, ORA, FID, KID and DRIFT that
     was measured, in this order. Intervals are over the tasks with that k. A method has no row for a k if one of its
-    cells with that k is not finished. Requests of a sequence are left out. The table is empty if no task forgets
-    several concepts.
+    cells with that k is not finished. Requests of a sequence are left out. The table is empty if every task forgets one
+    concept only.
+
+    Args:
+        cells: table from `tables.cells_frame`.
     """
     cells_at_once, names = at_once(cells), clusters.shown(cells)
     rows = [
@@ -35,7 +38,7 @@ def frame(cells: pd.DataFrame) -> pd.DataFrame:
 def at_once(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells that start from the untouched model and forget in one request, with a column `k`.
 
-    The result is empty if the cells have no `k`.
+    The table is empty if the cells have no column `k`.
     """
     if "k" not in cells:
         return cells.iloc[:0].assign(k=pd.Series(dtype="Int64"))
@@ -44,7 +47,7 @@ def at_once(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def columns(of_method: Measured, of_board: Measured) -> Figures:
-    """UA_kK, NRA_kK, ORA_kK and H_kK of one method for each number K of concepts that some task forgets at once."""
+    """The figures ua_kK, nra_kK, ora_kK and h_kK of one method, for each number K of concepts that a task forgets."""
     row: Figures = {}
     cells, names = at_once(of_method.cells), clusters.shown(of_board.cells)
     for k in sorted(at_once(of_board.cells)["k"].unique()):
