@@ -1,9 +1,9 @@
 """Intervals, differences between methods and ranks, by a bootstrap over tasks.
 
-A cluster is a task with all its training seeds and images: claims generalise over tasks, and cells of one task are
-alike. The bootstrap resamples whole clusters and nothing within them, as the spread between clusters already contains
-that of seeds and images (Davison & Hinkley 1997, section 3.8). If there is only one task, its training seeds are the
-clusters.
+A cluster is a task with all its training seeds and images, since claims generalise over tasks and the cells of one task
+are similar. The bootstrap resamples whole clusters only. It does not resample seeds or images, since the spread between
+clusters already contains the spread of seeds and images (Davison & Hinkley 1997, section 3.8). If there is only one
+task, its training seeds are the clusters.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import ndtri, stdtrit  # scipy.stats has these too, but its import takes a second
+from scipy.special import ndtri, stdtrit  # importing scipy.stats would take a second
 
 RESAMPLES, CONFIDENCE = 10_000, 0.95
-MISSING = 0.05  # largest share of resamples that may have no value
+MISSING = 0.05  # largest share of resamples without a value
 
-Statistic = Callable[[np.ndarray], np.ndarray]  # means of k quantities, (..., k) -> a value of each, (...)
+Statistic = Callable[[np.ndarray], np.ndarray]  # means of k quantities, float (..., k) -> value, float (...)
 Cell = tuple[str, int]  # task, training seed
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its 95 % interval. `low` and `high` are NaN for one cluster. All three are NaN without a value."""
+    """A value and its 95 % interval. `low` and `high` are NaN without an interval. All are NaN if `mean` is missing."""
 
     mean: float
     low: float = math.nan
@@ -36,20 +36,23 @@ NONE = Interval(math.nan)
 
 
 def first(means: np.ndarray) -> np.ndarray:
-    """The statistic of a plain mean: the first quantity itself."""
+    """The statistic for a plain mean: it returns the first quantity."""
     return means[..., 0]
 
 
 def harmonic(means: np.ndarray) -> np.ndarray:
-    """Harmonic mean of quantities from 0 up; 0 where one of them is 0."""
+    """Harmonic mean of quantities that are at least 0. It is 0 where a quantity is 0."""
     with np.errstate(divide="ignore", over="ignore"):
         return means.shape[-1] / (1 / np.maximum(means, 0)).sum(-1)
 
 
 def clusters(cells: Mapping[Cell, Sequence[float]]) -> np.ndarray:
-    """Means of k quantities over each cluster, float (clusters, k): over a task's seeds, or of one task each seed.
+    """Means of k quantities over each cluster, float64 (clusters, k).
 
-    Raises ValueError for no cells, tasks with different numbers of seeds, rows of different length, or a NaN.
+    With several tasks, each row is the mean over a task's seeds. With only one task, each row is one of its seeds.
+
+    Raises ValueError if there are no cells, if tasks have different numbers of seeds, if cells have different numbers
+    of quantities, or if a quantity is NaN.
     """
     tasks: dict[str, list[Sequence[float]]] = {}
     for task, seed in sorted(cells):
@@ -67,13 +70,22 @@ def clusters(cells: Mapping[Cell, Sequence[float]]) -> np.ndarray:
 def interval(
     table: np.ndarray, statistic: Statistic = first, low: float = -math.inf, high: float = math.inf
 ) -> Interval:
-    """A statistic of a table (clusters, k), as `clusters` makes it, and its 95 % percentile-bootstrap interval.
+    """A statistic of a table and its 95 % percentile-bootstrap interval.
 
-    The same resamples for every table of as many clusters. Few clusters make percentiles too narrow: by sqrt((K-1)/K)
-    for K clusters, and by taking a normal for a t distribution. Both distances from the value are widened accordingly
-    (Hesterberg, What Teachers Should Know About the Bootstrap, 2015), then cut off at what the statistic can be, `low`
-    to `high`. An interval without width says that tasks agreed, not that it is certain. A value without interval: fewer
-    than two clusters, or more than one in twenty resamples in which the statistic has no value.
+    All tables with the same number of clusters use the same resamples.
+
+    With few clusters, percentile intervals are too narrow for two reasons. For K clusters, the spread of the resamples
+    is too small by a factor of sqrt((K-1)/K). The percentiles also correspond to a normal distribution, not to a t
+    distribution. Both distances between the value and the ends of the interval are therefore widened (Hesterberg, What
+    Teachers Should Know About the Bootstrap, 2015). The interval is then cut off at `low` and `high`.
+
+    An interval of width 0 means that the tasks agreed. It does not mean that the value is certain. The value has no
+    interval if there are fewer than two clusters, or if the statistic is NaN in more than one of twenty resamples.
+
+    Args:
+        table: means of k quantities over each cluster, float (clusters, k), as from `clusters`.
+        statistic: computes the value from the means of the quantities over clusters.
+        low, high: lowest and highest possible value of the statistic.
     """
     value = float(statistic(table.mean(0)))
     count = len(table)
@@ -90,12 +102,19 @@ def interval(
 
 
 def of_cells(cells: Mapping[Cell, Sequence[float]], low: float = -math.inf, high: float = math.inf) -> Interval:
-    """The mean of a figure over cells, and its interval. There is no value without cells."""
+    """The mean of a figure over cells and its interval. The value is NaN if there are no cells."""
     return interval(clusters(cells), low=low, high=high) if cells else NONE
 
 
 def difference(a: np.ndarray, b: np.ndarray, statistic: Statistic = first) -> Interval:
-    """How much a statistic of `a` exceeds that of `b`, tables of the same clusters in the same order: paired."""
+    """The paired difference: a statistic of `a` minus the same statistic of `b`, and its interval.
+
+    Args:
+        a, b: tables of the same clusters in the same order, float (clusters, k).
+        statistic: computes the value from the means of the quantities over clusters.
+
+    Raises ValueError if the tables have different shapes.
+    """
     if a.shape != b.shape:
         raise ValueError(f"a paired comparison needs the same clusters and quantities, not {a.shape} and {b.shape}")
     k = a.shape[1]
@@ -103,20 +122,21 @@ def difference(a: np.ndarray, b: np.ndarray, statistic: Statistic = first) -> In
 
 
 def ranks(tables: Mapping[str, np.ndarray], statistic: Statistic = first) -> dict[str, int]:
-    """Rank of each table by a statistic of which higher values are better: 1 + number of significantly better tables.
+    """Rank of each table: 1 + number of significantly better tables. Higher values of the statistic are better.
 
-    A table is better than another if the interval of their paired difference excludes 0, or if it is better than a
-    third one that is better than the other. Tables that share a rank do not differ significantly from each other.
+    Table A is better than table B if A is higher and the interval of their paired difference excludes 0. A is also
+    better than B if A is better than a third table that is better than B. Tables with the same rank do not differ
+    significantly from each other.
     """
     names = list(tables)
     better = {(a, b) for a in names for b in names if a != b and difference(tables[a], tables[b], statistic).low > 0}
-    for via in names:  # better than a method that is itself better
+    for via in names:  # A is better than B if A is better than `via` and `via` is better than B
         better |= {(a, b) for a in names for b in names if (a, via) in better and (via, b) in better}
     return {name: 1 + sum((other, name) in better for other in names) for name in names}
 
 
 @cache
 def _shares(count: int) -> np.ndarray:
-    """How often each cluster is drawn in each resample, as a share: (RESAMPLES, count)."""
+    """The share of each cluster among the draws of each resample, float64 (RESAMPLES, count). Each row sums to 1."""
     rng = np.random.default_rng(0)
     return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count

@@ -1,4 +1,4 @@
-"""Tables made from results: one row per method, per cell, per cell and concept, or per checkpoint."""
+"""Makes tables from results. A table has one row per method, per cell, per cell and concept, or per checkpoint."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Tables:
         board: one row for each method.
         cells: one row for each cell.
         concepts: one row for each finished cell and concept.
-        curve: one row for each cell and checkpoint. It is empty unless checkpoints were measured.
-        recovered: one row for each point of a fine-tuning of an unlearned model.
+        curve: one row for each cell and checkpoint. It is empty if checkpoints were not measured.
+        recovered: one row for each point of a fine-tuning of an unlearned model. It is empty if there are no points.
     """
 
     board: pd.DataFrame
@@ -46,7 +46,10 @@ class MixedFingerprints(ValueError):
 
 
 def require_one_fingerprint(results: Sequence[CellResult]) -> str:
-    """The fingerprint of all results. Raises MixedFingerprints if they have several, ValueError if there are none."""
+    """The common fingerprint of all results.
+
+    Raises MixedFingerprints if the results have different fingerprints, and ValueError if there are no results.
+    """
     fingerprints = {result.fingerprint for result in results}
     if not fingerprints:
         raise ValueError("there are no results")
@@ -56,7 +59,7 @@ def require_one_fingerprint(results: Sequence[CellResult]) -> str:
 
 
 def scaled(metric: Metric, value: float) -> float:
-    """A metric's value as boards show it."""
+    """A metric's value in the unit that boards show: 100 times the value if the unit is %, else the value."""
     return value * 100 if metric.unit == "%" else value
 
 
@@ -65,7 +68,10 @@ def _blank_or(metric: Metric, value: float | None) -> float | None:
 
 
 def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per cell, with the columns that tell cells apart (`cell_columns`) and the figures of `metrics`.
+    """One row per cell, with the columns that identify it (`HEAD` and `cell_columns`) and the figures of `metrics`.
+
+    Each metric has its value (NAME) and its number of images (NAME_n). Then come the costs, `compensation`, `reason`,
+    `traceback`, `config` (the settings of the method as JSON) and `fingerprint`.
 
     Raises ValueError if a cell occurs twice.
     """
@@ -93,10 +99,11 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
 
 
 def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per finished cell and concept: its role, its distances from the target, its accuracy in %.
+    """One row per finished cell and concept, with the concept's role, distances from the target and accuracy in %.
 
     `since` is the number of the request that asked to forget the concept. Only boards of sequences have this column.
-    Then come the figures of those `metrics` that are a mean over images.
+    `judge` is the accuracy of the judge `judged_by` on `judge_n` real pictures of the concept, in %. `accuracy` is the
+    accuracy on `n` images, in %. The last columns are the figures of those `metrics` that are a mean over images.
     """
     numbers = cell_columns.request_numbers(results)
     distances = dict.fromkeys(name for result in results for one in result.concepts for name in one.distances)
@@ -123,15 +130,22 @@ def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.
 
 
 def board_frame(results: Sequence[CellResult], metrics: Sequence[str], note: str) -> pd.DataFrame:
-    """One row per method, in order of appearance; `note` says what kind of run it was ("full", "quick").
+    """One row per method, in order of appearance.
 
-    `rank` is computed from H (`aggregates.ranked_by`). Methods that do not differ significantly may share a rank, and
-    controls have no rank. It is the only column that depends on the other rows.
+    `rank` is computed from H (`aggregates.ranked_by`). Methods that do not differ significantly may share a rank.
+    Controls have no rank. `rank` is the only column that depends on the other rows.
 
-    Each of `metrics` has mean, interval (NAME_lo, NAME_hi) and the number of images (NAME_n); retention metrics also
-    their drop from the pretrained model's value on the same noise. A method with a cell that failed or did not run has
-    a status that says so and no figures, since a mean over fewer tasks could not be compared. A metric leaves out a
-    task on which it cannot be measured, for every method.
+    Each of `metrics` has a mean (NAME), an interval (NAME_lo, NAME_hi) and the number of images (NAME_n). A retention
+    metric also has its drop from the pretrained model's value on the same noise (NAME_drop, with its interval). If a
+    cell of a method failed or did not run, the method's `status` says so. Such a method has no figures, since a mean
+    over fewer tasks is not comparable. If a metric cannot be measured on a task, the metric leaves out this task for
+    every method.
+
+    Args:
+        note: the kind of run ("full", "quick"), for the column `protocol`.
+
+    Raises MixedFingerprints if results have different fingerprints. Raises ValueError if there are no results, or as
+    `require_same_numbers` does.
     """
     return _board_frame(results, metrics, note, cells_frame(results, metrics), concepts_frame(results, metrics))
 
@@ -170,11 +184,14 @@ def _board_frame(
 
 
 def judge_accuracy(results: Sequence[CellResult]) -> dict[str, float | int | None]:
-    """Accuracy of the judges, in %, on real pictures of all evaluated concepts: no model can be seen to exceed it.
+    """Accuracy of the judges, in %, on real pictures of all evaluated concepts.
+
+    The measured accuracy of a model cannot be expected to exceed the accuracy of the judges.
 
     Returns:
-        "judge" and "judge_n", the number of real pictures. If there are several judges, also the accuracy of each
-        ("judge_NAME") on the concepts that it judges. An accuracy is None if no real picture was judged.
+        "judge", the accuracy, and "judge_n", the number of real pictures. If there are several judges, also the
+        accuracy of each judge ("judge_NAME") on the concepts that it judges. An accuracy is None if its judges
+        classified no real pictures.
     """
     concepts = {one.concept: one for result in results for one in result.concepts}.values()
     names = sorted({one.judged_by for one in concepts})
@@ -190,7 +207,7 @@ def _pooled_accuracy(concepts: Collection[ConceptResult]) -> float | None:
 
 
 def status_of(results: Sequence[CellResult]) -> str:
-    """The status of a method with these cells: "ok", or how many of them failed or were not run."""
+    """The status of a method with these cells: "ok", or the number of cells for each other status ("2 failed of 9")."""
     unfinished = Counter(result.status for result in results if not result.ok)
     if not unfinished:
         return "ok"
@@ -236,7 +253,10 @@ def _images(metric: Metric, results: Sequence[CellResult]) -> int | None:
 
 
 def require_same_numbers(results: Sequence[CellResult], metrics: Sequence[str]) -> None:
-    """Raise ValueError where a metric whose bias depends on the number of images had another one in a task's cells."""
+    """Raise ValueError if cells of one task measured a distribution metric on different numbers of images.
+
+    The bias of such a metric (`Metric.distribution`) depends on the number of images, so its values would not compare.
+    """
     for metric in (metric for metric in map(METRICS.get, metrics) if metric.distribution):
         seen: dict[str, set[int]] = {}
         for result in results:
@@ -256,11 +276,18 @@ def write(
     note: str,
     description: dict[str, Any],
 ) -> Tables:
-    """Write STEM.csv, STEM-cells.csv, STEM-concepts.csv and STEM.json (what the fingerprint stands for).
+    """Write the tables of a board to STEM.csv, STEM-cells.csv and STEM-concepts.csv, and its description to STEM.json.
 
-    Also STEM-curve.csv if checkpoints were measured, and STEM-recovery.csv if unlearned models were trained further.
-    Otherwise such a file of an earlier board of this name is removed. Returns the tables. Paths in them are relative to
-    `folder`, or names of files alone.
+    Also writes STEM-curve.csv if checkpoints were measured, and STEM-recovery.csv if unlearned models were trained
+    further. Otherwise removes such a file of an earlier board of the same name.
+
+    Args:
+        folder: the folder for the files. It is created if it does not exist.
+        stem: the name of the board.
+        note: the kind of run, as for `board_frame`.
+        description: the facts that the fingerprint is computed from, in the types of JSON.
+
+    Returns the tables. Their paths are relative to `folder`, or are names of files without folders.
     """
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     files = cells["traceback"]
@@ -279,13 +306,13 @@ def write(
         if suffix in always or len(frame):
             replace(file, frame.to_csv(index=False, float_format="%.6f"))
         else:
-            file.unlink(missing_ok=True)  # of the board that this one replaces
+            file.unlink(missing_ok=True)  # file of the earlier board, which this board replaces
     replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
     return tables
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file in one step: a reader never sees half of it."""
+    """Write a file in one step, so that a reader never sees an incomplete file."""
     work = path.with_name(f".{path.name}.{os.getpid()}")
     work.write_text(text)
     work.replace(path)
