@@ -1,7 +1,7 @@
 """The name of a board: the stem of every file that a run writes.
 
-Two runs whose figures would not compare write boards of different names. What only adds rows or columns to a board
-(methods, training seeds, metrics, a curve) is not in its name.
+Two runs write boards of different names if their figures cannot be compared. Some fields of a run only add rows or
+columns to a board: methods, training seeds, metrics and a curve. The name does not contain these fields.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bench.core.overrides import Overrides, Sweep
 from bench.plan.plan import Plan
 from bench.plan.settings import changed
 
-MAX_NAME_LENGTH = 80  # letters of a name, without "-quick"
-DIGITS = 8  # hex digits of the digest that tells apart names whose words are the same
+MAX_NAME_LENGTH = 80  # maximum number of characters of a name, without "-quick"
+DIGITS = 8  # hex digits of the digest, which distinguishes names with the same words
 QUICK = "quick"
-CONCEPT = re.compile(r"[a-z0-9]+( [a-z0-9]+)*")  # a concept that its words in a name stand for without doubt
-TAKEN = re.compile(r"compile|sweep.*|neighbours.*|judge.*|clip.*|k\d.*")  # words that begin another part of a name
-ENDS = re.compile(r"-(cells|concepts|curve|recovery|quick)$")  # endings that another file or board has
+CONCEPT = re.compile(r"[a-z0-9]+( [a-z0-9]+)*")  # a concept whose words in a name are unambiguous
+TAKEN = re.compile(r"compile|sweep.*|neighbours.*|judge.*|clip.*|k\d.*")  # words at the beginning of other parts of a name
+ENDS = re.compile(r"-(cells|concepts|curve|recovery|quick)$")  # endings of the names of other files or boards
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Part:
     """One setting in the name of a board.
 
     Args:
-        words: for people; letters that file names should not have become hyphens.
-        value: what is named, in JSON's types: two parts are the same if this is.
-        plain: whether the words say all of the value, so that the name needs no digest for it.
+        words: the setting as text, for people. `slug` replaces characters that file names should not have by hyphens.
+        value: the setting in JSON's types. Two parts name the same setting if their values are equal. If it is not
+            given, `words` is the value.
+        plain: whether the words contain the whole value. If not, the name needs a digest of the value.
     """
 
     words: str
@@ -44,24 +45,31 @@ class Part:
 
     @property
     def slug(self) -> str:
-        """The words as they stand in a file's name."""
+        """The words in the form for a file's name: lower-case letters, digits, ".", "+", "_" and hyphens."""
         return re.sub(r"[^a-z0-9.+_]+", "-", self.words.lower()).strip("-.")
 
     @property
     def is_exact(self) -> bool:
-        """Whether no other setting has this slug."""
+        """Whether this slug identifies the setting, so that every other setting has another slug."""
         return self.plain and self.slug == self.words
 
 
 def board_name(plan: Plan) -> str:
     """The stem of every file that the run of `plan` writes.
 
-    It has the suite and the world; the backbone, judges, neighbours and CLIP model if the run names them; the concepts,
-    counts and sweeps that the run asks for; every setting of the protocol and of a method that the run changes; and
-    "quick". A digest of these settings follows where the words alone do not tell two boards apart, such as two
-    backbones in folders of the same name, and where the name would be longer than MAX_NAME_LENGTH.
+    The name contains:
 
-    The files of an explicitly named backbone are read once for their digest.
+    - the suite and the world,
+    - the backbone, the judges, the neighbours and the CLIP model if the run names them,
+    - the concepts, the counts and the sweeps that the run asks for,
+    - every setting of the protocol and of a method that the run changes,
+    - "quick" for a quick run.
+
+    A digest of these settings is added if the words alone do not identify the board, for example if two backbones are
+    in folders of the same name. It is also added if the name would be longer than MAX_NAME_LENGTH, or if the name has
+    the ending of another file.
+
+    If the run names a backbone, its files are read once for their digest.
     """
     parts = [*_parts(plan)]
     name = "-".join(part.slug for part in parts if part.slug)
@@ -72,7 +80,7 @@ def board_name(plan: Plan) -> str:
 
 
 def _parts(plan: Plan) -> Iterator[Part]:
-    """The parts that come from fields of the run, in the order that their flags declare; "quick" is none of them."""
+    """The parts for the fields of the run, in the order that their flags declare. "quick" is left out."""
     known = {name: flag for name, flag in flags_of(type(plan.run)).items() if flag.board is not None}
     usual = defaults_of(type(plan.run))
     for name in sorted(known, key=lambda each: known[each].board or 0):
@@ -84,7 +92,10 @@ def _parts(plan: Plan) -> Iterator[Part]:
 
 
 def _named(flag: Flag) -> Callable[[Plan, Any], Iterator[Part]]:
-    """The part of a field that has no form of its own: the flag and its words."""
+    """The function that makes the part of a field that is not in `PARTS`.
+
+    The part has the name of the flag. It also has the value, unless the flag is a switch.
+    """
 
     def parts(plan: Plan, value: Any) -> Iterator[Part]:
         yield Part(flag.name if flag.switch else "-".join([flag.name, *flag.write(value)]))
@@ -127,7 +138,10 @@ def _overrides(plan: Plan, changes: Overrides) -> Iterator[Part]:
 
 
 def by_content(spec: str) -> list[str]:
-    """What a judge or a CLIP model is: its name, and the digest of its file where `spec` names a file."""
+    """The identity of a judge or a CLIP model, as a list of strings.
+
+    It is the name without folders and the digest of the file if `spec` names a file, and `spec` alone otherwise.
+    """
     found = HEAD.fullmatch(spec)
     place = found.group(2) if found else spec
     for candidate in (place, place.partition("/")[2]):
@@ -136,8 +150,9 @@ def by_content(spec: str) -> list[str]:
     return [spec]
 
 
-ALWAYS = ("suite", "world")  # fields that are in every name
-PARTS: dict[str, Callable[[Plan, Any], Iterator[Part]]] = {  # fields whose parts have a form of their own
+ALWAYS = ("suite", "world")  # fields that every name contains
+# field -> function that makes its parts; all other fields use `_named`
+PARTS: dict[str, Callable[[Plan, Any], Iterator[Part]]] = {
     "backbone": _backbone,
     "forget": _forget,
     "several": _several,

@@ -1,4 +1,4 @@
-"""Which column names a metric may have: a board's tables have other columns besides those of metrics."""
+"""Checks the names of metrics. A metric's columns must not have the name of another column in a board's tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from metrics import COSTS
 
-ENDS = ("_lo", "_hi", "_n")  # of a column's name: the interval of its figure, and the number of images
-DROP, MATCHED = "_drop", "@ua90"  # of a retention metric's name: its drop, and its value at matched forgetting
+ENDS = ("_lo", "_hi", "_n")  # endings of column names: the ends of an interval, and the number of images
+DROP, MATCHED = "_drop", "@ua90"  # endings for a retention metric: its drop, and its value at UA 90 %
 BOARD = (
     "method", "fidelity", "way", "status", "rank", "fid_extractor", "judge", "compensation", "cells", "protocol",
     "fingerprint", *(cost.name for cost in COSTS),
@@ -27,7 +27,7 @@ FIXED = {
     for table, names in (("checkpoints", CURVE), ("concepts", CONCEPTS), ("cells", CELLS), ("methods", BOARD))
     for name in names
 }
-# columns that some suites and worlds have, and what they are
+# pattern of the columns that only some suites and worlds have -> description of these columns
 DERIVED = {
     r"h|(ua|nra|ora|h)_k\d+": "a column for H or for a number of concepts that are forgotten at once",
     r"final_\w+|worst_return|drift_per_request|seconds_all": "a column for sequences of requests",
@@ -36,21 +36,22 @@ DERIVED = {
     r"distance_\w+": "a column for the distance of a concept",
     r"judge_\w+": "a column for the accuracy of a judge",
 }
-WORDS = {"all": "the word for all metrics", "cost": "the word for what a method costs"}  # of --metrics
+WORDS = {"all": "the word for all metrics", "cost": "the word for what a method costs"}  # words of --metrics
 
 
 def family(name: str) -> set[str]:
-    """All columns that a metric of this name can have."""
+    """The names of all columns that a metric of this name can have."""
     return {name + more + end for more in ("", DROP, MATCHED) for end in ("", *ENDS)}
 
 
 def collision(name: str, others: Iterable[str]) -> str:
-    """What the columns of a metric called `name` would collide with, in words; "" for a good name.
+    """A description of the column or word that a metric called `name` would collide with. "" if there is no collision.
 
-    Upper and lower case count as the same: tables show the names of metrics in capitals.
+    Upper and lower case count as the same, since tables show the names of metrics in capitals.
 
     Args:
-        others: the names of the other metrics.
+        name: name of the metric.
+        others: names of the other metrics.
     """
     name = name.casefold()
     if name in WORDS:

@@ -1,4 +1,4 @@
-"""Which methods and metrics a run asks for: by name, by pattern as in "esd*", or all of them."""
+"""Resolves the methods and metrics that a run asks for: by name, by a pattern such as "esd*", or with "all"."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from methods import METHODS, REFERENCES
 from metrics import METRICS
 
 ALL = "all"  # stands for every registered name
-COST = "cost"  # a name for --metrics that is no metric
+COST = "cost"  # --metrics accepts this name, although it is not a metric
 
 
 def is_pattern(name: str) -> bool:
-    """Whether `name` is a pattern of the shell: "*", "?" or "[...]" are in it."""
+    """Whether `name` is a shell pattern: it contains "*", "?" or "["."""
     return any(letter in name for letter in "*?[")
 
 
 def named(name: str, asked: Sequence[str]) -> bool:
-    """Whether one of `asked` is `name`, a pattern that fits it, or "all"."""
+    """Whether one of `asked` is `name`, a pattern that matches `name`, or "all"."""
     return any(each in (name, ALL) or (is_pattern(each) and fnmatch.fnmatchcase(name, each)) for each in asked)
 
 
@@ -29,10 +29,12 @@ def expand(asked: Sequence[str], registry: Registry[Any], extra: Sequence[str] =
     """The registered names that `asked` stands for, each once, in the order of `asked`.
 
     Args:
-        extra: further names that are allowed, and that no pattern stands for.
+        asked: names, shell patterns, or "all" for every registered name that can be used.
+        registry: the registry of methods or of metrics.
+        extra: additional names that are allowed. Patterns and "all" do not include them.
 
-    Raises UnknownName for a name that is not registered and for a pattern that fits no name; the message has the
-    nearest names.
+    Raises UnknownName if a name is not registered or if a pattern does not match any name. The message has the nearest
+    names.
     """
     found: list[str] = []
     for name in asked:
@@ -54,9 +56,10 @@ def expand(asked: Sequence[str], registry: Registry[Any], extra: Sequence[str] =
 
 
 def method_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """The controls, then the methods asked for, each once.
+    """The names of the controls, then the names of the methods that `asked` stands for, each once.
 
-    The oracle is among the controls; `bench.plan.plan.resolve` leaves it out where the world has none.
+    The oracle is one of the controls. `bench.plan.plan.resolve` leaves it out if the world has no oracle. Raises
+    UnknownName like `expand`.
 
     >>> method_names(["esd-[ux]"])
     ('pretrained', 'wrecked', 'oracle', 'esd-x', 'esd-u')
@@ -65,9 +68,10 @@ def method_names(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def metric_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """The metrics asked for, each once, in the order of columns.
+    """The names of the metrics that `asked` stands for, each once, in the order of the board's columns.
 
-    "cost" may be asked for and adds nothing: what a cell costs is always on the board.
+    `asked` may contain "cost". It adds no metric, since the board always has the costs of cells. Raises UnknownName
+    like `expand`.
     """
     names = expand(asked, METRICS, (COST,))
     for name in names:

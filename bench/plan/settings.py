@@ -1,4 +1,7 @@
-"""The settings of a run: the protocol's and each method's, from the world, the suite and what the run changes."""
+"""The settings of a run: those of the protocol and those of each method.
+
+They come from the defaults, the world, the suite and the changes that the run asks for.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from methods.base import MethodConfig
 if TYPE_CHECKING:
     from bench.plan.plan import Plan
 
-PROTOCOL = "protocol"  # the section of --set that is no method
+PROTOCOL = "protocol"  # the section of --set for the protocol; every other section is a method
 
 
 def protocol_of(run: RunConfig, world: World, suite: Suite) -> Protocol:
-    """The world's protocol with what the suite, --quick and --set change, in this order.
+    """The world's protocol with the changes of the suite, of --quick and of --set, applied in this order.
 
-    Raises ValueError for a setting that there is not, or that makes no sense.
+    Raises ValueError if a setting does not exist or if its value is invalid.
     """
     protocol = overrides.apply(world.protocol, suite.protocol, PROTOCOL)
     if run.quick:
@@ -35,18 +38,22 @@ def protocol_of(run: RunConfig, world: World, suite: Suite) -> Protocol:
 
 
 def config_of(name: str, run: RunConfig, world: World, suite: Suite) -> MethodConfig:
-    """A method's settings: its own, with what the world, the suite and --set change, in this order.
+    """A method's default settings with the changes of the world, of the suite and of --set, applied in this order.
 
-    Raises ValueError for a setting that the method does not have, or that makes no sense.
+    Raises ValueError if the method does not have a setting or if the value of a setting is invalid.
     """
-    presets = world.presets if run.backbone is None else {}  # another backbone takes the papers' own settings
+    # the presets suit the default backbone; any other backbone uses the settings of the papers
+    presets = world.presets if run.backbone is None else {}
     config = overrides.apply(plugins.checked(METHODS, name).Config(), presets.get(name, {}), name)
     config = overrides.apply(config, suite.training, name)
     return overrides.apply(config, run.overrides.get(name, {}), name)
 
 
 def changed(plan: Plan) -> Iterator[tuple[str, str, Any]]:
-    """Section, field and value of each setting that --set gives another value than the run would have without it."""
+    """Section, field and value of each setting whose value --set changes.
+
+    A setting is left out if the run would have the same value without --set.
+    """
     run, suite = plan.run, SUITES.get(plan.run.suite)
     usual = dataclasses.replace(run, overrides={})
     for section, fields in run.overrides.items():
