@@ -24,7 +24,7 @@ MAX_NAME_LENGTH = 80  # maximum number of characters of a name, without "-quick"
 DIGITS = 8  # hex digits of the digest, which distinguishes names with the same words
 QUICK = "quick"
 CONCEPT = re.compile(r"[a-z0-9]+( [a-z0-9]+)*")  # a concept whose words in a name are unambiguous
-TAKEN = re.compile(r"compile|sweep.*|neighbours.*|judge.*|clip.*|k\d.*")  # words at the beginning of other parts of a name
+TAKEN = re.compile(r"compile|sweep.*|neighbours.*|judge.*|clip.*|k\d.*")  # words that begin other parts of a name
 ENDS = re.compile(r"-(cells|concepts|curve|recovery|quick)$")  # endings of the names of other files or boards
 
 
@@ -140,7 +140,8 @@ def _overrides(plan: Plan, changes: Overrides) -> Iterator[Part]:
 def by_content(spec: str) -> list[str]:
     """The identity of a judge or a CLIP model, as a list of strings.
 
-    It is the name without folders and the digest of the file if `spec` names a file, and `spec` alone otherwise.
+    If `spec` names a file, the list has the part of `spec` before the path, and the digest of the file. Otherwise the
+    list has `spec` alone.
     """
     found = HEAD.fullmatch(spec)
     place = found.group(2) if found else spec

@@ -1,4 +1,4 @@
-"""Mistakes in a plug-in's methods, metrics, worlds and suites, found before anything is computed."""
+"""Checks for mistakes in the methods, metrics, worlds and suites of plug-ins, before anything is computed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from metrics.base import NEEDS
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 SETTABLE = "bool, int, float, str, Path, a Literal, a tuple of these, or one of these or None"
-RESERVED = ("all", "protocol")  # what --methods and --set take besides the names of methods
+RESERVED = ("all", "protocol")  # --methods and --set accept these words besides names of methods
 
 
 class InvalidEntry(ValueError):
-    """A registered method, metric, world or suite that can't be used; the message says why and what would be right."""
+    """A registered method, metric, world or suite cannot be used. The message has the reason and the correct form."""
 
 
 def check_method(name: str, found: Any) -> None:
-    """Raise InvalidEntry unless `found`, registered as the method `name`, can be run."""
+    """Raise InvalidEntry unless `found`, registered as the method `name`, can be run.
+
+    `found` must be a subclass of Method with a valid name, `about`, `source`, `fidelity`, `multi` and `Config`.
+    """
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise InvalidEntry(f"method {name!r} is no Method but {found!r}: it must be a subclass of methods.base.Method")
     said = f"method {name!r} (class {found.__name__})"
@@ -44,7 +47,10 @@ def check_method(name: str, found: Any) -> None:
 
 
 def check_metric(name: str, found: Any) -> None:
-    """Raise InvalidEntry unless `found`, registered as the metric `name`, can be measured and has its own columns."""
+    """Raise InvalidEntry unless `found`, registered as the metric `name`, can be measured.
+
+    Its columns must not have the names of other columns.
+    """
     if not isinstance(found, Metric):
         raise InvalidEntry(f"metric {name!r} is no Metric but {found!r}: it must be an instance of metrics.Metric")
     _require_name("metric", name)
@@ -61,7 +67,7 @@ def check_metric(name: str, found: Any) -> None:
 
 
 def check_world(name: str, found: Any) -> None:
-    """Raise InvalidEntry unless `found`, registered as the world `name`, is a World whose attributes can be used."""
+    """Raise InvalidEntry unless `found`, registered as the world `name`, is a World with valid attributes."""
     if isinstance(found, type) and issubclass(found, World):
         undefined = ", ".join(sorted(found.__abstractmethods__))
         defines = f"define {undefined} in it, then register" if undefined else "register"
@@ -85,7 +91,14 @@ def check_world(name: str, found: Any) -> None:
 
 
 def _check_concepts(said: str, world: World) -> None:
-    """Raise InvalidEntry unless a world names each concept and style once, and nothing that it does not have."""
+    """Raise InvalidEntry unless the concepts and styles of a world are valid.
+
+    All concepts and styles must have different names. `tuning_concepts` and `oracle_concepts` must contain only
+    concepts of the world. `extra_concepts` must contain only concepts and styles of the world.
+
+    Args:
+        said: name of the world for messages.
+    """
     domains = getattr(world, "domains", None)
     if not isinstance(domains, Mapping) or not domains or not all(map(_names, domains.values())):
         raise InvalidEntry(
@@ -112,14 +125,14 @@ def _check_concepts(said: str, world: World) -> None:
 
 
 def _names(value: Any) -> bool:
-    """Whether `value` is a tuple of texts, with at least one."""
+    """Whether `value` is a tuple of at least one non-empty text."""
     return isinstance(value, tuple) and bool(value) and all(map(_words, value))
 
 
 def check_suite(name: str, found: Any) -> None:
     """Raise InvalidEntry unless `found`, registered as the suite `name`, is a Suite whose settings exist.
 
-    Imports the methods that the suite has variants of.
+    The check imports the methods that the suite has variants of.
     """
     if not isinstance(found, Suite):
         raise InvalidEntry(f"suite {name!r} is no Suite but {found!r}: it must be an instance of bench.suites.Suite")
@@ -151,7 +164,7 @@ def check_suite(name: str, found: Any) -> None:
 
 
 def _check_variants(said: str, variants: Any) -> None:
-    """Raise InvalidEntry unless `variants` maps names of methods to sequences of settings that these methods have."""
+    """Raise InvalidEntry unless `variants` maps names of methods to sequences of valid settings of these methods."""
     if not isinstance(variants, Mapping):
         raise InvalidEntry(f"{said}: variants is {variants!r}; it must map names of methods to sequences of settings")
     for method, rows in variants.items():
@@ -165,7 +178,7 @@ def _check_variants(said: str, variants: Any) -> None:
 
 
 def _check_settings(said: str, label: str, config: type, values: Any) -> None:
-    """Raise InvalidEntry unless `values` maps fields of the dataclass `config` to values of their types."""
+    """Raise InvalidEntry unless `values` maps fields of the dataclass `config` to values of the fields' types."""
     if not isinstance(values, Mapping):
         raise InvalidEntry(f"{said}: {label} is {values!r}; it must map fields of {config.__name__} to values")
     hints, fields = get_type_hints(config), [field.name for field in dataclasses.fields(config)]
@@ -179,7 +192,12 @@ def _check_settings(said: str, label: str, config: type, values: Any) -> None:
 
 
 def check_judges(world: World, concepts: Iterable[str]) -> None:
-    """Raise InvalidEntry if a judge of some `concepts` of `world` has a name whose column would be another one."""
+    """Raise InvalidEntry if the column `judge_NAME` of a judge would have the name of another column.
+
+    Args:
+        world: the world whose judges are checked.
+        concepts: concepts of the world. Only their judges are checked.
+    """
     taken = column_names.ENDS
     if wrong := [n for n in map(world.judge_of, concepts) if f"_{n}" in taken]:
         raise InvalidEntry(
@@ -203,7 +221,10 @@ def _words(value: Any) -> bool:
 
 
 def _check_config(said: str, config: Any) -> None:
-    """Raise InvalidEntry unless `config` is a frozen dataclass whose fields `--set` can set, and can be hashed."""
+    """Raise InvalidEntry unless `config` is a dataclass of its own whose fields `--set` can set.
+
+    Every field needs a default, and an instance with the defaults must be valid and hashable.
+    """
     if not (isinstance(config, type) and issubclass(config, MethodConfig)):
         raise InvalidEntry(f"{said}: Config is {config!r}; it must be a subclass of methods.base.MethodConfig")
     said = f"{said}: Config ({config.__name__})"

@@ -19,10 +19,10 @@ ENDINGS = ("-cells.csv", "-concepts.csv", "-curve.csv", "-recovery.csv", ".csv",
 
 @dataclass(frozen=True)
 class Board:
-    """The files of one board. A table is read when it is first used. docs/leaderboard.md describes the columns.
+    """The files of one board. Each table is read at its first use. docs/leaderboard.md describes the columns.
 
     Args:
-        path: the table of methods, STEM.csv. The other files are in the same folder.
+        path: path of the table of methods, STEM.csv. The other files are in the same folder.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Board:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """All facts that the figures depend on besides the methods, as JSON types."""
+        """All facts that the figures depend on besides the methods, in the types of JSON."""
         return json.loads(self._file(".json").read_text())
 
     @property
@@ -62,17 +62,19 @@ class Board:
         return self.path.with_name(f"{self.name}{ending}")
 
     def _read(self, ending: str) -> pd.DataFrame:
-        return pd.read_csv(self._file(ending), dtype={"fingerprint": str})  # some fingerprints look like numbers
+        # some fingerprints look like numbers, so pandas must not convert them
+        return pd.read_csv(self._file(ending), dtype={"fingerprint": str})
 
 
 def load_board(path_or_name: str | Path) -> Board:
-    """Read a board from disk. Nothing is computed.
+    """Find a board on disk. This does not compute anything.
 
     Args:
-        path_or_name: a file of the board, its path without an ending, or its name. A name is searched in the folder
-            `leaderboards` of the current folder and among the reference boards of the repository.
+        path_or_name: the path of a file of the board, this path without the ending, or the name of the board. The
+            function searches for a name in the folder `leaderboards` of the current folder, and among the reference
+            boards of the repository.
 
-    Raises FileNotFoundError if there is no such board. The message has the most similar name.
+    Raises FileNotFoundError if the board does not exist. The message has the most similar name.
 
     >>> load_board("finegrained-pocket").table["method"].tolist()[:2]  # doctest: +SKIP
     ['pretrained', 'wrecked']

@@ -1,4 +1,4 @@
-"""Refuses a run that would replace a board of another configuration, unless the user gave --overwrite."""
+"""Stops a run that would replace a board of another configuration, unless the user gave --overwrite."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bench.plan.board_name import board_name
 
 SHOWN = 5  # maximum number of differences in a message
 LONGEST_VALUE = 60  # maximum number of characters of a value in a message
-METRIC = "raised.metric "  # prefix of the versions of metrics in a description
-UNSET = "unset"
+METRIC = "raised.metric "  # prefix of the names of metrics' versions in a description
+UNSET = "unset"  # text for a missing value
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,13 @@ class OtherBoard(CannotStart, ValueError):
 def require_same_configuration(executor: Executor, is_machine_known: bool = True) -> None:
     """Raise OtherBoard if the run would replace a board of another configuration.
 
-    Methods, training seeds and metrics are not part of the configuration. A board without a finished cell may be
-    replaced.
+    Methods, training seeds and metrics are not part of the configuration. A board may be replaced if it has no finished
+    cell, or if the run has --overwrite.
 
     Args:
-        executor: executor of the run, for the machine that computes the cells.
-        is_machine_known: whether that machine is known. If not, its device and its library versions are not compared.
+        executor: executor of the run on the machine that computes the cells.
+        is_machine_known: whether that machine is known. If it is not known, its device and its library versions are not
+            compared.
     """
     plan = executor.plan
     if plan.run.overwrite:
@@ -72,17 +73,18 @@ def differences(
     """The settings that differ between a board and a run.
 
     Args:
-        file: the board's table of methods, STEM.csv. If its table of cells is missing, there are no differences.
+        file: path of the board's table of methods, STEM.csv. If the board has no table of cells, or if this table has
+            no finished cell, the result is empty.
         description: all facts that the run's figures depend on besides the method.
-        settings: method -> its settings in the run.
-        metrics: metrics of the run.
+        settings: method -> the settings of the method in the run. Other methods of the board are not compared.
+        metrics: names of the run's metrics. Versions of metrics are compared only if the board has these metrics too.
     """
     table = file.with_name(f"{file.stem}-cells.csv")
     if not table.is_file():
         return
     cells = pd.read_csv(table)
     cells = cells[cells["status"] == "ok"]
-    if cells.empty:  # no figure would be lost
+    if cells.empty:  # the run would not replace any figure
         return
     try:
         there = flat(json.loads(file.with_suffix(".json").read_text()))
@@ -100,7 +102,10 @@ def differences(
 
 
 def flat(value: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The leaves of nested objects by dotted name. A list of objects with a "name" each is treated as an object."""
+    """Dotted name -> value, for all leaves of nested objects.
+
+    A list of objects is treated as an object if each of them has a "name". These names are then the keys.
+    """
     found: dict[str, Any] = {}
     for name, entry in value.items():
         if isinstance(entry, list) and entry and all(isinstance(one, dict) and "name" in one for one in entry):

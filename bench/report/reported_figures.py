@@ -1,4 +1,4 @@
-"""Reads and checks the figures of papers in `leaderboards/published`. They are never mixed with measured figures."""
+"""Reads and checks the figures from papers in `leaderboards/published`. They are never mixed with measured figures."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ ABOUT = (
     "note",
 )  # required columns
 CONCEPT = "concept"
-PERCENT = ("ua", "ira", "cra", "pre_asr", "asr")
-AMOUNTS = ("fid_reported", "seconds", "memory_gb", "storage_gb")  # at least 0
+PERCENT = ("ua", "ira", "cra", "pre_asr", "asr")  # each is from 0 to 100
+AMOUNTS = ("fid_reported", "seconds", "memory_gb", "storage_gb")  # each is at least 0
 FIGURES = (*PERCENT, *AMOUNTS)
-# a paper's metric -> the most similar metric of Lethe; uc_ua, uc_ira and uc_cra count images as UnlearnCanvas does
+# A paper's metric -> the most similar metric of Lethe. uc_ua, uc_ira and uc_cra count images in the same way as
+# UnlearnCanvas.
 OURS = {"ua": "ua", "ira": "nra", "cra": "ora"}
-MAY_BE_EMPTY = ("setting", "note")
+MAY_BE_EMPTY = ("setting", "note")  # every other column of ABOUT needs a value in each row
 
 
 class PublishedError(ValueError):
@@ -37,13 +38,20 @@ class PublishedError(ValueError):
 
 
 def rows(world: str, suite: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """The figures of papers for one suite of one world, in the order of the files. Without figures it has no rows.
+    """The figures from papers for one suite of one world, in the order of the files.
 
-    The columns are ABOUT and `concept` as text, and FIGURES as float64 with NaN for missing figures. Of `concept` and
-    FIGURES, empty columns are left out. All files of the folder are checked. A missing folder counts as empty.
+    The table is empty if there are no such figures. The columns ABOUT and `concept` are text. The columns FIGURES are
+    float64, with NaN for missing figures. `concept` and the columns of FIGURES are left out if they are empty. All
+    files of the folder are checked. A missing folder counts as an empty folder.
 
-    Raises PublishedError if a column is unknown or missing, a kind is not "reported", a source is missing, a figure is
-    not a number or out of range, `asr` is below `pre_asr`, a row has no figure, or a row occurs twice.
+    Raises PublishedError if:
+
+    - a column is unknown, missing or doubled,
+    - a row has more or fewer cells than the header,
+    - a kind is not "reported", a url does not begin with "https://", or `verified` is not "yes" or "no",
+    - a source or another column of ABOUT is empty, except for MAY_BE_EMPTY,
+    - a figure is not a number or is out of range, or `asr` is below `pre_asr`,
+    - a row has no figure, or a row occurs twice.
     """
     everything = [row for path in sorted(folder.glob("*.csv")) for row in _read(path)]
     shown = [row for row in everything if (row["world"], row["suite"]) == (world, suite)]

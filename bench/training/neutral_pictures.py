@@ -1,4 +1,7 @@
-"""Captioned pictures of abstract patterns, for fine-tuning on data that shows no concept of any world."""
+"""Draws pictures of abstract patterns with captions.
+
+They are data for fine-tuning that does not show a concept of any world.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,13 @@ from PIL import Image
 
 from bench.training.patterns import PATTERNS, SHADES, Grid, levels
 
-# A byte-level tokenizer with 24 tokens, start and end included, accepts this many letters of unknown words.
+# Maximum number of letters of unknown words for a byte-level tokenizer with 24 tokens, including the start and the end.
 LETTERS = 22
-APART = 160  # smallest difference between two colours of a picture, summed over red, green and blue
-JITTER = 10  # largest random change of red, green and blue
-# No name is part of a species, style or object of the pocket world or UnlearnCanvas, so red, blue, grey and gold are
-# missing. The tones are muted, because the VAE of the pocket model was trained on few colours.
+APART = 160  # smallest sum of the differences in red, green and blue between two colours of a picture
+JITTER = 10  # largest random change of each of red, green and blue, in 0..255
+# Name -> red, green and blue. The names must not occur in a species, style or object of the pocket world or of
+# UnlearnCanvas, so red, blue, grey and gold are missing. The tones are muted, since the VAE of the pocket model was
+# trained on few colours.
 COLOURS = {
     "white": (246, 246, 244), "black": (24, 22, 34), "green": (88, 130, 84), "teal": (44, 122, 142),
     "navy": (26, 40, 106), "pink": (232, 166, 166), "purple": (106, 66, 128), "orange": (236, 146, 66),
@@ -29,12 +33,13 @@ COLOURS = {
 def drawn(count: int, side: int, seed: int = 0) -> tuple[torch.Tensor, tuple[str, ...]]:
     """The first `count` pictures of `seed`, uint8 (count, 3, side, side), and their captions.
 
-    The patterns of `PATTERNS` take turns. The i-th picture has the same caption and design at every size. A caption
-    names every colour of its picture and has at most `LETTERS` characters without spaces.
+    The pictures use the patterns of `PATTERNS` in turn. The i-th picture has the same caption and design at every size.
+    A caption names every colour of its picture. It has at most `LETTERS` characters, not counting spaces.
 
     Args:
         count: number of pictures, at least 1.
         side: width and height in pixels, at least 1.
+        seed: other seeds give other pictures.
 
     Raises ValueError if `count` or `side` is less than 1.
 
@@ -53,7 +58,7 @@ def _picture(index: int, side: int, rng: random.Random) -> tuple[np.ndarray, str
     noun = tuple(PATTERNS)[index % len(PATTERNS)]
     pattern = PATTERNS[noun]
     while True:
-        # three colours are drawn more often, because most of their captions are too long
+        # three colours are drawn more often than two, since most captions with three colours are too long
         names = rng.sample(tuple(COLOURS), rng.choice((2, 3, 3, 3, 3, 3)))
         size = rng.choice(tuple(pattern.sizes))
         caption = _caption(noun, size, names, pattern.on_ground, rng.random() < 0.3)
@@ -71,14 +76,14 @@ def _apart(names: Sequence[str]) -> bool:
 
 
 def _coloured(level: Grid, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """The levels as RGB, uint8 (H, W, 3)."""
-    colours = np.array([*palette, palette[-1]], dtype=np.int64)  # the highest level mixes with a colour beyond it
+    """The levels of a pattern as RGB, uint8 (H, W, 3)."""
+    colours = np.array([*palette, palette[-1]], dtype=np.int64)  # the highest level also needs a next colour
     index, part = level // SHADES, (level % SHADES)[..., None]
     return ((colours[index] * (SHADES - part) + colours[index + 1] * part) // SHADES).astype(np.uint8)
 
 
 def _caption(noun: str, size: str, names: Sequence[str], on_ground: bool, turned: bool) -> str:
-    """The caption of a picture. The first of `names` is the colour of the ground."""
+    """The caption of a picture. If `on_ground`, the first of `names` is the colour of the background."""
     if on_ground:
         return f"{size} {_listed(names[1:])} {noun} on {names[0]}".strip()
     return (f"{size} {noun} in {_listed(names)}" if turned else f"{size} {_listed(names)} {noun}").strip()

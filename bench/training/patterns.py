@@ -1,7 +1,8 @@
-"""Stripes, rings, stars and other patterns: for each point of a grid, the number of its colour.
+"""Draws stripes, rings, stars and other patterns. A pattern gives the number of a colour for each point of a grid.
 
-Positions are integers in 0..UNITS, whatever the size of the grid, so a pattern has the same design at every size. All
-arithmetic is on integers, and Pillow draws polygons with integer corners, so every machine computes the same pattern.
+Positions are integers in 0..UNITS for every size of the grid, so a pattern has the same design at every size. All
+arithmetic is on integers, and Pillow draws polygons with integer corners. Every machine therefore computes the same
+pattern.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-UNITS = 4096
-SHADES = 256  # levels from one colour to the next
-# (a, b, c) with a² + b² = c²: rotations with rational entries
+UNITS = 4096  # length of a side of the grid in units of position
+SHADES = 256  # number of levels between one colour and the next
+# (a, b, c) with a² + b² = c². Each is a rotation whose matrix has the rational entries a / c and b / c.
 TURNS = ((1, 0, 1), (0, 1, 1), (3, 4, 5), (4, 3, 5), (-3, 4, 5), (-4, 3, 5), (20, 21, 29), (-20, 21, 29), (12, 5, 13))
+# word in the caption -> smallest and largest width, in 64ths of the side
 LINES = {"thin": (3, 4), "": (6, 9), "wide": (12, 16)}
 PARTS = {"tiny": (5, 6), "": (9, 12), "big": (15, 20)}
 
@@ -29,11 +31,11 @@ class Pattern:
     """One kind of pattern.
 
     Args:
-        draw: (x, y, width of a part, number of colours, random generator) -> the number of the colour at each point,
-            from 0.
+        draw: function of (x, y, width of a part, number of colours, random generator). It returns the number of the
+            colour at each point, from 0. x, y and the width are in units of position (see `UNITS`).
         sizes: word in the caption -> smallest and largest width of a part, in 64ths of the side.
-        on_ground: whether colour 0 is the ground that the other colours lie on.
-        smooth: whether `draw` returns levels, of which `SHADES` lie between two colours, and not numbers of colours.
+        on_ground: whether colour 0 is the background, on which the other colours are drawn.
+        smooth: whether `draw` returns levels, as `levels` does, instead of numbers of colours.
     """
 
     draw: Callable[[Grid, Grid, int, int, random.Random], Grid]
@@ -45,12 +47,14 @@ class Pattern:
 def levels(pattern: Pattern, size: str, colours: int, side: int, rng: random.Random) -> Grid:
     """The levels of a pattern, int64 (side, side), in 0..(colours - 1) * SHADES.
 
-    The multiples of SHADES are the colours themselves, and the levels between are mixtures of two colours.
+    A multiple of SHADES is one of the colours. Any other level is a mixture of two neighbouring colours.
 
     Args:
+        pattern: the kind of pattern.
         size: a key of `pattern.sizes`.
         colours: number of colours, 2 or 3.
-        side: points on each side of the grid.
+        side: number of points on each side of the grid.
+        rng: source of the random width, place and rotation.
 
     Example:
         >>> levels(PATTERNS["checks"], "big", 2, side=4, rng=random.Random(0)).shape
@@ -68,7 +72,7 @@ def _turned(x: Grid, y: Grid, rng: random.Random) -> tuple[Grid, Grid]:
 
 
 def _placed(x: Grid, y: Grid, rng: random.Random) -> tuple[Grid, Grid]:
-    """Rotated and shifted at random."""
+    """The positions, rotated and shifted at random."""
     u, v = _turned(x, y, rng)
     return u + rng.randrange(UNITS), v + rng.randrange(UNITS)
 
@@ -111,7 +115,7 @@ def _plaid(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gr
 def _fade(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
     if rng.random() < 0.3:
         way = _away(*_centred(x, y, rng))
-        way = way * UNITS * 4 // 3 // way.max() - UNITS // 6  # from one eighth of the longest distance to seven eighths
+        way = way * UNITS * 4 // 3 // way.max() - UNITS // 6  # the fade covers 1/8 to 7/8 of the longest distance
     else:
         way = rng.choice((-1, 1)) * _turned(x - UNITS // 2, y - UNITS // 2, rng)[0] + UNITS // 2
     return np.clip(way * (colours - 1) * SHADES // UNITS, 0, (colours - 1) * SHADES)
@@ -137,14 +141,14 @@ def _diamonds(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) ->
 
 
 def _wedges(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Squares that are each divided along one diagonal."""
+    """Squares that are divided along a diagonal."""
     u, v, flip = _cells(x, y, width, rng)
     u = np.where(flip == 1, width - 1 - u, u)
     return np.where(u > v, 0, 1 if colours == 2 else 1 + flip)
 
 
 def _arcs(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Truchet tiles: quarter circles around two opposite corners of each square."""
+    """Truchet tiles. Each square has quarter circles around two opposite corners."""
     u, v, flip = _cells(x, y, width, rng)
     u = np.where(flip == 1, width - 1 - u, u)
     near = np.minimum(u * u + v * v, (width - 1 - u) ** 2 + (width - 1 - v) ** 2)
@@ -152,7 +156,10 @@ def _arcs(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gri
 
 
 def _cells(x: Grid, y: Grid, width: int, rng: random.Random) -> tuple[Grid, Grid, Grid]:
-    """The position of each point within its square, and a random bit of that square."""
+    """Divide the grid into squares of side `width`.
+
+    Returns x and y of each point within its square, and a random bit (0 or 1) of the square.
+    """
     count = UNITS // width + 2
     coins = np.array([rng.randrange(2) for _ in range(count * count)], dtype=np.int64).reshape(count, count)
     shift = rng.randrange(width)
@@ -161,7 +168,7 @@ def _cells(x: Grid, y: Grid, width: int, rng: random.Random) -> tuple[Grid, Grid
 
 
 def _shards(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Each point has the colour of the nearest of some random centres."""
+    """Each point has the colour of the nearest of several random centres."""
     nearest, colour = np.full_like(x, 4 * UNITS * UNITS), np.zeros_like(x)
     for i in range(max(8, 2 * (UNITS // width) ** 2 // 3)):
         distance = (x - rng.randrange(UNITS)) ** 2 + (y - rng.randrange(UNITS)) ** 2
@@ -170,7 +177,7 @@ def _shards(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> G
 
 
 def _camo(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
-    """Smoothed noise, divided into one level of equal area for each colour."""
+    """Smooth noise. It is divided by its value so that all colours have about equal area."""
     count = max(6, UNITS // width)
     noise = Image.frombytes("L", (count, count), bytes(rng.randrange(256) for _ in range(count * count)))
     field = np.asarray(noise.resize(x.shape[::-1], Image.Resampling.BICUBIC), dtype=np.int64)
@@ -206,10 +213,12 @@ def _rays(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Gri
 
 
 def _scattered(corners: Sequence[tuple[float, float]], packed: int = 1) -> Callable[..., Grid]:
-    """Draws the same shape around many points. `packed` multiplies the number of points along a side.
+    """A function for `Pattern.draw` that draws the same shape around many points.
 
     Args:
-        corners: (angle as a part of a full turn, distance as a part of the radius) of each corner.
+        corners: (angle, distance) of each corner. The angle is a fraction of a full turn. The distance is a fraction of
+            the radius.
+        packed: factor for the number of points along a side.
     """
 
     def draw(x: Grid, y: Grid, width: int, colours: int, rng: random.Random) -> Grid:
@@ -224,7 +233,7 @@ def _scattered(corners: Sequence[tuple[float, float]], packed: int = 1) -> Calla
 
 
 def _places(apart: int, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """A point near the middle of each square of side `apart`, one row beyond each edge included."""
+    """A point near the middle of each square of side `apart`. One row of squares beyond each edge is included."""
     shift = rng.randrange(apart)
     for v in range(-apart - shift, UNITS + apart, apart):
         for u in range(-apart - shift, UNITS + apart, apart):

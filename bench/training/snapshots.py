@@ -1,4 +1,4 @@
-"""The weights at several points of a training, for a curve of forgetting against retention."""
+"""Keeps the weights at several points of a training, for a curve of retention against forgetting."""
 
 from __future__ import annotations
 
@@ -10,23 +10,28 @@ import torch
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Divides a training into equal parts and receives the weights at the end of each part but the last.
+    """Divides a training into equal parts and receives the weights at the end of each part except the last.
 
-    The weights at the end of the last part are the result of the training, so they are not kept here.
+    The weights at the end of the last part are the result of the training. They are therefore not kept here.
 
     Args:
         parts: number of parts, at least 2.
-        keep: called with k and the changed tensors, on the CPU, after the k-th part, 1 <= k < parts. If a method trains
-            more than once, the calls for the last training come last.
+        keep: function that is called after the k-th part, 1 <= k < parts. Its arguments are k and the changed tensors
+            (name -> tensor on the CPU). If a method trains more than once, the calls for its last training come last.
     """
 
     parts: int
     keep: Callable[[int, dict[str, torch.Tensor]], None]
 
     def passed(self, done: int, steps: int) -> range:
-        """The parts that end with optimiser step `done` of `steps`.
+        """The numbers of the parts that end with optimiser step `done`, without the last part.
 
-        Usually there is one part or none. There are several if the training has fewer steps than parts.
+        Usually the range is empty or has one number. It has several numbers only if the training has fewer steps than
+        parts.
+
+        Args:
+            done: number of steps that are done, from 1.
+            steps: total number of steps of the training.
 
         Example:
             >>> snapshots = Snapshots(parts=4, keep=lambda part, tensors: None)
