@@ -52,7 +52,7 @@ def of_tasks(values: Mapping[statistics.Cell, float], cells: pd.DataFrame) -> di
 
     Args:
         values: (task, seed) -> the figure.
-        cells: table of cells; it says which cluster a task belongs to.
+        cells: table of cells. It has the cluster of each task.
     """
     if not values:
         return {}

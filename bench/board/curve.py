@@ -1,4 +1,4 @@
-"""Retention against forgetting during training. Methods are compared at the point where their UA is the same."""
+"""Retention against forgetting during training. Methods are compared where their UA is the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.DataFrame
     """One row for each checkpoint of each cell that has a curve.
 
     `part` is the part of the training that was done, from 0 to 1. Then come each metric that is measured at checkpoints
-    (NAME) and its number of images (NAME_n). Cells that train an unlearned model further are left out;
+    (NAME) and its number of images (NAME_n). Cells that train an unlearned model further are left out.
     `bench.board.relearning` has their points.
     """
     measured = [metric for metric in map(METRICS.get, metrics) if metric.along]

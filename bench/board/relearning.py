@@ -20,7 +20,7 @@ HEAD = ("method", "task", "of", "probe", "data", "how", "pictures", "seed")
 RELEARNS = "concept"  # value of `data` for pictures of the forgotten concept; all other data is harmless
 CELL = ["task", "of", "seed"]
 UNTOUCHED = "pretrained"  # half of this method's accuracy is the level for `half_way` and `never`
-# General columns that a narrow table keeps. It keeps no such column, since they average different kinds of fine-tuning.
+# General columns that a narrow table keeps. It drops all of them, since they average different kinds of fine-tuning.
 STAY: tuple[str, ...] = ()
 UNLIKE = "all that unlearned models were trained on, harmless pictures and the forgotten concept's alike"
 CLUSTERS = "unlearned models"

@@ -19,7 +19,7 @@ MATRIX = ("method", "chain", "seed", "step", "request", "concept", "since", "ua"
 ALONG = ("ua", "nra", "ora", "twin", "drift")
 PLACE = ["chain", "seed"]
 RANKED_BY = "final_h"
-# General columns that a narrow table keeps beside COLUMNS. It keeps no such column, since they average all states.
+# General columns that a narrow table keeps beside COLUMNS. It drops all of them, since they average all states.
 STAY: tuple[str, ...] = ()
 UNLIKE = "states after all requests, the last as much as those on the way"  # the states that general columns average
 CLUSTERS = "sequences"
@@ -45,7 +45,7 @@ def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
     """One row for each finished request of a sequence and each concept forgotten by then.
 
     `step` is the number of the request, from 1. `request` has the concepts that it asked to forget, as text. `since` is
-    the number of the request that asked to forget `concept`; it is at most `step`. `ua` is 100 minus the accuracy on
+    the number of the request that asked to forget `concept`. It is at most `step`. `ua` is 100 minus the accuracy on
     `concept` after `step`, in %. It is computed from `n` images.
     """
     numbers, rows = cell_columns.request_numbers(results), []

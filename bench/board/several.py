@@ -47,7 +47,7 @@ def at_once(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def columns(of_method: Measured, of_board: Measured) -> Figures:
-    """The figures ua_kK, nra_kK, ora_kK and h_kK of one method, for each number K of concepts that a task forgets."""
+    """The figures ua_kK, nra_kK, ora_kK and h_kK of one method, for each number K of concepts forgotten at once."""
     row: Figures = {}
     cells, names = at_once(of_method.cells), clusters.shown(of_board.cells)
     for k in sorted(at_once(of_board.cells)["k"].unique()):

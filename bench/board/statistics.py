@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import ndtri, stdtrit  # importing scipy.stats would take a second
+from scipy.special import ndtri, stdtrit  # scipy.stats has both, but its import takes a second
 
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 MISSING = 0.05  # largest share of resamples without a value

@@ -152,7 +152,7 @@ def by_content(spec: str) -> list[str]:
 
 
 ALWAYS = ("suite", "world")  # fields that every name contains
-# field -> function that makes its parts; all other fields use `_named`
+# Field -> function that makes its parts. All other fields use `_named`.
 PARTS: dict[str, Callable[[Plan, Any], Iterator[Part]]] = {
     "backbone": _backbone,
     "forget": _forget,

@@ -20,7 +20,7 @@ from methods.base import MethodConfig
 if TYPE_CHECKING:
     from bench.plan.plan import Plan
 
-PROTOCOL = "protocol"  # the section of --set for the protocol; every other section is a method
+PROTOCOL = "protocol"  # name of the section of --set for the protocol. The other sections are named after methods
 
 
 def protocol_of(run: RunConfig, world: World, suite: Suite) -> Protocol:
@@ -42,7 +42,7 @@ def config_of(name: str, run: RunConfig, world: World, suite: Suite) -> MethodCo
 
     Raises ValueError if the method does not have a setting or if the value of a setting is invalid.
     """
-    # the presets suit the default backbone; any other backbone uses the settings of the papers
+    # The presets suit the default backbone only. Any other backbone uses the settings of the papers.
     presets = world.presets if run.backbone is None else {}
     config = overrides.apply(plugins.checked(METHODS, name).Config(), presets.get(name, {}), name)
     config = overrides.apply(config, suite.training, name)

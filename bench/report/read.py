@@ -54,7 +54,7 @@ class Board:
 
     @property
     def report(self) -> Path | None:
-        """The path of the HTML report; None if the file does not exist."""
+        """The path of the HTML report. None if the file does not exist."""
         file = self._file(".html")
         return file if file.is_file() else None
 
