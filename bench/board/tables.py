@@ -255,7 +255,7 @@ def _images(metric: Metric, results: Sequence[CellResult]) -> int | None:
 def require_same_numbers(results: Sequence[CellResult], metrics: Sequence[str]) -> None:
     """Raise ValueError if cells of one task measured a distribution metric on different numbers of images.
 
-    The bias of such a metric (`Metric.distribution`) depends on the number of images, so its values would not compare.
+    The bias of such a metric (`Metric.distribution`) depends on the number of images, so its values are not comparable.
     """
     for metric in (metric for metric in map(METRICS.get, metrics) if metric.distribution):
         seen: dict[str, set[int]] = {}
