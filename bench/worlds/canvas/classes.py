@@ -1,19 +1,22 @@
-"""Names, seeds and prompt of UnlearnCanvas (Zhang et al., NeurIPS 2024), spelt as its released code spells them.
+"""The names, seeds and prompt of UnlearnCanvas (Zhang et al., NeurIPS 2024). The spelling is that of its released code.
 
-Read in github.com/OPTML-Group/UnlearnCanvas at commit 19ed5e7ff3dd2a5f43abb5a227c544f07c33db26, folder
-machine_unlearning/evaluation: `constants/const.py` (`theme_available` and `class_available`, the label order of both
-released classifiers; its 60-style lists are commented out), `quantitative/accuracy.py` (seeds) and
-`sampling_unlearned_models/esd.py` (prompt).
+The sources are files of github.com/OPTML-Group/UnlearnCanvas at commit 19ed5e7ff3dd2a5f43abb5a227c544f07c33db26, in the
+folder machine_unlearning/evaluation:
 
-The samplers ask for the photographs as "Seed Images style". The model was fine-tuned on "Photo style" for them
-(`diffusion_model_finetuning/dataset_preparation.py`, same commit), so what they draw there is no fair test of it; the
-published averages contain that row all the same.
+- `constants/const.py`: `theme_available` and `class_available`, the label order of both released classifiers. The lists
+  of 60 styles in this file are commented out.
+- `quantitative/accuracy.py`: the seeds.
+- `sampling_unlearned_models/esd.py`: the prompt.
+
+The published sampling code requests photographs as "Seed Images style". The captions that the model was fine-tuned on
+call photographs "Photo style" (`diffusion_model_finetuning/dataset_preparation.py`, same commit). The images of "Seed
+Images style" are therefore not a fair test of the model. The published averages contain them all the same.
 """
 
 from __future__ import annotations
 
-SEED_IMAGES = "Seed_Images"  # the photographs that every style was painted from
-SEEDS = (188, 288, 588, 688, 888)  # one image each of every style and object: 5,100 images of a model
+SEED_IMAGES = "Seed_Images"  # the photographs; the images of every style were painted from them
+SEEDS = (188, 288, 588, 688, 888)  # one image per seed, style and object: 5,100 images of a model
 
 STYLE_LABELS: tuple[str, ...] = (
     "Abstractionism", "Artist_Sketch", "Blossom_Season", "Bricks", "Byzantine", "Cartoon", "Cold_Warm",
@@ -32,7 +35,7 @@ OBJECTS: tuple[str, ...] = (
 
 
 def prompt(style: str, object: str) -> str:
-    """What the samplers ask for: "A Dogs image in Van Gogh style." Raises ValueError for a name of neither list."""
+    """The evaluation prompt: "A Dogs image in Van Gogh style." Raises ValueError for an unknown style or object."""
     if style not in STYLE_LABELS:
         raise ValueError(f"{style!r} is no style of UnlearnCanvas; known: {', '.join(STYLE_LABELS)}")
     if object not in OBJECTS:

@@ -1,9 +1,13 @@
-"""The UnlearnCanvas data set as released: `{style}/{object}/{1..20}.jpg`, the photographs under `Seed_Images`.
+"""The UnlearnCanvas data set as released: `{style}/{object}/{1..20}.jpg`. `Seed_Images` holds the photographs.
 
-Layout and indices from the readers in github.com/OPTML-Group/UnlearnCanvas, commit
-19ed5e7ff3dd2a5f43abb5a227c544f07c33db26: `diffusion_model_finetuning/dataset_preparation.py` (20 pictures a folder, of
-which the released model was fine-tuned on 1 to 18) and `machine_unlearning/evaluation/quantitative/fid.py` (FID's
-reference, 1 to 5). So the published FID compares with pictures that the model was trained on.
+The layout and the indices come from the code that reads the data set in github.com/OPTML-Group/UnlearnCanvas, commit
+19ed5e7ff3dd2a5f43abb5a227c544f07c33db26:
+
+- `diffusion_model_finetuning/dataset_preparation.py`: a folder has 20 images. The released model was fine-tuned on
+  images 1 to 18.
+- `machine_unlearning/evaluation/quantitative/fid.py`: the reference images of FID are images 1 to 5.
+
+The reference images of the published FID are therefore training images of the model.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 from bench.worlds.pictures import picture
 
 PER_FOLDER = 20
-TRAINED_ON = 18  # the released Stable Diffusion was fine-tuned on pictures 1 to this one of each folder
-IN_REFERENCE = 5  # pictures 1 to this one of each folder are what the published FID compares with
+TRAINED_ON = 18  # the released Stable Diffusion was fine-tuned on images 1 to 18 of each folder
+IN_REFERENCE = 5  # the reference images of the published FID are images 1 to 5 of each folder
 RELEASE = "https://drive.google.com/drive/folders/1sJBLhng3I2fD3dbEzxx_Jvm1bMBcMQH7"
 SOURCE = (
     f"The data set is had from {RELEASE} (linked from github.com/OPTML-Group/UnlearnCanvas) as folders "
@@ -28,7 +32,7 @@ __all__ = ["PER_FOLDER", "picture", "pictures", "reference", "reference_without"
 
 
 def pictures(data: Path, style: str, object: str) -> tuple[Path, ...]:
-    """The paths of the 20 images of an object in a style, in numeric order. "Seed_Images" are the photographs.
+    """The paths of the 20 images of an object in a style, in numeric order. "Seed_Images" is the style of photographs.
 
     Raises ValueError for an unknown name, and WorldUnavailable if the folder does not hold exactly 1.jpg to 20.jpg.
     """
@@ -41,9 +45,9 @@ def pictures(data: Path, style: str, object: str) -> tuple[Path, ...]:
 
 
 def verify(data: Path) -> None:
-    """Check that all 51 x 20 folders have their 20 images. No image is opened.
+    """Check that all 51 x 20 folders have their 20 images. The check does not open the images.
 
-    Raises WorldUnavailable with the number of wrong folders and with what the first of them hold.
+    Raises WorldUnavailable with the number of wrong folders and with the contents of the first three of them.
     """
     if not data.is_dir():
         raise WorldUnavailable(f"{data} is no folder. {SOURCE}")
@@ -56,10 +60,13 @@ def verify(data: Path) -> None:
 
 
 def reference(data: Path, concept: str, count: int) -> tuple[Path, ...]:
-    """The first `count` reference images of a style or of an object, out of those of the published FID.
+    """The paths of the first `count` reference images of the published FID for a style or for an object.
 
-    They are sorted by index, then by the other axis in label order. A style has 20 x 5 images, an object 51 x 5. Raises
-    ValueError for an unknown name or a `count` that is too large, and WorldUnavailable as `pictures` does.
+    The paths are sorted by image index. The images of one index have the label order of the objects (for a style) or of
+    the styles (for an object). A style has 20 x 5 images, and an object has 51 x 5 images.
+
+    Raises ValueError for an unknown name, for a `count` below 1 or for a `count` that is too large, and
+    WorldUnavailable like `pictures`.
     """
     if concept in STYLE_LABELS:
         folders = [pictures(data, concept, object) for object in OBJECTS]
@@ -73,11 +80,16 @@ def reference(data: Path, concept: str, count: int) -> tuple[Path, ...]:
 
 
 def reference_without(data: Path, target: str) -> tuple[Path, ...]:
-    """What the published FID compares a model that forgot `target` with: five pictures a folder, the target's left out.
+    """The paths of the reference images of the published FID for a model that forgot `target`.
 
-    50 x 20 x 5 of them for a style, 51 x 19 x 5 for an object. Published figures resize these and the answer set to
-    512 and then to 299 pixels, both by OpenCV's bilinear filter that does not average, and take the last pooling layer
-    of torchvision's Inception v3. Raises as `reference`.
+    They are five images of each folder, without the folders of the target: 50 x 20 x 5 images for a style, 51 x 19 x 5
+    images for an object.
+
+    The published figures resize these images and the answer set to 512 pixels and then to 299 pixels. Both steps use
+    OpenCV's bilinear filter, which does not average. The features are the last pooling layer of torchvision's
+    Inception v3.
+
+    Raises ValueError for an unknown `target`, and WorldUnavailable like `pictures`.
     """
     _known(target, (*STYLE_LABELS, *OBJECTS), "style or object")
     styles = [style for style in STYLE_LABELS if style != target]

@@ -1,13 +1,15 @@
-"""The two released classifiers of UnlearnCanvas: which style, which object.
+"""The two released classifiers of UnlearnCanvas. One classifier predicts the style, the other predicts the object.
 
-As github.com/OPTML-Group/UnlearnCanvas, `machine_unlearning/evaluation/quantitative/accuracy.py` at commit
-19ed5e7ff3dd2a5f43abb5a227c544f07c33db26 builds and reads them: timm's `vit_large_patch16_224.augreg_in21k` with
-Linear(1024, 51 or 20) as its head, weights under "model_state_dict". Its pictures are JPEG files, which the samplers
-write at Pillow's default quality 75, put through torchvision's Resize((224, 224)) (bilinear, averaging, no crop, of a
-PIL image), ToTensor and Normalize([0.5], [0.5]). Here the same happens to a tensor, without JPEG and without rounding
-to whole steps after the resize.
+The code follows `machine_unlearning/evaluation/quantitative/accuracy.py` of github.com/OPTML-Group/UnlearnCanvas at
+commit 19ed5e7ff3dd2a5f43abb5a227c544f07c33db26. That script builds timm's `vit_large_patch16_224.augreg_in21k` with a
+Linear(1024, 51 or 20) as its head, and reads the weights from the entry "model_state_dict".
 
-Read from that script, not from the files: the released checkpoints themselves were not at hand.
+The images of that script are JPEG files, which the published sampling code writes at Pillow's default quality 75. The
+script applies torchvision's Resize((224, 224)) to the PIL image (bilinear, averaging, without a crop), then ToTensor,
+then Normalize([0.5], [0.5]). This module does the same to a tensor, with two differences: it does not compress the image
+as JPEG, and it does not round the values to 8 bits after the resize.
+
+The facts about the checkpoints come from that script. The released checkpoints themselves were not available.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from torch import Tensor, nn
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 
-# Published fingerprints contain this word, the digest of the first source. Any other word is a new version.
+# Published fingerprints contain this string. It is the digest of the first version of this file's source. Any other
+# string means a new version.
 VERSION = "73485fa43cac48da1441ff1e21fbadfbc011ed540d69fa00a01f2eefbd4788fa"
 
 Kind = Literal["style", "object"]
 LABELS: dict[str, tuple[str, ...]] = {"style": STYLE_LABELS, "object": OBJECTS}
-FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # as released, in the folder `cls_model`
-FOLDERS = ("classifiers", "cls_model")  # of the data folder, in the order that they are looked at
+FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # names of the released files; the release has them in the folder `cls_model`
+FOLDERS = ("classifiers", "cls_model")  # subfolders of the data folder, in the order in which they are searched
 ARCHITECTURE = "vit_large_patch16_224.augreg_in21k"
 WEIGHTS = "model_state_dict"
 SIDE = 224
@@ -63,20 +66,22 @@ def locate(data: Path, kind: Kind) -> Path:
 
 
 def load(path: Path, kind: Kind, device: torch.device | str, options: Mapping[str, Any] | None = None) -> Judge:
-    """A released classifier, fp32, in eval mode, frozen.
+    """Load a released classifier: fp32, in eval mode, with frozen weights.
 
     Args:
-        path: a checkpoint as released; read with `weights_only`, so that it can't run code.
-        options: of timm.create_model, for a smaller network than the released one; tests alone need it.
+        path: the released checkpoint file. torch.load reads it with `weights_only`, so that the file can't run code.
+        kind: "style" or "object".
+        device: the device of the classifier.
+        options: arguments of timm.create_model, for a network smaller than the released one. Only tests need them.
 
     Raises ValueError for an unknown kind, and WorldUnavailable for a file that is missing, unreadable, of another
     architecture or of another number of labels.
     """
     if kind not in LABELS:
         raise ValueError(f"unknown judge {kind!r}; known: {', '.join(LABELS)}")
-    import timm  # seconds to import; listing worlds must not wait for it
+    import timm  # importing timm takes seconds, and listing the worlds must not wait for it
 
-    with torch.device("meta"):  # no memory until the file's own tensors are put in
+    with torch.device("meta"):  # the network takes no memory until the tensors of the file replace its own
         net = timm.create_model(ARCHITECTURE, pretrained=False, num_classes=len(LABELS[kind]), **(options or {}))
     weights = _weights(path, kind)
     _check(path, kind, weights, net.state_dict())
@@ -94,7 +99,7 @@ def _absent(kind: str, where: str) -> str:
 
 
 def _weights(path: Path, kind: str) -> dict[str, Tensor]:
-    """The named tensors in a checkpoint file."""
+    """The named tensors in a checkpoint file. Raises WorldUnavailable for a missing or unreadable file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

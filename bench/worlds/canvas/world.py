@@ -29,16 +29,16 @@ NEEDS_BACKBONE = (
     "DIR, a diffusers folder (its release is linked from github.com/OPTML-Group/UnlearnCanvas); the stock model does "
     "not know these styles by name"
 )
-# The sentences that methods learn from. They differ from UnlearnCanvas's, which the evaluation uses.
+# Templates of the forget prompts. They differ from UnlearnCanvas's template, which the evaluation uses.
 FORGET = ("{object} painted in {style} style", "a picture of {object}, {style} style")
-PHOTO = "Photo"  # the style by which the fine-tuned model knows photographs
+PHOTO = "Photo"  # the name that photographs have in the captions of the fine-tuned model
 
 
 class Data:
     """The data set and the classifiers of UnlearnCanvas, and the text encoder that measures closeness.
 
     Args:
-        folder: of the data set.
+        folder: the folder of the data set.
         options: the user's options.
     """
 
@@ -59,9 +59,11 @@ class Canvas(World):
     """The canvas world.
 
     Args:
-        options: the user's options. None: there is no data yet, and whatever needs data raises WorldUnavailable.
+        options: the user's options. If they are None, the world has no data: everything that needs data raises
+            WorldUnavailable.
 
-    Raises ValueError for options that the world does not take, WorldUnavailable for options without a data folder.
+    Raises ValueError for an option that the world does not take, and WorldUnavailable for options without a data
+    folder.
     """
 
     name = "canvas"
@@ -105,7 +107,7 @@ class Canvas(World):
         return self._data
 
     def configure(self, options: Options) -> Canvas:
-        """The canvas world with a folder of data. Raises ValueError, WorldUnavailable."""
+        """The canvas world with the data folder of `options`. Raises ValueError and WorldUnavailable like `Canvas`."""
         return type(self)(options)
 
     def backbone(self) -> str:
@@ -113,11 +115,11 @@ class Canvas(World):
         raise WorldUnavailable(NEEDS_BACKBONE)
 
     def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
-        """A style with each object, or an object in each style.
+        """The prompts of a concept: a style with each object, or an object in each style.
 
-        The evaluation prompts are those of the published answer set. For an object they include "Seed Images style",
-        whose images are drawn and judged, but count only for UnlearnCanvas's own metrics. The other split has Lethe's
-        own sentences.
+        The evaluation prompts are the prompts of the published answer set. For an object they include "Seed Images
+        style". The images of that style are sampled and judged, but they count only for UnlearnCanvas's own metrics.
+        The forget prompts follow the templates of FORGET.
         """
         if split == "evaluate":
             if concept in OBJECTS:
@@ -127,9 +129,9 @@ class Canvas(World):
         return tuple(forget_sentence(style, object, i) for i, (style, object) in enumerate(pairs))
 
     def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
-        """The prompts of a style with photographs in its place. () for an object, and for photographs themselves.
+        """The prompts of a style with photographs in place of the style. () for an object and for photographs.
 
-        In both splits photographs have the style by which the model knows them.
+        Both splits call the style of photographs "Photo": the captions of the fine-tuned model used that name.
         """
         if concept in OBJECTS or concept == SEED_IMAGES:
             return ()
@@ -138,20 +140,23 @@ class Canvas(World):
         return tuple(forget_sentence(SEED_IMAGES, object, i) for i, object in enumerate(OBJECTS))
 
     def bare_name(self, concept: str) -> str:
-        """An object's name, or a style's as its prompts write it: "Van Gogh style"."""
+        """The name of an object, or the name of a style as prompts write it: "Van Gogh style"."""
         return concept if concept in OBJECTS else f"{concept.replace('_', ' ')} style"
 
     def reference(self, concept: str, count: int) -> torch.Tensor:
-        """The first `count` images that the published FID compares with, uint8 (count, 3, SIDE, SIDE)."""
+        """The first `count` reference images of the published FID, uint8 (count, 3, SIDE, SIDE)."""
         return torch.stack([dataset.picture(path, SIDE) for path in self.data.files(concept, count)])
 
     def reference_names(self, concept: str, count: int | None = None) -> tuple[str, ...]:
-        """Style, object and number: "Monet/Dogs/3.jpg" is an image of both the style and the object."""
+        """One id per reference image: style, object and number. "Monet/Dogs/3.jpg" shows both Monet and Dogs.
+
+        If `count` is None, all reference images of the concept.
+        """
         count = dataset.IN_REFERENCE * len(self.prompts("evaluate", concept)) if count is None else count
         return tuple(path.relative_to(self.data.folder).as_posix() for path in self.data.files(concept, count))
 
     def reference_key(self, concept: str) -> list[tuple[str, int] | str]:
-        """Name and size of each reference image, and the version of the code that reads it."""
+        """The name and size (bytes) of each reference image, and the version of the code that reads the images."""
         names = self.reference_names(concept)
         sizes = [(name, (self.data.folder / name).stat().st_size) for name in names]
         return [*sizes, f"{SIDE} pixels", digest.of_module(pictures)]
@@ -161,30 +166,30 @@ class Canvas(World):
         return "object" if concept in OBJECTS else "style"
 
     def judge(self, name: str, device: torch.device) -> Judge:
-        """UnlearnCanvas's classifier of styles or of objects."""
+        """UnlearnCanvas's classifier of styles ("style") or of objects ("object")."""
         return self.data.judge(name, device)
 
     def feature_weights(self) -> str | None:
-        """The file of Inception's weights in the data folder; None if it is not there."""
+        """The file of Inception's weights in the data folder, or None if the folder has no such file."""
         return inception.weights(self._data.folder if self._data else None)
 
     def clip(self, device: torch.device) -> Clip | None:
-        """The CLIP model that the user chose; None if that is "none"."""
+        """The CLIP model that the user chose, or None if the user chose "none"."""
         return contrastive.load(self.data.options.clip, device)
 
     def closeness(self, a: str, b: str) -> float:
-        """Cosine of one sentence about each concept under the backbone's text encoder."""
+        """Cosine similarity of two concepts: the backbone's text encoder embeds one sentence about each concept."""
         return self.data.closeness(a, b)
 
     @property
     def tasks(self) -> Mapping[str, Callable[[], tuple[Task, ...]]]:
-        """The requests of UnlearnCanvas: to forget a style, or to forget an object."""
+        """The tasks of UnlearnCanvas: to forget a style ("style"), or to forget an object ("object")."""
         return {"style": forget_styles, "object": forget_objects}
 
     def prepare(self, data: Path, console: Console) -> bool:
         """Print whether the data set and the classifiers are in the folder, and where to get them.
 
-        Nothing is downloaded, since no file has a stable link.
+        The command downloads no file, because the files have no stable links.
         """
         from bench.worlds.canvas import prepare
 
@@ -192,23 +197,23 @@ class Canvas(World):
 
 
 def forget_sentence(style: str, object: str, index: int) -> str:
-    """The sentence to learn from about an object in a style. The sentences of FORGET take turns by `index`."""
+    """The forget prompt for an object in a style. Prompt `index` uses template `index` mod 2 of FORGET."""
     words = PHOTO if style == SEED_IMAGES else style.replace("_", " ")
     return FORGET[index % len(FORGET)].format(object=object, style=words)
 
 
 def sentence(concept: str) -> tuple[str, ...]:
-    """One sentence about a concept alone, from which closeness is measured."""
+    """One sentence about a concept alone. The closeness of two concepts compares their sentences."""
     return (f"An image of {concept}" if concept in OBJECTS else f"An image in {concept.replace('_', ' ')} style",)
 
 
 def forget_styles() -> tuple[Task, ...]:
-    """The 50 requests to forget a style. Each keeps the other 49 styles, and the 20 objects."""
+    """The 50 tasks that forget a style. Each task keeps the other 49 styles and the 20 objects."""
     return tuple(Task(s, (s,), tuple(other for other in STYLES if other != s), OBJECTS) for s in STYLES)
 
 
 def forget_objects() -> tuple[Task, ...]:
-    """The 20 requests to forget an object. Each keeps the other 19 objects, and the 50 styles."""
+    """The 20 tasks that forget an object. Each task keeps the other 19 objects and the 50 styles."""
     return tuple(Task(o, (o,), tuple(other for other in OBJECTS if other != o), STYLES) for o in OBJECTS)
 
 

@@ -22,22 +22,27 @@ from bench.worlds.pocket.recipe import oracle_file
 
 PLAIN = "photo"
 TEMPLATES = {"forget": captions.FORGET, "evaluate": captions.EVALUATE}
-# The papers' settings belong to an 860M-parameter U-Net and hundreds of images. Batches and lengths were set so
-# that each method trains in about a minute; rates come from `python run_bench.py tune` (docs/pocket.md).
+# The papers' settings are made for a U-Net with 860M parameters and for hundreds of images. Here the batch sizes and
+# the numbers of steps or epochs let each method train in about a minute. `python run_bench.py tune` chose the learning
+# rates (docs/pocket.md).
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "mimmu": {"lr": 4e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
     "mimmu-retain": {"lr": 8e-4, "epochs": 30, "batch_size": 16, "path_steps": 10},
     "salun": {"lr": 2e-4, "epochs": 20, "batch_size": 16},
     "esd-x": {"lr": 2e-4, "steps": 120, "batch_size": 8, "path_steps": 10},
     "esd-u": {"lr": 5e-5, "steps": 120, "batch_size": 8, "path_steps": 10},
-    # the paper's average covers 1500 steps; one as slow over 120 would still be the original
+    # The paper's EMA runs over 1500 steps. After only 120 steps, an EMA with the paper's decay would still be close to
+    # the original weights.
     "sdd": {"lr": 1.6e-3, "steps": 120, "batch_size": 8, "path_steps": 10, "ema_decay": 0.98},
 }
 
 
 @cache
 def _text_cosines() -> dict[str, dict[str, float]]:
-    """Cosine of each two species or styles under the committed text encoder."""
+    """Cosine similarity of each pair of species or styles under the committed text encoder.
+
+    Raises WorldUnavailable if the manifest can't be read.
+    """
     try:
         return weights.manifest()["text_cosine"]
     except weights.WeightsError as error:
@@ -48,7 +53,8 @@ class Pocket(World):
     """The pocket world.
 
     Args:
-        prompt_styles: the styles that prompts and reference images of a species have, in turn.
+        prompt_styles: the styles of a species' prompts and reference images. The prompts and images use these styles
+            in turn.
     """
 
     name = "pocket"
@@ -58,7 +64,7 @@ class Pocket(World):
     }
     styles = STYLES
     protocol = Protocol(
-        images_per_concept=12,  # three for each evaluation template; two for each style in the view of all styles
+        images_per_concept=12,  # three for each evaluation template; two for each style in `all_styles_view`
         forget_images=64,
         retain_images=8,
         num_inference_steps=15,
@@ -76,33 +82,37 @@ class Pocket(World):
         self.prompt_styles = prompt_styles
 
     def backbone(self) -> str:
-        """The folder of the committed pipeline, after a check of its files' digests."""
+        """The folder of the committed pipeline. Raises WorldUnavailable if the digest of a file is wrong."""
         try:
             return str(weights.pipeline_folder())
         except weights.WeightsError as error:
             raise WorldUnavailable(str(error)) from error
 
     def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
-        """Captions that ask for a species in each of `prompt_styles` in turn, or for some species in a style."""
+        """The prompts of a concept: a species in each of `prompt_styles` in turn, or several species in a style."""
         if concept in STYLES:
             return captions.of_style(TEMPLATES[split], concept)
         return captions.of_species(TEMPLATES[split], find(concept).name, self.prompt_styles)
 
     def superclass_prompts(self, concept: str, split: Split = "forget") -> tuple[str, ...]:
-        """The captions of a species with its domain in place of its name: "a photo showing a dog".
+        """The prompts of a species with its domain in place of its name: "a photo showing a dog".
 
-        The captions of a style have the plain style in its place: "a photo showing a poodle". () for the plain style.
+        For a style, the prompts have the plain style in its place: "a photo showing a poodle". () for the plain style.
         """
         if concept in STYLES:
             return captions.of_style(TEMPLATES[split], PLAIN) if concept != PLAIN else ()
         return captions.of_species(TEMPLATES[split], DOMAIN_OF[concept], self.prompt_styles)
 
     def bare_name(self, concept: str) -> str:
-        """The species, or the noun for images in a style ("neon sign"). The model was trained on these captions too."""
+        """The name of a species, or the noun of a style ("neon sign"). The model's training captions include both."""
         return captions.STYLE_NOUNS.get(concept, concept)
 
     def headnoun(self, concept: str) -> HeadNoun | None:
-        """Captions with a species' head noun in place of its name ("a photo of a retriever"), and its species."""
+        """Prompts with the head noun of a species in place of its name, and the names of the species with this noun.
+
+        An example of such a prompt is "a photo of a retriever". None for a style, and for a species that shares its head
+        noun with no other species.
+        """
         if concept not in SPECIES:
             return None
         noun = SPECIES[concept].noun
@@ -112,8 +122,8 @@ class Pocket(World):
     def reference(self, concept: str, count: int) -> torch.Tensor:
         """`count` images from the renderer, uint8 (count, 3, 64, 64).
 
-        They show a species in each of `prompt_styles` in turn, or the species that a style's captions name, in the
-        style.
+        For a species, the images show the species in each of `prompt_styles` in turn. For a style, the images show the
+        species of captions.SUBJECTS in turn, in that style.
         """
         shown = (
             [(captions.SUBJECTS[i % len(captions.SUBJECTS)], concept) for i in range(count)]
@@ -128,8 +138,11 @@ class Pocket(World):
         return "style" if concept in STYLES else "species"
 
     def judge(self, name: str, device: torch.device) -> Judge:
-        """The committed classifier `name`: "species", "species_b" (another architecture) or "style"."""
-        from bench.worlds.pocket import judges  # timm takes seconds to import, and listing worlds needs none of it
+        """The committed classifier `name`: "species", "species_b" (another architecture) or "style".
+
+        Raises WorldUnavailable if the weights are missing or damaged.
+        """
+        from bench.worlds.pocket import judges  # importing timm takes seconds, and listing the worlds does not need it
 
         try:
             module = judges.load_judge(name, device=device)
@@ -138,8 +151,8 @@ class Pocket(World):
         return Judge(module.labels, module, module.net.get_classifier())
 
     def clip(self, device: torch.device) -> Clip:
-        """The committed open_clip model."""
-        from bench.worlds.pocket import clip as contrastive  # open_clip takes seconds to import
+        """The committed open_clip model. Raises WorldUnavailable if its weights are missing or damaged."""
+        from bench.worlds.pocket import clip as contrastive  # importing open_clip takes seconds
 
         try:
             model, tokenizer = contrastive.load_clip(device)
@@ -148,26 +161,29 @@ class Pocket(World):
         return Clip(model, tokenizer, contrastive.normalise)
 
     def feature_extractor(self) -> str:
-        """The name of the pocket world's own extractor, which registers with torch-fidelity when it is imported."""
+        """The name of the pocket world's own feature extractor. Its import registers it with torch-fidelity."""
         from bench.worlds.pocket import features
 
         return features.FEATURES
 
     def closeness(self, a: str, b: str) -> float:
-        """Cosine of two species or styles under the committed text encoder."""
+        """Cosine similarity of two species or styles under the committed text encoder."""
         return 1.0 if a == b else float(_text_cosines()[a][b])
 
     @property
     def other_distances(self) -> Mapping[str, Distance]:
-        """ "attributes": the share of the renderer's attributes in which two species differ; None for a style."""
+        """ "attributes": the share of attributes in which two species differ, 0 to 1. The distance of a style is None."""
         return {"attributes": _attribute_distance}
 
     def oracle(self, concept: str) -> Path | None:
-        """The file of the oracle of one of `oracle_concepts`."""
+        """The file of the oracle of a concept, or None if the oracle was not built.
+
+        Raises WorldUnavailable for a file that is damaged or does not belong to the committed weights.
+        """
         return oracle_file.find(concept)
 
     def all_styles_view(self) -> Pocket:
-        """The pocket world with species in each of its styles in turn."""
+        """The pocket world whose prompts and reference images of a species use all six styles in turn."""
         return type(self)(prompt_styles=STYLES)
 
 
