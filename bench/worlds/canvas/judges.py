@@ -6,8 +6,8 @@ Linear(1024, 51 or 20) as its head, and reads the weights from the entry "model_
 
 The images of that script are JPEG files, which the published sampling code writes at Pillow's default quality 75. The
 script applies torchvision's Resize((224, 224)) to the PIL image (bilinear, averaging, without a crop), then ToTensor,
-then Normalize([0.5], [0.5]). This module does the same to a tensor, with two differences: it does not compress the image
-as JPEG, and it does not round the values to 8 bits after the resize.
+then Normalize([0.5], [0.5]). This module does the same to a tensor, with two differences. It does not compress the
+image as JPEG, and it does not round the values to 8 bits after the resize.
 
 The facts about the checkpoints come from that script. The released checkpoints themselves were not available.
 """
@@ -31,7 +31,7 @@ VERSION = "73485fa43cac48da1441ff1e21fbadfbc011ed540d69fa00a01f2eefbd4788fa"
 
 Kind = Literal["style", "object"]
 LABELS: dict[str, tuple[str, ...]] = {"style": STYLE_LABELS, "object": OBJECTS}
-FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # names of the released files; the release has them in the folder `cls_model`
+FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # as released, in the folder `cls_model`
 FOLDERS = ("classifiers", "cls_model")  # subfolders of the data folder, in the order in which they are searched
 ARCHITECTURE = "vit_large_patch16_224.augreg_in21k"
 WEIGHTS = "model_state_dict"

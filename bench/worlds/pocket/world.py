@@ -110,8 +110,8 @@ class Pocket(World):
     def headnoun(self, concept: str) -> HeadNoun | None:
         """Prompts with the head noun of a species in place of its name, and the names of the species with this noun.
 
-        An example of such a prompt is "a photo of a retriever". None for a style, and for a species that shares its head
-        noun with no other species.
+        An example of such a prompt is "a photo of a retriever". None for a style, and for a species whose head noun
+        belongs to this species only.
         """
         if concept not in SPECIES:
             return None
@@ -172,7 +172,7 @@ class Pocket(World):
 
     @property
     def other_distances(self) -> Mapping[str, Distance]:
-        """ "attributes": the share of attributes in which two species differ, 0 to 1. The distance of a style is None."""
+        """ "attributes": the share of attributes in which two species differ, 0 to 1; None if one of the two is a style."""
         return {"attributes": _attribute_distance}
 
     def oracle(self, concept: str) -> Path | None:

@@ -1,1 +1,1 @@
-"""Train and check the models of the pocket world from scratch, its oracles included."""
+"""Train the models of the pocket world and its oracles from scratch, and check them."""

@@ -1,9 +1,9 @@
-"""Does the pocket world hold what it promises? One command measures every bar and says so.
+"""Check the quality of the pocket world: measure every figure and compare it with its limit.
 
     python -m bench.worlds.pocket.recipe.check            # the committed weights; about four minutes on two cores
     python -m bench.worlds.pocket.recipe.check --weights build/pocket/weights --write
 
-Exit code 1 if a bar is missed.
+The exit code is 1 if a figure misses its limit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from bench.worlds.pocket.weights import MANIFEST, WEIGHTS, manifest, verify
 
 
 def measure(folder: Path, per_species: int) -> list[Finding]:
-    """Every line of the table, for the weights in `folder`. Raises WeightsError if they are not whole."""
+    """Measure every line of the table for the weights in `folder`.
+
+    `per_species` is the number of images of each species and style. Raises WeightsError if a weight file is missing or
+    does not match the manifest.
+    """
     verify(folder)
     found, reachable = quality.judge_findings(folder, per_species)
     model = pipeline.load(folder / "pipeline", device.default_device())
@@ -73,7 +77,7 @@ def markdown(found: Sequence[Finding]) -> str:
 
 
 def write(found: Sequence[Finding], folder: Path) -> None:
-    """Keep the findings as `quality` in the manifest."""
+    """Write the findings into the manifest of `folder`, under the key `quality`."""
     record: dict[str, Any] = manifest(folder)
     record["quality"] = [{**asdict(f), "value": round(f.value, 4), "holds": f.holds} for f in found]
     (folder / MANIFEST).write_text(json.dumps(record, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Stage `unet`: text encoder and U-Net trained jointly to predict noise in the autoencoder's latent space."""
+"""Stage `unet`: train the text encoder and the U-Net jointly. They predict noise in the autoencoder's latent space."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SCHEDULE: dict[str, Any] = {
 
 
 def build_unet(recipe: Recipe) -> UNet2DConditionModel:
-    """The untrained U-Net; block names as in Stable Diffusion, so `attn2.to_k` is where methods look."""
+    """The untrained U-Net. Its blocks have Stable Diffusion's names, so methods find layers such as `attn2.to_k`."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
@@ -48,21 +48,21 @@ def build_unet(recipe: Recipe) -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=recipe.text_width,
-        # diffusers reads this as the number of heads: of 32 channels or a little more
+        # diffusers reads this as the number of heads. A head has 32 channels or a few more.
         attention_head_dim=tuple(max(1, c // 48) if c % 32 else c // 32 for c in recipe.unet_channels),
         norm_num_groups=16,
     )
 
 
 class Denoiser(nn.Module):
-    """Text encoder and U-Net as one module, for one optimiser, one checkpoint and one EMA."""
+    """The text encoder and the U-Net as one module, so that they share an optimiser, a checkpoint and an EMA."""
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
         super().__init__()
         self.text_encoder, self.unet = text_encoder, unet
 
     def forward(self, noisy: Tensor, timesteps: Tensor, input_ids: Tensor) -> Tensor:
-        """Predicted noise (B, 4, 16, 16) for noisy latents, timesteps int64 (B,) and token ids (B, L)."""
+        """The predicted noise (B, 4, 16, 16) for noisy latents (B, 4, 16, 16), timesteps int64 (B,), token ids (B, L)."""
         states = self.text_encoder(input_ids).last_hidden_state
         return self.unet(noisy, timesteps, states).sample
 
@@ -70,14 +70,15 @@ class Denoiser(nn.Module):
 def train(
     recipe: Recipe, vae: AutoencoderKL, latents: Tensor, labels: np.ndarray, checkpoint: Path
 ) -> tuple[Denoiser, CLIPTokenizer, dict[str, Any]]:
-    """Train on unscaled `latents` (N, 4, 16, 16) of pictures with `labels` (N, 2): species, style.
+    """Train on the unscaled `latents` (N, 4, 16, 16) of images. `labels` (N, 2) holds their species and style indices.
 
-    Loss: epsilon MSE weighted by min(SNR, gamma)/SNR (Hang et al. 2023, eq. 5), timesteps stratified over the batch.
+    The loss is the MSE of the predicted noise, weighted by min(SNR, gamma)/SNR (Hang et al. 2023, eq. 5). The timesteps
+    are stratified over the batch. Returns the model, its tokenizer and the record of `fit`.
     """
     torch.manual_seed(recipe.unet.seed)
     tokenizer = text.build_tokenizer(recipe.text_length)
     model = Denoiser(text.build_encoder(recipe, tokenizer), build_unet(recipe)).to(device())
-    if device().type == "cpu":  # plain matrix products: the fused kernel's backward pass is slow on small maps
+    if device().type == "cpu":  # the backward pass of the fused kernel is slow on small maps
         model.unet.set_attn_processor(AttnProcessor())
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas_cumprod = scheduler.alphas_cumprod.to(device())
@@ -106,7 +107,7 @@ def train(
 
 
 def pipeline(model: Denoiser, tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> StableDiffusionPipeline:
-    """The trained parts as diffusers knows them, DPM-Solver++ as default sampler."""
+    """The trained parts as a diffusers pipeline. Its default sampler is DPM-Solver++."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=model.text_encoder,

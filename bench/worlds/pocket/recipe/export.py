@@ -1,4 +1,4 @@
-"""From trained modules to the files a stock library loads: diffusers, timm state dicts, open_clip's local folder."""
+"""Write trained modules as files that diffusers and open_clip load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from bench.worlds.pocket.weights import save_half
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Save for this transformers and, as `vocab.json` and `merges.txt`, for those before version 5."""
+    """Save the tokenizer for this version of transformers, and as `vocab.json` and `merges.txt` for older versions.
+
+    Older versions are those before version 5.
+    """
     tokenizer.save_pretrained(folder)
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
@@ -25,18 +28,19 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """A Stable-Diffusion-format folder with fp16 tensors that loads in fp32 by default."""
+    """Write `pipeline` as a folder in Stable Diffusion's format. Its tensors are fp16, and it loads in fp32 by default."""
     half = StableDiffusionPipeline(
         **{k: copy.deepcopy(v).half() if isinstance(v, nn.Module) else v for k, v in pipeline.components.items()},
         requires_safety_checker=False,
     )
     half.save_pretrained(folder)
     save_tokenizer(pipeline.tokenizer, folder / "tokenizer")
-    for file in folder.glob("*/config.json"):  # where the parts lay while they were trained is nobody's business
+    for file in folder.glob("*/config.json"):  # remove the path that the part had during training
         part = json.loads(file.read_text())
         part.pop("_name_or_path", None)
         file.write_text(json.dumps(part, indent=2) + "\n")
-    # transformers 5 loads the stored precision unless the config names one; the U-Net would meet fp16 states
+    # transformers 5 loads the stored precision unless the config names one. Without this entry, the fp32 U-Net would
+    # get fp16 hidden states.
     file = folder / "text_encoder" / "config.json"
     config: dict[str, Any] = json.loads(file.read_text())
     config.pop("torch_dtype", None)
@@ -44,7 +48,7 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
 
 
 def save_clip(model: nn.Module, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """A folder that `open_clip.create_model("local-dir:...")` loads."""
+    """Write `model` as a folder that `open_clip.create_model("local-dir:...")` loads."""
     save_half(model, folder / "open_clip_model.safetensors")
     save_tokenizer(tokenizer, folder)
     config = {**clip.CONFIG, "text_cfg": {**clip.CONFIG["text_cfg"], "vocab_size": len(tokenizer)}}

@@ -1,7 +1,8 @@
-"""The optimisation loop that all stages share: resumable, on one device or over several processes.
+"""The optimisation loop of all stages. It can be resumed, and it runs on one device or in several processes.
 
-Every random choice of step k comes from a generator seeded by (seed, k, rank), so a run that was killed and
-resumed takes the same steps as one that was not. Under `torchrun` the gradients are averaged over processes.
+Every random choice of step k comes from a generator that is seeded by (seed, k, rank). A run that was killed and resumed
+therefore takes the same steps as a run that was not killed. Under `torchrun` the loop averages the gradients over the
+processes.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ Loss = Callable[[int, torch.Generator], Tensor]
 
 
 def device() -> torch.device:
-    """CUDA where there is one, CPU otherwise."""
+    """The CUDA device if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def autocast() -> torch.autocast:
-    """bf16 where the hardware multiplies it natively; plain fp32 elsewhere, where it would be slower."""
+    """A context with bf16 if the hardware multiplies bf16 natively. On other hardware bf16 is slower: plain fp32."""
     return torch.autocast(device().type, torch.bfloat16, enabled=devices.multiplies_bf16(device()))
 
 
 def rank_and_world() -> tuple[int, int]:
-    """(rank, number of processes) of a torchrun launch; (0, 1) without. Joins the process group on first use."""
+    """(rank, number of processes) of a torchrun launch, or (0, 1) without torchrun.
+
+    The first call joins the process group.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -44,12 +48,12 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def share_of(settings: Fit) -> int:
-    """Pictures in this process's part of a batch."""
+    """The number of images in this process's part of a batch, at least 1."""
     return max(1, settings.batch // rank_and_world()[1])
 
 
 def rate(fit: Fit, step: int) -> float:
-    """Learning rate at `step`."""
+    """The learning rate at `step`."""
     warm = min(1.0, (step + 1) / max(1, fit.warmup))
     begin = fit.decay_from * fit.steps
     t = max(0.0, (step - begin) / max(1.0, fit.steps - begin))
@@ -57,7 +61,7 @@ def rate(fit: Fit, step: int) -> float:
 
 
 def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """Replace each gradient by its mean over processes, in one message."""
+    """Replace each gradient by its mean over the `world` processes. All gradients go in one message."""
     flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
     dist.all_reduce(flat)
     flat /= world
@@ -69,7 +73,7 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write `state` so that a reader sees the old file or the new one, never half of one."""
+    """Write `state` to `path` atomically: a reader sees either the whole old file or the whole new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     torch.save(state, draft)
@@ -77,15 +81,20 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def fit(name: str, model: nn.Module, loss: Loss, settings: Fit, checkpoint: Path) -> dict[str, Any]:
-    """Minimise `loss(step, generator)` over `model`'s parameters; `model` ends with its EMA weights, if any.
+    """Minimise `loss(step, generator)` over the parameters of `model`.
+
+    If the settings have an EMA, `model` has the EMA weights afterwards.
 
     Args:
-        loss: returns a scalar for one batch, all randomness drawn from the CPU generator it is given.
-        checkpoint: file that is written about every minute and at the end, and read if it exists.
+        name: the name of the stage, for the progress bar and for errors.
+        loss: a function that returns a scalar for one batch. It draws all random numbers from the CPU generator that it
+            gets.
+        checkpoint: a file. The loop writes it about every minute and at the end. If the file exists, the loop reads it
+            and resumes from it.
 
-    Returns: steps, seconds (over all resumed parts), final running loss and whether anything was left to train.
+    Returns a record: the number of steps, the seconds (sum over all resumed parts) and the final running loss.
 
-    Raises FloatingPointError when the loss is not finite.
+    Raises FloatingPointError if the loss is not finite.
     """
     rank, world = rank_and_world()
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Every number of the pocket world's training in one place. `QUICK` runs each stage in seconds, on narrow networks."""
+"""All settings of the pocket world's training. `QUICK` trains narrow networks and runs each stage in seconds."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Fit:
-    """One optimisation: AdamW, linear warm-up, constant rate, cosine decay to 2 % from `decay_from` on."""
+    """Settings of one optimisation with AdamW.
+
+    The learning rate rises linearly over `warmup` steps and stays constant until `decay_from`. Then it follows a cosine
+    decay to 2 % of `lr`.
+    """
 
     steps: int
-    batch: int  # over all processes
+    batch: int  # images of one step, over all processes
     lr: float
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     warmup: int = 100
-    decay_from: float = 0.5  # share of the steps at which the decay begins
+    decay_from: float = 0.5  # share of the steps after which the decay begins
     clip: float = 1.0
-    ema: float = 0.0  # 0: none
+    ema: float = 0.0  # decay of the EMA; 0: without an EMA
     seed: int = 0
 
 
@@ -25,15 +29,15 @@ class Fit:
 class Recipe:
     """Architecture, data and optimisation of each stage."""
 
-    # pictures
+    # images
     per_species: int = 1200
     photo_share: float = 0.4
     judge_per_species: int = 600
-    held_out_per_species: int = 60  # of each style
+    held_out_per_species: int = 60  # for each style
     # vae: 64 x 64 x 3 -> 16 x 16 x 4
     vae_channels: tuple[int, ...] = (32, 64, 96)
     vae: Fit = field(default_factory=lambda: Fit(steps=2600, batch=64, lr=2e-3, decay_from=0.5))
-    vae_whole_from: float = 0.8  # 32 x 32 crops before this share of the steps, a quarter as many whole pictures after
+    vae_whole_from: float = 0.8  # crops of 32 x 32 until this share of the steps, then a quarter as many whole images
     kl_weight: float = 1e-4
     # text encoder and U-Net, trained jointly
     text_width: int = 128
@@ -50,7 +54,7 @@ class Recipe:
 
 
 def shrink(fit: Fit, steps: int) -> Fit:
-    """`fit` cut to `steps` steps of at most 16 pictures, warm-up likewise."""
+    """`fit` with `steps` steps, with a batch of at most 16 images and with a warm-up of a tenth of the steps."""
     return replace(fit, steps=steps, batch=min(fit.batch, 16), warmup=max(1, steps // 10))
 
 

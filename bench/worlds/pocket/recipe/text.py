@@ -1,4 +1,4 @@
-"""Stage `text`: a small vocabulary in CLIPTokenizer's format, and the CLIP text encoder that trains with the U-Net."""
+"""Stage `text`: a small vocabulary in CLIPTokenizer's format, and a CLIP text encoder that stage `unet` trains."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ SUFFIX = "</w>"
 
 
 def build_tokenizer(length: int) -> CLIPTokenizer:
-    """Byte-level BPE that knows each word of the world as one token, and any other text byte by byte.
+    """A byte-level BPE tokenizer. Each word of the pocket world is one token, and other text is split into bytes.
 
-    The vocabulary holds all 256 bytes, inside and at the end of a word, so nothing is unknown; END has the highest
-    id, as in CLIP, and pads.
+    The vocabulary has two tokens for each of the 256 bytes: one inside a word and one at the end of a word. The tokenizer
+    therefore encodes any text. END has the highest id, as in CLIP, and END is also the padding token. `length` is the
+    number of tokens of a padded prompt.
     """
     words = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
     words.normalizer = normalizers.Lowercase()
@@ -35,13 +36,13 @@ def build_tokenizer(length: int) -> CLIPTokenizer:
 
 
 def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    """The merge rules, in order of priority."""
+    """The merge rules of the tokenizer, in order of priority."""
     rules = json.loads(tokenizer.to_str())["model"]["merges"]
     return [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in rules]
 
 
 def build_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """The untrained text encoder: hidden states (B, text_length, text_width)."""
+    """The untrained text encoder. Its hidden states have the shape (B, text_length, text_width)."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -59,7 +60,7 @@ def build_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """Token ids int64 (B, model_max_length), padded and truncated as StableDiffusionPipeline does."""
+    """Token ids int64 (B, model_max_length). Padding and truncation are as in StableDiffusionPipeline."""
     return tokenizer(
         texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids

@@ -1,4 +1,4 @@
-"""Stage `vae`: diffusers' AutoencoderKL, 64 x 64 x 3 to 16 x 16 x 4."""
+"""Stage `vae`: diffusers' AutoencoderKL, which encodes images of 64 x 64 x 3 as latents of 16 x 16 x 4."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ def build(recipe: Recipe) -> AutoencoderKL:
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
-    """uint8 (B, H, W, 3) to float (B, 3, H, W) in [-1, 1]."""
+    """Convert images from uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def edges(x: Tensor) -> Tensor:
-    """Horizontal and vertical differences, flattened."""
+    """The horizontal and vertical differences of neighbouring pixels, as one flat tensor."""
     return torch.cat([(x[..., 1:] - x[..., :-1]).flatten(), (x[..., 1:, :] - x[..., :-1, :]).flatten()])
 
 
 def train(recipe: Recipe, images: np.ndarray, checkpoint: Path) -> tuple[AutoencoderKL, dict[str, Any]]:
-    """Train on `images`; afterwards `scaling_factor` in the config makes the latents' standard deviation 1.
+    """Train the autoencoder on `images`, uint8 (N, 64, 64, 3). Returns the model and the record of `fit`.
 
-    Loss: L1 + MSE + 0.5 L1 of image gradients + `kl_weight` KL (mean over latent elements).
+    After the training, `scaling_factor` in the config scales the latents to a standard deviation of 1. The loss is
+    L1 + MSE + 0.5 L1 of the image gradients + `kl_weight` KL (a mean over the latent elements).
     """
     torch.manual_seed(recipe.vae.seed)
     model = build(recipe).to(device())
@@ -79,7 +80,7 @@ def train(recipe: Recipe, images: np.ndarray, checkpoint: Path) -> tuple[Autoenc
 
 @torch.no_grad()
 def encode(model: AutoencoderKL, images: np.ndarray, batch: int = 128) -> Tensor:
-    """Unscaled posterior means, float32 (N, 4, 16, 16), on the CPU."""
+    """The unscaled posterior means of `images`, float32 (N, 4, 16, 16), on the CPU."""
     parts = []
     for i in range(0, len(images), batch):
         with autocast():
@@ -88,7 +89,7 @@ def encode(model: AutoencoderKL, images: np.ndarray, batch: int = 128) -> Tensor
 
 
 def encode_shared(model: AutoencoderKL, images: np.ndarray) -> Tensor:
-    """`encode` with the pictures dealt out over the processes of a torchrun launch."""
+    """Like `encode`, but each process of a torchrun launch encodes a part of the images. Each process gets all latents."""
     rank, world = rank_and_world()
     if world == 1:
         return encode(model, images)
@@ -103,7 +104,7 @@ def encode_shared(model: AutoencoderKL, images: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def psnr(model: AutoencoderKL, images: np.ndarray, batch: int = 128) -> float:
-    """Mean over pictures of the PSNR (dB, peak 2) of their reconstructions from posterior means."""
+    """The mean PSNR (dB, peak 2) over images. The reconstructions are decoded from the posterior means."""
     values = []
     for i in range(0, len(images), batch):
         x = to_tensor(images[i : i + batch]).to(device())
