@@ -172,7 +172,7 @@ class Pocket(World):
 
     @property
     def other_distances(self) -> Mapping[str, Distance]:
-        """ "attributes": the share of attributes in which two species differ, 0 to 1; None if one of the two is a style."""
+        """ "attributes": the share of attributes in which two species differ, 0 to 1. For a style it is None."""
         return {"attributes": _attribute_distance}
 
     def oracle(self, concept: str) -> Path | None:

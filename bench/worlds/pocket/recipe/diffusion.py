@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
         self.text_encoder, self.unet = text_encoder, unet
 
     def forward(self, noisy: Tensor, timesteps: Tensor, input_ids: Tensor) -> Tensor:
-        """The predicted noise (B, 4, 16, 16) for noisy latents (B, 4, 16, 16), timesteps int64 (B,), token ids (B, L)."""
+        """The predicted noise (B, 4, 16, 16) for noisy latents, timesteps int64 (B,) and token ids (B, L)."""
         states = self.text_encoder(input_ids).last_hidden_state
         return self.unet(noisy, timesteps, states).sample
 

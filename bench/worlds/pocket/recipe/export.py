@@ -28,7 +28,10 @@ def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
 
 
 def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write `pipeline` as a folder in Stable Diffusion's format. Its tensors are fp16, and it loads in fp32 by default."""
+    """Write `pipeline` as a folder in Stable Diffusion's format.
+
+    Its tensors are stored in fp16. The folder loads in fp32 by default.
+    """
     half = StableDiffusionPipeline(
         **{k: copy.deepcopy(v).half() if isinstance(v, nn.Module) else v for k, v in pipeline.components.items()},
         requires_safety_checker=False,

@@ -1,8 +1,8 @@
 """The optimisation loop of all stages. It can be resumed, and it runs on one device or in several processes.
 
-Every random choice of step k comes from a generator that is seeded by (seed, k, rank). A run that was killed and resumed
-therefore takes the same steps as a run that was not killed. Under `torchrun` the loop averages the gradients over the
-processes.
+Every random choice of step k comes from a generator that is seeded by (seed, k, rank). A run that was killed and
+resumed therefore takes the same steps as a run that was not killed. Under `torchrun` the loop averages the gradients
+over the processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage `judges`: classifiers, feature network and CLIP, on pictures the diffusion model never sees."""
+"""Stage `judges`: train the classifiers, the feature network and CLIP on images that the diffusion model never sees."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ from bench.worlds.pocket.recipe.settings import Recipe
 
 
 def batch_of(images: np.ndarray, rows: Tensor) -> Tensor:
-    """Rows of a uint8 picture array as floats in [0, 1], (B, 3, 64, 64), on the training device."""
-    chosen, inverse = rows.unique(return_inverse=True)  # memory-mapped arrays are read in order
+    """The images `rows` of a uint8 array (N, 64, 64, 3) as floats in [0, 1], (B, 3, 64, 64), on the training device."""
+    chosen, inverse = rows.unique(return_inverse=True)  # sorted rows: memory-mapped arrays are faster to read in order
     return torch.from_numpy(images[chosen.numpy()])[inverse].permute(0, 3, 1, 2).to(device()).float() / 255
 
 
 def vary(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Light blur, brightness and shift, so that a judge forgives what a decoder does to fine lines."""
+    """Augment `images`: light blur, brightness, shift and noise, each drawn at random.
+
+    The augmentation makes a judge robust to the effects of the decoder on fine lines. The values stay in [0, 1].
+    """
     n = len(images)
     u = torch.rand(n, 4, generator=generator).to(images.device)
     soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -43,7 +46,10 @@ def vary(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def damage(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Half of the pictures blurred, noised, warped or faded; and which (index into DAMAGE)."""
+    """Damage about half of the images at random: blur, noise, warp or fade.
+
+    Returns the images and the kind of damage of each image, int64 (B,): an index into DAMAGE.
+    """
     kinds = torch.where(
         torch.rand(len(images), generator=generator) < 0.5,
         torch.zeros(len(images), dtype=torch.long),
@@ -73,7 +79,10 @@ def damage(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def train_judge(
     name: str, recipe: Recipe, images: np.ndarray, labels: np.ndarray, checkpoint: Path
 ) -> tuple[Judge, dict[str, Any]]:
-    """One classifier of JUDGES, cross-entropy with label smoothing 0.05."""
+    """Train the classifier `name` of JUDGES. The loss is cross-entropy with label smoothing 0.05.
+
+    Returns the classifier and the record of `fit`.
+    """
     torch.manual_seed(recipe.judge.seed)
     spec = JUDGES[name]
     model = Judge(spec).to(device()).train()
@@ -92,7 +101,10 @@ def train_judge(
 def train_features(
     recipe: Recipe, images: np.ndarray, labels: np.ndarray, checkpoint: Path
 ) -> tuple[FeatureNet, dict[str, Any]]:
-    """The feature network: species, style and damage told apart from one 64-dimensional vector."""
+    """Train the feature network. It predicts the species, style and damage of an image from one 64-dimensional vector.
+
+    Returns the network and the record of `fit`.
+    """
     torch.manual_seed(recipe.judge.seed + 1)
     model = FeatureNet().to(device()).train()
     targets = torch.from_numpy(labels).to(device())
@@ -113,10 +125,11 @@ def train_features(
 def train_clip(
     recipe: Recipe, images: np.ndarray, labels: np.ndarray, checkpoint: Path
 ) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
-    """Contrastive picture-caption model; captions from all three template groups, since it judges any of them.
+    """Train the contrastive model of images and captions.
 
-    Pictures of the same species and style in one batch are all right answers to that caption: the target spreads
-    over them.
+    The captions come from all three groups of templates, because the model has to judge prompts of any group. If several
+    images of a batch show the same species in the same style, each of them matches the caption. The target probability
+    is shared equally among them. Returns the model, its tokenizer and the record of `fit`.
     """
     torch.manual_seed(recipe.clip.seed)
     tokenizer = text.build_tokenizer(recipe.text_length)
@@ -143,7 +156,7 @@ def train_clip(
 
 
 def accuracy_by_style(judge: Judge, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy on the pictures of each style."""
+    """The accuracy of `judge` on the images of each style, 0 to 1."""
     guess = classify(judge, torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255).numpy()
     right = guess == labels[:, 1 if judge.labels == STYLES else 0]
     return {style: round(float(right[labels[:, 1] == i].mean()), 4) for i, style in enumerate(STYLES)}

@@ -1,4 +1,4 @@
-"""Build the pocket world's oracles: its model, retrained from nothing without one species."""
+"""Build the pocket world's oracles. An oracle is its model, retrained from scratch without one species."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bench.worlds.pocket.recipe.train import Job
 
 log = logging.getLogger("pocket")
 
-# the base's own widths, so that even these fit into it
+# The U-Net has the widths of the committed U-Net, so that even the tensors of a quick oracle fit into the pipeline.
 SMALL = dataclasses.replace(
     QUICK,
     per_species=2,
@@ -61,7 +61,10 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build as the command line says: 0, or 1 with a message where something is in the way."""
+    """Build the oracles that the command line names.
+
+    Returns the exit code: 0 on success, 1 after an error with a message, 130 after an interrupt.
+    """
     grammar = parser()
     args = grammar.parse_args(arguments)
     if args.work and len(args.species) > 1:
@@ -113,10 +116,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def build(species: str, recipe: Recipe, work: Path, out: Path) -> Path:
-    """Train the oracle of `species` in the folder `work`, as far as that is not done, and write its file in `out`.
+    """Train the oracle of `species` in the folder `work`, and write its file into `out`. Returns the path of the file.
 
-    Raises ValueError where this checkout draws or trains otherwise than the committed weights were made, or where
-    `work` holds anything but this oracle; WeightsError where the committed weights are not whole.
+    The function skips the parts that are done already.
+
+    Raises ValueError if the drawing or the recipe of this checkout differs from those of the committed weights, or if
+    `work` holds another training or is in use. Raises WeightsError if the committed weights are missing or damaged.
     """
     file, facts = oracle_file.place(species, out), oracle_file.facts(species, recipe)
     if recipe == FULL:
@@ -148,14 +153,14 @@ def build(species: str, recipe: Recipe, work: Path, out: Path) -> Path:
         )
     tensors = {**made.unet.state_dict()}
     tensors |= {pipeline.TEXT + name: tensor for name, tensor in made.text_encoder.state_dict().items()}
-    pipeline.owners(base, tensors)  # raises ValueError where a shape is another
+    pipeline.owners(base, tensors)  # raises ValueError if a tensor has another shape
     oracle_file.save(tensors, facts, file)
     log.info("%s (%.1f MB); %s may be deleted", file, file.stat().st_size / 1e6, work)
     return file
 
 
 def require_writable(out: Path) -> None:
-    """Raises ValueError unless files can be written in the folder `out`, which is made."""
+    """Create the folder `out`. Raises ValueError if the process can't write files in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -165,7 +170,7 @@ def require_writable(out: Path) -> None:
 
 
 def require_own(job: Job) -> None:
-    """Raises ValueError where the job's folder holds the pictures, the checkpoint or the model of another one."""
+    """Raise ValueError if the job's folder holds the images, the checkpoint or the model of another job."""
     pictures = {*(job.out / "cache").glob("model-*.npy")}
     record = weights.manifest(job.weights) if (job.weights / weights.MANIFEST).exists() else None
     if (
@@ -180,7 +185,10 @@ def require_own(job: Job) -> None:
 
 
 def finished(job: Job) -> bool:
-    """Whether the job's folder has the whole model, trained as the job says."""
+    """Whether the job's folder holds the complete model, trained with the recipe and the drawing of the job.
+
+    Raises WeightsError if a file of the model does not match the manifest.
+    """
     if not (job.weights / weights.MANIFEST).exists():
         return False
     record = weights.manifest(job.weights)
@@ -192,7 +200,10 @@ def finished(job: Job) -> bool:
 
 
 def put_autoencoder(vae: AutoencoderKL, folder: Path) -> None:
-    """`vae` in `folder`. Raises ValueError where another one is there: what was encoded by it would not compare."""
+    """Write `vae` into `folder`.
+
+    Raises ValueError if the folder holds another autoencoder, because its latents would not be comparable.
+    """
     if folder.is_dir():
         if not same(AutoencoderKL.from_pretrained(folder), vae):
             raise ValueError(f"{folder} is not the committed autoencoder: delete {folder.parent}")
@@ -203,7 +214,7 @@ def put_autoencoder(vae: AutoencoderKL, folder: Path) -> None:
 
 
 def same(a: AutoencoderKL, b: AutoencoderKL) -> bool:
-    """Whether two autoencoders have the same tensors and scale."""
+    """Whether two autoencoders have the same tensors and the same scaling factor."""
     x, y = a.state_dict(), b.state_dict()
     return (
         a.config.scaling_factor == b.config.scaling_factor

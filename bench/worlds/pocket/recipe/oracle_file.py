@@ -1,8 +1,9 @@
-"""An oracle's file: where it lies, what is known of it, and whether it belongs to the committed weights.
+"""The file of an oracle: its path, its facts, and the check that it belongs to the committed weights.
 
-Its tensors are a safetensors file in bfloat16, compressed by xz: of 16 bits a weight 11 remain, without which three
-oracles would take more room than all other weights together. A JSON file beside it, written last, says what it is and
-has its digest: a board that is being planned need not decompress it.
+The tensors of an oracle are a safetensors file in bfloat16, compressed by xz. The compression reduces a weight from 16
+bits to 11 bits. Without the compression, three oracles would take more space than all other weights together. A JSON
+file beside the tensors holds the facts of the oracle and the digest of the file with the tensors. The JSON file is
+written last. The plan of a board reads only the JSON file and does not decompress the tensors.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from bench.worlds.pocket import weights
 from bench.worlds.pocket.drawing import dataset
 from bench.worlds.pocket.recipe.settings import Recipe
 
-SPECIES = ("pembroke corgi", "tea rose", "toucan")  # one of a pair of near twins in each domain
+SPECIES = ("pembroke corgi", "tea rose", "toucan")  # one species of a pair of twins in each domain
 VARIABLE = "LETHE_ORACLES"
-NONE = "none"  # its value for boards without oracles
+NONE = "none"  # the value of the variable for boards without oracles
 COMMITTED = weights.WEIGHTS / "oracles"
 COMMAND = "python -m bench.worlds.pocket.recipe.oracle"
 HINT = f"`{COMMAND}` builds them, in about two hours each on a core"
 
-# what is known of a file, as people read it
+# the facts of an oracle: key -> words in messages
 FACTS = {
     "species": "species left out",
     "base": "digest of the base weights",
@@ -40,39 +41,40 @@ FACTS = {
     "recipe": "digest of the recipe",
     "steps": "steps",
 }
-SHA256 = "sha256"  # of the file, beside these facts
-# of two bytes a number the second, sign and exponent, is the one that repeats: predict each from its own kind
+SHA256 = "sha256"  # key of the digest of the file with the tensors; the JSON file has this key too
+# A bfloat16 number has two bytes. Only the second byte (sign and exponent) repeats often. With lp=1 xz models the first
+# bytes and the second bytes separately.
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}]
 
 
 def folder() -> Path:
-    """Where oracles are built: the folder that the environment variable names, or else that of the committed ones."""
+    """The folder for new oracles: the folder that the environment variable names, otherwise the committed folder."""
     named = os.environ.get(VARIABLE)
     return Path(named).expanduser() if named and named != NONE else COMMITTED
 
 
 def folders() -> tuple[Path, ...]:
-    """Where boards look for a species, in this order: nowhere with "none" for the environment variable."""
+    """The folders in which boards search for oracles, in this order. () if the environment variable is "none"."""
     return () if os.environ.get(VARIABLE) == NONE else tuple(dict.fromkeys((folder(), COMMITTED)))
 
 
 def slug(species: str) -> str:
-    """A species' name in names of files."""
+    """The name of a species for file names: hyphens replace the spaces."""
     return species.replace(" ", "-")
 
 
 def place(species: str, within: Path) -> Path:
-    """The file of a species' oracle in a folder."""
+    """The path of the oracle of `species` in the folder `within`."""
     return within / f"{slug(species)}.safetensors.xz"
 
 
 def beside(file: Path) -> Path:
-    """Where it stands what an oracle's file is."""
+    """The path of the JSON file with the facts of an oracle's file."""
     return file.with_name(file.name.partition(".")[0] + ".json")
 
 
 def facts(species: str, recipe: Recipe) -> dict[str, str]:
-    """What an oracle that is built here and now by `recipe` has to say, by the keys of FACTS."""
+    """The facts of an oracle that this checkout builds with `recipe`. The keys are those of FACTS."""
     return {
         "species": species,
         "base": _base(),
@@ -83,7 +85,7 @@ def facts(species: str, recipe: Recipe) -> dict[str, str]:
 
 
 def wanted(species: str) -> dict[str, str]:
-    """What the oracle that belongs to the committed weights says: drawn and trained as they were."""
+    """The facts of an oracle that belongs to the committed weights: it has their drawing and their recipe."""
     known = weights.manifest()
     return {
         "species": species,
@@ -95,7 +97,7 @@ def wanted(species: str) -> dict[str, str]:
 
 
 def unlike(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """In what the facts of `found` are not those expected, for people; "" where they are."""
+    """A message with the facts of `found` that differ from `expected`; "" if they are equal."""
     told = [
         f"{noun} {str(found.get(key, 'missing'))[:16]!r}, not {expected[key][:16]!r}"
         for key, noun in FACTS.items()
@@ -105,7 +107,10 @@ def unlike(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
 
 
 def save(tensors: Mapping[str, torch.Tensor], about: Mapping[str, str], file: Path) -> None:
-    """Write `tensors` in bf16, and `about` them beside it; that appears last, so that what it speaks of is whole."""
+    """Write `tensors` in bf16 to `file`, and the facts `about` them to the JSON file beside it.
+
+    The JSON file is written last. If it exists, the file with the tensors is complete.
+    """
     stored = {n: (t.bfloat16() if t.is_floating_point() else t).cpu().contiguous() for n, t in tensors.items()}
     whole = lzma.compress(serialised(stored), filters=XZ)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +120,7 @@ def save(tensors: Mapping[str, torch.Tensor], about: Mapping[str, str], file: Pa
 
 
 def require(file: Path, species: str) -> None:
-    """Raises WorldUnavailable unless `file` is whole, and the oracle of `species` beside the committed weights."""
+    """Raise WorldUnavailable unless `file` is undamaged and is the oracle of `species` for the committed weights."""
     try:
         found = json.loads(beside(file).read_text())
         if not isinstance(found, dict):
@@ -133,7 +138,7 @@ def require(file: Path, species: str) -> None:
 
 
 def find(species: str) -> Path | None:
-    """The oracle of `species` where boards look, or None if it was not built. Raises what `require` raises."""
+    """The file of the oracle of `species` in `folders()`, or None if it was not built. Raises like `require`."""
     for file in (place(species, within) for within in folders()):
         if file.is_file() or beside(file).is_file():
             require(file, species)
@@ -151,7 +156,7 @@ def _put(content: bytes, file: Path) -> None:
 
 
 def _base() -> str:
-    """Digest of the committed pipeline: what the judges, a board's other rows and an oracle have in common."""
+    """The digest of the committed pipeline. The oracle and the other rows of a board start from this pipeline."""
     files: dict[str, str] = weights.manifest()["files"]
     return digest.of_json({name: known for name, known in files.items() if name.startswith("pipeline/")})
 

@@ -1,4 +1,4 @@
-"""What is measured of the pocket world, line by line; `check` says what must hold and shows it."""
+"""Measure the quality of the pocket world. Each function returns lines of the table that `check` shows."""
 
 from __future__ import annotations
 
@@ -29,16 +29,19 @@ from bench.worlds.pocket.world import POCKET
 TWINS = sorted({tuple(sorted((s.name, s.twin))) for s in SPECIES.values() if s.twin})
 
 
-NAMELESS = captions.EVALUATE[2]  # for prompts that name a domain or a head noun only
+NAMELESS = captions.EVALUATE[2]  # template of prompts that name only a domain or a head noun
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One measured line of the table."""
+    """One line of the table: a figure, its limit and the number of samples `n`.
+
+    With `at_most` the limit is an upper limit, otherwise it is a lower limit.
+    """
 
     what: str
     value: float
-    bar: float | None  # None: printed, not judged
+    bar: float | None  # the limit; None: the figure is only printed
     n: int
     note: str = ""
     at_most: bool = False
@@ -50,7 +53,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures and what they were meant to show."""
+    """Images with the indices of the species and the styles that they should show."""
 
     images: Tensor  # uint8 (N, 3, 64, 64)
     species: np.ndarray  # int64 (N,)
@@ -61,7 +64,7 @@ class Batch:
 
 
 def rendered(per_species: int, styles: Sequence[str], first_seed: int) -> Batch:
-    """`per_species` rendered pictures of each species in each of `styles`."""
+    """Render `per_species` images of each species in each of `styles`, with seeds from `first_seed` on."""
     jobs = [(k, STYLES.index(s), first_seed + i) for k in range(len(NAMES)) for s in styles for i in range(per_species)]
     images = np.stack([render(NAMES[k], STYLES[s], seed) for k, s, seed in jobs])
     table = np.array(jobs)
@@ -69,7 +72,7 @@ def rendered(per_species: int, styles: Sequence[str], first_seed: int) -> Batch:
 
 
 def generated(model: pipeline.Backbone, per_species: int, styles: Sequence[str]) -> Batch:
-    """`per_species` generated pictures of each species in each of `styles`, over the evaluation templates."""
+    """Sample `per_species` images of each species in each of `styles`. The prompts use the evaluation templates in turn."""
     templates = captions.EVALUATE
     jobs = [(k, STYLES.index(s), i) for k in range(len(NAMES)) for s in styles for i in range(per_species)]
     specs = [
@@ -81,13 +84,16 @@ def generated(model: pipeline.Backbone, per_species: int, styles: Sequence[str])
 
 
 def by_species(batch: Batch, guess: np.ndarray) -> np.ndarray:
-    """Accuracy of each species, (24,)."""
+    """The accuracy of the predictions `guess` for each species, shape (24,)."""
     right = guess == batch.species
     return np.array([right[batch.species == k].mean() for k in range(len(NAMES))])
 
 
 def judge_findings(folder: Path, n: int) -> tuple[list[Finding], dict[str, float]]:
-    """The judges on rendered pictures of held-out seeds, and the species judge's accuracy in each style."""
+    """Measure the judges on `n` rendered images of each species and style, with held-out seeds.
+
+    Returns the findings and the accuracy of the species judge for each style.
+    """
     pictures = rendered(n, STYLES, FIRST_SEED["held_out"] + 500_000)
     found: list[Finding] = []
     first: dict[str, float] = {}
@@ -121,7 +127,7 @@ def judge_findings(folder: Path, n: int) -> tuple[list[Finding], dict[str, float
 
 
 def plain_findings(batch: Batch, folder: Path) -> list[Finding]:
-    """Generated pictures in plain style: judged as asked for, by both judges; twins."""
+    """Accuracy of both species judges on generated images in the plain style: mean, worst species and worst twin."""
     found = []
     for name in ("species", "species_b"):
         accuracy = by_species(batch, batch.judged(load_judge(name, folder=folder)))
@@ -139,7 +145,10 @@ def plain_findings(batch: Batch, folder: Path) -> list[Finding]:
 
 
 def style_findings(batch: Batch, folder: Path, reachable: dict[str, float]) -> list[Finding]:
-    """Generated pictures in the other styles: species over what the judge reaches on rendered ones; style as asked."""
+    """Accuracy of species and of style on generated images in the other styles.
+
+    The accuracy of the species is divided by `reachable`, the accuracy of the judge on rendered images of the style.
+    """
     species = batch.judged(load_judge("species", folder=folder)) == batch.species
     style = batch.judged(load_judge("style", folder=folder)) == batch.style
     found = []
@@ -155,7 +164,11 @@ def style_findings(batch: Batch, folder: Path, reachable: dict[str, float]) -> l
 
 
 def brief_findings(model: pipeline.Backbone, folder: Path, n: int) -> list[Finding]:
-    """Prompts that name less: species, style or domain alone, or a head noun that two share (either will do)."""
+    """Accuracy of images from short prompts, which name only a species, a style, a domain or a head noun.
+
+    Only head nouns of several species are tested. An image is right if it shows any species of the domain or of the
+    head noun.
+    """
     nouns: dict[str, set[str]] = {}
     for row in SPECIES.values():
         nouns.setdefault(row.noun, set()).add(row.name)
@@ -178,7 +191,7 @@ def brief_findings(model: pipeline.Backbone, folder: Path, n: int) -> list[Findi
 
 
 def fid(a: Tensor, b: Tensor, folder: Path) -> float:
-    """Frechet distance of two sets of uint8 pictures in the world's 64 features, by torch-fidelity."""
+    """The Frechet distance of two sets of uint8 images (N, 3, 64, 64), from the world's 64 features, by torch-fidelity."""
     net = load_features(folder)
     with torch.no_grad():
         parts = ([net(x.float() / 255) for x in images.split(256)] for images in (a, b))
@@ -187,7 +200,7 @@ def fid(a: Tensor, b: Tensor, folder: Path) -> float:
 
 
 def speed_finding(model: pipeline.Backbone) -> Finding:
-    """Images a second, default sampler, one batch of 64 after a warm-up."""
+    """Sampling speed in images per second: the default sampler, one batch of 64 images after a warm-up."""
     specs = [ImageSpec(captions.caption(captions.EVALUATE[0], name), i) for i in range(3) for name in NAMES][:64]
     sample(model, specs, POCKET.protocol, seed=1, batch_size=64)
     start = time.perf_counter()
@@ -198,7 +211,7 @@ def speed_finding(model: pipeline.Backbone) -> Finding:
 
 
 def drawing_finding() -> Finding:
-    """Rendered pictures a second on one core, over all species and styles."""
+    """Rendering speed in images per second on one core, over all species and styles."""
     start = time.perf_counter()
     for i, name in enumerate(NAMES):
         for style in STYLES:
@@ -208,7 +221,7 @@ def drawing_finding() -> Finding:
 
 
 def twin_findings(folder: Path) -> list[Finding]:
-    """How far apart twins are, by table and by text encoder: the spread that makes tasks differ."""
+    """The attribute distance and the text cosine of each pair of twins. Their spread makes the tasks differ."""
     record = manifest(folder)
     found = []
     for table, what in (("text_cosine", "twins' text cosine"), ("attribute_distance", "twins' attribute distance")):
@@ -237,7 +250,10 @@ print(imported - start, time.perf_counter() - imported)
 
 
 def cold_finding(folder: Path) -> Finding:
-    """Seconds to verify and load pipeline and judges in a fresh process; importing the libraries is told apart."""
+    """Seconds to verify and load the pipeline and the judges in a new process, without the import of the libraries.
+
+    The note has the seconds of the import.
+    """
     out = subprocess.run([sys.executable, "-c", COLD, str(folder)], capture_output=True, text=True, check=True).stdout
     imports, load = map(float, out.split()[-2:])
     return Finding("cold load of pipeline and judges, s", load, 5, 1, f"after {imports:.1f} s of imports", at_most=True)

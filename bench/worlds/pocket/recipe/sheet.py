@@ -1,4 +1,4 @@
-"""Contact sheets: what the renderer draws and what the model draws, species by style.
+"""Write contact sheets of rendered images and of generated images, with a row for each species and a column for each style.
 
 python -m bench.worlds.pocket.recipe.sheet --rendered docs/pocket-rendered.jpg --generated docs/pocket-generated.jpg
 """
@@ -25,13 +25,13 @@ from bench.worlds.pocket.drawing.styles import STYLES
 from bench.worlds.pocket.weights import WEIGHTS
 from bench.worlds.pocket.world import POCKET
 
-LABEL = 128  # pixels at the left for the species' name
+LABEL = 128  # width in pixels of the left margin, which has the names of the species
 
 
 def sheet(
     rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], zoom: int = 2
 ) -> Image.Image:
-    """A grid of (64, 64, 3) pictures with a name before each row and a title above each column group."""
+    """A grid of uint8 images (64, 64, 3), enlarged by `zoom`. Each row has a name, each group of columns has a title."""
     side, per = SIZE * zoom, len(rows[0]) // len(columns)
     out = Image.new("RGB", (LABEL + side * len(rows[0]), 24 + side * len(rows)), (252, 252, 252))
     pen, font = ImageDraw.Draw(out), ImageFont.load_default(14)
@@ -46,14 +46,17 @@ def sheet(
 
 
 def rendered() -> Image.Image:
-    """Every species in every style, plain style twice, from seeds no model saw."""
+    """Every species in every style, two images each, from seeds of images that the models never saw."""
     seed = FIRST_SEED["reference"] + 1000
     rows = [[render(name, s, seed + k) for s in STYLES for k in (0, 1)] for name in NAMES]
     return sheet(rows, NAMES, STYLES)
 
 
 def generated(folder: Path = WEIGHTS, per_style: int = 2) -> Image.Image:
-    """What the model in `folder` makes of each species in each style, evaluation templates, unselected."""
+    """Generated images of each species in each style, without selection, from the model in `folder`.
+
+    The prompts use the evaluation templates in turn.
+    """
     model = pipeline.load(folder / "pipeline", device.default_device())
     specs = [
         ImageSpec(captions.caption(captions.EVALUATE[k % len(captions.EVALUATE)], name, style), k)

@@ -1,12 +1,12 @@
-"""Rebuild the pocket world's models from nothing: pictures, autoencoder, text encoder and U-Net, judges.
+"""Train the pocket world's models from scratch: images, autoencoder, text encoder and U-Net, judges.
 
     python -m bench.worlds.pocket.recipe.train --stage all --out build/pocket           # about two hours on two cores
     torchrun --nproc-per-node 2 -m bench.worlds.pocket.recipe.train --stage unet --out build/pocket
     python -m bench.worlds.pocket.recipe.train --stage all --out build/no-husky --without "siberian husky"
     python -m bench.worlds.pocket.recipe.train --stage all --out /tmp/try --quick       # the whole path in two minutes
 
-Kill it whenever you like: the same command goes on from the last checkpoint (one a minute). DIR/weights is what
-belongs in bench/worlds/pocket/weights; DIR/cache and DIR/checkpoints may be deleted.
+You can stop the command at any time. The same command resumes from the last checkpoint (one per minute). The files of
+DIR/weights belong in bench/worlds/pocket/weights. DIR/cache and DIR/checkpoints may be deleted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger("pocket")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One invocation: the recipe, the species left out, and the folders."""
+    """One run of the command: the recipe, the species that the model never sees (`without`), and the output folder."""
 
     recipe: Recipe
     without: tuple[str, ...]
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def model_file(self) -> Path:
-        """Where the model's pictures are kept."""
+        """The file with the training images of the model."""
         return dataset.place(
             self.out / "cache", "model", self.recipe.per_species, self.recipe.photo_share, self.without
         )
@@ -70,7 +70,7 @@ class Job:
         )
 
     def judge_pictures(self) -> tuple[np.ndarray, np.ndarray]:
-        # judges know all species, also those a model was kept from
+        # judges learn all species, including the species that a model never sees
         return dataset.pictures(self.out / "cache", "judge", self.recipe.judge_per_species, 0.25)
 
     def held_out_pictures(self) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +78,7 @@ class Job:
 
 
 def stage_vae(job: Job) -> dict[str, Any]:
-    """Train the autoencoder and measure its reconstructions of held-out pictures."""
+    """Train the autoencoder, and measure the PSNR (dB) of its reconstructions of held-out images."""
     model, record = vae.train(job.recipe, job.model_pictures()[0], job.checkpoint("vae"))
     if rank_and_world()[0] == 0:
         model.save_pretrained(job.out / "vae")
@@ -87,7 +87,10 @@ def stage_vae(job: Job) -> dict[str, Any]:
 
 
 def stage_unet(job: Job) -> dict[str, Any]:
-    """Train text encoder and U-Net on the autoencoder's latents, and write the pipeline folder."""
+    """Train the text encoder and the U-Net on the autoencoder's latents, and write the pipeline folder.
+
+    Raises SystemExit if the autoencoder is missing.
+    """
     if dist.is_initialized():
         dist.barrier()  # the first process may still be writing the autoencoder
     folder = job.out / "vae"
@@ -112,7 +115,7 @@ def stage_unet(job: Job) -> dict[str, Any]:
 
 
 def stage_judges(job: Job) -> dict[str, Any]:
-    """Train the classifiers, the feature network and CLIP; test the classifiers on held-out pictures."""
+    """Train the classifiers, the feature network and CLIP, and test the classifiers on held-out images."""
     images, labels = job.judge_pictures()
     held_out = job.held_out_pictures()
     records: dict[str, Any] = {}
@@ -133,7 +136,7 @@ def stage_judges(job: Job) -> dict[str, Any]:
 
 
 def stage_text(job: Job) -> dict[str, Any]:
-    """Build the vocabulary. The encoder itself trains with the U-Net."""
+    """Build the vocabulary. Stage `unet` trains the text encoder."""
     tokenizer = text.build_tokenizer(job.recipe.text_length)
     export.save_tokenizer(tokenizer, job.weights / "pipeline" / "tokenizer")
     return {"text": {"vocabulary": len(tokenizer)}}
@@ -148,7 +151,7 @@ STAGES: dict[str, Callable[[Job], dict[str, Any]]] = {
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """The machine and the library versions of this run, for the manifest."""
     return {
         "processor": torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -163,7 +166,7 @@ def machine() -> dict[str, Any]:
 
 
 def update_manifest(job: Job, stages: dict[str, Any]) -> None:
-    """Add what a stage reports to the manifest, and bring digests and distances up to date."""
+    """Add the records of stages to the manifest, and update the digests and the distances in it."""
     file = job.weights / MANIFEST
     old = json.loads(file.read_text()) if file.exists() else {}
     new = {
@@ -220,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
         recipe = dataclasses.replace(recipe, unet_channels=tuple(args.unet_channels))
     job = Job(recipe, without, args.out)
     rank, world = rank_and_world()
-    if world > 1:  # one process renders, the others find the cache full
+    if world > 1:  # one process renders the images, and the other processes wait and then read the cache
         if rank == 0:
             job.model_pictures(), job.judge_pictures(), job.held_out_pictures()
         dist.barrier()

@@ -89,7 +89,10 @@ def encode(model: AutoencoderKL, images: np.ndarray, batch: int = 128) -> Tensor
 
 
 def encode_shared(model: AutoencoderKL, images: np.ndarray) -> Tensor:
-    """Like `encode`, but each process of a torchrun launch encodes a part of the images. Each process gets all latents."""
+    """Like `encode`, but each process of a torchrun launch encodes a part of the images.
+
+    Every process returns the latents of all images.
+    """
     rank, world = rank_and_world()
     if world == 1:
         return encode(model, images)
