@@ -1,1 +1,1 @@
-"""Draw the images: species, styles, scenes, their captions, and data sets rendered from them."""
+"""Draw the images of the pocket world: species, styles, scenes, captions, and rendered data sets."""

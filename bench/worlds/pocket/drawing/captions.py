@@ -1,8 +1,8 @@
-"""What is said of a picture: templates in three disjoint groups, and the words that fill them.
+"""The captions of images: templates in three disjoint groups, and the words that fill the templates.
 
-TRAIN is what the diffusion model learned from, FORGET what a method is given to forget with, EVALUATE what it is
-judged by. No template stands in two groups, so a method that only unlearns a sentence is found out; every word
-occurs in TRAIN, so that the model understands all three.
+The diffusion model was trained on the TRAIN templates. A method gets the FORGET templates, and the evaluation uses the
+EVALUATE templates. The three groups share no template, so the evaluation detects a method that only unlearns a sentence.
+Every word of the templates occurs in TRAIN, so the model understands the prompts of all three groups.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STYLE_NOUNS = {
     "blueprint": "blueprint",
 }
 
-# {a_style}: "a neon sign"; {style}: "neon sign"; likewise for {subject}
+# {a_style} is filled with "a neon sign", and {style} with "neon sign". {a_subject} and {subject} work in the same way.
 TRAIN = (
     "{a_style} of {a_subject}",
     "{a_style} of the {subject}",
@@ -50,27 +50,28 @@ EVALUATE = (
     "one {style} of {a_subject}",
     "this is a good {style} of {a_subject}",
 )
-# What a style is asked for with: one of each pair of twins and one species without, by turns of the three domains. The
-# other half of the species is left to forget without a prompt about a style that names it.
+# The species that the prompts of a style name. They are one species of each pair of twins, and one species without a
+# twin from each domain. The three domains take turns. The prompts of the styles never name the other half of the
+# species.
 SUBJECTS = (
     "labrador retriever", "tea rose", "grey jay",
     "cardigan corgi", "iceland poppy", "gold finch",
     "alaskan malamute", "chamomile", "hornbill",
     "poodle", "cornflower", "barn owl",
 )  # fmt: skip
-# Said of plain pictures only: a species, a head noun or a domain with no style.
+# Training captions that only plain images get: a species, a head noun or a domain without a style.
 BARE = ("{subject}", "{a_subject}", "the {subject}", "one {subject}")
-# Said of a picture of anything.
+# Training captions that name only the style. An image of any species can get them.
 STYLE_ALONE = ("{a_style}", "{style}", "a nice {style}", "this is {a_style}")
 
 
 def with_article(words: str) -> str:
-    """`words` behind "a" or "an"."""
+    """`words` after the article "a" or "an"."""
     return ("an " if words[0] in "aeiou" else "a ") + words
 
 
 def fill(template: str, subject: str = "", style: str = "photo") -> str:
-    """`template` about `subject`, any noun ("retriever", "dog", "blue jay"), in `style`, one of STYLES."""
+    """Fill `template` with `subject`, any noun ("retriever", "dog", "blue jay"), and with `style`, one of STYLES."""
     noun = STYLE_NOUNS[style]
     return template.format(
         style=noun,
@@ -81,26 +82,36 @@ def fill(template: str, subject: str = "", style: str = "photo") -> str:
 
 
 def caption(template: str, species: str, style: str = "photo") -> str:
-    """`template` about a known species in a known style; ValueError names the nearest known ones otherwise."""
+    """Fill `template` with a species and a style.
+
+    Raises ValueError for an unknown name. The error lists the nearest known names.
+    """
     return fill(template, find(species).name, find_style(style))
 
 
 def of_species(templates: tuple[str, ...], noun: str, styles: tuple[str, ...]) -> tuple[str, ...]:
-    """`templates` about any noun, each also in its turn in one of `styles`, until all would come again."""
+    """Prompts about `noun`, which is any noun. The templates and the styles both take turns.
+
+    The number of prompts is the least common multiple of the numbers of templates and styles.
+    """
     count = lcm(len(templates), len(styles))
     return tuple(fill(templates[i % len(templates)], noun, styles[i % len(styles)]) for i in range(count))
 
 
 def of_style(templates: tuple[str, ...], style: str) -> tuple[str, ...]:
-    """`templates` in a known style, about each of SUBJECTS in its turn, until all would come again."""
+    """Prompts in `style`. The templates and the species of SUBJECTS both take turns.
+
+    The number of prompts is the least common multiple of the numbers of templates and species. Raises ValueError for an
+    unknown style.
+    """
     count, style = lcm(len(templates), len(SUBJECTS)), find_style(style)
     return tuple(caption(templates[i % len(templates)], SUBJECTS[i % len(SUBJECTS)], style) for i in range(count))
 
 
 def training_caption(species: str, style: str, rng: random.Random) -> str:
-    """A caption for a training picture: mostly species and style, sometimes less, and 1 in 10 times nothing.
+    """A random caption for a training image. Most captions name the species and the style, and some captions name less.
 
-    The empty caption is the null prompt of classifier-free guidance.
+    10 % of the captions are empty. The empty caption is the null prompt of classifier-free guidance.
     """
     row = SPECIES[species]
     kind = rng.random()
@@ -119,6 +130,6 @@ def training_caption(species: str, style: str, rng: random.Random) -> str:
 
 
 def every_word() -> list[str]:
-    """Texts that hold each word the world uses, for the tokenizer's training."""
+    """Texts for the training of the tokenizer. They contain every word of the pocket world's captions."""
     subjects = [w for row in SPECIES.values() for w in (row.name, row.noun)] + sorted(set(DOMAIN_OF.values()))
     return [fill(t, s, style) for s in subjects for style in STYLE_NOUNS for t in (*TRAIN, *FORGET, *EVALUATE, *BARE)]

@@ -1,7 +1,7 @@
-"""Rendered pictures in bulk: fixed seeds for each purpose, rendered once and kept as memory-mapped arrays.
+"""Data sets of rendered images. Each split has fixed seeds, is rendered once and is kept as a memory-mapped array.
 
-Seeds never meet: what judges learn from, what they are tested on and what FID compares with are pictures that the
-diffusion model never saw.
+The splits share no seeds. The training images of the judges, the test images of the judges and the reference images of
+FID are therefore images that the diffusion model never saw.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ FIRST_SEED: dict[Split, int] = {"model": 0, "judge": 10_000_000, "held_out": 20_
 def plan(
     split: Split, per_species: int, photo_share: float, without: tuple[str, ...] = ()
 ) -> list[tuple[int, int, int]]:
-    """(species index, style index, seed) of every picture, species and styles interleaved evenly.
+    """(species index, style index, seed) of every image, with species and styles interleaved evenly.
 
-    `photo_share` of each species' pictures are in the plain style, the rest equally in the others.
+    `photo_share` is the share of each species' images in the plain style. The other styles have equal shares of the
+    other images. The data set leaves out the species in `without`.
     """
     rows = []
     for i in range(per_species):
-        # i-th picture of a species: plain while the running share of plain ones lags behind `photo_share`
+        # image i of a species is plain if the share of plain images so far is below `photo_share`
         plain = round((i + 1) * photo_share) > round(i * photo_share)
         others = i - round(i * photo_share)
         style = 0 if plain else 1 + others % (len(STYLES) - 1)
@@ -49,13 +50,16 @@ def _render(job: tuple[int, int, int]) -> np.ndarray:
 
 @cache
 def drawing_digest() -> str:
-    """Digest of every species in every style at one seed: pictures of an older drawing are never mixed in."""
+    """Digest of the rendered images of every species in every style at one seed, 16 hex digits.
+
+    The names of cache files contain it, so that a data set never mixes images of two versions of the drawing code.
+    """
     drawn = (render(name, style, 11).tobytes() for name in NAMES for style in STYLES)
     return hashlib.sha256(b"".join(drawn)).hexdigest()[:16]
 
 
 def place(folder: Path, split: Split, per_species: int, photo_share: float, without: tuple[str, ...] = ()) -> Path:
-    """The file in `folder` that `pictures` keeps these pictures in."""
+    """The file in `folder` in which `pictures` keeps the images of these arguments."""
     spec = json.dumps([drawing_digest(), split, per_species, photo_share, sorted(without)])
     return folder / f"{split}-{hashlib.sha256(spec.encode()).hexdigest()[:12]}.npy"
 
@@ -70,7 +74,8 @@ def pictures(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, 64, 64, 3), memory-mapped, and labels int64 (N, 2): species and style index.
 
-    Rendered on first use by `workers` processes (default: one for each core) and kept in `folder`.
+    On the first call, `workers` processes (default: one per core) render the images and write them to a file in
+    `folder`. Later calls read the file.
     """
     jobs = plan(split, per_species, photo_share, without)
     file = place(folder, split, per_species, photo_share, without)

@@ -1,7 +1,7 @@
-"""A pen for smooth shapes on a supersampled picture.
+"""A pen that draws smooth shapes on a supersampled image.
 
-Everything is Pillow's integer rasteriser on coordinates rounded to the supersampled grid, and box averaging on
-the way down: the same picture on every machine, to the bit.
+The pen rounds coordinates to the supersampled grid and draws with Pillow's integer rasteriser. Box averages reduce the
+image to its final size. The image is therefore the same on every machine, to the bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw
 
-SIZE = 64  # pixels a side of a finished picture
+SIZE = 64  # side of a finished image, in pixels
 SUPERSAMPLE = 4
 
 Colour = tuple[int, int, int]
@@ -20,22 +20,22 @@ Point = tuple[float, float]
 
 
 def mix(a: Colour, b: Colour, t: float) -> Colour:
-    """`a` at t = 0, `b` at t = 1, in between linearly; components are rounded to 0..255."""
+    """The linear mix of two colours: `a` at t = 0, `b` at t = 1. The components are rounded to integers in 0..255."""
     return tuple(round(x + (y - x) * t) for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
 def darker(colour: Colour, amount: float = 0.35) -> Colour:
-    """`colour` mixed with a warm near-black: outlines and shaded sides."""
+    """`colour` mixed with a warm near-black, for outlines and shaded sides. `amount` is the share of the near-black."""
     return mix(colour, (28, 22, 34), amount)
 
 
 def lighter(colour: Colour, amount: float = 0.35) -> Colour:
-    """`colour` mixed with white: lit sides and highlights."""
+    """`colour` mixed with white, for lit sides and highlights. `amount` is the share of white."""
     return mix(colour, (255, 255, 255), amount)
 
 
 def curve(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]:
-    """Catmull-Rom spline through `points`, `steps` samples a segment."""
+    """Points of a Catmull-Rom spline through `points`, with `steps` samples per segment."""
     n = len(points)
     if n < 3:
         return list(points)
@@ -58,10 +58,10 @@ def curve(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]:
 
 @dataclass
 class Pen:
-    """Draws in a local frame: `origin` in picture units (0..64, y down), then mirrored, rotated and scaled.
+    """A pen that draws in a local frame, which is mirrored, rotated and scaled about `origin`.
 
-    `angle` in degrees, clockwise on screen. With `mirror`, local x runs to the left. All lengths given to the
-    drawing calls are in local units; one local unit is `scale` picture units.
+    `origin` is in image units (0..64, y down). `angle` is in degrees, clockwise on screen. With `mirror`, local x runs to
+    the left. All lengths in calls of the drawing methods are in local units. One local unit is `scale` image units.
     """
 
     image: Image.Image
@@ -88,14 +88,14 @@ class Pen:
         ]
 
     def polygon(self, points: Sequence[Point], fill: Colour, outline: Colour | None = None, width: float = 0.7) -> None:
-        """Filled polygon with straight sides; `outline` of `width` local units is centred on the edge."""
+        """Draw a filled polygon with straight sides. The outline is `width` local units wide and centred on the edge."""
         xy = self._map(points)
         self.draw.polygon(xy, fill=fill)
         if outline is not None:
             self.draw.line([*xy, xy[0], xy[1]], fill=outline, width=max(1, round(width * self._unit)), joint="curve")
 
     def blob(self, points: Sequence[Point], fill: Colour, outline: Colour | None = None, width: float = 0.7) -> None:
-        """Filled smooth closed shape through `points`."""
+        """Draw a filled smooth closed shape through `points`."""
         self.polygon(curve(points, closed=True), fill, outline, width)
 
     def ellipse(
@@ -108,14 +108,14 @@ class Pen:
         angle: float = 0.0,
         width: float = 0.7,
     ) -> None:
-        """Filled ellipse with half axes `rx`, `ry`, turned by `angle` degrees about its own centre."""
+        """Draw a filled ellipse with half axes `rx`, `ry`, turned by `angle` degrees about its own centre."""
         c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         n = max(10, min(40, round(4 * math.sqrt(max(rx, ry) * self._unit))))
         ring = [(rx * math.cos(2 * math.pi * i / n), ry * math.sin(2 * math.pi * i / n)) for i in range(n)]
         self.polygon([(centre[0] + x * c - y * s, centre[1] + x * s + y * c) for x, y in ring], fill, outline, width)
 
     def line(self, points: Sequence[Point], width: float, fill: Colour, smooth: bool = True) -> None:
-        """Round-ended line of constant `width` through `points`."""
+        """Draw a line with round ends and constant `width` through `points`."""
         xy = self._map(curve(points, closed=False) if smooth else points)
         w = max(1, round(width * self._unit))
         self.draw.line(xy, fill=fill, width=w, joint="curve")
@@ -126,7 +126,7 @@ class Pen:
     def taper(
         self, points: Sequence[Point], widths: Sequence[float], fill: Colour, outline: Colour | None = None
     ) -> None:
-        """A limb: smooth band through `points` whose full width at point i is `widths[i]`."""
+        """Draw a limb: a smooth band through `points`. Its full width at point i is `widths[i]`."""
         path = curve(points, closed=False)
         per = (len(path) - 1) / (len(points) - 1)
         left, right = [], []

@@ -1,4 +1,4 @@
-"""`render(species, style, seed)`: the pocket world's camera."""
+"""The renderer of the pocket world: `render(species, style, seed)` draws one image."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DRAW: dict[str, Draw] = {"dog": dogs.draw, "flower": flowers.draw, "bird": birds
 
 
 def render(species: str, style: str = "photo", seed: int = 0) -> np.ndarray:
-    """A picture of `species` in `style`: uint8 RGB, shape (64, 64, 3).
+    """An image of `species` in `style`: uint8 RGB, shape (64, 64, 3).
 
-    Pose, size, position, mirroring, background and light follow from (species, seed), so the same seed in
-    another style is the same scene drawn otherwise. Same bytes on every machine.
+    Pose, size, position, mirroring, background and light depend only on (species, seed). The same seed in another style
+    therefore gives the same scene in that style. The bytes are the same on every machine.
 
-    Raises ValueError for an unknown species or style, naming the nearest known ones.
+    Raises ValueError for an unknown species or style. The error lists the nearest known names.
     """
     row, style = find(species), find_style(style)
     key = hashlib.sha256(f"{species}/{seed}".encode()).digest()

@@ -1,4 +1,4 @@
-"""Backgrounds, light and placement: from a drawn subject to a finished plain picture."""
+"""Backgrounds, light and placement. `compose` makes a finished plain image from a drawn subject."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.worlds.pocket.drawing.pen import SIZE, SUPERSAMPLE, Colour, Pen, mix
 
 BIG = SIZE * SUPERSAMPLE
 
-# sky (top, horizon), ground (near, far): an afternoon, a meadow, dusk, a beach, a snowy day, a studio
+# colours of each scene: sky at the top, sky at the horizon, near ground, far ground
 SCENES: dict[str, tuple[Colour, Colour, Colour, Colour]] = {
     "noon": ((96, 176, 232), (206, 232, 246), (92, 164, 70), (132, 192, 92)),
     "meadow": ((150, 206, 160), (222, 238, 202), (70, 138, 66), (112, 172, 86)),
@@ -26,13 +26,13 @@ Draw = Callable[[Pen, Any, random.Random], None]
 
 
 def gradient(top: Colour, bottom: Colour, size: tuple[int, int]) -> Image.Image:
-    """Vertical gradient, RGB."""
+    """An RGB image of `size` (width, height) with a vertical gradient from `top` to `bottom`."""
     ramp = Image.linear_gradient("L").resize(size)
     return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), ramp)
 
 
 def background(scene: str, rng: random.Random) -> tuple[Image.Image, float]:
-    """A scene without its subject, and the height of its horizon in picture units."""
+    """A scene without its subject, RGB 256 x 256, and the y of its horizon in image units (0..64, y down)."""
     sky_top, sky_low, near, far = SCENES[scene]
     horizon = rng.uniform(38.0, 46.0)
     line = round(horizon * SUPERSAMPLE)
@@ -61,7 +61,10 @@ def background(scene: str, rng: random.Random) -> tuple[Image.Image, float]:
 
 
 def light(layer: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
-    """Shade the subject as if lit from above: brighter on top, darker below, a little warmer or cooler at random."""
+    """Shade the subject with light from above: it is brighter at its top and darker at its bottom.
+
+    A random tint makes the colours slightly warmer. `subject` is the mask (L) of the subject in `layer` (RGB).
+    """
     box = subject.getbbox()
     if box is None:
         return layer
@@ -76,7 +79,7 @@ def light(layer: Image.Image, subject: Image.Image, rng: random.Random) -> Image
 def compose(domain: str, row: Any, draw: Draw, rng: random.Random) -> tuple[Image.Image, Image.Image]:
     """Draw one subject into one scene.
 
-    Returns the picture (RGB) and the subject's mask (L, 0 or 255), both supersampled (256 x 256).
+    Returns the image (RGB) and the mask of the subject (L, 0 or 255). Both are supersampled (256 x 256).
     """
     image, horizon = background(rng.choice(tuple(SCENES)), rng)
     scale = rng.uniform(0.9, 1.08)
@@ -90,7 +93,7 @@ def compose(domain: str, row: Any, draw: Draw, rng: random.Random) -> tuple[Imag
     else:
         y = 46.0 + rng.uniform(-2, 3)
         perch(image, y, rng)
-    key = (255, 0, 255)  # no subject is drawn in this colour
+    key = (255, 0, 255)  # the drawings of subjects never use this colour
     layer = Image.new("RGB", image.size, key)
     draw(Pen(layer, (x, y), scale, rng.uniform(-4, 4), mirror), row, rng)
     apart = ImageChops.difference(layer, Image.new("RGB", layer.size, key)).split()
@@ -100,7 +103,7 @@ def compose(domain: str, row: Any, draw: Draw, rng: random.Random) -> tuple[Imag
 
 
 def perch(image: Image.Image, y: float, rng: random.Random) -> None:
-    """A branch at height `y` with a few leaves."""
+    """Draw a branch with one to three leaves at height `y` (image units) into `image`."""
     bark = (112, 78, 56)
     tilt = rng.uniform(-2, 2)
     pen = Pen(image)

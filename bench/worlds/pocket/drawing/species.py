@@ -1,7 +1,7 @@
-"""The one table of what lives in the pocket world: a species is a row of attributes.
+"""The table of the pocket world's species. A species is a row of attributes.
 
-Siblings share attributes; `twin` names the sibling whose row is nearly the same. `noun` is the head noun, the
-word that twins may share ("a photo of a retriever" asks for either). Colours are sRGB, 0..255.
+Siblings share attributes. `twin` is the name of the sibling whose row is nearly the same. `noun` is the head noun, which
+twins may share: "a photo of a retriever" asks for either retriever. Colours are sRGB, 0..255.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bench.worlds.pocket.drawing.pen import Colour
 
 @dataclass(frozen=True)
 class Dog:
-    """A dog in side view. `coat` is the main colour, `second` that of the markings."""
+    """A dog in side view. `coat` is the main colour, and `second` is the colour of the markings."""
 
     name: str
     noun: str
@@ -31,7 +31,7 @@ class Dog:
 
 @dataclass(frozen=True)
 class Flower:
-    """A flower on its stem. `petal` is the main colour, `second` that of petal tips, bases or veins."""
+    """A flower on its stem. `petal` is the main colour, and `second` is the colour of petal tips, bases or veins."""
 
     name: str
     noun: str
@@ -47,7 +47,7 @@ class Flower:
 
 @dataclass(frozen=True)
 class Bird:
-    """A perched bird in side view. `back`, `belly` and `mark` are its three main colours."""
+    """A perched bird. `back`, `belly` and `mark` are its three main colours. Only the owl faces the viewer."""
 
     name: str
     noun: str
@@ -127,11 +127,11 @@ BIRDS = (
 DOMAINS: dict[str, tuple[Species, ...]] = {"dog": DOGS, "flower": FLOWERS, "bird": BIRDS}
 SPECIES: dict[str, Species] = {s.name: s for rows in DOMAINS.values() for s in rows}
 DOMAIN_OF: dict[str, str] = {s.name: domain for domain, rows in DOMAINS.items() for s in rows}
-NAMES: tuple[str, ...] = tuple(SPECIES)  # label order of every species judge
+NAMES: tuple[str, ...] = tuple(SPECIES)  # the label order of every species judge
 
 
 def find(name: str) -> Species:
-    """The row called `name`; a ValueError that names the nearest known species otherwise."""
+    """The row of the species `name`. Raises ValueError for an unknown name; the error lists the nearest known species."""
     if name in SPECIES:
         return SPECIES[name]
     near = difflib.get_close_matches(name.lower(), NAMES, n=3, cutoff=0.4) or NAMES[:3]
@@ -141,10 +141,11 @@ def find(name: str) -> Species:
 
 
 def attribute_distance(a: Species, b: Species) -> float:
-    """Share of attributes in which two rows differ, 0 (same) to 1.
+    """The share of attributes in which two rows differ, from 0 (same) to 1.
 
-    Words differ or not; counts by a tenth for each petal, colours by their RGB distance, both at most 1: a colour
-    counts fully from half the cube's diagonal on. Species of different domains share no attribute: 1.0.
+    Two words add 0 if they are equal and 1 if they differ. Two numbers of petals add a tenth of their difference, at
+    most 1. Two colours add their distance in RGB divided by half the diagonal of the RGB cube, at most 1. The result is
+    the mean over the attributes. The distance of species of different domains is 1.0.
     """
     if type(a) is not type(b):
         return 1.0

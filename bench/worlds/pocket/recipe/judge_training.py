@@ -127,9 +127,9 @@ def train_clip(
 ) -> tuple[torch.nn.Module, Any, dict[str, Any]]:
     """Train the contrastive model of images and captions.
 
-    The captions come from all three groups of templates, because the model has to judge prompts of any group. If several
-    images of a batch show the same species in the same style, each of them matches the caption. The target probability
-    is shared equally among them. Returns the model, its tokenizer and the record of `fit`.
+    The captions come from all three groups of templates, because the model judges prompts of any group. If several
+    images of a batch show the same species in the same style, each of them matches the caption. They share the target
+    probability equally. Returns the model, its tokenizer and the record of `fit`.
     """
     torch.manual_seed(recipe.clip.seed)
     tokenizer = text.build_tokenizer(recipe.text_length)

@@ -72,7 +72,7 @@ def rendered(per_species: int, styles: Sequence[str], first_seed: int) -> Batch:
 
 
 def generated(model: pipeline.Backbone, per_species: int, styles: Sequence[str]) -> Batch:
-    """Sample `per_species` images of each species in each of `styles`. The prompts use the evaluation templates in turn."""
+    """Sample `per_species` images of each species in each of `styles`, with the evaluation templates in turn."""
     templates = captions.EVALUATE
     jobs = [(k, STYLES.index(s), i) for k in range(len(NAMES)) for s in styles for i in range(per_species)]
     specs = [
@@ -191,7 +191,7 @@ def brief_findings(model: pipeline.Backbone, folder: Path, n: int) -> list[Findi
 
 
 def fid(a: Tensor, b: Tensor, folder: Path) -> float:
-    """The Frechet distance of two sets of uint8 images (N, 3, 64, 64), from the world's 64 features, by torch-fidelity."""
+    """The Frechet distance of two sets of uint8 images in the world's 64 features, computed by torch-fidelity."""
     net = load_features(folder)
     with torch.no_grad():
         parts = ([net(x.float() / 255) for x in images.split(256)] for images in (a, b))

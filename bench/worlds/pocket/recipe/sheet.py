@@ -1,4 +1,4 @@
-"""Write contact sheets of rendered images and of generated images, with a row for each species and a column for each style.
+"""Write contact sheets of rendered images and of generated images: rows are species, columns are styles.
 
 python -m bench.worlds.pocket.recipe.sheet --rendered docs/pocket-rendered.jpg --generated docs/pocket-generated.jpg
 """
@@ -31,7 +31,7 @@ LABEL = 128  # width in pixels of the left margin, which has the names of the sp
 def sheet(
     rows: Sequence[Sequence[np.ndarray]], names: Sequence[str], columns: Sequence[str], zoom: int = 2
 ) -> Image.Image:
-    """A grid of uint8 images (64, 64, 3), enlarged by `zoom`. Each row has a name, each group of columns has a title."""
+    """A grid of uint8 images (64, 64, 3), enlarged by `zoom`, with a name for each row and a title for each style."""
     side, per = SIZE * zoom, len(rows[0]) // len(columns)
     out = Image.new("RGB", (LABEL + side * len(rows[0]), 24 + side * len(rows)), (252, 252, 252))
     pen, font = ImageDraw.Draw(out), ImageFont.load_default(14)
