@@ -1,8 +1,8 @@
-"""Perched birds: seven seen from the side and the owl from the front, assembled from one row of attributes.
+"""Perched birds. Seven birds are drawn from the side, the owl from the front. One row of attributes defines a bird.
 
-Every part has a frame of its own (a child pen), so a pose is a handful of angles: the body leans about the feet,
-the head tilts about its centre, wing and tail swing about their roots. Twins differ in silhouette as well as in
-colour (crest, bill, tail, bars, streaks), because some styles keep no hue at all.
+Every part has its own frame (a child pen), so a few angles define a pose. The body leans about the feet, the head tilts
+about its centre, and the wing and the tail swing about their roots. Some styles remove all hues. Twins therefore differ
+in silhouette (crest, bill, tail) and in pattern (bars, streaks), not only in colour.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from bench.worlds.pocket.drawing.species import Bird
 
 DARK: Colour = (26, 22, 30)
 WHITE: Colour = (252, 252, 250)
-LINE = 0.95  # outline width in picture pixels: wide enough to survive the way down to 64 px
+LINE = 0.95  # width of outlines in image units; they must stay visible at 64 px
 
 
 @dataclass(frozen=True)
 class Build:
-    """Anatomy of a bird in side view, origin at its feet, facing +x."""
+    """The anatomy of a bird in side view. The origin is at its feet, and the bird faces +x."""
 
     body: tuple[Point, ...]  # closed outline, from the nape down the back and up the front
-    seam: tuple[Point, ...]  # inner edge of the belly patch, whose outer edge is the body's from point 4 on
+    seam: tuple[Point, ...]  # inner edge of the belly patch; its outer edge is `body` from point 4 on
     head: Point
     skull: float  # radius of the head
     wing: tuple[Point, float, float]  # shoulder, angle (0 hangs straight down, 90 lies flat to the rear), scale
@@ -47,14 +47,14 @@ BUILDS: dict[str, Build] = {
     ),
 }  # fmt: skip
 
-# Where a bird stands and its scale, by bill: long bills would leave the picture if it stood on its mark, and each
-# bird is as large as its bill and tail let it be.
+# By bill: the x of the bird's feet, and its scale. Birds with long bills stand further back, or the bill would leave the
+# image. Each bird is as large as its bill and its tail allow.
 STANCE: dict[str, tuple[float, float]] = {
     "straight": (-0.6, 1.04), "cone": (0.8, 1.12), "spear": (-5.0, 1.14), "huge": (-6.0, 1.03),
 }  # fmt: skip
 LEGS: dict[str, Colour] = {"spear": (226, 84, 44), "huge": (92, 132, 168), "cone": (236, 160, 124)}
 
-# In the head's frame, whose skull has radius 7: outline of the upper and lower bill, and its colour.
+# By bill: the outlines of the upper and lower bill in the head's frame, and the colour. The skull has radius 7 there.
 BILLS: dict[str, tuple[tuple[Point, ...], tuple[Point, ...], Colour]] = {
     "straight": (((5.2, -2.8), (10.5, -1.4), (14.2, 1), (5.6, 1)), ((5.6, 0.8), (13.2, 1.2), (5.6, 3.2)), (84, 80, 92)),
     "cone": (((5, -3.6), (8.8, -2.4), (12, 1), (5.6, 1)), ((5.6, 0.8), (11, 1), (8, 3.6), (5, 4.2)), (240, 184, 128)),
@@ -67,9 +67,9 @@ BILLS: dict[str, tuple[tuple[Point, ...], tuple[Point, ...], Colour]] = {
 
 CASQUE: tuple[Point, ...] = ((0.5, -5.4), (2.4, -10.4), (9, -12.2), (16.4, -10.8), (18.2, -7.4), (14, -5.2))
 
-# In the head's frame, by marking and body: patches and which of the row's colours fills them.
+# By marking and body: patches in the head's frame. Each patch has the name of the row's colour that fills it.
 PATCHES: dict[tuple[str, str], tuple[tuple[str, tuple[Point, ...]], ...]] = {
-    ("bib", "round"): (  # a finch's bib takes in the whole face
+    ("bib", "round"): (  # the bib of a finch covers the whole face
         ("mark", ((1.6, -6.2), (5.2, -4), (6, 1), (5.8, 7), (4.2, 11), (0, 10), (-2, 5), (-1.2, 1), (-0.6, -4))),),
     ("bib", "stout"): (
         ("mark", ((-2.4, 0.6), (1.6, -1), (5.8, 0.4), (5.2, 4.4), (5, 9.6), (2.4, 12), (-1, 10.6), (-3.4, 5.6))),),
@@ -84,7 +84,7 @@ PATCHES: dict[tuple[str, str], tuple[tuple[str, tuple[Point, ...]], ...]] = {
         ("mark", ((0.6, 3), (5.6, 3), (5.6, 6), (2, 7), (0, 5.4))),),
 }  # fmt: skip
 
-# In the tail's frame, root at the origin and tip towards +y.
+# The outlines of tails in the tail's frame. The root is at the origin, and the tip points towards +y.
 TAILS: dict[str, tuple[Point, ...]] = {
     "long": ((-2.8, -2), (-3.2, 9), (-3.4, 15.5), (0, 17.5), (3.4, 15.5), (3.2, 9), (2.8, -2)),
     "notched": ((-2.4, -2), (-2.8, 6), (-4.4, 13.5), (0, 9.6), (4.4, 13.5), (2.8, 6), (2.4, -2)),
@@ -92,13 +92,13 @@ TAILS: dict[str, tuple[Point, ...]] = {
     "square": ((-3.2, -2), (-4.4, 13), (4.4, 13), (3.2, -2)),
 }
 WING: tuple[Point, ...] = ((0, -3.6), (4.4, -0.8), (5.4, 5), (3.6, 11), (0.4, 17.6), (-3, 12), (-4.8, 5), (-4, -1.2))
-# The owl's right half: folded wing, and lobe of the heart that is its face.
+# The right half of the owl: its folded wing, and one lobe of its heart-shaped face.
 OWL_WING: tuple[Point, ...] = ((7.4, -25), (13, -21), (15, -13), (12.6, -5), (8.6, 1.4), (7.2, -7), (7.2, -16))
 OWL_LOBE: tuple[Point, ...] = ((4.6, -8.4), (9.4, -6.2), (10.2, -0.6), (5.8, 5.6))
 
 
 def joint(pen: Pen, at: Point, turn: float = 0.0, scale: float = 1.0) -> Pen:
-    """A pen whose frame hangs at `at` of `pen`'s frame, turned by `turn` degrees and scaled about that point."""
+    """A child pen with its origin at the point `at` of `pen`. Its frame is turned by `turn` degrees and scaled there."""
     c, s = math.cos(math.radians(pen.angle)), math.sin(math.radians(pen.angle))
     x, y = at[0] * c - at[1] * s, at[0] * s + at[1] * c
     flip = -1.0 if pen.mirror else 1.0
@@ -107,12 +107,12 @@ def joint(pen: Pen, at: Point, turn: float = 0.0, scale: float = 1.0) -> Pen:
 
 
 def flight(row: Bird) -> Colour:
-    """Colour of flight feathers and tail: contrasting on barred wings, a shade deeper than the back otherwise."""
+    """The colour of flight feathers and tail. It contrasts on barred wings, otherwise it is a little darker than the back."""
     return row.mark if row.wing == "barred" else darker(row.back, 0.3 if row.wing == "edged" else 0.22)
 
 
 def eye(pen: Pen, at: Point, radius: float, ring: Colour | None = None) -> None:
-    """Dark eye with a glint up front; `ring` surrounds it where the head itself is dark."""
+    """Draw a dark eye with a glint at its front. `ring` is the colour of a ring around it, for dark heads."""
     if ring is not None:
         pen.ellipse(at, radius + 1, radius + 1, ring)
     pen.ellipse(at, radius, radius, DARK)
@@ -120,14 +120,14 @@ def eye(pen: Pen, at: Point, radius: float, ring: Colour | None = None) -> None:
 
 
 def feet(pen: Pen, xs: tuple[float, float], colour: Colour) -> None:
-    """Two feet of two toes each, hooked over the branch."""
+    """Draw two feet with two toes each, hooked over the branch."""
     for x in xs:
         pen.line([(x, -3), (x, -0.6)], 1.5, colour, smooth=False)
         pen.line([(x - 1.1, 2), (x - 0.5, -0.6), (x + 0.5, -0.6), (x + 1.1, 2)], 1.5, colour, smooth=False)
 
 
 def tail(pen: Pen, row: Bird) -> None:
-    """The tail, drawn before the body that covers its root."""
+    """Draw the tail. It is drawn before the body, because the body covers its root."""
     fill, edge = flight(row), darker(row.back, 0.5)
     pen.polygon(TAILS[row.tail], fill, edge, LINE)
     if row.tail == "long" and row.wing == "barred":
@@ -137,8 +137,8 @@ def tail(pen: Pen, row: Bird) -> None:
 
 
 def wing(pen: Pen, row: Bird) -> None:
-    """The folded wing with its pattern: the shoulder keeps the back's colour, the flight feathers theirs."""
-    edge = lighter(row.back, 0.3) if sum(row.back) < 120 else darker(row.back, 0.5)  # black birds: pale lines
+    """Draw the folded wing with its pattern, in the colour of the flight feathers."""
+    edge = lighter(row.back, 0.3) if sum(row.back) < 120 else darker(row.back, 0.5)  # black birds have pale lines
     pen.blob(WING, flight(row), edge, LINE)
     if row.wing == "barred":
         pen.blob([(0, -3), (3.8, -0.6), (4.6, 3.2), (0, 4.2), (-4, 3.2), (-3.4, -1)], row.back)
@@ -155,20 +155,20 @@ def wing(pen: Pen, row: Bird) -> None:
 
 
 def torso(pen: Pen, build: Build, row: Bird) -> None:
-    """Body and skull as one silhouette: both outlines first, then both fills, so that no line crosses the neck."""
+    """Draw body and skull as one silhouette: first both outlines, then both fills. So the neck has no line across it."""
     edge, r = darker(row.back, 0.5), build.skull
     pen.blob(build.body, row.back, edge, 2 * LINE)
     pen.ellipse(build.head, r, r, edge)
     pen.ellipse(build.head, r - LINE, r - LINE, row.back)
     pen.blob(build.body, row.back)
     pen.blob([*build.body[4:], *build.seam], row.belly)
-    if row.wing == "edged":  # the streaked breast is what tells this finch from its twin without colour
+    if row.wing == "edged":  # the streaked breast distinguishes this finch from its twin without colour
         for x, y in ((5.2, -9.5), (8.4, -10.5), (3.6, -5.4), (7, -5.4)):
             pen.line([(x, y), (x - 0.5, y + 2.4)], 1.3, darker(row.back, 0.1), smooth=False)
 
 
 def markings(pen: Pen, row: Bird) -> None:
-    """What the face and breast carry: patches, and the jay's dark necklace."""
+    """Draw the patches of the face and breast, and the dark necklace of the blue jay."""
     for colour, shape in PATCHES[row.marking, row.body]:
         pen.blob(shape, getattr(row, colour))
     if row.marking == "collar":
@@ -176,7 +176,7 @@ def markings(pen: Pen, row: Bird) -> None:
 
 
 def bill(pen: Pen, row: Bird) -> None:
-    """Lower, then upper bill; a huge one has a black tip, and may carry a casque."""
+    """Draw the lower bill, then the upper bill. A huge bill has a black tip and can have a casque."""
     upper, lower, colour = BILLS[row.beak]
     edge = darker(colour, 0.6)
     pen.polygon(lower, mix(colour, (236, 96, 30), 0.45) if row.beak == "huge" else darker(colour, 0.15), edge, 0.8)
@@ -189,7 +189,7 @@ def bill(pen: Pen, row: Bird) -> None:
 
 
 def head(pen: Pen, row: Bird) -> None:
-    """Crest, marking, bill and eye in the head's frame, skull radius 7 round the origin."""
+    """Draw crest, markings, bill and eye in the head's frame. The skull has radius 7 around the origin."""
     if row.crest == "tall":
         tuft = [(4.6, -4.6), (0.6, -8), (-8.8, -12.4), (-6.6, -6), (-5.6, -1)]
         pen.polygon(tuft, row.back, darker(row.back, 0.5), LINE)
@@ -201,7 +201,7 @@ def head(pen: Pen, row: Bird) -> None:
 
 
 def side(pen: Pen, row: Bird, rng: random.Random) -> None:
-    """A bird in side view."""
+    """Draw a bird in side view, in a pose taken from `rng`."""
     build, (step, size) = BUILDS[row.body], STANCE[row.beak]
     root = joint(pen, (step, 0), 0.0, size)
     body = joint(root, (0, 0), rng.uniform(-6, 6))
@@ -214,7 +214,7 @@ def side(pen: Pen, row: Bird, rng: random.Random) -> None:
 
 
 def front(pen: Pen, row: Bird, rng: random.Random) -> None:
-    """The owl, facing the viewer: an egg with folded wings, and a heart for a face."""
+    """Draw the owl. It faces the viewer. Its body is an egg with folded wings, and its face has the shape of a heart."""
     edge = darker(row.back, 0.5)
     body = joint(pen, (0, 0), rng.uniform(-4, 4), 1.06)
     stern = joint(body, (0, -3), rng.uniform(-6, 6))

@@ -1,8 +1,7 @@
 """The captions of images: templates in three disjoint groups, and the words that fill the templates.
 
 The diffusion model was trained on the TRAIN templates. A method gets the FORGET templates, and the evaluation uses the
-EVALUATE templates. The three groups share no template, so the evaluation detects a method that only unlearns a sentence.
-Every word of the templates occurs in TRAIN, so the model understands the prompts of all three groups.
+EVALUATE templates. The groups do not share templates, so the evaluation detects a method that only unlearns a sentence. Every word of the templates occurs in TRAIN, so the model understands the prompts of all three groups.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ EVALUATE = (
 )
 # The species that the prompts of a style name. They are one species of each pair of twins, and one species without a
 # twin from each domain. The three domains take turns. The prompts of the styles never name the other half of the
-# species.
+# species. A task can forget a species of that half without a style prompt that names this species.
 SUBJECTS = (
     "labrador retriever", "tea rose", "grey jay",
     "cardigan corgi", "iceland poppy", "gold finch",

@@ -60,8 +60,8 @@ def curve(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]:
 class Pen:
     """A pen that draws in a local frame, which is mirrored, rotated and scaled about `origin`.
 
-    `origin` is in image units (0..64, y down). `angle` is in degrees, clockwise on screen. With `mirror`, local x runs to
-    the left. All lengths in calls of the drawing methods are in local units. One local unit is `scale` image units.
+    `origin` is in image units (0..64, y down). `angle` is in degrees, clockwise on screen. With `mirror`, local x runs
+    to the left. All lengths in calls of the drawing methods are in local units. One local unit is `scale` image units.
     """
 
     image: Image.Image
@@ -88,7 +88,7 @@ class Pen:
         ]
 
     def polygon(self, points: Sequence[Point], fill: Colour, outline: Colour | None = None, width: float = 0.7) -> None:
-        """Draw a filled polygon with straight sides. The outline is `width` local units wide and centred on the edge."""
+        """Draw a filled polygon with straight sides. Its outline has `width` local units and is centred on the edge."""
         xy = self._map(points)
         self.draw.polygon(xy, fill=fill)
         if outline is not None:

@@ -1,7 +1,7 @@
 """The table of the pocket world's species. A species is a row of attributes.
 
-Siblings share attributes. `twin` is the name of the sibling whose row is nearly the same. `noun` is the head noun, which
-twins may share: "a photo of a retriever" asks for either retriever. Colours are sRGB, 0..255.
+Siblings share attributes. `twin` is the name of the sibling whose row is nearly the same. `noun` is the head noun, and
+twins may share it: "a photo of a retriever" asks for either retriever. Colours are sRGB, 0..255.
 """
 
 from __future__ import annotations
@@ -131,7 +131,10 @@ NAMES: tuple[str, ...] = tuple(SPECIES)  # the label order of every species judg
 
 
 def find(name: str) -> Species:
-    """The row of the species `name`. Raises ValueError for an unknown name; the error lists the nearest known species."""
+    """The row of the species `name`.
+
+    Raises ValueError for an unknown name. The error lists the nearest known species and all species.
+    """
     if name in SPECIES:
         return SPECIES[name]
     near = difflib.get_close_matches(name.lower(), NAMES, n=3, cutoff=0.4) or NAMES[:3]
