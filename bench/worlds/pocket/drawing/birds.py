@@ -47,8 +47,8 @@ BUILDS: dict[str, Build] = {
     ),
 }  # fmt: skip
 
-# By bill: the x of the bird's feet, and its scale. Birds with long bills stand further back, or the bill would leave the
-# image. Each bird is as large as its bill and its tail allow.
+# By bill: the x of the bird's feet, and its scale. Birds with long bills stand further back, or the bill would leave
+# the image. Each bird is as large as its bill and its tail allow.
 STANCE: dict[str, tuple[float, float]] = {
     "straight": (-0.6, 1.04), "cone": (0.8, 1.12), "spear": (-5.0, 1.14), "huge": (-6.0, 1.03),
 }  # fmt: skip
@@ -98,7 +98,7 @@ OWL_LOBE: tuple[Point, ...] = ((4.6, -8.4), (9.4, -6.2), (10.2, -0.6), (5.8, 5.6
 
 
 def joint(pen: Pen, at: Point, turn: float = 0.0, scale: float = 1.0) -> Pen:
-    """A child pen with its origin at the point `at` of `pen`. Its frame is turned by `turn` degrees and scaled there."""
+    """A child pen with its origin at the point `at` of `pen`. Its frame is turned by `turn` degrees and scaled."""
     c, s = math.cos(math.radians(pen.angle)), math.sin(math.radians(pen.angle))
     x, y = at[0] * c - at[1] * s, at[0] * s + at[1] * c
     flip = -1.0 if pen.mirror else 1.0
@@ -107,7 +107,7 @@ def joint(pen: Pen, at: Point, turn: float = 0.0, scale: float = 1.0) -> Pen:
 
 
 def flight(row: Bird) -> Colour:
-    """The colour of flight feathers and tail. It contrasts on barred wings, otherwise it is a little darker than the back."""
+    """The colour of flight feathers and tail: contrasting for barred wings, otherwise a little darker than the back."""
     return row.mark if row.wing == "barred" else darker(row.back, 0.3 if row.wing == "edged" else 0.22)
 
 
@@ -137,7 +137,10 @@ def tail(pen: Pen, row: Bird) -> None:
 
 
 def wing(pen: Pen, row: Bird) -> None:
-    """Draw the folded wing with its pattern, in the colour of the flight feathers."""
+    """Draw the folded wing with its pattern. Flight feathers have their own colour.
+
+    The shoulder of a barred wing has the colour of the back.
+    """
     edge = lighter(row.back, 0.3) if sum(row.back) < 120 else darker(row.back, 0.5)  # black birds have pale lines
     pen.blob(WING, flight(row), edge, LINE)
     if row.wing == "barred":
@@ -155,7 +158,7 @@ def wing(pen: Pen, row: Bird) -> None:
 
 
 def torso(pen: Pen, build: Build, row: Bird) -> None:
-    """Draw body and skull as one silhouette: first both outlines, then both fills. So the neck has no line across it."""
+    """Draw body and skull as one silhouette: first both outlines, then both fills, so that no line crosses the neck."""
     edge, r = darker(row.back, 0.5), build.skull
     pen.blob(build.body, row.back, edge, 2 * LINE)
     pen.ellipse(build.head, r, r, edge)
@@ -214,7 +217,7 @@ def side(pen: Pen, row: Bird, rng: random.Random) -> None:
 
 
 def front(pen: Pen, row: Bird, rng: random.Random) -> None:
-    """Draw the owl. It faces the viewer. Its body is an egg with folded wings, and its face has the shape of a heart."""
+    """Draw the owl, facing the viewer. Its body is an egg with folded wings. Its face has the shape of a heart."""
     edge = darker(row.back, 0.5)
     body = joint(pen, (0, 0), rng.uniform(-4, 4), 1.06)
     stern = joint(body, (0, -3), rng.uniform(-6, 6))

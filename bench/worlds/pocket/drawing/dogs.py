@@ -1,8 +1,8 @@
-"""Dogs in side view: eight breeds from one skeleton and a table for each attribute.
+"""Dogs in side view. Eight breeds are drawn from one skeleton and a table for each attribute.
 
-A dog is a few layers, far to near. A layer is a list of parts (polygon, fill) that is inked as one: first all
-outlines, then all fills, so parts melt into one silhouette without seams, and only layers are set apart by a line.
-Local units are picture pixels, the origin is the ground under the dog's middle, y is down, the dog faces right.
+A dog has a few layers, ordered from far to near. A layer is a list of parts (polygon, fill). First all outlines of a
+layer are drawn, then all its fills. So the parts of a layer have one silhouette, and only layers have lines between them.
+Local units are image pixels. The origin is the ground under the middle of the dog. y is down, and the dog faces right.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ COLLARS: tuple[Colour, ...] = ((214, 48, 62), (46, 104, 204), (44, 156, 96), (24
 
 @dataclass(frozen=True)
 class Build:
-    """Skeleton of a leg length: `rear` and `front` ends of the trunk, its `back` and `belly`, the head's centre."""
+    """The skeleton of a leg length: x of the trunk's ends, y of its `back` and `belly`, and the centre of the head."""
 
     rear: float
     front: float
@@ -38,15 +38,15 @@ BUILDS = {
     "medium": Build(-12.5, 10.0, -23.5, -10.0, (11.8, -27.0)),
     "long": Build(-12.5, 9.0, -24.0, -12.0, (11.4, -29.5)),
 }
-GIRTH = {"fine": 0.88, "medium": 1.0, "blunt": 1.2}  # a blunt muzzle goes with a stocky dog
+GIRTH = {"fine": 0.88, "medium": 1.0, "blunt": 1.2}  # dogs with a blunt muzzle are stocky
 
-# Profile of the muzzle in the head's frame (origin at the skull's centre), and where the nose sits.
+# The profile of the muzzle and the position of the nose, in the head's frame. Its origin is the centre of the skull.
 MUZZLES: dict[str, tuple[list[Point], Point]] = {
     "fine": ([(0, -2.6), (4.6, -1.4), (8.6, 0.2), (9.2, 2.0), (7.4, 3.4), (3.6, 4.4), (-1, 5)], (8.8, 0.5)),
     "medium": ([(0, -3.4), (4.8, -2.0), (8.2, -1.0), (9.0, 1.4), (7.8, 4.0), (3.6, 5.2), (-1, 5.4)], (8.6, -0.5)),
     "blunt": ([(0, -4.4), (4.6, -3.0), (7.8, -2.2), (9.0, 0.4), (8.6, 4.0), (5.8, 5.8), (-1, 6)], (8.5, -1.3)),
 }
-# Near and far ear in the head's frame; the far one is drawn behind the skull (hanging far ears stay hidden).
+# Near and far ear in the head's frame. The far ear is drawn behind the skull, which hides a hanging far ear.
 EARS: dict[str, tuple[list[Point], list[Point]]] = {
     "drop": ([(-2.6, -5), (0.2, -3.8), (0.4, 0.6), (-1.2, 4.6), (-3.8, 5.4), (-5.8, 1.6), (-5.2, -3)], []),
     "pricked": ([(-5.4, -2), (-5.6, -7), (-4.4, -11.5), (-1.4, -8), (0.8, -4)],
@@ -56,8 +56,8 @@ EARS: dict[str, tuple[list[Point], list[Point]]] = {
     "long": ([(-3.4, -4), (-0.8, -3), (-0.6, 3), (-1.4, 8.6), (-4.2, 10), (-6.4, 7), (-5.4, 1)], []),
 }  # fmt: skip
 
-# Tails from the root: path, widths along it, fraying, and the widths of a pale tip over the last points (or none).
-# Northern dogs (thick fur) carry the plume high, waving over the back; others trail hair (PLUME) below it.
+# Tails: path from the root, widths along the path, fraying, and the widths of a pale tip at the last points ([]: without
+# a tip). The plume of northern dogs (thick fur) is high over the back. Other plumes have hair (PLUME) below the tail.
 TAILS: dict[str, tuple[list[Point], list[float], float, list[float]]] = {
     "thin": ([(2, 1), (-3, -1), (-6, -6), (-5.6, -12), (-3.6, -15)], [4.4, 3.4, 2.8, 2.2, 1.2], 0, []),
     "plume": ([(2, 0), (-3, 0), (-7, -2.5), (-9.4, -8)], [4.5, 4.8, 4, 0.8], 0, []),
@@ -74,7 +74,7 @@ PLUME: list[Point] = [(1, 1), (-1.5, 6), (-2.6, 4.6), (-4.6, 8.4), (-5.4, 5.6), 
 
 @dataclass(frozen=True)
 class Palette:
-    """Which colour each region has."""
+    """The colour of each region of a dog."""
 
     body: Colour
     chest: Colour
@@ -82,14 +82,14 @@ class Palette:
     paws: Colour
     face: Colour
     ears: Colour
-    tip: Colour  # of the tail
+    tip: Colour  # of the tail, and of long and curly hair
     ink: Colour
 
 
 def palette(row: Dog) -> Palette:
-    """Colours of the regions under the row's markings."""
+    """The colours of the regions of a dog, from its coat and its markings."""
     a, b = row.coat, row.second
-    soft = mix(a, b, 0.55)  # plain dogs are only a little paler below
+    soft = mix(a, b, 0.55)  # the chest of a plain dog is only a little paler
     regions = {
         # chest, limbs, paws, face, ears, tip
         "plain": (soft, a, a, soft, darker(a, 0.2), b),
@@ -105,20 +105,20 @@ def palette(row: Dog) -> Palette:
 
 
 def oval(x: float, y: float, rx: float, ry: float, teeth: int = 0, depth: float = 0.0) -> list[Point]:
-    """An ellipse; with `teeth`, its edge is a row of locks of fur that stand out by `depth`."""
+    """The outline of an ellipse. With `teeth`, its edge has that many locks of fur, which stand out by `depth`."""
     n = 2 * teeth or 16
     ring = [(2 * math.pi * i / n, depth * (i % 2)) for i in range(n)]
     return [(x + (rx + d) * math.cos(t), y + (ry + d) * math.sin(t)) for t, d in ring]
 
 
 def fluff(x: float, y: float, r: float, lobes: int = 7) -> list[Point]:
-    """A pom-pom: a circle with a scalloped edge."""
+    """The outline of a pom-pom: a circle with a scalloped edge."""
     ring = [(t, r * (0.84 + 0.22 * abs(math.sin(lobes * t / 2)))) for t in (math.tau * i / 32 for i in range(32))]
     return [(x + q * math.cos(t), y + q * math.sin(t)) for t, q in ring]
 
 
 def band(points: Sequence[Point], widths: Sequence[float], jag: float = 0.0) -> list[Point]:
-    """A limb through `points`, `widths[i]` wide at point i, both sides smooth; `jag` frays its right-hand side."""
+    """The smooth outline of a limb through `points`, `widths[i]` wide at point i. `jag` frays its right-hand side."""
     left, right = [], []
     for i, (x, y) in enumerate(points):
         (ax, ay), (bx, by) = points[max(i - 1, 0)], points[min(i + 1, len(points) - 1)]
@@ -134,7 +134,7 @@ def band(points: Sequence[Point], widths: Sequence[float], jag: float = 0.0) -> 
 
 
 def fringe(start: Point, end: Point, drop: Point, teeth: int) -> list[Point]:
-    """Locks of hair along the edge from `start` to `end`, hanging by `drop`."""
+    """The outline of `teeth` locks of hair along the edge from `start` to `end`. They hang down by `drop`."""
 
     def at(t: float, k: float) -> Point:
         return (start[0] + (end[0] - start[0]) * t + drop[0] * k, start[1] + (end[1] - start[1]) * t + drop[1] * k)
@@ -144,13 +144,13 @@ def fringe(start: Point, end: Point, drop: Point, teeth: int) -> list[Point]:
 
 
 def turned(points: Sequence[Point], centre: Point, angle: float) -> list[Point]:
-    """Points of the head's frame, turned by `angle` degrees and moved to `centre`."""
+    """Points of a local frame (head or tail), turned by `angle` degrees and moved to `centre`."""
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return [(centre[0] + x * c - y * s, centre[1] + x * s + y * c) for x, y in points]
 
 
 def grown(points: Sequence[Point], width: float) -> list[Point]:
-    """The polygon with each corner pushed outwards by `width` (much cheaper than a thick stroke with round joints)."""
+    """The polygon with each corner moved outwards by `width`. This is faster than a thick stroke with round joints."""
     before, after = [*points[-1:], *points[:-1]], [*points[1:], *points[:1]]
     area = sum(x * v - u * y for (x, y), (u, v) in zip(points, after, strict=True))
     width = width if area > 0 else -width
@@ -163,7 +163,7 @@ def grown(points: Sequence[Point], width: float) -> list[Point]:
 
 
 def inked(pen: Pen, parts: Sequence[Part], ink: Colour) -> None:
-    """Draw a layer: outlines below, fills above."""
+    """Draw a layer: first the outlines of all parts, then their fills."""
     for points, _ in parts:
         pen.polygon(grown(points, INK), ink)
     for points, fill in parts:
@@ -174,7 +174,7 @@ def inked(pen: Pen, parts: Sequence[Part], ink: Colour) -> None:
 
 
 def tail(row: Dog, p: Palette, base: Point, lift: float) -> list[Part]:
-    """The tail from its root; `lift` turns it by some degrees."""
+    """The parts of the tail, with its root at `base`. `lift` turns the tail by that many degrees."""
     path, widths, jag, tip = TAILS.get(f"{row.fur} {row.tail}") or TAILS[row.tail]
     shapes = [(band(path, widths, jag), p.body)]
     if tip:
@@ -187,10 +187,10 @@ def tail(row: Dog, p: Palette, base: Point, lift: float) -> list[Part]:
 
 
 def leg(row: Dog, x: float, top: float, foot: float, hind: bool, shade: float, p: Palette) -> list[Part]:
-    """One leg from hip or shoulder at (`x`, `top`) to a foot on the ground at x = `foot`."""
+    """The parts of one leg, from the hip or shoulder at (`x`, `top`) to a foot on the ground at x = `foot`."""
     w = 4.0 * GIRTH[row.muzzle] * (1.12 if row.legs == "short" else 1.0)
     limb, paw = darker(p.limbs, shade), darker(p.paws, shade)
-    if hind:  # thigh, knee forward, hock back
+    if hind:  # thigh, then the knee (forward), then the hock (back)
         shin = band([(x, top), (x + 0.5, top * 0.66), (foot - 1.3, top * 0.33), (foot, -1.0)],
                     [w * 1.8, w * 1.7, w * 0.9, w * 0.85])  # fmt: skip
     else:
@@ -208,7 +208,7 @@ def leg(row: Dog, x: float, top: float, foot: float, hind: bool, shade: float, p
 
 
 def trunk(row: Dog, b: Build, p: Palette) -> list[Part]:
-    """Body and neck, with what lies behind the near legs: pale belly, saddle, hair under the belly."""
+    """The parts of body and neck, and the parts behind the near legs: pale belly, saddle, hair under the belly."""
     g = GIRTH[row.muzzle]
     rear, front, back, belly = b.rear, b.front, b.back, b.belly + (g - 1) * 6
     hx, hy = b.head
@@ -235,7 +235,7 @@ def trunk(row: Dog, b: Build, p: Palette) -> list[Part]:
 
 
 def breast(row: Dog, b: Build, p: Palette) -> list[Part]:
-    """What lies over the near shoulder: white chest, ruff, mane."""
+    """The parts over the near shoulder: white chest, ruff, mane."""
     g = GIRTH[row.muzzle]
     front, back, belly = b.front, b.back, b.belly + (g - 1) * 6
     hx, hy = b.head
@@ -246,7 +246,7 @@ def breast(row: Dog, b: Build, p: Palette) -> list[Part]:
         chest = [(hx - 5, hy + 3), (hx + 3, hy + 3), (front + 2, back + 5), (front + 1.4, belly - 2.5),
                  (front - 2, belly - 1), (front - 4, back + 6)]  # fmt: skip
         parts.append((curve(chest, True, 3), p.chest))
-    if row.markings == "plain" and row.fur == "smooth":  # only a paler brisket
+    if row.markings == "plain" and row.fur == "smooth":  # only the brisket is paler
         parts.append((oval(front - 0.4, back + 8, 2.2, 4.6), p.chest))
     if row.fur == "thick":
         parts.append((oval(hx - 5.4, hy + 5, 5.2 * g, 5.6 * g, 10, 1.9), p.body))
@@ -261,7 +261,7 @@ SPOTS = ((0.06, 0.3), (0.24, 0.12), (0.2, 0.62), (0.38, 0.42), (0.5, 0.12), (0.5
 
 
 def spots(pen: Pen, b: Build, colour: Colour, rng: random.Random) -> None:
-    """Bold spots at `SPOTS` (shares of the trunk's length and depth), jittered so that none merge."""
+    """Draw bold spots at `SPOTS` (shares of the trunk's length and depth). The jitter is too small for spots to merge."""
     for u, v in SPOTS:
         x = b.rear + 1.8 + (b.front - b.rear - 2.4) * u + rng.uniform(-0.6, 0.6)
         y = b.back + 1.8 + (b.belly - b.back - 2.8) * v + rng.uniform(-0.6, 0.6)
@@ -270,7 +270,7 @@ def spots(pen: Pen, b: Build, colour: Colour, rng: random.Random) -> None:
 
 
 def head(pen: Pen, row: Dog, p: Palette, at: Point, tilt: float, happy: bool) -> None:
-    """Head with ears, muzzle, eye and mouth; `happy` shows the tongue."""
+    """Draw the head with ears, muzzle, eye and mouth. A `happy` dog shows its tongue."""
 
     def put(points: Sequence[Point]) -> list[Point]:
         return turned(points, at, tilt)
@@ -291,7 +291,7 @@ def head(pen: Pen, row: Dog, p: Palette, at: Point, tilt: float, happy: bool) ->
     layer: list[Part] = [(put(oval(0, 0, 6.0 * g, 5.6 * g)), p.body), (muzzle, p.face)]
     if happy:
         layer.insert(0, (put(oval(5.4, shape[-2][1] + 0.9, 1.5, 2.2)), (240, 112, 128)))
-    if row.markings == "mask":  # pale cheek and brow, the dark cap comes down between them
+    if row.markings == "mask":  # cheek and brow are pale; the dark cap reaches down between them
         cheek = [(-3.6, 1), (0, -0.6), (3, -3.4), (5, -2), (4, 4), (0, 5.6), (-3, 4.6)]
         layer.append((put(curve(cheek, True, 3)), p.face))
     if row.markings == "bib":  # the blaze runs from the muzzle up the forehead
@@ -321,7 +321,7 @@ def head(pen: Pen, row: Dog, p: Palette, at: Point, tilt: float, happy: bool) ->
 
 
 def draw(pen: Pen, row: Dog, rng: random.Random) -> None:
-    """Draw the dog of `row`; `rng` sets its pose, collar and spots."""
+    """Draw the dog of `row`. `rng` sets its pose, its collar and its spots."""
     p, still = palette(row), BUILDS[row.legs]
     stretch, stride, lift = rng.uniform(0.94, 1.06), rng.uniform(-1.8, 1.8), rng.uniform(-10, 10)
     tilt, happy, collar = rng.uniform(-8, 10), rng.random() < 0.5, rng.choice(COLLARS)
@@ -335,7 +335,7 @@ def draw(pen: Pen, row: Dog, rng: random.Random) -> None:
     near = leg(row, hip, low - 4, hip - 1.2 + stride, True, 0.0, p)
     near += leg(row, shoulder, low - 3, shoulder - 0.8 - stride, False, 0.0, p)
     inked(pen, trunk(row, b, p) + near + breast(row, b, p), p.ink)
-    if row.fur in ("smooth", "feathered"):  # haunch, shoulder and a sheen on the back give the trunk its volume
+    if row.fur in ("smooth", "feathered"):  # haunch, shoulder and a sheen on the back give volume
         pen.line([(-4, b.back + 2.3), (b.rear + 4, b.back + 2.0)], 1.6, lighter(row.coat, 0.18))
         x, y, span = hip + 3.8, b.back + 5, low - b.back
         pen.line([(x - 2.4, y), (x + 0.2, y + span * 0.28), (x - 0.6, y + span * 0.62)], 0.9, darker(row.coat, 0.3))

@@ -1,8 +1,8 @@
-"""Flowers: a head as large as the picture allows on a bent stem with two leaves.
+"""Flowers. A flower has a bent stem with two leaves, and a head that is as large as the image allows.
 
-Local units are picture pixels; (0, 0) is the foot of the stem and y runs down, so the head sits near (0, -36).
-Petals, centres and leaves each have a table from the row's attribute to the function that draws it.
-Outlines of petals are smoothed once, at import: drawing one is then only a rotation.
+Local units are image pixels. (0, 0) is the foot of the stem, and y runs down, so the head is near (0, -36). Petals,
+centres and leaves each have a table from the attribute of the row to the function that draws it. The outlines of petals
+are smoothed once, at import. Drawing a petal then needs only a rotation.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from functools import partial
 from bench.worlds.pocket.drawing.pen import Colour, Pen, Point, curve, darker, lighter, mix
 from bench.worlds.pocket.drawing.species import Flower
 
-Profile = tuple[Point, ...]  # (across, along): across in half widths, along in lengths from the petal's base
-EDGE = 0.8  # width of outlines: thinner ones vanish at 64 pixels
+Profile = tuple[Point, ...]  # (across, along): in half widths, and in lengths from the petal's base
+EDGE = 0.8  # width of outlines; thinner outlines would vanish at 64 pixels
 
 
 def _whole(*half: Point, tip: tuple[Point, ...] = ()) -> Profile:
-    """A symmetric petal from its right side, base to tip; `tip` holds the points that have no mirror image."""
+    """A symmetric petal from its right side, base to tip. `tip` has the points without a mirror image."""
     return (*half, *tip, *((-x, y) for x, y in reversed(half)))
 
 
 def _smooth(*half: Point, tip: tuple[Point, ...] = ()) -> Profile:
-    """The same with a smooth outline."""
+    """A symmetric petal like that of `_whole`, with a smooth outline."""
     return tuple(curve(_whole(*half, tip=tip), closed=True, steps=3))
 
 
@@ -42,7 +42,7 @@ SAW = _whole(
 
 
 def place(profile: Profile, base: Point, turn: float, length: float, width: float) -> list[Point]:
-    """`profile` grown from `base` towards `turn` (radians, 0 is up, clockwise), `length` long, `width` wide."""
+    """The outline of `profile` from `base` in the direction `turn` (radians, 0 is up, clockwise), in local units."""
     s, c, w = math.sin(turn), math.cos(turn), width / 2
     return [(base[0] + y * length * s + x * w * c, base[1] - y * length * c + x * w * s) for x, y in profile]
 
@@ -53,33 +53,36 @@ def toward(base: Point, turn: float, length: float) -> Point:
 
 
 def rim(colour: Colour) -> Colour:
-    """Outline of a petal: the paler the petal the stronger, or white would melt into a pale sky."""
+    """The colour of a petal's outline. Paler petals have stronger outlines, to separate white petals from a pale sky."""
     return darker(colour, 0.3 + 0.16 * min(colour) / 255)
 
 
 def petal(
     pen: Pen, form: Profile, at: Point, turn: float, size: Point, fill: Colour, inner: Colour, depth: float
 ) -> None:
-    """One outlined petal of `size` (length, width) with its base, up to `depth` of the length, in `inner`."""
+    """Draw one outlined petal of `size` (length, width). Its base has the colour `inner` up to `depth` of the length."""
     pen.polygon(place(form, at, turn, *size), fill, rim(fill), EDGE)
     if depth:
         pen.polygon(place(form, toward(at, turn, 0.6), turn, size[0] * depth, size[1] * depth), inner)
 
 
 def ring(count: int, start: float) -> list[float]:
-    """`count` even directions, ordered so that the nearest (lowest) come last, on top."""
+    """`count` evenly spaced directions (radians). The lowest ones come last, so that the nearest petals are on top."""
     return sorted((start + 2 * math.pi * i / count for i in range(count)), key=math.cos, reverse=True)
 
 
 # Petals: (pen, row, head centre, openness, rng)
 def spiral(pen: Pen, at: Point, radius: float, turns: float, start: float, colour: Colour, squash: float = 1.0) -> None:
-    """The wound heart of a rose."""
+    """Draw the spiral heart of a rose."""
     polar = [(radius * (1 - i / 14), start + 2 * math.pi * turns * i / 14) for i in range(14)]
     pen.line([(at[0] + r * math.cos(a), at[1] + squash * r * math.sin(a)) for r, a in polar], 1.3, colour)
 
 
 def swirl(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> None:
-    """A rose: many petals lie in two rings about a wound heart, seen from the front; few stand as a pointed bud."""
+    """Draw the petals of a rose.
+
+    Eight or more petals lie in two rings around a spiral heart, seen from the front. Fewer petals form a pointed bud.
+    """
     if row.petals < 8:
         return bud(pen, row, at, open_, rng)
     start = rng.uniform(0, 2 * math.pi)
@@ -94,7 +97,7 @@ def swirl(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) ->
 
 
 def bud(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> None:
-    """Large pointed outer petals fold away from a tall wound bud, seen from the side."""
+    """Draw large pointed outer petals, which fold away from a tall spiral bud, seen from the side."""
     x, y = at
     foot = (x, y + 8)
     lean = rng.uniform(-0.08, 0.08)
@@ -113,26 +116,26 @@ def bud(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> N
 
 
 def bowl(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> None:
-    """A poppy: four petals lie flat and overlap; five stand in a wavy cup with a pale heart."""
+    """Draw the petals of a poppy. Four petals lie flat and overlap. Five petals form a wavy cup with a pale heart."""
     start = rng.uniform(-0.25, 0.25)
     if row.petals < 5:
-        for quarter in (0, 2, 1, 3):  # two crossed pairs, the one behind in shade
+        for quarter in (0, 2, 1, 3):  # two crossed pairs; the pair behind is in shade
             fill = row.petal if quarter % 2 else darker(row.petal, 0.2)
             petal(pen, CRINKLED, at, start + quarter * math.pi / 2, (17.8 * open_, 20.5), fill, row.second, 0.48)
         return
     for turn in ring(row.petals, start):
-        reach = 15.8 + 2.0 * math.cos(turn)  # foreshortened in front: one looks into a cup
+        reach = 15.8 + 2.0 * math.cos(turn)  # the viewer looks into a cup: the lowest petals are foreshortened
         petal(pen, WAVY, (at[0], at[1] + 1), turn, (reach * open_, 24), row.petal, row.second, 0.6)
 
 
 def strap(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> None:
-    """Narrow petals with gaps; the fewer, the broader."""
+    """Draw narrow petals with gaps. Fewer petals are broader."""
     for i, turn in enumerate(ring(row.petals, rng.uniform(0, 1))):
         petal(pen, STRAP, at, turn, ((17.6 - 1.0 * (i % 2)) * open_, 63 / row.petals), row.petal, row.second, 0.55)
 
 
 def cup(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> None:
-    """A tulip from the side: pointed petals close to a cup, the paler insides show behind."""
+    """Draw a tulip from the side. Pointed petals form a cup, and the paler insides are visible behind them."""
     foot = (at[0], at[1] + 15)
     lean = rng.uniform(-0.04, 0.04)
     for turn in (-0.24, 0.24):
@@ -145,7 +148,7 @@ def cup(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> N
 
 
 def fringe(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -> None:
-    """Trumpet rays with toothed ends, and a short inner ring of dark ones."""
+    """Draw trumpet-shaped rays with toothed ends, and a short inner ring of dark rays."""
     start = rng.uniform(0, 1)
     for turn in ring(row.petals, start):
         petal(pen, RAY, at, turn, (17.4 * open_, 9.8), row.petal, row.second, 0)
@@ -155,47 +158,47 @@ def fringe(pen: Pen, row: Flower, at: Point, open_: float, rng: random.Random) -
 
 # Centres: (pen, row, head centre)
 def dots(pen: Pen, at: Point, radius: float, count: int, size: float, colour: Colour) -> None:
-    """A ring of round dots."""
+    """Draw a ring of round dots."""
     for i in range(count):
         pen.ellipse(toward(at, 2 * math.pi * i / count, radius), size, size, colour)
 
 
 def button(pen: Pen, row: Flower, at: Point) -> None:
-    """A small disc, lit from above."""
+    """Draw a small disc, lit from above."""
     pen.ellipse(at, 4.9, 4.9, row.heart, darker(row.heart, 0.35), width=0.9)
     pen.ellipse((at[0], at[1] - 1.2), 2.4, 2.0, lighter(row.heart, 0.4))
 
 
 def dome(pen: Pen, row: Flower, at: Point) -> None:
-    """A big dome, lit from above, ringed by florets."""
+    """Draw a big dome, lit from above, with a ring of florets."""
     pen.ellipse(at, 8.2, 8.2, row.heart, darker(row.heart, 0.4), width=0.9)
     dots(pen, at, 6.0, 9, 1.1, darker(row.heart, 0.3))
     pen.ellipse((at[0], at[1] - 1.8), 3.8, 3.2, lighter(row.heart, 0.4))
 
 
 def dark(pen: Pen, row: Flower, at: Point) -> None:
-    """A ring of dark stamens about a pale capsule."""
+    """Draw a ring of dark stamens around a pale capsule."""
     dots(pen, at, 6.6, 11, 1.2, row.heart)
     pen.ellipse(at, 5.4, 5.4, row.heart)
     pen.ellipse(at, 2.7, 2.7, (176, 190, 128))
 
 
 def stamens(pen: Pen, row: Flower, at: Point) -> None:
-    """A ring of pale stamens about a green heart."""
-    pen.ellipse(at, 7.4, 7.4, darker(row.petal, 0.45))  # or the dots are lost on petals as pale as they are
+    """Draw a ring of pale stamens around a green heart."""
+    pen.ellipse(at, 7.4, 7.4, darker(row.petal, 0.45))  # a dark disc, so that pale dots are visible on pale petals
     dots(pen, at, 5.4, 8, 1.6, lighter(row.heart, 0.3))
     pen.ellipse(at, 2.9, 2.9, (150, 176, 70), (96, 122, 48))
 
 
 # Leaves: (pen, foot on the stem, direction, green)
 def flat(profile: Profile, size: Point, pen: Pen, at: Point, turn: float, green: Colour) -> None:
-    """A leaf of the shape `profile` with a pale midrib."""
+    """Draw a leaf of the shape `profile` and of `size` (length, width), with a pale midrib."""
     pen.polygon(place(profile, at, turn, *size), green, darker(green, 0.45), EDGE)
     pen.line([at, toward(at, turn, size[0] * 0.75)], 1.0, lighter(green, 0.3))
 
 
 def feathery(pen: Pen, at: Point, turn: float, green: Colour) -> None:
-    """A midrib with thin leaflets; dark below and light above, or it is lost on grass."""
+    """Draw a midrib with thin leaflets. A dark line under each light line keeps the leaf visible on grass."""
     twigs: list[Sequence[Point]] = [(at, toward(at, turn, 16))]
     for along in (4.0, 8.5, 12.5):
         knot = toward(at, turn, along)
@@ -206,7 +209,7 @@ def feathery(pen: Pen, at: Point, turn: float, green: Colour) -> None:
 
 
 def blade(pen: Pen, at: Point, turn: float, green: Colour) -> None:
-    """A long leaf that rises from the ground and bends outwards."""
+    """Draw a long leaf that rises from the ground and bends outwards."""
     base = (at[0], at[1] + 13)
     pen.taper(
         [base, toward(base, turn * 0.3, 12), toward(base, turn * 0.6, 27)], [4.0, 6.2, 0.4], green, darker(green, 0.45)
@@ -216,10 +219,10 @@ def blade(pen: Pen, at: Point, turn: float, green: Colour) -> None:
 PETALS: dict[str, Callable[[Pen, Flower, Point, float, random.Random], None]] = {
     "swirl": swirl, "bowl": bowl, "strap": strap, "cup": cup, "fringe": fringe,
 }  # fmt: skip
-CENTRES: dict[str, Callable[[Pen, Flower, Point], None]] = {  # "none": petals hide it
+CENTRES: dict[str, Callable[[Pen, Flower, Point], None]] = {  # "none": the petals hide the centre
     "button": button, "dome": dome, "dark": dark, "stamens": stamens,
 }  # fmt: skip
-LEAVES: dict[str, tuple[Callable[[Pen, Point, float, Colour], None], Colour]] = {  # foliage differs in tone too
+LEAVES: dict[str, tuple[Callable[[Pen, Point, float, Colour], None], Colour]] = {  # the tone of the leaves differs too
     "toothed": (partial(flat, SAW, (16.5, 11)), (58, 122, 62)),
     "feathery": (feathery, (132, 182, 96)),
     "oval": (partial(flat, LEAF, (16, 8.5)), (92, 164, 58)),
@@ -228,7 +231,7 @@ LEAVES: dict[str, tuple[Callable[[Pen, Point, float, Colour], None], Colour]] = 
 
 
 def draw(pen: Pen, row: Flower, rng: random.Random) -> None:
-    """Draw the flower `row`; pose and openness vary with `rng`."""
+    """Draw the flower of `row`. `rng` sets its pose and its openness."""
     head = (rng.uniform(-2, 2), -36 + rng.uniform(-1.5, 1.5))
     bend = rng.uniform(-3, 3)
     leaf, green = LEAVES[row.leaves]

@@ -63,7 +63,8 @@ def background(scene: str, rng: random.Random) -> tuple[Image.Image, float]:
 def light(layer: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
     """Shade the subject with light from above: it is brighter at its top and darker at its bottom.
 
-    A random tint makes the colours a little warmer or cooler. `subject` is the mask (L) of the subject in `layer` (RGB).
+    A random tint makes the colours a little warmer or cooler. `subject` is the mask (L) of the subject in `layer`
+    (RGB).
     """
     box = subject.getbbox()
     if box is None:

@@ -69,7 +69,7 @@ def _chroma(picture: Image.Image) -> Image.Image:
 
 
 def _blurred(picture: Image.Image, radius: int) -> Image.Image:
-    """A wide Gaussian blur, computed at half size. The last halving would remove finer steps."""
+    """A wide Gaussian blur, computed at the final size. The last halving would remove finer steps."""
     return picture.reduce(2).filter(ImageFilter.GaussianBlur(radius // 2)).resize(picture.size, NEAREST)
 
 
@@ -101,7 +101,7 @@ def _landmarks(picture: Image.Image) -> Image.Image:
 
 @cache
 def _stripes(period: int, width: int, slope: int) -> Image.Image:
-    """A mask of parallel strokes. Strokes of slope 1 look like '/', of slope -1 like a backslash; slope 0 is horizontal."""
+    """A mask of parallel strokes. Slope 1 is '/', slope -1 is a backslash, slope 0 is horizontal."""
     marks = (255 * ((slope * x + y) % period < width) for y in range(WORK) for x in range(WORK))
     return Image.frombytes("L", (WORK, WORK), bytes(marks))
 
@@ -177,8 +177,8 @@ def neon(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Imag
     small, mask = picture.reduce(2), subject.reduce(2)
     alone = _masked(small, mask)  # the background must not change the hue
     hue = _chroma(alone.filter(ImageFilter.BoxBlur(2)))
-    # Greys have no hue. Dark greys become violet and light greys become cyan-white. The lightest tone nearby decides, so
-    # that an inked line gets the tone of the area that it encloses.
+    # Greys have no hue. Dark greys become violet and light greys become cyan-white. The lightest tone nearby decides,
+    # so that an inked line gets the tone of the area that it encloses.
     tone = alone.convert("L").reduce(2).filter(ImageFilter.MaxFilter(3)).resize(small.size, NEAREST)
     grey = _tint(tone, (40, (124, 60, 255)), (130, (60, 130, 255)), (220, (190, 255, 255)))
     coloured = _brightest(hue).point(_ramp((22, 0), (48, 255)))
@@ -190,7 +190,7 @@ def neon(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Imag
 
 
 def blueprint(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
-    """White lines on squared paper in Prussian blue. Tones become blues, and warm and cool areas have different hatching."""
+    """White lines on squared paper in Prussian blue. Tones become blues. Warm and cool areas differ in their hatching."""
     small, mask = picture.reduce(2), subject.reduce(2)
     fill = _tint(small.convert("L"), *BLUES)
     red, _, blue = small.filter(ImageFilter.BoxBlur(1)).split()
