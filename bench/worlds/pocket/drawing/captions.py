@@ -1,8 +1,8 @@
 """The captions of images: templates in three disjoint groups, and the words that fill the templates.
 
 The diffusion model was trained on the TRAIN templates. A method gets the FORGET templates, and the evaluation uses the
-EVALUATE templates. The groups do not share templates, so the evaluation detects a method that only unlearns a sentence. Every word of the
-templates occurs in TRAIN, so the model understands the prompts of all three groups.
+EVALUATE templates. The groups do not share templates, so the evaluation detects a method that only unlearns a
+sentence. Every word of the templates occurs in TRAIN, so the model understands the prompts of all three groups.
 """
 
 from __future__ import annotations

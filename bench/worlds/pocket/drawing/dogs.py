@@ -1,7 +1,7 @@
 """Dogs in side view. Eight breeds are drawn from one skeleton and a table for each attribute.
 
 A dog has a few layers, ordered from far to near. A layer is a list of parts (polygon, fill). First all outlines of a
-layer are drawn, then all its fills. So the parts of a layer have one silhouette, and only layers have lines between them.
+layer are drawn, then all its fills. The parts of a layer form one silhouette. Only layers have lines between them.
 Local units are image pixels. The origin is the ground under the middle of the dog. y is down, and the dog faces right.
 """
 
@@ -56,8 +56,8 @@ EARS: dict[str, tuple[list[Point], list[Point]]] = {
     "long": ([(-3.4, -4), (-0.8, -3), (-0.6, 3), (-1.4, 8.6), (-4.2, 10), (-6.4, 7), (-5.4, 1)], []),
 }  # fmt: skip
 
-# Tails: path from the root, widths along the path, fraying, and the widths of a pale tip at the last points ([]: without
-# a tip). The plume of northern dogs (thick fur) is high over the back. Other plumes have hair (PLUME) below the tail.
+# Tails: path from the root, widths along the path, fraying, and the widths of a pale tip at the last points ([]: no
+# pale tip). The plume of northern dogs (thick fur) is high over the back. Other plumes have hair (PLUME) below the tail.
 TAILS: dict[str, tuple[list[Point], list[float], float, list[float]]] = {
     "thin": ([(2, 1), (-3, -1), (-6, -6), (-5.6, -12), (-3.6, -15)], [4.4, 3.4, 2.8, 2.2, 1.2], 0, []),
     "plume": ([(2, 0), (-3, 0), (-7, -2.5), (-9.4, -8)], [4.5, 4.8, 4, 0.8], 0, []),
@@ -261,7 +261,7 @@ SPOTS = ((0.06, 0.3), (0.24, 0.12), (0.2, 0.62), (0.38, 0.42), (0.5, 0.12), (0.5
 
 
 def spots(pen: Pen, b: Build, colour: Colour, rng: random.Random) -> None:
-    """Draw bold spots at `SPOTS` (shares of the trunk's length and depth). The jitter is too small for spots to merge."""
+    """Draw bold spots at `SPOTS` (shares of the trunk's length and depth). The jitter is small, so spots do not merge."""
     for u, v in SPOTS:
         x = b.rear + 1.8 + (b.front - b.rear - 2.4) * u + rng.uniform(-0.6, 0.6)
         y = b.back + 1.8 + (b.belly - b.back - 2.8) * v + rng.uniform(-0.6, 0.6)

@@ -42,7 +42,10 @@ SAW = _whole(
 
 
 def place(profile: Profile, base: Point, turn: float, length: float, width: float) -> list[Point]:
-    """The outline of `profile` from `base` in the direction `turn` (radians, 0 is up, clockwise), in local units."""
+    """The outline of a petal or leaf of the shape `profile`, `length` long and `width` wide.
+
+    It grows from `base` in the direction `turn` (radians, 0 is up, clockwise).
+    """
     s, c, w = math.sin(turn), math.cos(turn), width / 2
     return [(base[0] + y * length * s + x * w * c, base[1] - y * length * c + x * w * s) for x, y in profile]
 
@@ -53,14 +56,14 @@ def toward(base: Point, turn: float, length: float) -> Point:
 
 
 def rim(colour: Colour) -> Colour:
-    """The colour of a petal's outline. Paler petals have stronger outlines, to separate white petals from a pale sky."""
+    """The colour of a petal's outline. Paler petals have stronger outlines, so that white is visible on a pale sky."""
     return darker(colour, 0.3 + 0.16 * min(colour) / 255)
 
 
 def petal(
     pen: Pen, form: Profile, at: Point, turn: float, size: Point, fill: Colour, inner: Colour, depth: float
 ) -> None:
-    """Draw one outlined petal of `size` (length, width). Its base has the colour `inner` up to `depth` of the length."""
+    """Draw one outlined petal of `size` (length, width). Up to `depth` of its length it has the colour `inner`."""
     pen.polygon(place(form, at, turn, *size), fill, rim(fill), EDGE)
     if depth:
         pen.polygon(place(form, toward(at, turn, 0.6), turn, size[0] * depth, size[1] * depth), inner)

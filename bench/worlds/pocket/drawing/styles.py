@@ -190,7 +190,7 @@ def neon(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Imag
 
 
 def blueprint(picture: Image.Image, subject: Image.Image, rng: random.Random) -> Image.Image:
-    """White lines on squared paper in Prussian blue. Tones become blues. Warm and cool areas differ in their hatching."""
+    """White lines on squared paper in Prussian blue. Tones become blues. Warm and cool areas differ in hatching."""
     small, mask = picture.reduce(2), subject.reduce(2)
     fill = _tint(small.convert("L"), *BLUES)
     red, _, blue = small.filter(ImageFilter.BoxBlur(1)).split()
