@@ -57,7 +57,7 @@ EARS: dict[str, tuple[list[Point], list[Point]]] = {
 }  # fmt: skip
 
 # Tails: path from the root, widths along the path, fraying, and the widths of a pale tip at the last points ([]: no
-# pale tip). The plume of northern dogs (thick fur) is high over the back. Other plumes have hair (PLUME) below the tail.
+# pale tip). Northern dogs (thick fur) have their plume high over the back. Other plumes have hair (PLUME) below the tail.
 TAILS: dict[str, tuple[list[Point], list[float], float, list[float]]] = {
     "thin": ([(2, 1), (-3, -1), (-6, -6), (-5.6, -12), (-3.6, -15)], [4.4, 3.4, 2.8, 2.2, 1.2], 0, []),
     "plume": ([(2, 0), (-3, 0), (-7, -2.5), (-9.4, -8)], [4.5, 4.8, 4, 0.8], 0, []),
@@ -261,7 +261,7 @@ SPOTS = ((0.06, 0.3), (0.24, 0.12), (0.2, 0.62), (0.38, 0.42), (0.5, 0.12), (0.5
 
 
 def spots(pen: Pen, b: Build, colour: Colour, rng: random.Random) -> None:
-    """Draw bold spots at `SPOTS` (shares of the trunk's length and depth). The jitter is small, so spots do not merge."""
+    """Draw bold spots at `SPOTS` (shares of the trunk's length and depth). Their jitter is too small to merge them."""
     for u, v in SPOTS:
         x = b.rear + 1.8 + (b.front - b.rear - 2.4) * u + rng.uniform(-0.6, 0.6)
         y = b.back + 1.8 + (b.belly - b.back - 2.8) * v + rng.uniform(-0.6, 0.6)

@@ -20,7 +20,7 @@ from bench.worlds.pocket.drawing.pen import Colour
 
 STYLES = ("photo", "sketch", "mosaic", "watercolour", "neon", "blueprint")
 NEAREST = Image.Resampling.NEAREST
-WORK = 128  # side of the images in filters, in pixels; this is the unit of lengths below, unless they name another unit
+WORK = 128  # side of an image in a filter; lengths below are in its pixels (half pixels at 64 px), unless stated
 
 PAPER: Colour = (250, 244, 230)
 GRAPHITE: Colour = (58, 54, 62)

@@ -41,7 +41,7 @@ FACTS = {
     "recipe": "digest of the recipe",
     "steps": "steps",
 }
-SHA256 = "sha256"  # key of the digest of the file with the tensors; the JSON file has this key too
+SHA256 = "sha256"  # key in the JSON file: the digest of the file with the tensors
 # A bfloat16 number has two bytes. Only the second byte (sign and exponent) repeats often. With lp=1 xz models the first
 # bytes and the second bytes separately.
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 3, "lp": 1, "pb": 1}]
