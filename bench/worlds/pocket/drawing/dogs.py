@@ -57,7 +57,7 @@ EARS: dict[str, tuple[list[Point], list[Point]]] = {
 }  # fmt: skip
 
 # Tails: path from the root, widths along the path, fraying, and the widths of a pale tip at the last points ([]: no
-# pale tip). Northern dogs (thick fur) have their plume high over the back. Other plumes have hair (PLUME) below the tail.
+# pale tip). Northern dogs (thick fur) have their plume high over the back. Other plumes have hair (PLUME) below it.
 TAILS: dict[str, tuple[list[Point], list[float], float, list[float]]] = {
     "thin": ([(2, 1), (-3, -1), (-6, -6), (-5.6, -12), (-3.6, -15)], [4.4, 3.4, 2.8, 2.2, 1.2], 0, []),
     "plume": ([(2, 0), (-3, 0), (-7, -2.5), (-9.4, -8)], [4.5, 4.8, 4, 0.8], 0, []),

@@ -18,7 +18,7 @@ SUFFIX = "</w>"
 def build_tokenizer(length: int) -> CLIPTokenizer:
     """A byte-level BPE tokenizer. Each word of the pocket world is one token, and other text is split into bytes.
 
-    The vocabulary has two tokens for each of the 256 bytes: one inside a word and one at the end of a word. The tokenizer
+    The vocabulary has two tokens for each of 256 bytes: one inside a word and one at the end of a word. The tokenizer
     therefore encodes any text. END has the highest id, as in CLIP, and END is also the padding token.
     `length` is the number of tokens of a padded prompt.
     """
