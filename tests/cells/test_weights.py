@@ -12,6 +12,7 @@ from support.tiny import variant
 from bench.board import tables
 from bench.cells import train
 from bench.cells.executor import Executor
+from bench.cells.weights import Weights
 from bench.commands import export
 from bench.core.config import RunConfig
 from bench.core.store import TensorsDiscarded
@@ -214,7 +215,7 @@ def test_weights_trained_further_are_discarded_after_measurement(
     before = weights.before(cell)
     assert before is not None
     assert before.tensors()  # others start from it
-    monkeypatch.setattr(weights, "_make", lambda cell: pytest.fail("trained again for a result that is there"))
+    monkeypatch.setattr(Weights, "compute", lambda self, cell: pytest.fail("trained again for a result that is there"))
     again = executor(tmp_path, "resurgence", curve=2, forget=world.concepts[:1])
     assert again.run(cell).curve == result.curve
     with pytest.raises(ValueError, match="does not keep the weights of models that were trained further"):

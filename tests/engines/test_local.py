@@ -94,7 +94,7 @@ def test_a_dead_worker_is_replaced_and_its_cell_tried_again(
 ) -> None:
     monkeypatch.setattr(local, "_work", doomed.once)
     monkeypatch.setenv("LETHE_DOOMED", str(tmp_path))
-    plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
+    plan = resolve(RunConfig(world="tiny", suite="smoke", methods=("mimmu",), seeds=(0, 1), out=tmp_path))
     told, seen = [], list[Status]()
     for index, result in local.in_processes(Executor(plan), 2, 1, seen.append):
         told.append(index)
@@ -260,14 +260,15 @@ def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Si
 
 
 ALONE = """
-import time, doomed
+import time
+from support import doomed
 from bench.core.config import RunConfig
 from bench.core.results import CellResult
 from bench.engines.local import Worker
 
 if __name__ == "__main__":
     worker = Worker(RunConfig(world="none"), 1)
-    print(worker._pool.submit(doomed.starts_another, 0).result(), flush=True)
+    print(dict(worker._pool.submit(doomed.starts_another, 0).result().cost), flush=True)
     time.sleep(300)
 """
 
