@@ -148,6 +148,7 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
         scores=scores(dict.fromkeys(names, 0.5)),
         concepts=(concept("t", "forget", 0.5, distances=distances, figures=means),),
         curve=(along,),
+        warnings=("a warning",),
     )
     frames = [
         tables.board_frame([result], names, "full"),

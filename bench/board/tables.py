@@ -71,11 +71,12 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
     """One row per cell, with the columns that identify it (`HEAD` and `cell_columns`) and the figures of `metrics`.
 
     Each metric has its value (NAME) and its number of images (NAME_n). Then come the costs, `compensation`, `reason`,
-    `traceback`, `config` (the settings of the method as JSON) and `fingerprint`.
+    `traceback`, `config` (the settings of the method as JSON) and `fingerprint`. If some cell has warnings, the
+    column `warnings` follows `reason`.
 
     Raises ValueError if a cell occurs twice.
     """
-    rows = []
+    rows, warned = [], any(result.warnings for result in results)
     for result, more in zip(results, cell_columns.columns(results), strict=True):
         row: dict[str, Any] = {name: getattr(result, name) for name in (*HEAD, "status")} | more
         for metric in map(METRICS.get, metrics):
@@ -85,6 +86,7 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
         row |= {cost.name: cost.of(result) if result.ok else None for cost in COSTS}
         row["compensation"] = result.compensation if result.ok else None
         row["reason"] = without_paths(result.reason) if result.reason else None
+        row |= {"warnings": without_paths("; ".join(result.warnings)) or None} if warned else {}
         row["traceback"] = result.traceback or None
         config = {k: without_folders(v) if isinstance(v, str) else v for k, v in result.config.items()}
         row["config"] = json.dumps(config, sort_keys=True)

@@ -162,6 +162,7 @@ class Outcomes:
             cost=weights.facts["cost"],
             data=weights.facts["data"],
             compensation=weights.facts["compensation"],
+            warnings=_warnings(weights.facts, *parts.values()),
         )
 
     def _stored_curve(self, cell: Cell, weights: Entry) -> tuple[CurvePoint, ...] | None:
@@ -232,6 +233,11 @@ class Outcomes:
             "metrics": self.plan.metrics,
             "curve": self.plan.curve,
         }
+
+
+def _warnings(*facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """The warnings in the facts of a cell's weights and figures, each once. Facts without warnings do not name them."""
+    return tuple(dict.fromkeys(text for one in facts for text in one.get("warnings", ())))
 
 
 def step_of(task: Task, tasks: Sequence[Task]) -> SequenceStep | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,6 +39,9 @@ class TrainingContext:
         report: is called with the name of the current step, the number done and the total.
         checkpoint: the file to which the training saves its state from time to time.
         snapshots: which weights are stored during the training; None to store none.
+
+    Attributes:
+        warnings: what a reader of the cell's figures must know about its weights; see `warn`.
     """
 
     backbone: Backbone
@@ -47,6 +50,15 @@ class TrainingContext:
     report: Report
     checkpoint: Checkpoint
     snapshots: Snapshots | None
+    warnings: list[str] = field(default_factory=list, init=False)
+
+    def warn(self, text: str) -> None:
+        """Add a warning about the cell's weights: a sentence without a full stop. Boards show it beside the figures.
+
+        The same warning is kept once.
+        """
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def harness(
         self,
@@ -75,6 +87,7 @@ class TrainingContext:
             on_step=lambda step, steps, loss: self.report(f"{doing}, loss {loss:.4f}", step, steps),
             checkpoint=self.checkpoint,
             snapshots=self.snapshots,
+            warn=self.warn,
             **more,
         )
 

@@ -160,9 +160,13 @@ class Weights(Artifact[[Cell]]):
             self._snapshots_kept(cell),
         )
         if before and cell.task.finetune:
+            for warning in before.facts.get("warnings", ()):
+                training.warn(warning)
             tensors, facts = train.finetuned(self.plan, cell, before.tensors(), training)
-            return tensors, {**before.facts, **facts}
-        return train.unlearned(self.plan, cell, before.tensors() if before else {}, training)
+            facts = {**before.facts, **facts}
+        else:
+            tensors, facts = train.unlearned(self.plan, cell, before.tensors() if before else {}, training)
+        return tensors, {**facts, **({"warnings": training.warnings} if training.warnings else {})}
 
     def snapshots(self, cell: Cell) -> list[Entry]:
         """The entries of `Snapshot` after each part of the cell's training except the last, computed if necessary."""

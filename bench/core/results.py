@@ -117,6 +117,7 @@ class CellResult:
         data: what it looked at, by the same; empty where its weights were given.
         compensation: what the method was given in words.
         extractor: name of the network whose features FID and KID compare.
+        warnings: what a reader of the figures must know about the cell, a sentence each without a full stop.
     """
 
     method: str
@@ -143,6 +144,7 @@ class CellResult:
     data: Mapping[str, int] = field(default_factory=dict)
     compensation: str = ""
     extractor: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -164,6 +166,7 @@ class CellResult:
             "scores": scores_from_json(facts["scores"]),
             "concepts": tuple(ConceptResult(**concept) for concept in facts["concepts"]),
             "curve": None if curve is None else tuple(map(CurvePoint.from_json, curve)),
+            "warnings": tuple(facts.get("warnings", ())),
         }
         return CellResult(**{**facts, **parts})
 

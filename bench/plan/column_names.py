@@ -15,7 +15,8 @@ BOARD = (
 )  # fmt: skip
 CELLS = (
     "method", "task", "band", "seed", "status", "k", "way", "chain", "step", "request", "probe", "of", "variant_of",
-    "variant", "compensation", "reason", "traceback", "config", "fingerprint", *(cost.name for cost in COSTS),
+    "variant", "compensation", "reason", "warnings", "traceback", "config", "fingerprint",
+    *(cost.name for cost in COSTS),
 )  # fmt: skip
 CONCEPTS = (
     "method", "task", "band", "seed", "concept", "role", "since", "distances", "judge", "judged_by", "accuracy", "n",

@@ -12,8 +12,12 @@ from bench.report.terminal import caption, columns_of, ranked, words
 from metrics import Column
 
 
-def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
-    """The Markdown table of a board: one row per method, with means, intervals and cost, and a caption below."""
+def table(board: pd.DataFrame, metrics: Sequence[str], title: str, warnings: Sequence[str] = ()) -> str:
+    """The Markdown table of a board: one row per method, with means, intervals and cost, and a caption below.
+
+    Args:
+        warnings: sentences about the board's cells, which follow the caption as a list.
+    """
     shown = columns_of(board, metrics)
     heads = [f"{m.name.upper()} {m.unit}{m.arrow}" for m in shown]
     ranks, last = [RANK] if ranked(board) else [], words(board)
@@ -26,6 +30,7 @@ def table(board: pd.DataFrame, metrics: Sequence[str], title: str) -> str:
         "",
         caption(board, shown, metrics).replace("*", "\\*"),
         "",
+        *(("Warnings:", "", *(f"- {one}" for one in warnings), "") if warnings else ()),
     ]
     return "\n".join(lines)
 

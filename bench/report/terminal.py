@@ -57,10 +57,12 @@ def _head(column: Column, metrics: Sequence[str]) -> str:
     return f"{name} {column.unit}{column.arrow}"
 
 
-def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120) -> Group:
+def show(
+    board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120, warnings: Sequence[str] = ()
+) -> Group:
     """The board for a terminal with `width` columns of text: means, with their intervals below.
 
-    Columns that do not fit follow in further tables.
+    Columns that do not fit follow in further tables. The last lines are `warnings`, sentences about the board's cells.
     """
     shown = columns_of(board, metrics)
     rows = board.to_dict("records")
@@ -84,7 +86,8 @@ def show(board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 1
         used += takes
     tables = [_part(names, {columns[i][0]: (columns[i][1], i < numbers) for i in part}) for part in parts]
     tables[0].title = title
-    return Group(*tables, Text(caption(board, shown, metrics), style="dim italic"))
+    lines = [Text(f"warning: {one}", style="yellow") for one in warnings]
+    return Group(*tables, Text(caption(board, shown, metrics), style="dim italic"), *lines)
 
 
 def _part(names: Sequence[str], columns: Mapping[str, tuple[list[str], bool]]) -> Table:

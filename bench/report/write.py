@@ -15,7 +15,7 @@ from bench.engines.base import adopt
 from bench.engines.run_folder import machines
 from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
-from bench.report import markdown, terminal
+from bench.report import cell_warnings, markdown, terminal
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +44,14 @@ class Written:
         tables: the tables in the files.
         title: title of the board.
         endings: the names of the other files without their stem.
+        warnings: sentences about the cells.
     """
 
     path: Path
     tables: board_tables.Tables
     title: str
     endings: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
@@ -59,7 +61,8 @@ def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
     stem = board_name(plan)
     tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
-    board_tables.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title))
+    warnings = tuple(cell_warnings.sentences(results))
+    board_tables.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title, warnings))
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
     try:
@@ -70,13 +73,14 @@ def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
     except Exception as error:  # the tables are valid without the report
         (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # the report of the board that was replaced
         log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
-    return Written(plan.run.out / f"{stem}.csv", tables, title, tuple(more))
+    return Written(plan.run.out / f"{stem}.csv", tables, title, tuple(more), warnings)
 
 
 def finish(plan: Plan, executor: Executor, results: list[CellResult], console: Console, took: str = "") -> bool:
     """Write the tables, show the board and print the paths. Returns whether every cell has a result."""
     made = write(plan, executor, results)
-    console.print(terminal.show(made.tables.board, plan.metrics, made.title + took, console.width))
+    shown = terminal.show(made.tables.board, plan.metrics, made.title + took, console.width, made.warnings)
+    console.print(shown)
     stem = made.path.name.removesuffix(".csv")
     written = ", ".join([f"written: {made.path}", *(f"{stem}{end}" for end in made.endings)])
     console.print(written, highlight=False, soft_wrap=True)

@@ -81,9 +81,11 @@ class Harness(StudentTeacher):
         start, teacher: as in `StudentTeacher`.
         siblings: concept to forget -> concepts of the same domain to keep. None: `task.in_domain` for every concept.
         alternate: True if each batch shows one concept and the concepts take turns. False if batches mix concepts.
+        warn: is called with each warning about the training: a sentence without a full stop that boards show beside
+            the figures.
 
     Attributes:
-        task, siblings, generator: as above.
+        task, siblings, generator, warn: as above.
         noise_scheduler: the DDPMScheduler with the noise schedule of the backbone.
         data_use: the data that the method has used so far.
 
@@ -116,6 +118,7 @@ class Harness(StudentTeacher):
         teacher: str = "original",
         siblings: Mapping[str, tuple[str, ...]] | None = None,
         alternate: bool = False,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         from diffusers import DDPMScheduler  # slow to import, and listing names does not need it
 
@@ -126,7 +129,7 @@ class Harness(StudentTeacher):
         if self.noise_scheduler.config.prediction_type != "epsilon":
             raise ValueError("methods are written for noise prediction; this backbone predicts something else")
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
-        self.data_use, self.on_step = DataUse(), on_step
+        self.data_use, self.on_step, self.warn = DataUse(), on_step, warn
         self.checkpoint, self.snapshots = checkpoint, snapshots
         self.trainings_begun = 0  # calls of `fit`: 1 for nearly every method
         self._forget, self._make_retain, self._prompts = forget, retain, prompts

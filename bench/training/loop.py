@@ -18,6 +18,8 @@ from bench.training.student_teacher import require_teacher
 if TYPE_CHECKING:
     from bench.training.method import Method
 
+CHANGED_NOTHING = "the method changed nothing: its weights are those that it started from"
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -127,6 +129,8 @@ class UnlearningResult:
 def unlearn(harness: Harness, method: Method) -> UnlearningResult:
     """Run `method` once. Afterwards the U-Net has the weights of the backbone again, also after an error.
 
+    A method that leaves the weights that it started from gets a warning, unless it is a control that trains nothing.
+
     Raises NonFiniteLoss if a resulting weight is NaN or infinite, and whatever the method raises.
 
     Example, with `method` a Method that trains for two epochs on 8 images in batches of 4:
@@ -142,9 +146,14 @@ def unlearn(harness: Harness, method: Method) -> UnlearningResult:
         method.edit(harness)
         method.finish(harness)
         harness.meter.stop()
-        delta = harness.changed_tensors()
+        delta, trains = harness.changed_tensors(), bool(harness.trained)
     if not all(torch.isfinite(t).all() for t in delta.values()):
         raise NonFiniteLoss("the method left NaN or infinite weights")
+    unchanged = delta.keys() == harness.start.keys() and all(
+        torch.equal(delta[n], harness.start[n].cpu()) for n in delta
+    )
+    if unchanged and (trains or method.fidelity != "control"):  # a control may be meant to train nothing
+        harness.warn(CHANGED_NOTHING)
     cost = {**harness.meter.counts(), "delta_bytes": sum(t.numel() * t.element_size() for t in delta.values())}
     return UnlearningResult(delta, cost, harness.data_use)
 

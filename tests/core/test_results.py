@@ -17,6 +17,7 @@ RESULTS = {
     "with figures of concepts": cell_result(
         "mimmu", "tulip", concepts=(concept("tulip", "forget", 0.1, figures={"drift": 0.2, "clip": None}),)
     ),
+    "with warnings": cell_result("mimmu", "tulip", warnings=("it changed nothing", "it read a file")),
 }
 
 
@@ -26,6 +27,12 @@ def test_a_result_survives_json(name: str) -> None:
     again = CellResult.from_json(json.loads(json.dumps(result.to_json())))
     assert again == result
     assert type(again.step) is type(result.step)
+
+
+def test_json_of_earlier_releases_has_no_warnings() -> None:
+    facts = RESULTS["finished"].to_json()
+    del facts["warnings"]
+    assert CellResult.from_json(facts) == RESULTS["finished"]
 
 
 def test_json_that_lacks_a_part_or_has_an_unknown_one_is_refused() -> None:

@@ -10,7 +10,7 @@ from support.towards import Make, Towards, method
 from bench.backbones.pipeline import Backbone
 from bench.training import regularisers
 from bench.training.harness import Batch, Harness
-from bench.training.loop import NonFiniteLoss, TrainConfig, unlearn
+from bench.training.loop import CHANGED_NOTHING, NonFiniteLoss, TrainConfig, unlearn
 from bench.worlds import World
 
 
@@ -252,3 +252,27 @@ def test_unlearn_counts_cost_and_data_use(make: Make, world: World) -> None:
     assert outcome.data_use.counts()["anchor_prompts"] == 2
     assert outcome.data_use.compensation == "retain images + anchor prompts"
     assert unlearn(make(), method()).data_use.compensation == "none"
+
+
+@pytest.mark.parametrize(("lr", "told"), [(0.0, [CHANGED_NOTHING]), (1e-3, [])])
+@pytest.mark.parametrize("follows", [False, True], ids=["from the backbone", "after an earlier request"])
+def test_unlearn_warns_of_a_method_that_changes_nothing(make: Make, lr: float, told: list[str], follows: bool) -> None:
+    start = unlearn(make(), method(epochs=1)).delta if follows else {}
+    warnings: list[str] = []
+    unlearn(make(start=start, warn=warnings.append), method(lr=lr, epochs=1))
+    assert warnings == told
+
+
+def test_unlearn_expects_a_control_that_trains_nothing_to_change_nothing(make: Make) -> None:
+    class Untouched(Towards):
+        def trains(self, parameter: str) -> bool:
+            return False
+
+        def edit(self, harness: Harness) -> None:
+            pass
+
+    for fidelity, told in (("control", []), ("published", [CHANGED_NOTHING])):
+        warnings: list[str] = []
+        cls = type("Other", (Untouched,), {"fidelity": fidelity})
+        unlearn(make(warn=warnings.append), cls(method().config))
+        assert warnings == told

@@ -19,7 +19,7 @@ from bench.core.results import CellResult
 from bench.core.store import Store
 from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
-from bench.report import reported_figures
+from bench.report import cell_warnings, reported_figures
 from bench.report.charts import colours, figures, resurgence, sequences, sets, sweeps
 from bench.report.page import board as table
 from bench.report.page import pictures, protocol, reported, summary
@@ -60,6 +60,7 @@ def render(executor: Executor, results: Sequence[CellResult], tables: tables.Tab
         "added": {name: words for name, words in ADDED.items() if name in drawn},
         "strips": strips,
         "failures": protocol.failures(tables.cells),
+        "warnings": cell_warnings.sentences(results),
         "facts": protocol.facts(executor.outcomes.description, board, tables.concepts),
         "prompts": executor.outcomes.description["prompts"],
         "tasks": [(task.name, task.band) for task in plan.tasks],
