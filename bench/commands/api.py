@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from bench.cells import legacy
 from bench.cells.executor import Executor
@@ -16,6 +16,7 @@ from bench.commands.arguments import CannotRun, refusing
 from bench.commands.run import require_writable
 from bench.core.config import RunConfig, absolute
 from bench.core.results import CellResult
+from bench.core.text.terminal import Description
 from bench.engines import Settings
 from bench.engines.base import CannotStart
 from bench.engines.local import Local
@@ -75,7 +76,7 @@ def _unavailable() -> Iterator[None]:
 
 def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[CellResult]]:
     """The executor, and the result of every cell in the order of the plan."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (Description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(
         *columns, console=Console(stderr=True), disable=not shown, redirect_stdout=False, redirect_stderr=False
     )

@@ -24,6 +24,7 @@ from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.core.store import TensorsDiscarded
+from bench.core.text.terminal import say
 from bench.plan.plan import PROTOCOL, Cell, Plan
 
 NOTE = "lethe.json"
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
     plan, _ = prepared(args, console, writes=False)
     with arguments.refusing():
         export(plan, args.cell, args.to)
-    console.print(f"written: {args.to}", highlight=False, soft_wrap=True)
+    say(console, f"written: {args.to}")
     return 0
 
 

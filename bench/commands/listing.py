@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from bench.cells import estimate
@@ -15,6 +15,7 @@ from bench.cells.artifacts import Artifacts, Context
 from bench.cells.outcomes import Outcomes
 from bench.commands import arguments
 from bench.core.config import RunConfig
+from bench.core.text.terminal import Plain
 from bench.engines import ENGINES
 from bench.plan import plugins
 from bench.plan.plan import Plan
@@ -60,9 +61,10 @@ def listing(what: str, world: World) -> Table:
     columns, *rows = kinds.get(what, lambda: _suites(world))()
     table = Table(title=what, box=box.SIMPLE_HEAD)
     for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0, justify="right" if rows and rows[0][i].isdigit() else "left")
+        justify: JustifyMethod = "right" if rows and rows[0][i].isdigit() else "left"
+        table.add_column(Plain(column), no_wrap=i == 0, justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Plain, row))
     return table
 
 
@@ -109,21 +111,27 @@ def _worlds() -> Rows:
     return [("name", "about", "domains", "concepts", "styles"), *rows]
 
 
-def planned(plan: Plan, workers: int) -> Table:
-    """The table of a run's cells, their stored stages and the estimated time for the others."""
+def planned(plan: Plan, workers: int, encoding: str = "utf-8") -> Table:
+    """The table of a run's cells, their stored stages and the estimated time for the others.
+
+    Args:
+        workers: number of cells that run in parallel.
+        encoding: encoding of the terminal.
+    """
     artifacts = Artifacts(Context(plan))
     outcomes = Outcomes(artifacts)  # it loads no judge if the store is empty
     past = estimate.Past(outcomes)
     cells = estimate.ahead(outcomes, past)
     table = Table(
-        title=f"backbone {plan.folder}",
-        caption=estimate.summary(cells, past, workers),
+        title=Plain(f"backbone {plan.folder}").text(encoding),
+        caption=Plain(estimate.summary(cells, past, workers), lines=True).text(encoding),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
     add = _each if len(cells) <= MAX_LISTED_CELLS else _by_method
     for i, name in enumerate(add(table, cells)):
         table.columns[i].header = name
+        table.columns[i].overflow = "fold"
     return table
 
 
@@ -131,7 +139,7 @@ def _each(table: Table, cells: Sequence[estimate.Ahead]) -> tuple[str, ...]:
     for a in cells:
         words = ["stored" if there else "to do" for there in (a.weights, a.images, a.result)]
         seconds = "not known" if a.seconds is None else f"{'' if a.weights else '~'}{a.seconds:.1f}"
-        table.add_row(a.cell.name, *words, seconds)
+        table.add_row(*map(Plain, (a.cell.name, *words, seconds)))
     table.columns[-1].justify = "right"
     return "cell", "unlearning", "images", "result", "s to unlearn"
 
@@ -142,7 +150,8 @@ def _by_method(table: Table, cells: Sequence[estimate.Ahead]) -> tuple[str, ...]
         stages = zip(*((a.weights, a.images, a.result) for a in own), strict=True)
         counts = [sum(map(bool, stage)) for stage in stages]
         known = [a.seconds for a in own if a.seconds is not None]
-        table.add_row(name, str(len(own)), *map(str, counts), f"~{median(known):.1f}" if known else "not known")
+        seconds = f"~{median(known):.1f}" if known else "not known"
+        table.add_row(*map(Plain, (name, str(len(own)), *map(str, counts), seconds)))
     for column in table.columns[1:]:
         column.justify = "right"
     return "method", "cells", "unlearning stored", "images stored", "results stored", "s to unlearn"

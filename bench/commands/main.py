@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 from rich.console import Console
-from rich.markup import escape
 
 from bench.commands import arguments
 from bench.core.registry import nearest
+from bench.core.text.printable import ERRORS, printable_lines, takes_ascii_alone
+from bench.core.text.terminal import say
 from bench.engines.base import CannotStart
 from bench.worlds import WorldUnavailable
 
@@ -137,13 +140,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None for those of this process.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    prepare_streams()
     if words[:1] in (["-h"], ["--help"]):
         print(help_text())
         return OK
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         with arguments.refusing():
             name, rest = split(words)
@@ -151,11 +157,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Callable[..., int] = getattr(COMMANDS[name].load(), COMMANDS[name].run)
         return command(args, words, console)
     except (arguments.CannotRun, CannotStart, WorldUnavailable) as error:
-        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        say(console, ("error:", "red"), f" {error}")
         return USAGE
     except KeyboardInterrupt:
-        console.print("stopped; the store keeps every finished stage", highlight=False)
+        say(console, "stopped; the store keeps every finished stage")
         return INTERRUPTED
+
+
+class LogFormatter(logging.Formatter):
+    """Formats log records without characters that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of the record."""
+        return printable_lines(super().format(record))
+
+
+def prepare_streams() -> None:
+    """Let the standard streams write any text: a character that their encoding lacks becomes an escape sequence."""
+    ascii_alone = takes_ascii_alone(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="ascii" if ascii_alone else None, errors=ERRORS)
 
 
 def split(words: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -14,6 +14,7 @@ from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
+from bench.core.text.terminal import say
 from bench.plan.plan import resolve
 
 ABOUT = """\
@@ -110,5 +111,5 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         images = gather(arguments.run_config(args), args.task, args.show, args.count)
         titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}
         strip(images, titles, args.zoom).save(args.to)
-    console.print(f"written: {args.to}", highlight=False, soft_wrap=True)
+    say(console, f"written: {args.to}")
     return 0

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench.commands import arguments
 from bench.core.config import RunConfig
+from bench.core.text.terminal import say
 from bench.plan import plugins
 from bench.worlds import WORLDS
 
@@ -32,8 +33,8 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         plugins.load(run.plugins)
         world = WORLDS.get(args.world)
         if not world.needs_data:
-            console.print(f"the world {run.world!r} needs no data: its data are part of Lethe", highlight=False)
+            say(console, f"the world {args.world!r} needs no data: its data are part of Lethe")
             return 0
         if run.data is None:
-            raise ValueError(f"prepare {run.world} needs --data DIR, the folder for its data sets")
+            raise ValueError(f"prepare {args.world} needs --data DIR, the folder for its data sets")
     return 0 if world.prepare(run.data, console) else 1

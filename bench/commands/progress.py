@@ -8,14 +8,15 @@ import time
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from bench.board import tables
 from bench.cells import estimate
 from bench.cells.executor import Executor
 from bench.commands.eta import Eta
 from bench.core.results import CellResult
+from bench.core.text.printable import printable
+from bench.core.text.terminal import Description, say
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
 from bench.engines.run_folder import RunFolder
@@ -36,7 +37,7 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
         console: where to print.
         attached: whether this command watches a run that another command started.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (Description(), BarColumn(), MofNCompleteColumn())
     results: dict[int, CellResult] = {}
     began, said = time.perf_counter(), False
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -50,7 +51,7 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
             nonlocal said
             if engine.begun and engine.detachable and not said:
                 said = True
-                console.print(f"jobs submitted; {escape(engine.attaching())}", highlight=False, soft_wrap=True)
+                say(console, f"jobs submitted; {engine.attaching()}")
             pace.update(status, len(results))
             if engine.detachable or status.running > 1:  # a cell in another process does not report its stages
                 failed = sum(not result.ok for result in results.values())
@@ -69,19 +70,19 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
                 results[index] = result
                 progress.advance(cells)
                 done = line(len(results), plan, plan.cells[index].name, result)
-                progress.console.print(done, highlight=False, soft_wrap=True)
+                say(progress.console, *done)
         except KeyboardInterrupt:
             progress.stop()
             rest = without(words, plan.run.force, "--force")  # or finished cells are computed a third time
             if leave(engine, console) if engine.begun and engine.detachable else attached:
-                left = f"the run continues; {escape(engine.attaching() or 'no job was cancelled')}. Watch it again:"
-                again = f"  python run_bench.py {escape(shlex.join([*without(rest, False, '--attach'), '--attach']))}"
-                console.print(f"{left}\n{again}", soft_wrap=True, highlight=False)
+                left = f"the run continues; {engine.attaching() or 'no job was cancelled'}. Watch it again:"
+                again = f"  python run_bench.py {shlex.join([*without(rest, False, '--attach'), '--attach'])}"
+                say(console, f"{left}\n{again}")
                 return None
             count = f"{len(results)} of {len(plan.cells)} cells"
             stopped = f"stopped after {count}; the store keeps every finished stage. Resume:"
-            again = f"  python run_bench.py {escape(shlex.join(without(rest, attached, '--attach')))}"
-            progress.console.print(f"{stopped}\n{again}", soft_wrap=True, highlight=False)
+            again = f"  python run_bench.py {shlex.join(without(rest, attached, '--attach'))}"
+            say(progress.console, f"{stopped}\n{again}")
             return None
     minutes = (time.perf_counter() - began) / 60
     ordered = [executor.outcomes.relabel(plan.cells[i], results[i]) for i in sorted(results)]
@@ -107,7 +108,7 @@ def leave(engine: Engine, console: Console) -> bool:
     Returns whether they continue.
     """
     try:
-        answer = console.input("\nleave the jobs running? [Y/n] ") if console.is_interactive else ""
+        answer = console.input("\nleave the jobs running? [Y/n] ", markup=False) if console.is_interactive else ""
     except (EOFError, KeyboardInterrupt):
         answer = ""
     if answer.strip().lower() not in ("n", "no"):
@@ -116,15 +117,15 @@ def leave(engine: Engine, console: Console) -> bool:
     return False
 
 
-def line(done: int, plan: Plan, name: str, result: CellResult) -> str:
-    """One line about a finished cell."""
-    head = f"[{done}/{len(plan.cells)}]".rjust(8).replace("[", r"\[")
+def line(done: int, plan: Plan, name: str, result: CellResult) -> tuple[str | tuple[str, str], ...]:
+    """One line about a finished cell, in parts: texts, and pairs of a text and its style."""
+    head = f"[{done}/{len(plan.cells)}]".rjust(8)
     if not result.ok:
         where = f" ({result.traceback})" if result.traceback else ""
-        return f"{head} {name}: [red]{escape(result.reason)}[/red]{where}"
+        return f"{head} {printable(name)}: ", (result.reason, "red"), where
     figures = "  ".join(
         f"{metric.name} {tables.scaled(metric, score.value):.{metric.column.digits}f}"
         for metric in terminal.in_table(plan.metrics)
         if (score := result.scores[metric.name])
     )
-    return f"{head} {name}: {figures}"
+    return (f"{head} {printable(name)}: {figures}",)

@@ -21,6 +21,7 @@ from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.commands import arguments
 from bench.core import digest
 from bench.core.store import RECORD, Store
+from bench.core.text.terminal import say
 from bench.plan.plan import Plan, resolve
 
 TEXT = """\
@@ -187,5 +188,5 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
             raise ValueError(f"--to {args.to}: this is a folder; name a file, e.g. multi-pocket.results.tar.xz")
         cells, about = pack(resolve(arguments.run_config(args)), args.to)
     said = f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB"
-    console.print(said, highlight=False, soft_wrap=True)
+    say(console, said)
     return 0 if cells == about["of"] else 1

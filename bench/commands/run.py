@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from bench.cells import legacy
 from bench.commands import arguments, listing, results_archive
 from bench.core.flags import words_of
+from bench.core.text.terminal import say
 from bench.engines import ENGINES, Engine
 from bench.engines.base import CannotStart
 from bench.engines.local import usual_count
@@ -71,10 +71,9 @@ def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[
             require_writable(run.out)
         plan = resolve(run)
         for file in spread.results:
-            console.print(escape(results_archive.unpack(plan, file)), highlight=False, soft_wrap=True)
+            say(console, results_archive.unpack(plan, file))
         if renamed := legacy.adopt(plan):
-            message = f"{len(renamed)} entries of release 0.1 in {run.out} now have the cache keys of this release"
-            console.print(escape(message), highlight=False, soft_wrap=True)
+            say(console, f"{len(renamed)} entries of release 0.1 in {run.out} now have the cache keys of this release")
     return plan, engine
 
 
@@ -97,10 +96,10 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
 def plan(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     """Show the cells, their stored stages, the estimated time and an equal command. Returns 0."""
     plan, _ = prepared(args, console, writes=False)
-    console.print(listing.planned(plan, arguments.spread(args).workers or usual_count(plan)))
+    workers = arguments.spread(args).workers or usual_count(plan)
+    console.print(listing.planned(plan, workers, console.encoding))
     spread = shlex.join(words_of(arguments.spread(args)))
-    same = f"the same run as one command:\n  {plan.run.command} {spread}".rstrip()
-    console.print(escape(same), highlight=False, soft_wrap=True)
+    say(console, f"the same run as one command:\n  {plan.run.command} {spread}".rstrip())
     return OK
 
 

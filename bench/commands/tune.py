@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.board import tables
 from bench.cells.executor import Executor
@@ -19,6 +20,7 @@ from bench.commands import arguments
 from bench.commands.run import require_writable
 from bench.core.config import RunConfig
 from bench.core.results import CellResult
+from bench.core.text.terminal import Plain, say
 from bench.engines import Engine
 from bench.engines.local import Local
 from bench.plan import plugins
@@ -103,12 +105,14 @@ def summary(row: Mapping[Any, Any]) -> float | None:
 
 def show(found: pd.DataFrame, title: str) -> Table:
     """The table of the search for a terminal."""
-    table = Table(title=title)
+    table = Table(title=Text(title))
     for name in SHOWN:
-        table.add_column(name, justify="left" if name in ("method", "status", "best") else "right")
+        words = name in ("method", "status", "best")
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in found.to_dict("records"):
         figures = [f"{row[name]:.{3 if name == 'drift' else 1}f}" if pd.notna(row[name]) else "" for name in SHOWN[2:9]]
-        table.add_row(row["method"], f"{row['lr']:g}", *figures, row["status"], row["best"])
+        cells = (row["method"], f"{row['lr']:g}", *figures, row["status"], row["best"])
+        table.add_row(*map(Plain, cells))
     return table
 
 
@@ -129,16 +133,14 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         methods = [name for name in method_names(base.methods) if name not in REFERENCES]
         engine = Local(arguments.spread(args).settings())
         try:
-            found = search(methods, args.lr, base, engine, console.print)
+            found = search(methods, args.lr, base, engine, lambda text: say(console, text))
         except KeyboardInterrupt:
             again = f"python run_bench.py {shlex.join(words)}"
-            console.print(
-                f"stopped; the store keeps every finished stage. Resume:\n  {again}", highlight=False, soft_wrap=True
-            )
+            say(console, f"stopped; the store keeps every finished stage. Resume:\n  {again}")
             return 130
     base.out.mkdir(parents=True, exist_ok=True)
     file = base.out / f"tuning-{base.world}.csv"
     found.to_csv(file, index=False, float_format="%.6g")
     console.print(show(found, f"learning rates on {base.world}"))
-    console.print(f"written: {file}")
+    say(console, f"written: {file}")
     return 0

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from rich import box
 from rich.cells import cell_len
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from bench.board import cell_columns, several
 from bench.board.aggregates import RANK, H, described, ranked_by, room_of
+from bench.core.text.terminal import Plain
 from metrics import METRICS, Column, Metric
+
+MAX_WORD = 40  # columns of text; a longer word of a name or of a sentence is broken
+MARGINS = 3  # columns of text that a column of a table needs besides its text
 
 
 def in_table(metrics: Sequence[str]) -> list[Metric]:
@@ -57,63 +62,98 @@ def _head(column: Column, metrics: Sequence[str]) -> str:
     return f"{name} {column.unit}{column.arrow}"
 
 
-def show(
-    board: pd.DataFrame, metrics: Sequence[str], title: str, width: int = 120, warnings: Sequence[str] = ()
-) -> Group:
-    """The board for a terminal with `width` columns of text: means, with their intervals below.
+@dataclass(frozen=True)
+class TextColumn:
+    """A column of the table in the terminal: its head and cells in the form that the terminal shows.
 
-    Columns that do not fit follow in further tables. The last lines are `warnings`, sentences about the board's cells.
+    Args:
+        number: whether the cells are figures, which are never broken.
     """
+
+    head: Text
+    cells: list[Text]
+    number: bool
+
+    @property
+    def width(self) -> int:
+        """The least width that shows the column, with margins and rule, in columns of text."""
+        texts = [text.plain for text in (self.head, *self.cells)]
+        pieces = [piece for text in texts for piece in (text.splitlines() if self.number else text.split())]
+        return min(max(map(cell_len, pieces), default=0), MAX_WORD) + MARGINS
+
+
+def show(
+    board: pd.DataFrame,
+    metrics: Sequence[str],
+    title: str,
+    width: int = 120,
+    warnings: Sequence[str] = (),
+    encoding: str = "utf-8",
+) -> Group:
+    """The board for a terminal: means, with their intervals below. Columns that do not fit follow in further tables.
+
+    Args:
+        width: width of the terminal in columns of text.
+        warnings: sentences about the board's cells, for the last lines.
+        encoding: encoding of the terminal. Characters that it lacks are shown as escape sequences.
+    """
+
+    def text(*parts: str | tuple[str, str], lines: bool = False) -> Text:
+        return Plain(*parts, lines=lines).text(encoding)
+
     shown = columns_of(board, metrics)
     rows = board.to_dict("records")
-    columns = [("rank", ["" if pd.isna(row[RANK]) else f"{row[RANK]}" for row in rows])] if ranked(board) else []
-    columns += [(_head(m, metrics), [_figure(row, m) for row in rows]) for m in shown]
-    columns += [("s/cell", ["" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}" for row in rows])]
-    numbers = len(columns)
+    columns = []
+    if ranked(board):
+        ranks = ["" if pd.isna(row[RANK]) else f"{row[RANK]}" for row in rows]
+        columns.append(TextColumn(text("rank"), [*map(text, ranks)], number=True))
+    for column in shown:
+        figures = [text(*_figure(row, column), lines=True) for row in rows]
+        columns.append(TextColumn(text(_head(column, metrics), lines=True), figures, number=True))
+    seconds = ["" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}" for row in rows]
+    columns.append(TextColumn(text("s/cell"), [*map(text, seconds)], number=True))
     for name in words(board):
-        columns.append((name, ["" if pd.isna(row[name]) else row[name] for row in rows]))
-    names = [row["method"] + ("*" if row["fidelity"] == "reconstruction" else "") for row in rows]
+        cells = [text("" if pd.isna(row[name]) else str(row[name])) for row in rows]
+        columns.append(TextColumn(text(name), cells, number=False))
+    names = [text(row["method"] + ("*" if row["fidelity"] == "reconstruction" else "")) for row in rows]
 
-    left = width - _narrowest(["method", *names], False) - 1
-    parts: list[list[int]] = [[]]
+    room = max([cell_len("method"), *(cell_len(name.plain) for name in names)])
+    room = min(room, max(width // 2, MAX_WORD))  # a longer name is folded
+    left = width - room - MARGINS - 1
+    parts: list[list[TextColumn]] = [[]]
     used = 0
-    for i, (head, cells) in enumerate(columns):
-        takes = _narrowest([head, *cells], i >= numbers)
-        if parts[-1] and used + takes > left:
+    for one in columns:
+        if parts[-1] and used + one.width > left:
             parts.append([])
             used = 0
-        parts[-1].append(i)
-        used += takes
-    tables = [_part(names, {columns[i][0]: (columns[i][1], i < numbers) for i in part}) for part in parts]
-    tables[0].title = title
-    lines = [Text(f"warning: {one}", style="yellow") for one in warnings]
-    return Group(*tables, Text(caption(board, shown, metrics), style="dim italic"), *lines)
+        parts[-1].append(one)
+        used += one.width
+    tables = [_part(names, room, part) for part in parts]
+    tables[0].title = text(title)
+    last = text((caption(board, shown, metrics), "dim italic"))
+    return Group(*tables, last, *(text((f"warning: {one}", "yellow")) for one in warnings))
 
 
-def _part(names: Sequence[str], columns: Mapping[str, tuple[list[str], bool]]) -> Table:
+def _part(names: Sequence[Text], room: int, columns: Sequence[TextColumn]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("method", no_wrap=True)
-    for head, (_, number) in columns.items():
-        table.add_column(head, justify="right" if number else "left", no_wrap=number)
+    table.add_column("method", overflow="fold", min_width=room, max_width=room)
+    for one in columns:
+        justify: JustifyMethod = "right" if one.number else "left"
+        table.add_column(one.head, justify=justify, no_wrap=one.number, overflow="fold")
     for i, name in enumerate(names):
-        table.add_row(name, *(cells[i] for cells, _ in columns.values()))
+        table.add_row(name, *(one.cells[i] for one in columns))
     return table
 
 
-def _narrowest(texts: Sequence[str], wraps: bool) -> int:
-    """The width that a column of the table needs, with margins and rule, in columns of text."""
-    pieces = [p for text in texts for p in (text.split() if wraps else Text.from_markup(text).plain.splitlines())]
-    return max(map(cell_len, pieces), default=0) + 3
-
-
-def _figure(row: Mapping[Any, Any], column: Column) -> str:
+def _figure(row: Mapping[Any, Any], column: Column) -> tuple[str | tuple[str, str], ...]:
+    """The mean, and the interval on a line of its own, in parts for `Plain`."""
     name = column.name
     if pd.isna(row[name]):
-        return ""
+        return ()
+    mean = f"{row[name]:.{column.digits}f}"
     low, high = row[f"{name}_lo"], row[f"{name}_hi"]
     digits = 0 if column.unit == "%" else column.digits
-    interval = "" if pd.isna(low) else f"\n[dim]{low:.{digits}f}..{high:.{digits}f}[/dim]"
-    return f"{row[name]:.{column.digits}f}{interval}"
+    return (mean,) if pd.isna(low) else (mean, "\n", (f"{low:.{digits}f}..{high:.{digits}f}", "dim"))
 
 
 def each_judge(board: pd.DataFrame) -> str:

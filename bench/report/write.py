@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.board import tables as board_tables
 from bench.cells.executor import Executor
 from bench.core.results import CellResult
+from bench.core.text.terminal import say
 from bench.engines.base import adopt
 from bench.engines.run_folder import machines
 from bench.plan.board_name import board_name
@@ -79,9 +80,10 @@ def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
 def finish(plan: Plan, executor: Executor, results: list[CellResult], console: Console, took: str = "") -> bool:
     """Write the tables, show the board and print the paths. Returns whether every cell has a result."""
     made = write(plan, executor, results)
-    shown = terminal.show(made.tables.board, plan.metrics, made.title + took, console.width, made.warnings)
+    shown = terminal.show(
+        made.tables.board, plan.metrics, made.title + took, console.width, made.warnings, console.encoding
+    )
     console.print(shown)
     stem = made.path.name.removesuffix(".csv")
-    written = ", ".join([f"written: {made.path}", *(f"{stem}{end}" for end in made.endings)])
-    console.print(written, highlight=False, soft_wrap=True)
+    say(console, ", ".join([f"written: {made.path}", *(f"{stem}{end}" for end in made.endings)]))
     return all(result.ok for result in results)

@@ -33,7 +33,7 @@ def object_tasks(world: World) -> tuple[Task, ...]:
     prompts = [p for style in world.styles for split in SPLITS for p in world.prompts(split, style)]
     tasks = []
     for concepts in world.domains.values():
-        named = {c for c in concepts if any(re.search(rf"\b{re.escape(c)}\b", prompt) for prompt in prompts)}
+        named = {c for c in concepts if any(re.search(rf"(?<!\w){re.escape(c)}(?!\w)", prompt) for prompt in prompts)}
         allowed = set(concepts) - named - set(world.tuning_concepts) or set(concepts) - set(world.tuning_concepts)
         if len(allowed) > 1:
             target = max(allowed, key=lambda c: (nearest_neighbour(world, c)[1], c))

@@ -61,8 +61,10 @@ def show(needs: Sequence[Need], console: Console) -> None:
     from rich import box
     from rich.table import Table
 
+    from bench.core.text.terminal import Plain
+
     table = Table("weights", "state", box=box.SIMPLE_HEAD)
     table.add_column("where, or how they come", overflow="fold")
     for need in needs:
-        table.add_row(need.what, "there" if need.there else "to come", need.how)
+        table.add_row(*map(Plain, (need.what, "there" if need.there else "to come", need.how)))
     console.print(table)

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from bench.core.text.terminal import Plain, say
 from bench.worlds import models
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.canvas import dataset, judges
@@ -31,19 +31,19 @@ def prepare(data: Path, console: Console) -> bool:
     try:
         dataset.verify(data)
         count = len(STYLE_LABELS) * len(OBJECTS) * dataset.PER_FOLDER
-        table.add_row("data set", f"{count} pictures", str(data / "{style}" / "{object}" / "{1..20}.jpg"))
+        table.add_row("data set", f"{count} pictures", Plain(str(data / "{style}" / "{object}" / "{1..20}.jpg")))
     except WorldUnavailable as error:
         problems.append(str(error))
-        table.add_row("data set", "missing or incomplete", str(data))
+        table.add_row("data set", "missing or incomplete", Plain(str(data)))
     for kind in judges.LABELS:
         try:
-            table.add_row(f"judge of {kind}s", "there", str(judges.locate(data, kind)))  # type: ignore[arg-type]
+            table.add_row(f"judge of {kind}s", "there", Plain(str(judges.locate(data, kind))))  # type: ignore[arg-type]
         except WorldUnavailable as error:
             problems.append(str(error))
-            table.add_row(f"judge of {kind}s", "missing", str(data / judges.FOLDERS[0] / judges.FILES[kind]))
+            table.add_row(f"judge of {kind}s", "missing", Plain(str(data / judges.FOLDERS[0] / judges.FILES[kind])))
     for problem in problems:
-        console.print(Text(problem, "red"), soft_wrap=True)
+        say(console, (problem, "red"))
     console.print(table)
     models.show([models.features(data)], console)
-    console.print(Text(BACKBONE), soft_wrap=True)
+    say(console, BACKBONE)
     return not problems

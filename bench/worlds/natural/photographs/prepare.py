@@ -12,10 +12,10 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
-from rich.text import Text
 
+from bench.core.text.terminal import Description, Plain, say
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural.photographs import layouts, reader
 from bench.worlds.natural.photographs.fetch import FetchError, digest, fetch
@@ -34,21 +34,17 @@ def prepare(data: Path, console: Console, download: bool = True, sources: Sequen
     missing = []
     for source in sources:
         there = source.there(data)
-        _say(console, f"{TITLES[source.domain]}: {' and '.join(source.gives)} {'there' if there else 'missing'}")
+        say(console, f"{TITLES[source.domain]}: {' and '.join(source.gives)} {'there' if there else 'missing'}")
         missing += [] if there else [source]
     if download and missing and (short := _too_little_room(data, missing)):
-        _say(console, short, "bold")
+        say(console, (short, "bold"))
         download = False
     left = [source for source in missing if not _obtain(source, data, console, download)]
     if left:
-        _say(console, "\nStill to be had; put each file where it is said to go, then run this again:", "bold")
+        say(console, ("\nStill to be had; put each file where it is said to go, then run this again:", "bold"))
         for source in left:
-            _say(console, f"  {source.url}\n    as {_file(source, data)}, {decimal(source.size)}")
+            say(console, f"  {source.url}\n    as {_file(source, data)}, {decimal(source.size)}")
     return _verify(data, console)
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style), soft_wrap=True)  # a wrapped path can't be copied
 
 
 def _file(source: Source, data: Path) -> Path:
@@ -84,18 +80,18 @@ def _obtain(source: Source, data: Path, console: Console, download: bool) -> boo
                 return False
             _download(source, file, console)
         if source.packed:
-            _say(console, f"unpacking {file}")
+            say(console, f"unpacking {file}")
             _unpack(source, file)
             if not placed:
                 file.unlink()
     except (FetchError, OSError, tarfile.TarError, EOFError) as error:
-        _say(console, str(error), "red")
+        say(console, (str(error), "red"))
         return False
     return True
 
 
 def _download(source: Source, file: Path, console: Console) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (Description(), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = None
 
@@ -137,13 +133,15 @@ def _verify(data: Path, console: Console) -> bool:
         except WorldUnavailable as error:
             ready = False
             if where.exists():
-                _say(console, f"{error} What is there is left alone: delete what is damaged to have it anew.", "red")
-            table.add_row(TITLES[domain], "", "", "", "can't be read" if where.exists() else "missing", str(where))
+                said = f"{error} What is there is left alone: delete what is damaged to have it anew."
+                say(console, (said, "red"))
+            state = "can't be read" if where.exists() else "missing"
+            table.add_row(TITLES[domain], "", "", "", state, Plain(str(where)))
             continue
         counts = len(photos.train), len(photos.test)
         official = PICTURES[domain]
         state = "complete" if counts == official else f"a part: officially {official[0]} / {official[1]}"
         classes = str(len(photos.labels))
-        table.add_row(TITLES[domain], str(sum(counts)), classes, f"{counts[0]} / {counts[1]}", state, str(where))
+        table.add_row(TITLES[domain], str(sum(counts)), classes, f"{counts[0]} / {counts[1]}", state, Plain(str(where)))
     console.print(table)
     return ready
