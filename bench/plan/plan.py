@@ -14,7 +14,7 @@ from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import nearest
 from bench.core.task import Task
-from bench.plan import oracle, plugin_checks, plugins, settings
+from bench.plan import oracle, plugins, settings, task_checks, world_checks
 from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
 from bench.suites import SUITES, Request, Suite
@@ -140,6 +140,7 @@ def resolve(run: RunConfig) -> Plan:
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite, world = plugins.checked(SUITES, run.suite), plugins.checked(WORLDS, run.world)
+    world_checks.check_presets(world)
     request = Request(run.forget, run.several)
     request.check(world, suite.one_model)
     suite.check_request(request)
@@ -174,8 +175,8 @@ def resolve(run: RunConfig) -> Plan:
     options = Options(folder, run.data, run.judges, run.neighbours, run.clip)
     ready = world.configure(options)  # what is wrong with it is said before anything is downloaded
     folder()
-    view, tasks = suite.view(ready), suite.tasks(ready, request)
-    plugin_checks.check_judges(view, (concept for task in tasks for concept in task.concepts))
+    view, tasks = suite.view(ready), task_checks.tasks_of(suite, ready, request)
+    task_checks.check_concepts(view, tasks)
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
         tasks = tasks[::apart][: QUICK.tasks]

@@ -1,10 +1,10 @@
-"""Checks for mistakes in the methods, metrics, worlds and suites of plug-ins, before anything is computed."""
+"""Checks for mistakes in the methods, metrics and suites of plug-ins, before anything is computed."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 from bench.core.config import Protocol
@@ -12,7 +12,6 @@ from bench.core.overrides import convert, is_settable, require_finite
 from bench.core.registry import nearest
 from bench.plan import column_names
 from bench.suites import Suite
-from bench.worlds import World
 from methods import METHODS, Method
 from methods.base import FIDELITIES, MULTI, MethodConfig
 from metrics import METRICS, Metric
@@ -35,10 +34,10 @@ def check_method(name: str, found: Any) -> None:
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise InvalidEntry(f"method {name!r} is no Method but {found!r}: it must be a subclass of methods.base.Method")
     said = f"method {name!r} (class {found.__name__})"
-    _require_name("method", name)
+    require_name("method", name)
     if name in RESERVED:
         raise InvalidEntry(f"{said}: the name {name!r} has another meaning on the command line; choose another name")
-    if missing := [a for a in ("about", "source", "fidelity") if not _words(getattr(found, a, None))]:
+    if missing := [a for a in ("about", "source", "fidelity") if not is_text(getattr(found, a, None))]:
         raise InvalidEntry(f"{said} does not say its {', '.join(missing)}: each is a class attribute, a text")
     for attribute, known in (("fidelity", FIDELITIES), ("multi", MULTI)):
         if (value := getattr(found, attribute)) not in known:
@@ -53,8 +52,8 @@ def check_metric(name: str, found: Any) -> None:
     """
     if not isinstance(found, Metric):
         raise InvalidEntry(f"metric {name!r} is no Metric but {found!r}: it must be an instance of metrics.Metric")
-    _require_name("metric", name)
-    _require_same("metric", name, found.name)
+    require_name("metric", name)
+    require_same("metric", name, found.name)
     if isinstance(found.needs, str) or (unknown := [need for need in found.needs if need not in NEEDS]):
         wrong = repr(found.needs) if isinstance(found.needs, str) else ", ".join(map(repr, unknown))
         raise InvalidEntry(f"metric {name!r} needs {wrong}; needs is a tuple of names among {', '.join(NEEDS)}")
@@ -66,69 +65,6 @@ def check_metric(name: str, found: Any) -> None:
         raise InvalidEntry(f"metric {name!r} collides with {other}: choose another name")
 
 
-def check_world(name: str, found: Any) -> None:
-    """Raise InvalidEntry unless `found`, registered as the world `name`, is a World with valid attributes."""
-    if isinstance(found, type) and issubclass(found, World):
-        undefined = ", ".join(sorted(found.__abstractmethods__))
-        defines = f"define {undefined} in it, then register" if undefined else "register"
-        raise InvalidEntry(f"world {name!r} is the class {found.__name__}: {defines} an instance, {found.__name__}()")
-    if not isinstance(found, World):
-        raise InvalidEntry(f"world {name!r} is no World but {found!r}: it must be an instance of bench.worlds.World")
-    _require_name("world", name)
-    said = f"world {name!r} (class {type(found).__name__})"
-    if missing := [a for a in ("name", "about") if not _words(getattr(found, a, None))]:
-        raise InvalidEntry(f"{said} does not say its {', '.join(missing)}: each is an attribute, a text")
-    _require_same("world", name, found.name)
-    _check_concepts(said, found)
-    if not isinstance(protocol := getattr(found, "protocol", None), Protocol):
-        raise InvalidEntry(f"{said}: protocol is {protocol!r}; it must be a bench.core.config.Protocol")
-    taken = {"text", *(end.removeprefix("_") for end in column_names.ENDS)}
-    if wrong := [one for one in found.other_distances if one in taken or not re.fullmatch(r"\w+", one)]:
-        raise InvalidEntry(
-            f"world {name!r} measures a distance {wrong[0]!r}; a distance's name has letters, digits and _ only, and "
-            f"is none of {', '.join(sorted(taken))}"
-        )
-
-
-def _check_concepts(said: str, world: World) -> None:
-    """Raise InvalidEntry unless the concepts and styles of a world are valid.
-
-    All concepts and styles must have different names. `tuning_concepts` and `oracle_concepts` must contain only
-    concepts of the world. `extra_concepts` must contain only concepts and styles of the world.
-
-    Args:
-        said: name of the world for messages.
-    """
-    domains = getattr(world, "domains", None)
-    if not isinstance(domains, Mapping) or not domains or not all(map(_names, domains.values())):
-        raise InvalidEntry(
-            f"{said}: domains is {domains!r}; it must be a dict with at least one domain, from the domain's name to a "
-            "tuple of concepts: {'dog': ('poodle', 'beagle')}"
-        )
-    if not _names(world.styles):
-        raise InvalidEntry(
-            f"{said}: styles is {world.styles!r}; it must be a tuple of texts, of which the first is the plain style: "
-            "('photo', 'sketch')"
-        )
-    names = (*world.concepts, *world.styles)
-    if twice := [one for one in dict.fromkeys(names) if names.count(one) > 1]:
-        raise InvalidEntry(f"{said} has two concepts or styles {twice[0]!r}; each must have a name of its own")
-    for attribute, known in (
-        ("tuning_concepts", world.concepts),
-        ("oracle_concepts", world.concepts),
-        ("extra_concepts", names),
-    ):
-        value = getattr(world, attribute)
-        if isinstance(value, str) or (wrong := [one for one in value if one not in known]):
-            unknown = repr(value) if isinstance(value, str) else ", ".join(map(repr, wrong))
-            raise InvalidEntry(f"{said}: {attribute} has {unknown}; it must be a tuple of concepts in domains")
-
-
-def _names(value: Any) -> bool:
-    """Whether `value` is a tuple of at least one non-empty text."""
-    return isinstance(value, tuple) and bool(value) and all(map(_words, value))
-
-
 def check_suite(name: str, found: Any) -> None:
     """Raise InvalidEntry unless `found`, registered as the suite `name`, is a Suite whose settings exist.
 
@@ -136,11 +72,11 @@ def check_suite(name: str, found: Any) -> None:
     """
     if not isinstance(found, Suite):
         raise InvalidEntry(f"suite {name!r} is no Suite but {found!r}: it must be an instance of bench.suites.Suite")
-    _require_name("suite", name)
-    _require_same("suite", name, found.name)
+    require_name("suite", name)
+    require_same("suite", name, found.name)
     said = f"suite {name!r}"
     for field in ("about", "source"):
-        if not _words(value := getattr(found, field)):
+        if not is_text(value := getattr(found, field)):
             raise InvalidEntry(f"{said}: {field} is {value!r}; it must be a text that is not empty")
     if not isinstance(found.curve_reason, str):
         raise InvalidEntry(f'{said}: curve_reason is {found.curve_reason!r}; it must be a text, or "" for none')
@@ -158,8 +94,8 @@ def check_suite(name: str, found: Any) -> None:
         raise InvalidEntry(f"{said}: takes_counts is True, but choose_requested is None; it must make those tasks")
     if not isinstance(found.curve, int) or isinstance(found.curve, bool):
         raise InvalidEntry(f"{said}: curve is {found.curve!r}; it must be a whole number of checkpoints, or 0")
-    _check_settings(said, "protocol", Protocol, found.protocol)
-    _check_settings(said, "training", MethodConfig, found.training)
+    check_settings(said, "protocol", Protocol, found.protocol)
+    check_settings(said, "training", MethodConfig, found.training)
     _check_variants(said, found.variants)
 
 
@@ -174,10 +110,10 @@ def _check_variants(said: str, variants: Any) -> None:
         if not isinstance(rows, Sequence) or isinstance(rows, str):
             raise InvalidEntry(f"{said}: {label} is {rows!r}; it must be a sequence of settings, one for each row")
         for i, values in enumerate(rows):
-            _check_settings(said, f"{label}[{i}]", METHODS.get(method).Config, values)
+            check_settings(said, f"{label}[{i}]", METHODS.get(method).Config, values)
 
 
-def _check_settings(said: str, label: str, config: type, values: Any) -> None:
+def check_settings(said: str, label: str, config: type, values: Any) -> None:
     """Raise InvalidEntry unless `values` maps fields of the dataclass `config` to values of the fields' types."""
     if not isinstance(values, Mapping):
         raise InvalidEntry(f"{said}: {label} is {values!r}; it must map fields of {config.__name__} to values")
@@ -191,32 +127,20 @@ def _check_settings(said: str, label: str, config: type, values: Any) -> None:
             raise InvalidEntry(f"{said}: {error}") from error
 
 
-def check_judges(world: World, concepts: Iterable[str]) -> None:
-    """Raise InvalidEntry if the column `judge_NAME` of a judge would have the name of another column.
-
-    Args:
-        world: the world whose judges are checked.
-        concepts: concepts of the world. Only their judges are checked.
-    """
-    taken = column_names.ENDS
-    if wrong := [n for n in map(world.judge_of, concepts) if f"_{n}" in taken]:
-        raise InvalidEntry(
-            f"world {world.name!r} has a judge called {wrong[0]!r}; call it otherwise, since the column "
-            f"'judge_{wrong[0]}' has another meaning"
-        )
-
-
-def _require_name(noun: str, name: str) -> None:
+def require_name(noun: str, name: str) -> None:
+    """Raise InvalidEntry unless `name` can be a name on the command line."""
     if not NAME.fullmatch(name):
         raise InvalidEntry(f"{noun} {name!r}: a name begins with a letter or digit and goes on with these, _, + and -")
 
 
-def _require_same(noun: str, name: str, own: str) -> None:
+def require_same(noun: str, name: str, own: str) -> None:
+    """Raise InvalidEntry unless an entry is registered under its own name."""
     if name != own:
         raise InvalidEntry(f"{noun} {name!r} has the name {own!r}: register it as {own!r}, or give it name={name!r}")
 
 
-def _words(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether `value` is a text that is not empty and not only white space."""
     return isinstance(value, str) and bool(value.strip())
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from bench.core import digest
 from bench.core.registry import BrokenEntry, DuplicateName, Registry
-from bench.plan import plugin_checks
+from bench.plan import plugin_checks, world_checks
 from bench.plan.plugin_checks import InvalidEntry
 from bench.suites import SUITES
 from bench.worlds import WORLDS
@@ -23,7 +23,7 @@ T = TypeVar("T")
 CHECKS: dict[Registry[Any], Callable[[str, Any], None]] = {
     METHODS: plugin_checks.check_method,
     METRICS: plugin_checks.check_metric,
-    WORLDS: plugin_checks.check_world,
+    WORLDS: world_checks.check_world,
     SUITES: plugin_checks.check_suite,
 }
 _loaded: set[Path] = set()  # of this process; a worker loads its own
