@@ -11,14 +11,15 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec
 
 import torch
 
 from bench.core import digest
+from bench.core.contents import source_files
 from bench.core.store import Entry
-from methods import Method
+from bench.worlds import WORLDS, World
+from methods import METHODS, Method
 from metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -133,9 +134,12 @@ class Stamps:
 
 
 def raised(metrics: Iterable[str]) -> Key:
-    """Name -> version of every artifact, and of every one of `metrics`, whose version is not the first one."""
+    """Name -> version of every artifact, and of every one of `metrics`, whose version is not the first one.
+
+    The version of a plug-in's metric is its source.
+    """
     versions = {name: artifact.version for name, artifact in ARTIFACTS.items()}
-    versions |= {f"metric {metric.name}": metric.version for metric in map(METRICS.get, metrics)}
+    versions |= {f"metric {metric.name}": of_metric(metric) for metric in map(METRICS.get, metrics)}
     return {name: number for name, number in versions.items() if number != FIRST}
 
 
@@ -149,50 +153,45 @@ def of_method(method: type[Method]) -> Any:
         return method.version
     lethes = [one for one in method.__mro__[1:] if _ours(one.__module__, "methods") and issubclass(one, Method)]
     bases = [one for one in lethes if one is not Method]
-    beside = modules_beside(method.__module__)
-    apart = {"methods", Method.__module__, *(one.__module__ for one in bases)}
-    used = {name for module in beside for name in _named_in(module) if _ours(name, "methods")} - apart
+    modules = (method.__module__, *METHODS.homes(method))
+    apart = {"methods", "methods.base", *(one.__module__ for one in bases)}
     return {
-        "source": digest.of_source(*beside),
+        "source": source_files.of_modules(modules),
         "bases": {one.__qualname__: one.version for one in bases},
-        "uses": {name: digest.of_code(inspect.getsource(sys.modules[name])) for name in sorted(used)},
+        "uses": _used(modules, "methods", apart),
     }
 
 
 def of_metric(metric: Metric) -> Any:
-    """The version of a metric for keys: the declared version of Lethe's metrics, the source code of a plug-in."""
-    name = metric.compute.__module__
-    return metric.version if _ours(name, "metrics") else {"source": digest.of_source(*modules_beside(name))}
+    """The version of a metric for keys.
 
-
-def modules_beside(name: str) -> list[ModuleType]:
-    """The module called `name` and the modules near it that it imports from, directly or not, sorted by name.
-
-    Near a module of a package are the modules of the same package. Near a single file are the files of its folder,
-    unless they are installed packages.
+    For a metric of Lethe this is its declared version. For a plug-in it is the digest of its source code, and the
+    digests of Lethe's modules in `metrics` that it imports from.
     """
-    names, new = set[str](), {name}
-    while new:
-        names |= new
-        new = {other for one in new for other in _named_in(sys.modules[one]) if _beside(other, name)} - names
-    return [sys.modules[one] for one in sorted(names)]
+    functions = [one for one in (metric.compute, metric.each) if one is not None]
+    modules = {name for one in functions if (name := getattr(one, "__module__", None)) in sys.modules}
+    modules |= set(METRICS.homes(metric))
+    if modules and all(_ours(name, "metrics") for name in modules):
+        return metric.version
+    used = _used(modules, "metrics", {"metrics", "metrics.base", "metrics.column"})
+    return {"source": source_files.of_modules(sorted(modules)), **({"uses": used} if used else {})}
 
 
-def _named_in(module: ModuleType) -> set[str]:
-    """Names of the modules that `module` imports, or imports classes and functions from."""
-    values = vars(module).values()
-    names = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) or "" for v in values}
-    return {name for name in names if name in sys.modules}
+def of_world(world: World) -> Key:
+    """The part of a key for the code of a world of a plug-in, of which keys contain only some values; {} for Lethe's.
+
+    The code decides, for example, what a judge does to an image before the network sees it.
+    """
+    modules = (type(world).__module__, *WORLDS.homes(world))
+    if all(_ours(name, "bench") for name in modules):
+        return {}
+    return {"world": source_files.of_modules(modules)}
 
 
-def _beside(one: str, other: str) -> bool:
-    if one.partition(".")[0] == other.partition(".")[0]:
-        return True
-    files = [getattr(sys.modules[name], "__file__", None) for name in (one, other)]
-    if not all(files):
-        return False
-    folder, mine = (Path(str(file)).resolve().parent for file in files)
-    return folder == mine and "site-packages" not in folder.parts and "dist-packages" not in folder.parts
+def _used(modules: Iterable[str], package: str, apart: set[str]) -> Key:
+    """Name -> digest of each module in Lethe's `package` that plug-in modules import from, except those `apart`."""
+    names = {name for name in source_files.imported(modules) if _ours(name, package)} - apart
+    return {name: digest.of_code(inspect.getsource(sys.modules[name])) for name in sorted(names)}
 
 
 def _ours(name: str, package: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.backbones.sampler import ImageSpec
-from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput
+from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput, of_world
 from bench.cells.images import Images
 from bench.core import device, digest
 from bench.core.store import Entry
@@ -54,10 +54,21 @@ class Judges:
         self.digest = digest.of_json(
             {
                 "judges": {name: [identity(judge.module), judge.labels] for name, judge in self.judges.items()},
-                "clip": [identity(m) for m in (self.clip.model, self.clip.normalise)] if self.clip else "",
+                "clip": self._identity_of_clip() if self.clip else "",
                 "extractor": [self.extractor_name, digest.of_tensors(self.extractor.state_dict())],
+                **of_world(world),
             }
         )
+
+    def _identity_of_clip(self) -> list[Any]:
+        """The model, its preprocessing, and what its tokenizer makes of the world's prompts."""
+        assert self.clip
+        known = [identity(one) for one in (self.clip.model, self.clip.normalise)]
+        if self.clip.verified:
+            return known
+        named = (*self.world.concepts, *self.world.styles)
+        prompts = dict.fromkeys(prompt for concept in named for prompt in self.world.prompts("evaluate", concept))
+        return [*known, digest.of_tensors({"tokens": self.clip.tokenizer([*prompts])})]
 
     def offload(self) -> None:
         """Move all networks to the CPU until the next use, to free memory of the device."""
@@ -212,16 +223,19 @@ class Reference(Artifact[[str]]):
 def identity_of_reference(context: Context, concept: str) -> Key:
     """The part of a key that identifies the reference images of a concept.
 
-    It contains the evaluation prompts, and `World.reference_key`, or the first two images if the world has no such key.
+    It contains the evaluation prompts, and `World.reference_key`, or the digest of all images that are used if the
+    world has no such key. A key that is a text is the digest itself.
     """
 
     def identify() -> Key:
-        world = context.plan.world
-        if (key := world.reference_key(concept)) is not None:
-            first = digest.of_json(key)
-        else:
-            first = digest.of_tensors({"pictures": world.reference(concept, 2)})
-        return {"concept": concept, "first": first, "asked": world.prompts("evaluate", concept)}
+        world, count = context.plan.world, context.plan.references(concept)
+        key = world.reference_key(concept, count)
+        if key is None:
+            key = digest.of_tensors({"pictures": world.reference(concept, count)})
+        content = key if isinstance(key, str) else digest.of_json(key)
+        names = world.reference_names(concept, None)
+        ids = {"ids": digest.of_json(names)} if names is not None else {}
+        return {"concept": concept, "first": content, "asked": world.prompts("evaluate", concept), **ids}
 
     identity: Key = context.once("reference", concept, identify)
     return identity

@@ -91,17 +91,22 @@ def of_file(path: Path) -> str:
 
     Models have gigabytes, so a process reads a file only once, and again only if its size, times or inode changed.
     """
-    state = _state(path)
+    state = state_of(path)
     if state in _known:
         return _known[state]
     file_digest = _of_bytes(path)
     *_, modified, changed = state
-    if _state(path) == state and time.time() - max(modified, changed) / 1e9 > CLOCK_STEP:
+    if state_of(path) == state and time.time() - max(modified, changed) / 1e9 > CLOCK_STEP:
         _known[state] = file_digest
     return file_digest
 
 
-def _state(path: Path) -> tuple[int, ...]:
+def forget() -> None:
+    """Read every file again when its digest is needed the next time."""
+    _known.clear()
+
+
+def state_of(path: Path) -> tuple[int, ...]:
     """Device, inode, size, and times of modification and change (ns): they change when the file's bytes change."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -66,6 +66,7 @@ class Registry(Generic[T]):
         self._group = group
         self._entries: dict[str, T | str] = dict(builtin or {})
         self._points: dict[str, EntryPoint] = {}  # name -> the entry point that announced it
+        self._homes: dict[str, str] = {}  # name -> the module of the plug-in that registered it
         self._broken: dict[str, str] = {}  # name -> the reason why its entry point can't be used
         self._discovered = group is None
 
@@ -128,14 +129,29 @@ class Registry(Generic[T]):
         """The package whose entry point announced `name`, for messages; "" for any other entry."""
         return _package(self._points[name]) if name in self._points else ""
 
+    def set_home(self, name: str, module: str) -> None:
+        """Note that the plug-in `module` registered `name`, which may stand for a value from another module."""
+        self._homes[name] = module
+
+    def homes(self, value: object) -> tuple[str, ...]:
+        """The modules of the plug-ins and packages that registered `value`, sorted; () for Lethe's own values."""
+        names = [name for name, one in self._entries.items() if one is value]
+        homes = {self._homes[name] for name in names if name in self._homes}
+        return tuple(sorted(homes | {self._points[name].module for name in names if name in self._points}))
+
+    def discard(self, name: str) -> None:
+        """Forget the entry `name`, if there is one."""
+        self._entries.pop(name, None)
+        self._homes.pop(name, None)
+
     @contextmanager
     def temporarily(self) -> Iterator[None]:
         """Undo, at the end of a `with` block, every change that the block made to the registry."""
-        saved = dict(self._entries), dict(self._points), dict(self._broken), self._discovered
+        saved = dict(self._entries), dict(self._points), dict(self._broken), dict(self._homes), self._discovered
         try:
             yield
         finally:
-            self._entries, self._points, self._broken, self._discovered = saved
+            self._entries, self._points, self._broken, self._homes, self._discovered = saved
 
     def __contains__(self, name: object) -> bool:
         self._discover()

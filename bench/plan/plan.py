@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.backbones import folder
 from bench.backbones.locate import locate
-from bench.core import overrides
+from bench.core import digest, overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import nearest
 from bench.core.task import Task
@@ -137,6 +137,8 @@ def resolve(run: RunConfig) -> Plan:
     Raises ValueError (UnknownName and PluginError are subclasses) for a setting that is wrong, FileNotFoundError for a
     backbone that is not there, and WorldUnavailable for a world whose data is missing. Messages are for users.
     """
+    if run.force:
+        digest.forget()
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite, world = plugins.checked(SUITES, run.suite), plugins.checked(WORLDS, run.world)
@@ -172,7 +174,7 @@ def resolve(run: RunConfig) -> Plan:
     def folder() -> Path:
         return locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
 
-    options = Options(folder, run.data, run.judges, run.neighbours, run.clip)
+    options = Options(folder, run.data, run.judges, run.neighbours, run.clip, run.force)
     ready = world.configure(options)  # what is wrong with it is said before anything is downloaded
     folder()
     view, tasks = suite.view(ready), task_checks.tasks_of(suite, ready, request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from bench.core import digest
 from bench.core.registry import BrokenEntry, DuplicateName, Registry
-from bench.plan import plugin_checks, world_checks
+from bench.plan import plugin_checks, plugin_import, world_checks
 from bench.plan.plugin_checks import InvalidEntry
 from bench.suites import SUITES
 from bench.worlds import WORLDS
@@ -26,7 +25,9 @@ CHECKS: dict[Registry[Any], Callable[[str, Any], None]] = {
     WORLDS: world_checks.check_world,
     SUITES: plugin_checks.check_suite,
 }
-_loaded: set[Path] = set()  # of this process; a worker loads its own
+
+Entries = tuple[tuple[Registry[Any], str], ...]
+_loaded: dict[Path, Entries] = {}  # file -> its entries, as registry and name; of this process; a worker loads its own
 
 
 class PluginError(ValueError):
@@ -36,15 +37,18 @@ class PluginError(ValueError):
 def load(files: Sequence[Path]) -> None:
     """Run each file once in this process; its entries stay registered.
 
-    Each file becomes a module whose name contains a digest of the file's path, so that two files of the same name can
-    be loaded. Raises PluginError if a file does not exist, raises an exception, registers nothing, registers a name
-    that is taken, or registers an entry that `bench.plan.plugin_checks` refuses. After an error some entries of the
-    file may stay registered.
+    A file is run again if it, or a file that it imports, has other content than before. Each file becomes a module
+    whose name contains a digest of the file's path, so that two files of the same name can be loaded. Raises
+    PluginError if a file does not exist, raises an exception, registers nothing, registers a name that is taken, or
+    registers an entry that `bench.plan.plugin_checks` refuses. After an error some entries of the file may stay
+    registered.
     """
+    for file in plugin_import.unload_changed():
+        for registry, name in _loaded.pop(file, ()):
+            registry.discard(name)
     for file in map(Path.resolve, files):
         if file not in _loaded:
-            _load(file)
-            _loaded.add(file)
+            _loaded[file] = _load(file)
 
 
 def checked(registry: Registry[T], name: str) -> T:
@@ -71,7 +75,7 @@ def usable(registry: Registry[Any]) -> tuple[str, ...]:
 @contextmanager
 def temporarily() -> Iterator[None]:
     """At the end of a `with` block, forget every file that it loaded and every entry that it registered."""
-    loaded = set(_loaded)
+    loaded = dict(_loaded)
     with ExitStack() as stack:
         for registry in CHECKS:
             stack.enter_context(registry.temporarily())
@@ -82,30 +86,27 @@ def temporarily() -> Iterator[None]:
             _loaded.update(loaded)
 
 
-def _load(file: Path) -> None:
+def _load(file: Path) -> Entries:
     if file.suffix != ".py" or not file.is_file():
         raise PluginError(f"plugin {file}: " + ("no such file" if file.suffix == ".py" else "not a python file (.py)"))
     before = {registry.noun: registry.names() for registry in CHECKS}
     name = f"lethe_plugin_{file.stem.replace('.', '_')}_{digest.of_json(str(file))[:8]}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
-        new = [
-            (registry, name) for registry in CHECKS for name in registry.names() if name not in before[registry.noun]
-        ]
+        plugin_import.run(file, name)
+        new = [(registry, one) for registry in CHECKS for one in registry.names() if one not in before[registry.noun]]
         for registry, entry in new:
             CHECKS[registry](entry, registry.get(entry))
+            registry.set_home(entry, name)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         hint = "; choose another name" if isinstance(error, DuplicateName) else ""
         reason = str(error) if isinstance(error, (InvalidEntry, DuplicateName)) else f"{type(error).__name__}: {error}"
         raise PluginError(f"plugin {file}{_line(error, file)}: {reason}{hint}") from error
     if not new:
         del sys.modules[name]
         raise PluginError(f'plugin {file}: registers nothing; decorate a method with @METHODS.register("name")')
+    plugin_import.remember(file, name)
+    return tuple(new)
 
 
 def _line(error: BaseException, file: Path) -> str:

@@ -64,11 +64,14 @@ class Clip:
         model: has encode_image and encode_text, each with the argument `normalize`. It is in eval mode.
         tokenizer: captions -> token ids, int64 (B, tokens).
         normalise: float images in [0, 1], (B, 3, H, W) -> the input of encode_image.
+        verified: whether the world compares the tokenizer's files with digests that it declares. If not, cache keys
+            contain the token ids of the world's prompts.
     """
 
     model: Any  # a Module whose type would hide its two methods
     tokenizer: Callable[[list[str]], torch.Tensor]
     normalise: Callable[[torch.Tensor], torch.Tensor]
+    verified: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Options:
         judges: which judges to use, in the world's own notation. (): the world's default judges.
         neighbours: number of neighbours that a task keeps, or "all". None: the world's default number.
         clip: name of the CLIP model for CLIP score, or "none". None: the world's default model.
+        fresh: whether to read the contents of all files again, and to use no digest that is kept on disk.
     """
 
     backbone: Callable[[], Path]
@@ -88,6 +92,7 @@ class Options:
     judges: tuple[str, ...] = ()
     neighbours: str | None = None
     clip: str | None = None
+    fresh: bool = False
 
     def flags(self) -> tuple[str, ...]:
         """The command-line flags of the options that the user gave, the backbone's excepted."""
@@ -205,10 +210,12 @@ class World(ABC):
         """
         return None
 
-    def reference_key(self, concept: str) -> Any:
-        """JSON data that changes whenever the reference images change, such as names and sizes of files.
+    def reference_key(self, concept: str, count: int | None = None) -> Any:
+        """JSON data that changes whenever one of the first `count` reference images changes: digests of their files.
 
-        None, the default: the cache uses the first two images.
+        `count=None` means all images. A name, a size or a time of a file is no digest: it may stay while the image
+        changes. None, the default: the cache key contains the digest of the images themselves, which draws or reads
+        them in every run.
         """
         return None
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from support.plugin_files import METHOD, save
 
-from bench.cells import artifact as artifacts_module
 from bench.cells.artifact import ARTIFACTS, Stamps, of_method, of_metric, raised
 from bench.cells.artifacts import Artifacts, Context
 from bench.core import digest
 from bench.core.config import RunConfig
+from bench.core.contents import source_files
 from bench.core.store import Entry
 from bench.plan import plugins
 from bench.plan.plan import Plan, resolve
@@ -132,4 +132,4 @@ def test_lethe_s_modules_declare_their_version(tmp_path: Path) -> None:
 
     assert digest.of_module(judges) == judges.VERSION
     assert digest.of_module(sheet) == digest.of_source(sheet)
-    assert artifacts_module.modules_beside("bench.worlds.pocket.recipe.sheet")
+    assert source_files.closure(["bench.worlds.pocket.recipe.sheet"])

@@ -11,6 +11,7 @@ import torch
 
 from bench.core import digest
 from bench.core.config import Protocol
+from bench.core.contents.file_digests import FileDigests
 from bench.core.filenames import without_folders
 from bench.core.task import Task
 from bench.worlds import contrastive, inception, pictures
@@ -44,6 +45,7 @@ class Data:
 
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder, self.options = folder, options
+        self.digest_of = FileDigests(folder, options.fresh)
         self.closeness = TextCloseness(options.backbone, sentence)
         self.files: Callable[[str, int], tuple[Path, ...]] = cache(
             lambda concept, count: dataset.reference(folder, concept, count)
@@ -155,11 +157,14 @@ class Canvas(World):
         count = dataset.IN_REFERENCE * len(self.prompts("evaluate", concept)) if count is None else count
         return tuple(path.relative_to(self.data.folder).as_posix() for path in self.data.files(concept, count))
 
-    def reference_key(self, concept: str) -> list[tuple[str, int] | str]:
-        """The name and size (bytes) of each reference image, and the version of the code that reads the images."""
-        names = self.reference_names(concept)
-        sizes = [(name, (self.data.folder / name).stat().st_size) for name in names]
-        return [*sizes, f"{SIDE} pixels", digest.of_module(pictures)]
+    def reference_key(self, concept: str, count: int | None = None) -> list[tuple[str, str] | str]:
+        """The name and digest of each reference image, and the version of the code that reads the images.
+
+        If `count` is None, of all reference images. Raises OSError if an image can't be read.
+        """
+        names = self.reference_names(concept, count)
+        files = [(name, self.data.digest_of(self.data.folder / name)) for name in names]
+        return [*files, f"{SIDE} pixels", digest.of_module(pictures)]
 
     def judge_of(self, concept: str) -> str:
         """ "object" for an object, "style" for a style."""

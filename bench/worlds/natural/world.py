@@ -12,6 +12,7 @@ import torch
 from bench.core import device as devices
 from bench.core import digest
 from bench.core.config import Protocol
+from bench.core.contents.file_digests import FOLDER, FileDigests
 from bench.core.filenames import without_folders
 from bench.core.task import Task
 from bench.worlds import contrastive, inception, models, pictures
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SIDE = 512  # pixels, the size of Stable Diffusion's images
-CACHE = "lethe"  # folder in the data folder; it holds values that Lethe computes from the data once
 NEEDS_DATA = (
     "the world 'natural' needs its photographs: --data DIR, the folder that "
     "`python run_bench.py prepare natural --data DIR` fills"
@@ -50,6 +50,7 @@ class Photos:
         self.data, self.options = options.data, options
         self.specs = choice.choose(options.judges)
         self.count = tasks.neighbours(options.neighbours)
+        self.digest_of = FileDigests(self.data, options.fresh)
         self.closeness = TextCloseness(options.backbone, partial(captions.prompts, "evaluate"))
         device = devices.default_device()
         self.read = cache(lambda domain: reader.read(domain, self.data))
@@ -57,7 +58,9 @@ class Photos:
             lambda domain, device: choice.load(domain, self.specs[domain], self.data, device)
         )
         self.alike = {
-            domain: Likeness(partial(self.read, domain), partial(self.judge, domain, device), self.data / CACHE)
+            domain: Likeness(
+                partial(self.read, domain), partial(self.judge, domain, device), self.data / FOLDER, self.digest_of
+            )
             for domain in LABELS
         }
 
@@ -142,14 +145,15 @@ class Natural(World):
         photos, label = self._photographs(concept)
         return reader.reference(photos, label, count, SIDE)
 
-    def reference_key(self, concept: str) -> list[tuple[str, int] | str]:
-        """The cache key of a concept's reference images.
+    def reference_key(self, concept: str, count: int | None = None) -> list[tuple[str, str] | str]:
+        """The cache key of a concept's first `count` reference images. If `count` is None, of all of them.
 
-        The key contains the file name and size in bytes of each test photograph of the concept, the side in pixels, and
-        the version of the code that reads images.
+        The key contains the file name and the digest of each photograph, the side in pixels, and the version of the
+        code that reads images. Raises OSError if a photograph can't be read.
         """
         photos, label = self._photographs(concept)
-        files = [(path.name, path.stat().st_size) for path, of in photos.test if of == label]
+        chosen = [path for path, of in photos.test if of == label][:count]
+        files = [(path.name, self.photos.digest_of(path)) for path in chosen]
         return [*files, f"{SIDE} pixels", digest.of_module(pictures)]
 
     def _photographs(self, concept: str) -> tuple[Photographs, int]:

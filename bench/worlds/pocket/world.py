@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.core import digest
 from bench.core.config import Protocol
 from bench.worlds.base import Clip, Distance, HeadNoun, Judge, Split, World, WorldUnavailable
 from bench.worlds.pocket import weights
-from bench.worlds.pocket.drawing import captions
+from bench.worlds.pocket.drawing import captions, renderer
 from bench.worlds.pocket.drawing.dataset import FIRST_SEED
 from bench.worlds.pocket.drawing.renderer import render
 from bench.worlds.pocket.drawing.species import DOMAIN_OF, DOMAINS, SPECIES, attribute_distance, find
@@ -133,6 +134,17 @@ class Pocket(World):
         images = [render(species, style, FIRST_SEED["reference"] + i) for i, (species, style) in enumerate(shown)]
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
+    def reference_key(self, concept: str, count: int | None = None) -> str | None:
+        """The digest of the first two images, and the renderer's version if it is not the first one.
+
+        The renderer's code decides all images, and its version stands for that code. None for a subclass with other
+        reference images.
+        """
+        if type(self).reference is not Pocket.reference:
+            return None
+        first = digest.of_tensors({"pictures": self.reference(concept, 2)})
+        return first if renderer.VERSION == 1 else f"{first}, renderer {renderer.VERSION}"
+
     def judge_of(self, concept: str) -> str:
         """ "style" for a style, "species" for a species."""
         return "style" if concept in STYLES else "species"
@@ -158,7 +170,7 @@ class Pocket(World):
             model, tokenizer = contrastive.load_clip(device)
         except weights.WeightsError as error:
             raise WorldUnavailable(str(error)) from error
-        return Clip(model, tokenizer, contrastive.normalise)
+        return Clip(model, tokenizer, contrastive.normalise, verified=True)
 
     def feature_extractor(self) -> str:
         """The name of the pocket world's own feature extractor. Its import registers it with torch-fidelity."""

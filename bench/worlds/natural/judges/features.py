@@ -49,8 +49,8 @@ def batches(photos: Sequence[Photo], side: int, size: int, workers: int) -> Iter
 
 
 def identity(body: Preprocessed, photos: Sequence[Photo], side: int) -> str:
-    """The cache key of features: a digest of the network, preprocessing, `side`, and the images' paths and bytes."""
-    files = [[path.as_posix(), path.stat().st_size] for path, _ in photos]
+    """The cache key of features: a digest of the network, preprocessing, `side`, and the bytes of the images."""
+    files = [digest.of_file(path) for path, _ in photos]
     return digest.of_json([digest.of_tensors(body.state_dict()), files, side])
 
 

@@ -39,10 +39,17 @@ class Likeness:
         photos: () -> the domain's photographs.
         judge: () -> the domain's judge. Its features are the input of its last layer.
         folder: the cache folder for the mean features. The file name contains a cache key. None disables the cache.
+        digest_of: image file -> digest of its bytes.
     """
 
-    def __init__(self, photos: Callable[[], Photographs], judge: Callable[[], Judge], folder: Path | None) -> None:
-        self._photos, self._judge, self._folder = photos, judge, folder
+    def __init__(
+        self,
+        photos: Callable[[], Photographs],
+        judge: Callable[[], Judge],
+        folder: Path | None,
+        digest_of: Callable[[Path], str] = digest.of_file,
+    ) -> None:
+        self._photos, self._judge, self._folder, self._digest_of = photos, judge, folder, digest_of
 
     def __call__(self, a: str, b: str) -> float:
         """Cosine of the mean features of two concepts of the domain, in [-1, 1]. It is 1 if a == b."""
@@ -65,7 +72,7 @@ class Likeness:
         key = digest.of_json(
             {
                 "judge": digest.of_tensors(judge.module.state_dict()),
-                "pictures": [[path.name, path.stat().st_size, label] for path, label in chosen],
+                "pictures": [[self._digest_of(path), label] for path, label in chosen],
                 "side": SIDE,
                 "code": [digest.of_module(module) for module in (pictures, sys.modules[__name__])],
             }
@@ -101,14 +108,18 @@ def _means(photos: Photographs, judge: Judge, chosen: list[Photo]) -> torch.Tens
 
 
 def _kept(file: Path) -> torch.Tensor | None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """The mean features in `file`. None, with a warning, for a file that is damaged or was changed."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(file)["means"]
-    except (OSError, KeyError, SafetensorError) as error:
+        with safe_open(file, framework="pt") as stored:
+            means, written = stored.get_tensor("means"), (stored.metadata() or {}).get("digest")
+        if written != digest.of_tensors({"means": means}):
+            raise ValueError("it does not have the digest it was written with")
+    except (OSError, ValueError, SafetensorError) as error:
         log.warning("%s is damaged (%s): computed again", file, error)
         return None
+    return means
 
 
 def _keep(file: Path, means: torch.Tensor) -> None:
@@ -117,7 +128,7 @@ def _keep(file: Path, means: torch.Tensor) -> None:
     work = file.with_suffix(f".{os.getpid()}.new")  # two processes may write at the same time
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"means": means}, work)
+        save_file({"means": means}, work, {"digest": digest.of_tensors({"means": means})})
         work.replace(file)
     except OSError as error:  # the data folder may be read-only
         log.warning("%s can't be written (%s): the next run computes it again", file, error)

@@ -13,6 +13,9 @@ from bench.worlds.pocket.drawing.scene import Draw, compose
 from bench.worlds.pocket.drawing.species import DOMAIN_OF, find
 from bench.worlds.pocket.drawing.styles import apply, find_style
 
+# Raise it when an image changes: cache keys of reference images then change. Version 1 is not part of a key.
+VERSION = 1
+
 DRAW: dict[str, Draw] = {"dog": dogs.draw, "flower": flowers.draw, "bird": birds.draw}
 
 

@@ -1,0 +1,1 @@
+"""What identifies files and source code in cache keys: their content."""
