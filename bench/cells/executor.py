@@ -19,7 +19,8 @@ from bench.core.store import TensorsDiscarded
 from bench.plan.plan import Cell, Plan
 from metrics import METRICS
 
-FILES = (OSError, SafetensorError)  # errors of reading and writing files
+# errors of reading and writing files; another process may discard tensors while this one reads them
+FILES = (OSError, SafetensorError, TensorsDiscarded)
 
 
 class Executor:
@@ -50,31 +51,29 @@ class Executor:
     def run(self, cell: Cell) -> CellResult:
         """The cell's result, from the store or computed now. If the cell fails, the result contains the traceback."""
         outcomes = self.outcomes
-        if outcomes.finished(result := outcomes.stored(cell)):
-            return result
-        self.artifacts.store.drop("failures", outcomes.failure_key(cell))
         try:
-            self._evaluate_whole(cell)
+            if not outcomes.finished(result := outcomes.stored(cell)):
+                self.artifacts.store.drop("failures", outcomes.failure_key(cell))
+                self._evaluate_whole(cell)
+                result = outcomes.stored(cell)
+            if not outcomes.finished(result):  # another run gave --force
+                raise FileNotFoundError("another process removed entries of this cell from the store")
+            with suppress(OSError):  # a failure only wastes disk space
+                self.artifacts.weights.discard(cell)
+            return result
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
             retry = isinstance(error, FILES)  # a full disk or an unavailable file system: the method did not fail
-        else:
-            return outcomes.stored(cell)
         self.context.release()  # after the except block: the frames of the error keep tensors alive
         return outcomes.failed(cell, reason, text, retry=retry)
 
     def _evaluate_whole(self, cell: Cell) -> None:
-        """Evaluate the cell, then discard weights that are not needed any more.
-
-        If weights that the evaluation needs were discarded before, they are computed again.
-        """
+        """Evaluate the cell. If weights that the evaluation needs were discarded before, they are computed again."""
         try:
             self._evaluate(cell)
         except TensorsDiscarded:
             self.artifacts.weights.drop_discarded(cell)
             self._evaluate(cell)
-        with suppress(OSError):  # a failure only wastes disk space
-            self.artifacts.weights.discard(cell)
 
     def _evaluate(self, cell: Cell) -> None:
         """Compute everything that the cell's result consists of, unless the store has it."""

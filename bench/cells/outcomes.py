@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -18,6 +19,8 @@ from bench.core.store import Entry
 from bench.core.task import Task
 from bench.plan.plan import Cell
 from metrics import METRICS
+
+log = logging.getLogger(__name__)
 
 ACCURACY = "accuracy"  # name of the figure that every cell has besides its metrics: the accuracy of each concept
 
@@ -89,8 +92,8 @@ class Outcomes:
         """The cell's result in the store. Its status is "not run" if there is no result."""
         weights, whole = self.artifacts.weights.stored(cell), None
         if weights is not None and (parts := self._parts(cell, weights)):
-            whole = self._whole(cell, weights, parts)
-            if not self.wants_curve(whole):
+            whole = self._readable(cell, weights, parts)
+            if whole is not None and not self.wants_curve(whole):
                 return whole
         failure = self.store.get("failures", self.failure_key(cell))
         if failure is not None:
@@ -113,10 +116,19 @@ class Outcomes:
         return self.plan.curve > 1 and result.curve is None
 
     def entries(self, cell: Cell) -> list[tuple[str, dict[str, Any]]]:
-        """Kind and key of each entry that a complete result is read from; empty if the result is not complete."""
+        """Kind and key of each entry that a complete result is read from; empty if the result is not complete.
+
+        A figure that the store has only in their common entry, for example because its own entry was damaged, is
+        written again.
+        """
         weights = self.artifacts.weights.stored(cell)
         if weights is None or not self.finished(self.stored(cell)):
             return []
+        for name, facts in (self._parts(cell, weights) or {}).items():
+            key = self.score_key(cell, weights, name)
+            if self.store.get("scores", key) is None:
+                with suppress(OSError):  # a read-only store
+                    self.store.put("scores", key, facts=facts)
         keys = [("deltas", self.artifacts.weights.key(cell))]
         keys += [("scores", self.score_key(cell, weights, name)) for name in self.names]
         if self.plan.curve > 1:
@@ -143,6 +155,23 @@ class Outcomes:
         with suppress(OSError):  # a full disk, or a read-only store
             self.store.put("results", key, facts=parts)
         return parts
+
+    def _readable(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> CellResult | None:
+        """The result; None if its entries are not of the form that this release writes. These are then removed.
+
+        Records of earlier releases have no digest, so damage of their facts is found here.
+        """
+        try:
+            return self._whole(cell, weights, parts)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            message = "the figures of %s are damaged (%s: %s); they will be computed again"
+            log.warning(message, cell.name, type(error).__name__, error)
+        if not {"cost", "data", "compensation"} <= weights.facts.keys():
+            self.artifacts.weights.drop(cell)
+        self.store.drop("results", self.result_key(cell, weights))
+        for name in self.names:
+            self.store.drop("scores", self.score_key(cell, weights, name))
+        return None
 
     def _whole(self, cell: Cell, weights: Entry, parts: Mapping[str, dict[str, Any]]) -> CellResult:
         by_concept = {name: parts[name]["each"] for name in self.plan.metrics if "each" in parts[name]}

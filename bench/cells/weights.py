@@ -16,7 +16,7 @@ from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core import digest
 from bench.core.checkpoint import Checkpoint
-from bench.core.store import Entry
+from bench.core.store import Entry, TensorsDiscarded
 from bench.core.task import Task
 from bench.plan import oracle
 from bench.plan.plan import Cell
@@ -182,7 +182,8 @@ class Weights(Artifact[[Cell]]):
         """The weights that the cell starts from; None for the original weights.
 
         If their training fails, it is not repeated for the next cell that starts from them. Raises NothingToStartFrom
-        in this case, and OSError or SafetensorError if files can't be read or written.
+        in this case, OSError or SafetensorError if files can't be read or written, and TensorsDiscarded if the weights
+        that they start from have no tensors any more.
         """
         if cell.task.after is None:
             return None
@@ -192,7 +193,7 @@ class Weights(Artifact[[Cell]]):
             raise NothingToStartFrom(self._failed[folder])
         try:
             return self(first)
-        except (NothingToStartFrom, OSError, SafetensorError):  # errors of files may be temporary
+        except (NothingToStartFrom, OSError, SafetensorError, TensorsDiscarded):  # errors of files may be temporary
             raise
         except Exception as error:
             self._failed[folder] = f"{first.name}, from which this starts, failed: {type(error).__name__}: {error}"

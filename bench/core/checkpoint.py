@@ -16,9 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from bench.core import digest
+from bench.core.store import leftovers
 
 log = logging.getLogger(__name__)
 
+NAME = "name"  # of the file, in its metadata: a checkpoint of another training must not be continued
 MAX_WRITE_SECONDS = 3.0  # a write that takes longer makes the interval between writes longer
 
 
@@ -54,15 +56,16 @@ class Checkpoint:
         began = monotonic()
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         text = json.dumps(record, allow_nan=False)
-        metadata = {"record": text, "digest": _digest(held, text)}
-        work = self.path.with_suffix(".new")
+        metadata = {"record": text, "digest": _digest(held, text), NAME: self.path.name}
+        work: Path | None = None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            work = leftovers.temporary(self.path.parent)
             save_file(held, work, metadata)
             os.replace(work, self.path)
         except (OSError, SafetensorError) as error:
             log.warning("the checkpoint %s could not be written: %s", self.path, error)
-            work.unlink(missing_ok=True)
+            if work is not None:
+                leftovers.delete(work)
         self._last = monotonic()
         self._took = self._last - began
 
@@ -71,7 +74,7 @@ class Checkpoint:
 
         A damaged file is removed, and a warning is logged.
         """
-        if not self.path.exists():
+        if leftovers.identity_of(self.path) is None:
             return None
         try:
             with safe_open(self.path, framework="pt") as stored:
@@ -79,16 +82,18 @@ class Checkpoint:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
             if metadata.get("digest") != _digest(tensors, metadata.get("record", "")):
                 raise ValueError("its content does not match its digest")
+            if metadata.get(NAME, self.path.name) != self.path.name:
+                raise ValueError(f"it is that of {metadata[NAME]}")
             return tensors, json.loads(metadata["record"])
         except (OSError, ValueError, SafetensorError) as error:
             log.warning("removed the damaged checkpoint %s (%s); training starts from the beginning", self.path, error)
-            self.remove()
+            if not self.remove():
+                log.warning("the checkpoint %s can't be removed", self.path)
             return None
 
-    def remove(self) -> None:
-        """Remove the file, if it exists."""
-        for path in (self.path, self.path.with_suffix(".new")):
-            path.unlink(missing_ok=True)
+    def remove(self) -> bool:
+        """Remove the file, if it exists. Returns whether it is gone."""
+        return leftovers.remove(self.path)
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:

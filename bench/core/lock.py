@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 from filelock import SoftFileLease, Timeout
 
 STALE = 120.0  # seconds without a renewal after which a waiting process takes the lock over, by its own clock
 BEAT = 20.0  # seconds between two renewals; network file systems may show a renewal a minute late
 POLL = 0.2  # seconds between two attempts to get the lock
+DAY = 86400.0  # seconds after which the lock of another host counts as left over
+ASIDE = (".break.", ".stale-")  # in names of files that exist for a moment while a lock is taken over
 
 
 @contextmanager
@@ -73,8 +76,8 @@ class _Watch:
         with suppress(OSError):
             os.rename(self.path, aside)
             if self._read(aside) != self._seen[0]:
-                os.link(aside, self.path)
-            aside.unlink()
+                _put_back(aside, self.path)
+            aside.unlink(missing_ok=True)
 
     @staticmethod
     def _read(path: Path) -> tuple[int, int, str] | None:
@@ -83,6 +86,47 @@ class _Watch:
             return stat.st_ino, stat.st_mtime_ns, path.read_text(errors="replace")
         except OSError:
             return None
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Rename `aside` to `path`, unless another process has taken the lock in the meantime."""
+    try:
+        os.link(aside, path)  # fails if the lock exists
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.rename(aside, path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove locks in `folder` whose process has ended on this host, or that nobody has renewed for a day."""
+    with suppress(OSError):
+        for entry in [*os.scandir(folder)]:
+            watch = _Watch(Path(entry.path))
+            watch.unchanged_for()
+            with suppress(OSError):
+                if _is_left_over(entry):
+                    watch.remove()
+
+
+def _is_left_over(entry: os.DirEntry[str]) -> bool:
+    age, fields = abs(time.time() - entry.stat(follow_symlinks=False).st_ctime), _fields(Path(entry.path))
+    if any(mark in entry.name for mark in ASIDE) or not {"pid", "host"} <= fields.keys():
+        return age > STALE  # such a file exists only for a moment
+    number = fields["pid"]
+    is_dead = fields["host"] == os.uname().nodename and not (number.isdecimal() and is_running(int(number)))
+    return is_dead or age > DAY
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this host exists and has not ended."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:  # a process of another user
+        return True
 
 
 def owner(path: Path) -> str:

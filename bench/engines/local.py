@@ -46,9 +46,17 @@ class Local:
 
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """See `bench.engines.base.Engine`."""
+        store = executor.artifacts.store
+        store.remove_leftovers()  # of earlier runs that were killed
         executor.drop_recomputed()
         count, retries = self.settings.workers or usual_count(executor.plan), self.settings.retries
-        return in_processes(executor, count, retries, watch) if count > 1 else in_this_process(executor, retries, watch)
+        try:
+            if count > 1:
+                yield from in_processes(executor, count, retries, watch)
+            else:
+                yield from in_this_process(executor, retries, watch)
+        finally:
+            store.remove_leftovers()  # of workers that were killed
 
     def cancel(self) -> None:
         """Do nothing: workers end with this process."""

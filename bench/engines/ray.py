@@ -51,6 +51,7 @@ class Ray:
         with folder.watched():
             self._find(folder, signature(pieces, executor.outcomes.signature))
             if not self.settings.attach:
+                executor.artifacts.store.remove_leftovers()
                 executor.drop_recomputed()
             for index, result in stored(executor):
                 done.add(place_of[index])

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.lock import BEAT, STALE, elsewhere, held
+from bench.core.store import leftovers
+from bench.core.store.entries import CHECK, DAMAGE
 from bench.engines.base import CannotStart, WorkOutcome
 
+log = logging.getLogger(__name__)
+
+OUTCOME = re.compile(r"(\d+)\.json$")  # name of the file of a work item's outcome
+OUTCOME_FIELDS = {"result", "refused_by", "reason"}
 MACHINE, STATE, RESULTS, LOGS, WATCHED = "machine.json", "state.json", "results", "logs", "watched"
+FIELDS = {MACHINE: {"device", "dtype", "versions"}, STATE: {"signed"}}
 
 
 def place(out: Path) -> Path:
@@ -26,7 +34,7 @@ def place(out: Path) -> Path:
 
 def machines(out: Path) -> list[dict[str, Any]]:
     """The different kinds of machine that workers of runs into `out` used."""
-    found = [json.loads(file.read_text()) for file in sorted(place(out).glob(f"*/{MACHINE}"))]
+    found = [machine for file in sorted(place(out).glob(f"*/{MACHINE}")) if (machine := _read(file))]
     return [one for i, one in enumerate(found) if one not in found[:i]]
 
 
@@ -62,6 +70,7 @@ class RunFolder:
     def clear(self, machine: bool) -> None:
         """Remove the files of an earlier run except its logs. `machine`: whether to remove its kind of machine too."""
         shutil.rmtree(self.path / RESULTS, ignore_errors=True)
+        leftovers.sweep(self.path)
         for name in (STATE, *([MACHINE] if machine else [])):
             (self.path / name).unlink(missing_ok=True)
 
@@ -98,10 +107,10 @@ class RunFolder:
     def news(self, known: Collection[int]) -> dict[int, WorkOutcome]:
         """Index of a work item -> its outcome, for outcomes that are not `known` yet."""
         try:
-            names = [file.name for file in os.scandir(self.path / RESULTS) if not file.name.startswith(".")]
+            names = [match.group(1) for file in os.scandir(self.path / RESULTS) if (match := OUTCOME.match(file.name))]
         except FileNotFoundError:
             return {}
-        there = sorted({int(name.partition(".")[0]) for name in names} - {*known})
+        there = sorted({*map(int, names)} - {*known})
         found = {unit: self._read(f"{RESULTS}/{unit}.json") for unit in there}
         return {unit: WorkOutcome.from_json(facts) for unit, facts in found.items() if facts is not None}
 
@@ -119,22 +128,42 @@ class RunFolder:
         return self.path / LOGS
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        try:
-            return json.loads((self.path / name).read_text())
-        except FileNotFoundError:
-            return None
+        return _read(self.path / name)
 
     def _write(self, name: str, value: Mapping[str, Any], once: bool = False) -> None:
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, work = tempfile.mkstemp(prefix=".new-", dir=file.parent)
+        file, facts = self.path / name, digest.plain(dict(value))
+        work = leftovers.temporary(file.parent)
         try:
-            with os.fdopen(handle, "w") as stream:
-                json.dump(digest.plain(dict(value)), stream)
-            if once:
-                with suppress(FileExistsError):
-                    os.link(work, file)  # fails if the file exists, on network file systems too
-            else:
+            work.write_text(json.dumps({**facts, CHECK: _check(file, facts)}))
+            if not once:
                 os.replace(work, file)
+                return
+            with held(file.with_suffix(".lock")):  # not every file system can make a link that fails if the file exists
+                if not file.exists():
+                    os.replace(work, file)
         finally:
-            Path(work).unlink(missing_ok=True)
+            work.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The content of a file that `RunFolder` wrote; None if it does not exist. A damaged file is removed."""
+    try:
+        facts = json.loads(file.read_text())
+        if not isinstance(facts, dict) or not FIELDS.get(file.name, OUTCOME_FIELDS) <= facts.keys():
+            raise ValueError("it lacks a field")
+        if CHECK in facts and facts.pop(CHECK) != _check(file, facts):  # files of earlier releases have no digest
+            raise ValueError("its content does not match its digest")
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in DAMAGE:
+            raise
+        log.warning("removed the damaged file %s (%s); a worker writes it again", file, error)
+        leftovers.remove(file)
+        return None
+    return facts
+
+
+def _check(file: Path, facts: Mapping[str, Any]) -> str:
+    """A digest that no other file has, so that a file under another name is found too."""
+    return digest.of_json([file.name, facts])

@@ -112,6 +112,7 @@ class _Watched:
         queued, state = self._state()
         adopt(self.executor, self.folder.machine())
         if not attach:
+            self.executor.artifacts.store.remove_leftovers()
             self.executor.drop_recomputed()
         place_of = {index: place for place, index in self.cells.items()}
         for index, result in stored(self.executor):

@@ -53,7 +53,7 @@ def test_interrupted_write_leaves_no_entry(tmp_path: Path, monkeypatch: pytest.M
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.core.store.os.rename", stop)
+    monkeypatch.setattr("bench.core.store.store.os.rename", stop)
     with pytest.raises(KeyboardInterrupt):
         store.put("deltas", KEY, {"x": torch.ones(4)})
     monkeypatch.undo()

@@ -56,7 +56,7 @@ def test_a_run_has_one_kind_of_machine(folder: RunFolder) -> None:
         with pytest.raises(OtherMachine, match="request one kind of node"):
             folder.claim({**CPU, **other})
     folder.put(1, WorkOutcome())
-    folder.note({"jobs": {}})
+    folder.note({"jobs": {}, "signed": ""})
     folder.clear(machine=False)
     assert (folder.news(()), folder.state(), folder.machine()) == ({}, None, CPU)
     folder.clear(machine=True)

@@ -133,8 +133,10 @@ def vega(store: Store) -> str:
 
     vega_lite = ".".join(SCHEMA_VERSION.lstrip("v").split(".")[:2])
     key = {"vl_convert": version("vl-convert-python"), "vega_lite": vega_lite}
-    entry = store.get_or_compute("scripts", key, lambda: ({}, {"text": bundle(vega_lite)}))
-    return str(entry.facts["text"])
+    try:
+        return str(store.get_or_compute("scripts", key, lambda: ({}, {"text": bundle(vega_lite)})).facts["text"])
+    except OSError:  # a full disk, or a read-only store
+        return bundle(vega_lite)
 
 
 @cache

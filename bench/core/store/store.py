@@ -1,8 +1,8 @@
-"""The store: computed results on disk, each found by its cache key.
+"""The store: all entries in one folder.
 
 An entry is a folder `KIND/DIGEST`, where DIGEST is the first 16 digits of the digest of its key. The folder contains
-`record.json`: the full key, facts about the computation, and the digest of the tensors. An entry with tensors also
-contains `tensors.safetensors`, until the tensors are discarded (`Store.discard_tensors`).
+`record.json`: the full key, facts about the computation, the digest of the tensors, and a digest of all these. An entry
+with tensors also contains `tensors.safetensors`, until the tensors are discarded (`Store.discard_tensors`).
 
 An entry is written to a temporary folder, which is renamed in one step. So a killed run leaves no incomplete entry,
 and of two processes that compute the same entry the first one wins.
@@ -10,60 +10,24 @@ and of two processes that compute the same entry the first one wins.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 
-from bench.core import digest
-from bench.core.lock import held
+from bench.core import digest, lock
+from bench.core.store import entries, leftovers
+from bench.core.store.entries import FORMAT, RECORD, TENSORS, Damaged, Entry
 
 log = logging.getLogger(__name__)
 
-RECORD, TENSORS = "record.json", "tensors.safetensors"
-FORMAT = ".format"  # this file exists unless release 0.1, which had other keys, may have written to the store
-
-
-class TensorsDiscarded(LookupError):
-    """The tensors of an entry were discarded to save space."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One result in the store.
-
-    Args:
-        path: folder of the entry.
-        facts: facts about the result, as in `record.json`.
-        content: digest of the file of tensors; "" if the entry never had tensors.
-    """
-
-    path: Path
-    facts: dict[str, Any]
-    content: str
-
-    def tensors(self, *names: str) -> dict[str, torch.Tensor]:
-        """The tensors called `names`, or all tensors, on the CPU; empty if the entry never had tensors.
-
-        Raises TensorsDiscarded if the tensors were discarded.
-        """
-        file = self.path / TENSORS
-        if not file.exists():
-            if self.content:
-                raise TensorsDiscarded(f"{self.path} no longer has its tensors")
-            return {}
-        with safe_open(file, framework="pt") as stored:
-            return {name: stored.get_tensor(name) for name in names or stored.keys()}
+LOCKS = ".leases"  # the folder of the locks
 
 
 class Store:
@@ -94,24 +58,19 @@ class Store:
             verify: whether to compare the tensors with their digest, which reads the whole file.
         """
         path = self.path(kind, key)
-        if not path.exists():
-            return None
-        try:
-            try:
-                record, content = _read(path, verify)
-            except FileNotFoundError:  # another process discarded the tensors, or replaced the entry, while it was read
-                record, content = _read(path, verify)
-            if content != record["content"]:
-                raise ValueError(f"{TENSORS} has digest {content[:16]}; its record says {record['content'][:16]}")
-            if record["key"] != digest.plain(key):
-                raise ValueError("its record has another key")
-        except (FileNotFoundError, ValueError, KeyError) as error:  # other OSErrors: the file system may be unavailable
-            if not path.exists():
+        for attempt in (1, 2):  # another process may discard the tensors or replace the entry while it is read
+            if (seen := leftovers.identity_of(path)) is None:
                 return None
-            log.warning("removed the damaged entry %s (%s); it will be computed again", path, error)
-            shutil.rmtree(path, ignore_errors=True)
-            return None
-        return Entry(path, record["facts"], content)
+            try:
+                return entries.read(path, key, verify)
+            except Damaged as error:
+                if attempt == 1:
+                    continue
+                if leftovers.remove(path, seen):
+                    log.warning("removed the damaged entry %s (%s); it will be computed again", path, error)
+                else:
+                    log.warning("the entry %s is damaged (%s) and can't be removed", path, error)
+        return None
 
     def put(
         self,
@@ -139,17 +98,16 @@ class Store:
                 save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, work / TENSORS)
                 content = digest.of_file(work / TENSORS)
             for name, text in (texts or {}).items():
-                (work / name).write_text(text)
-            record = {"key": digest.plain(key), "facts": digest.plain(dict(facts or {})), "content": content}
-            (work / RECORD).write_text(json.dumps(record, indent=1, allow_nan=False))
+                (work / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            (work / RECORD).write_text(entries.encoded(key, facts or {}, content))
 
         path = self.path(kind, key)
         self._begin()
-        _write_entry(path, fill)
-        entry = self.get(kind, key)
-        if entry is None:
-            raise OSError(f"the entry {path} could not be read after it was written")
-        return entry
+        for _ in range(2):  # a damaged entry that another process left there is removed by the first `get`
+            _write_entry(path, fill)
+            if (entry := self.get(kind, key)) is not None:
+                return entry
+        raise OSError(f"the entry {path} could not be read after it was written")
 
     def record(self, kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """The record of an entry for `import_record` of another store; None if there is no entry."""
@@ -162,15 +120,13 @@ class Store:
         Returns whether the entry was added; False if the entry already exists, which does not change.
         """
         path = self.path(kind, record["key"])
-        if path.exists():
+        if self.get(kind, record["key"], verify=False) is not None:
             return False
-        whole = {name: record[name] for name in ("key", "facts", "content")}
-        thin = {"thin": True} if record["content"] else {}
         if "code" in record["key"]:  # a key of release 0.1
             (self.root / FORMAT).unlink(missing_ok=True)
         else:
             self._begin()
-        text = json.dumps({**whole, **thin}, indent=1, allow_nan=False)
+        text = entries.encoded(record["key"], record["facts"], record["content"], thin=bool(record["content"]))
         _write_entry(path, lambda work: (work / RECORD).write_text(text))
         return True
 
@@ -185,12 +141,13 @@ class Store:
 
         def fill(work: Path) -> None:
             shutil.copytree(path, work, dirs_exist_ok=True, copy_function=_link)
-            record = json.loads((path / RECORD).read_text())
+            record = entries.record_of(path)
             (work / RECORD).unlink()  # a link to the old record, which must not change
-            (work / RECORD).write_text(json.dumps({**record, "key": digest.plain(other)}, indent=1, allow_nan=False))
+            thin = record.get("thin") is True
+            (work / RECORD).write_text(entries.encoded(other, record["facts"], record["content"], thin))
 
         _write_entry(new_path, fill)
-        shutil.rmtree(path, ignore_errors=True)
+        leftovers.remove(path)
         return True
 
     def may_hold_old_keys(self) -> bool:
@@ -212,27 +169,41 @@ class Store:
         path = self.path(kind, key)
         if not (path / TENSORS).exists():
             return
-        record = json.loads((path / RECORD).read_text())
-        work = path / f".{RECORD}.{os.getpid()}"
-        work.write_text(json.dumps({**record, "thin": True}, indent=1, allow_nan=False))
-        work.replace(path / RECORD)
-        (path / TENSORS).unlink(missing_ok=True)
+        with suppress(Damaged):  # the next reader finds the damage and removes the entry
+            record = entries.record_of(path)
+            work = leftovers.temporary(path.parent)
+            try:
+                work.write_text(entries.encoded(record["key"], record["facts"], record["content"], thin=True))
+                work.replace(path / RECORD)
+            finally:
+                work.unlink(missing_ok=True)
+            (path / TENSORS).unlink(missing_ok=True)
 
     def tensors_discarded(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Whether the entry exists and its tensors were discarded."""
         path = self.path(kind, key)
         try:
-            return bool(json.loads((path / RECORD).read_text())["content"]) and not (path / TENSORS).exists()
-        except (FileNotFoundError, ValueError, KeyError):
+            return bool(entries.record_of(path)["content"]) and not (path / TENSORS).exists()
+        except Damaged:
             return False
 
     def drop(self, kind: str, key: Mapping[str, Any]) -> None:
         """Remove an entry, if it exists."""
-        shutil.rmtree(self.path(kind, key), ignore_errors=True)
+        leftovers.remove(self.path(kind, key))
 
     def clear(self, kind: str) -> None:
         """Remove all entries of a kind."""
-        shutil.rmtree(self.root / kind, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            for entry in [*os.scandir(self.root / kind)]:
+                if not entry.name.startswith("."):  # temporary folders of entries that other processes write now
+                    leftovers.remove(Path(entry.path))
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files and locks of processes that have ended, for example because they were killed."""
+        with suppress(OSError):
+            for folder in [Path(entry.path) for entry in os.scandir(self.root) if entry.is_dir()]:
+                leftovers.sweep(folder)
+        lock.sweep(self.root / LOCKS)
 
     @contextmanager
     def locked(self, kind: str, key: Mapping[str, Any]) -> Iterator[None]:
@@ -240,7 +211,7 @@ class Store:
 
         The block sees every entry of this kind that other processes finished before.
         """
-        with held(self.root / ".leases" / f"{kind}-{self.path(kind, key).name}"):
+        with lock.held(self.root / LOCKS / f"{kind}-{self.path(kind, key).name}"):
             _refresh(self.path(kind, key).parent)
             yield
 
@@ -267,18 +238,18 @@ class Store:
 
 def _write_entry(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write an entry into a temporary folder, and rename the folder to `path`, unless `path` exists."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    work = leftovers.temporary(path.parent)
     try:
+        work.mkdir()
         fill(work)
         try:
             os.rename(work, path)
         except OSError:
             _refresh(path.parent)
-            if not path.exists():
+            if leftovers.identity_of(path) is None:
                 raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        leftovers.delete(work)
 
 
 def _link(source: str, target: str) -> None:
@@ -287,14 +258,6 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _read(path: Path, verify: bool) -> tuple[dict[str, Any], str]:
-    """The record of an entry, and the digest of its tensors: with `verify` computed, otherwise as recorded."""
-    record = json.loads((path / RECORD).read_text())
-    if not verify or not record["content"] or (record.get("thin", False) and not (path / TENSORS).exists()):
-        return record, record["content"]
-    return record, digest.of_file(path / TENSORS)
 
 
 def _refresh(folder: Path) -> None:
