@@ -15,7 +15,7 @@ from bench.worlds import World
 
 OLD = Path(__file__).parents[1] / "data" / "release-0.1.results.tar.xz"
 SWEEP = ("--methods", "mimmu", "--suite", "noise-ablation", "--seeds", "2", "--sweep", "mimmu.target=null,rest")
-TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "esd-x", "--curve", "2", "--workers", "1")
+TINY = ("--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--curve", "2", "--workers", "1")
 
 
 def test_old_results_file_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_old_store_is_used_without_computing_again(
 ) -> None:
     assert main.main([*TINY, "--out", str(tmp_path)]) == 0
     first = (tmp_path / "smoke-tiny.csv").read_bytes()
-    plan = resolve(RunConfig(("mimmu", "esd-x"), "smoke", "tiny", curve=2, out=tmp_path))
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", curve=2, out=tmp_path))
     moved = old_store(plan)
     assert {kind for kind, count in moved.items() if count} == {
         "latents", "reference", "deltas", "snapshots", "scores", "images", "judgements", "probes", "words"
