@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.backbones import noise_schedule
+from bench.backbones.noise_schedule import NoiseSchedule
 from bench.core import digest
 
 INDEX = "model_index.json"
@@ -61,12 +63,17 @@ def require_usable(folder: Path) -> None:
             f"{folder}: its U-Net takes {takes} channels and predicts {gives}, for {use}; "
             "methods give it noisy latents alone"
         )
-    predicts = _json(folder / "scheduler" / "scheduler_config.json").get("prediction_type", "epsilon")
-    if predicts != "epsilon":
-        raise ValueError(
-            f"{folder}: it predicts {predicts!r}, as Stable Diffusion 2.x at 768 pixels does; methods are written for "
-            "noise prediction ('epsilon'), as the base models of 512 pixels have it (sd21-base)"
-        )
+    noise_of(folder)
+
+
+def noise_of(folder: Path) -> NoiseSchedule:
+    """The noise schedule of the folder's model. Raises ValueError like `bench.backbones.noise_schedule.read`."""
+    return noise_schedule.read(scheduler_settings(folder), str(folder))
+
+
+def scheduler_settings(folder: Path) -> dict[str, Any]:
+    """All settings of the folder's scheduler. Only `noise_of` may decide how a model is trained or sampled."""
+    return _json(folder / noise_schedule.FILE)
 
 
 def _part(folder: Path, part: str) -> Iterator[Path]:

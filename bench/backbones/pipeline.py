@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench.backbones import noise_schedule
+from bench.backbones.folder import noise_of
+from bench.backbones.noise_schedule import NoiseSchedule
 from bench.core import device as devices
 
 if TYPE_CHECKING:
@@ -57,6 +60,11 @@ class Backbone:
         size = self.unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         return self.unet.config.in_channels, height, width
+
+    @property
+    def noise_schedule(self) -> NoiseSchedule:
+        """The noise that the model was trained with. Raises ValueError like `bench.backbones.noise_schedule.read`."""
+        return noise_schedule.read(self.pipeline.scheduler.config, "the backbone")
 
     def autocast(self) -> AbstractContextManager[object]:
         """A context in which forward passes have the precision `dtype`."""
@@ -114,15 +122,19 @@ def owners(
 
 
 def read(folder: Path) -> StableDiffusionPipeline:
-    """The pipeline in `folder` in float32, without a safety checker. It reads only `bench.backbones.folder.files`."""
+    """The pipeline in `folder` in float32, without a safety checker. It reads only `bench.backbones.folder.files`.
+
+    The pipeline's scheduler has the noise schedule of the folder's scheduler, and none of its other settings.
+    """
     import diffusers  # this import takes seconds, and commands that only list names do not need it
     import transformers
 
     diffusers.utils.logging.disable_progress_bar()  # their progress bars would overwrite the one of the run
     transformers.utils.logging.disable_progress_bar()
+    scheduler = noise_schedule.noising(noise_of(folder))
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-        folder, dtype=torch.float32, safety_checker=None, feature_extractor=None, image_encoder=None,
-        requires_safety_checker=False, local_files_only=True,
+        folder, scheduler=scheduler, dtype=torch.float32, local_files_only=True, requires_safety_checker=False,
+        safety_checker=None, feature_extractor=None, image_encoder=None,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

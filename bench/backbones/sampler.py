@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench.backbones import solvers
 from bench.backbones.pipeline import Backbone
 from bench.core.config import Protocol
 from bench.core.guidance import conditions, guided
@@ -70,15 +71,9 @@ def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Imag
 
 
 def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DPMSolverMultistepScheduler:
-    """The protocol's scheduler with the backbone's betas and prediction type."""
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # seconds to import; lists need none of it
-
-    kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
-    # latents must not be clipped, whatever the configuration of the folder's scheduler says
-    unclipped = {"clip_sample": False} if protocol.scheduler == "ddim" else {}
-    scheduler = kinds[protocol.scheduler].from_config(backbone.pipeline.scheduler.config, **unclipped)
-    scheduler.set_timesteps(protocol.num_inference_steps, device=backbone.device)
-    return scheduler
+    """The protocol's solver with the backbone's noise schedule. Raises ValueError for too many steps."""
+    steps = protocol.num_inference_steps
+    return solvers.make(protocol.scheduler, protocol.spacing, backbone.noise_schedule, steps, backbone.device)
 
 
 @torch.inference_mode()

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from bench.backbones import solvers
 from bench.core.guidance import Predict, conditions, guided
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
 
+    from bench.backbones.noise_schedule import NoiseSchedule
 
-def ddim(scheduler_config: Mapping[str, Any], steps: int) -> DDIMScheduler:
-    """DDIM (Song et al., 2021) in `steps` steps with a backbone's betas. Raises ValueError if there are too many."""
-    from diffusers import DDIMScheduler  # seconds to import; lists need none of it
+SOLVER, SPACING = "ddim", "leading"  # of every path, whatever solver the protocol samples images with
 
-    scheduler = DDIMScheduler.from_config(scheduler_config, clip_sample=False, timestep_spacing="leading")
-    if steps < 1:
-        raise ValueError(f"a sampling path needs at least 1 step, not {steps}")
-    scheduler.set_timesteps(steps)
-    return scheduler
+
+def ddim(schedule: NoiseSchedule, steps: int) -> DDIMScheduler:
+    """DDIM (Song et al., 2021) in `steps` steps, for a model with this noise schedule.
+
+    Raises ValueError if there are too many steps, or less than one.
+    """
+    return solvers.make(SOLVER, SPACING, schedule, steps)
 
 
 def stops(scheduler: DDIMScheduler, low: int, high: int) -> list[tuple[int, int, int]]:

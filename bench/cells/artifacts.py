@@ -90,6 +90,11 @@ class Context:
         return self._backbone
 
     @cached_property
+    def solvers(self) -> dict[str, dict[str, str]]:
+        """The part of keys for the settings of solvers, as `fingerprint.solvers_of` returns it."""
+        return fingerprint.solvers_of(self.plan)
+
+    @cached_property
     def description(self) -> dict[str, Any]:
         """Everything that the figures depend on besides the method. The fingerprint of a board is its digest."""
         return self._described(raised(self.plan.metrics))

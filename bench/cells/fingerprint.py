@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from bench.backbones import folder, sampling_paths, solvers
 from bench.core import digest
 from bench.plan.plan import Plan
 
@@ -32,8 +33,28 @@ def describe(
         "panel": panel,
         **({"chosen": dict(plan.world.chosen)} if plan.world.chosen else {}),
         **({"raised": dict(raised)} if raised else {}),
+        **solvers_of(plan),
         **machine,
     }
+
+
+def solvers_of(plan: Plan) -> dict[str, dict[str, str]]:
+    """The part of keys for the settings of the solvers that sample images ("solver") and training data ("path").
+
+    Each is left out where it has its usual settings and release 0.1 had the same ones. Release 0.1 took them from the
+    folder's scheduler, so its entries for other folders must not be found.
+    """
+    config, protocol = folder.scheduler_settings(plan.folder), plan.protocol
+    solver, path = protocol.scheduler, (sampling_paths.SOLVER, sampling_paths.SPACING)
+    images = solvers.settings(solver, protocol.spacing)
+    paths = solvers.settings(*path)
+    parts = {}
+    if protocol.timestep_spacing is not None or images != solvers.formerly(config, solver):
+        parts["solver"] = images
+    # the last step of a path, which is never taken, is the only one that set_alpha_to_one changes
+    if paths != {**solvers.formerly(config, *path), "set_alpha_to_one": paths["set_alpha_to_one"]}:
+        parts["path"] = paths
+    return {name: {key: str(value) for key, value in part.items()} for name, part in parts.items()}
 
 
 def short(description: dict[str, Any]) -> str:

@@ -32,7 +32,8 @@ def sampling(context: Context) -> Key:
     settings = {name: getattr(protocol, name) for name in names}
     # release 0.1 sampled scales below 1 like 1, so its images for these scales must have another key
     below = {"guidance": "formula"} if protocol.guidance_scale < 1 else {}
-    return {"backbone": context.content, "sampler": settings, **below}
+    prescribed = {name: part for name, part in context.solvers.items() if name == "solver"}
+    return {"backbone": context.content, "sampler": settings, **below, **prescribed}
 
 
 class ConceptLatents(Artifact[[str, int]]):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from bench.backbones.noise_schedule import noising
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, seed_of
 from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
@@ -24,9 +25,7 @@ def timesteps(backbone: Backbone, count: int) -> tuple[torch.Tensor, torch.Tenso
     The log-SNR is log(alpha_bar / (1 - alpha_bar)). Returns int64 (T,) in rising order and float64 (T,) in falling
     order. T is `count`, or less if the training schedule is coarser than the grid.
     """
-    from diffusers import DDPMScheduler  # this import takes seconds, and commands that only list names do not need it
-
-    alphas = DDPMScheduler.from_config(backbone.pipeline.scheduler.config).alphas_cumprod.double()
+    alphas = noising(backbone.noise_schedule).alphas_cumprod.double()
     snr = torch.log(alphas / (1 - alphas))
     grid = torch.linspace(float(snr[0]), float(snr[-1]), count, dtype=torch.float64)
     nearest = (snr.unsqueeze(0) - grid.unsqueeze(1)).abs().argmin(1).unique()
@@ -147,9 +146,7 @@ def _distances(
     Returns float64 (N, T) for each kind of `others`. They are computed where `where`, bool (N, T), is True; elsewhere
     they are 0.
     """
-    from diffusers import DDPMScheduler
-
-    scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
+    scheduler = noising(backbone.noise_schedule)
     distances = {name: torch.zeros(where.shape, dtype=torch.float64) for name in others}
     at_once = max(1, 2 * batch_size // (1 + len(others)))
     for batch in where.nonzero().split(at_once):

@@ -49,6 +49,7 @@ class Unlearned(Artifact[[Cell]]):
             "config": once("config", config, lambda: digest.plain(config)),
             "learns": once("learns", cell.task, lambda: self._training_data(cell.task)),
             **once("optimizer", config.optimizer, lambda: optimizers.libraries(config.optimizer)),
+            **{name: part for name, part in self.context.solvers.items() if name == "path"},
             **once("method", cell.method, lambda: self.context.stamps.of_training(type(self), method)),
         }
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bench.core.digest import added
 from bench.core.filenames import is_local, last_part, without_folders
 from bench.core.flags import Flag, defaults_of, flag, flags_of, words_of
 from bench.core.guidance import require_scale
 from bench.core.overrides import Overrides, Sweep, parse, parse_sweep, require_finite, write, write_sweep
 
-SCHEDULERS = ("dpmsolver++", "ddim")
+# solver -> how its timesteps can be spread over the training timesteps; the first is the usual one
+SPACINGS: Mapping[str, tuple[str, ...]] = {"dpmsolver++": ("linspace", "leading"), "ddim": ("leading",)}
+SCHEDULERS = tuple(SPACINGS)
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -48,6 +51,7 @@ class Protocol:
     lora_lr: float = 1e-4  # learning rate when low-rank adapters are trained
     lora_rank: int = 4  # rank of these adapters
     probe_timesteps: int = 20  # number of timesteps at which residual mutual information compares predictions
+    timestep_spacing: str | None = added(None)  # one of SPACINGS[scheduler]; None: the first of these
 
     ALTERNATIVES: ClassVar = (
         ("images_per_concept", "images_per_prompt"),
@@ -69,6 +73,11 @@ class Protocol:
             raise ValueError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(SCHEDULERS)}")
+        if self.spacing not in SPACINGS[self.scheduler]:
+            known = ", ".join(SPACINGS[self.scheduler])
+            raise ValueError(
+                f"unknown timestep_spacing {self.timestep_spacing!r} of scheduler {self.scheduler!r}; known: {known}"
+            )
         whole = ("curve_images", "forget_images", "retain_images", "num_inference_steps", "lora_rank")
         for name in (*whole, "finetune_steps", "finetune_batch", "finetune_pictures"):
             if getattr(self, name) < 1:
@@ -80,6 +89,11 @@ class Protocol:
             raise ValueError(f"probe_timesteps must be at least 2, not {self.probe_timesteps}: MI needs an integral")
         if self.evaluation_seed == self.forget_seed:
             raise ValueError(f"evaluation_seed and forget_seed must differ; both are {self.forget_seed}")
+
+    @property
+    def spacing(self) -> str:
+        """How the solver's timesteps are spread over the training timesteps."""
+        return self.timestep_spacing or SPACINGS[self.scheduler][0]
 
 
 @dataclass(frozen=True)

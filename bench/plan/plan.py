@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 
 from bench.backbones import folder
+from bench.backbones.folder import noise_of
 from bench.backbones.locate import locate
 from bench.core import digest, overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import nearest
 from bench.core.task import Task
-from bench.plan import oracle, plugins, settings, task_checks, world_checks
+from bench.plan import noise_limits, oracle, plugins, settings, task_checks, world_checks
 from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
 from bench.suites import SUITES, Request, Suite
@@ -176,7 +177,7 @@ def resolve(run: RunConfig) -> Plan:
 
     options = Options(folder, run.data, run.judges, run.neighbours, run.clip, run.force)
     ready = world.configure(options)  # what is wrong with it is said before anything is downloaded
-    folder()
+    noise_limits.require_fitting(noise_of(folder()), protocol, {name: configs[name] for name in names})
     view, tasks = suite.view(ready), task_checks.tasks_of(suite, ready, request)
     task_checks.check_concepts(view, tasks)
     if run.quick and len(tasks) > QUICK.tasks:

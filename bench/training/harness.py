@@ -12,7 +12,7 @@ from functools import cached_property
 
 import torch
 
-from bench.backbones import sampling_paths
+from bench.backbones import noise_schedule, sampling_paths
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import seed_of
 from bench.core.checkpoint import Checkpoint
@@ -120,14 +120,10 @@ class Harness(StudentTeacher):
         alternate: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        from diffusers import DDPMScheduler  # slow to import, and listing names does not need it
-
         super().__init__(backbone, start, teacher)
         self.task = task
         self.siblings = siblings or dict.fromkeys(task.forget, task.in_domain)
-        self.noise_scheduler = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
-        if self.noise_scheduler.config.prediction_type != "epsilon":
-            raise ValueError("methods are written for noise prediction; this backbone predicts something else")
+        self.noise_scheduler = noise_schedule.noising(backbone.noise_schedule)
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
         self.data_use, self.on_step, self.warn = DataUse(), on_step, warn
         self.checkpoint, self.snapshots = checkpoint, snapshots
@@ -234,7 +230,7 @@ class Harness(StudentTeacher):
             >>> z_t.shape, t.shape
             (torch.Size([2, 4, 16, 16]), torch.Size([2]))
         """
-        predict, scheduler = self.network(network), sampling_paths.ddim(self.noise_scheduler.config, steps)
+        predict, scheduler = self.network(network), sampling_paths.ddim(self._backbone.noise_schedule, steps)
         stops = sampling_paths.stops(scheduler, *self._range(low, high))
         stop, first, last = stops[int(torch.randint(len(stops), (1,), generator=self.generator))]
         count = len(prompt_embeds)

@@ -98,7 +98,7 @@ class TestSampledPaths:
             harness.sampled(embeds, "ema")
         with pytest.raises(ValueError, match="no moving average"):
             harness.sampled(embeds, "average", low=0, high=20)
-        with pytest.raises(ValueError, match="at least 1 step"):
+        with pytest.raises(ValueError, match=r"must be within 1\.\.999, not 0"):
             harness.sampled(embeds, steps=0)
         with pytest.raises(ValueError, match=r"no sampling path of 50 steps stops within timesteps 0\.\.0"):
             harness.sampled(embeds, high=0)

@@ -121,6 +121,7 @@ class Tiny(World):
         num_inference_steps=4,
         guidance_scale=3.0,
         reference_per_concept=4,
+        timestep_spacing="leading",
     )
     presets = PRESETS
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.backbones.solvers import ABOUT
+from bench.core.config import SPACINGS
 from bench.core.filenames import without_paths
 from bench.report.terminal import each_judge
 
@@ -22,7 +24,7 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
         ("backbone", f"weights {description['backbone'][:12]}"),
         ("images", f"{_many(protocol, 'images')}, from {_or(each)} prompts"),
         ("noise", f"{_noise(protocol)}: the same for every method"),
-        ("sampler", f"{protocol['scheduler']}, {protocol['num_inference_steps']} steps"),
+        ("sampler", _sampler(protocol)),
         ("guidance", f"classifier-free, {protocol['guidance_scale']:g}"),
         ("arithmetic", str(description["dtype"]).removeprefix("torch.")),
         ("forget set", f"{protocol['forget_images']} images of each forgotten concept, from seed "
@@ -53,6 +55,12 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
 def _many(protocol: Mapping[str, Any], what: str, noun: str = "") -> str:
     each = protocol[f"{what}_per_concept"]
     return f"{each} {noun}of each concept" if each else f"{protocol[f'{what}_per_prompt']} {noun}of each prompt"
+
+
+def _sampler(protocol: Mapping[str, Any]) -> str:
+    solver = protocol["scheduler"]
+    spacing = protocol.get("timestep_spacing") or SPACINGS[solver][0]
+    return f"{solver} ({ABOUT[solver]}), {protocol['num_inference_steps']} steps, {spacing} timesteps"
 
 
 def _noise(protocol: Mapping[str, Any]) -> str:
