@@ -13,6 +13,7 @@ from typing import Any
 from bench.backbones import noise_schedule
 from bench.backbones.noise_schedule import NoiseSchedule
 from bench.core import digest
+from bench.core.filenames import is_junk
 
 INDEX = "model_index.json"
 NETWORKS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -79,7 +80,7 @@ def scheduler_settings(folder: Path) -> dict[str, Any]:
 def _part(folder: Path, part: str) -> Iterator[Path]:
     within = folder / part
     if part in OTHERS:
-        part_files = sorted(p for p in within.rglob("*") if p.is_file() and not p.name.startswith("."))
+        part_files = sorted(p for p in within.rglob("*") if p.is_file() and not is_junk(p.name))
         if not part_files:
             raise FileNotFoundError(f"{folder}: {part} is missing")
         yield from part_files

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from bench.backbones import folder as pipeline_folder
 from bench.core import digest
+from bench.core.filenames import is_junk
 
 SUFFIX = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -71,9 +72,7 @@ def folder_of(file: Path, settings: Path) -> Path:
 
 def _settings(folder: Path) -> list[Path]:
     parts = [folder / part / "config.json" for part in pipeline_folder.NETWORKS]
-    others = [
-        p for part in pipeline_folder.OTHERS for p in sorted((folder / part).glob("*")) if not p.name.startswith(".")
-    ]
+    others = [p for part in pipeline_folder.OTHERS for p in sorted((folder / part).glob("*")) if not is_junk(p.name)]
     if missing := [p for p in (folder / pipeline_folder.INDEX, *parts) if not p.is_file()]:
         raise FileNotFoundError(f"--backbone-config: {missing[0]} is missing")
     return [folder / pipeline_folder.INDEX, *parts, *others]

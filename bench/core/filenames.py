@@ -68,3 +68,26 @@ def is_local(source: str) -> bool:
 def _is_path(name: str) -> bool:
     begins = name.startswith(("/", "~", ".")) or "\\" in name or DRIVE.match(name) is not None
     return begins or name.count("/") > 1 or ("/" in name and name.endswith(FILES))
+
+
+# What operating systems, file browsers, editors and browsers leave in folders, in small letters
+JUNK_NAMES = {
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("icon\r", "__macosx", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems"),
+    *("@eadir", "#recycle", "lost+found", ".stfolder", "__pycache__", ".ipynb_checkpoints"),
+}
+JUNK_ENDINGS = ("~", ".tmp", ".temp", ".swp", ".bak", ".part", ".crdownload")
+JUNK_BEGINNINGS = ("._", "~$", ".~lock.", ".trash-", ".nfs", ".fuse_hidden")
+
+
+def is_junk(name: str, is_folder: bool = False) -> bool:
+    """Whether a file or folder with this name was left by an operating system or an editor, so that it is not data.
+
+    Every hidden file (".DS_Store") counts as such, but not every hidden folder.
+
+    >>> is_junk("._1.jpg"), is_junk("Thumbs.db"), is_junk("1.jpg")
+    (True, True, False)
+    """
+    small = name.lower()
+    left = small in JUNK_NAMES or small.endswith(JUNK_ENDINGS) or small.startswith(JUNK_BEGINNINGS)
+    return left or (name.startswith(".") and not is_folder)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.worlds import data_folder
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 from bench.worlds.pictures import picture
@@ -107,7 +108,7 @@ def _wrong(data: Path, style: str, object: str) -> str:
     folder = data / style / object
     if not folder.is_dir():
         return f"{folder} is missing; expected there: 1.jpg to {PER_FOLDER}.jpg"
-    found = {path.name for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg")}
+    found = {name for name in data_folder.names(folder, data) if Path(name).suffix.lower() in (".jpg", ".jpeg")}
     expected = {f"{i}.jpg" for i in range(1, PER_FOLDER + 1)}
     if found == expected:
         return ""

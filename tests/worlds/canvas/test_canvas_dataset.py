@@ -33,7 +33,6 @@ def test_pictures_are_in_numeric_order(release: Path) -> None:
 
 
 def test_a_whole_release_passes_whatever_else_lies_in_it(release: Path) -> None:
-    (release / "Winter" / "Trees" / ".DS_Store").write_text("")
     (release / "Pointillism").mkdir(exist_ok=True)  # one of the ten styles that no experiment uses
     dataset.verify(release)
 
@@ -62,6 +61,28 @@ def test_a_wrong_release_says_what_is_wrong_where(release: Path) -> None:
         os.link(strange, missing)
         strange.unlink()
     dataset.verify(release)
+
+
+def test_what_operating_systems_leave_is_skipped_and_said_once(release: Path, caplog: pytest.LogCaptureFixture) -> None:
+    left = [release / "Monet" / name for name in ("Cats/._1.jpg", "Cats/Thumbs.db", "Dogs/1.jpg~", "Dogs/.DS_Store")]
+    left += [release / "Rust" / "Sea" / "@eaDir" / "1.jpg"]
+    for file in left:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+    try:
+        dataset.verify(release)
+        assert len(dataset.pictures(release, "Monet", "Cats")) == 20
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith(f"{release}: skipped 5 files and folders of an operating system")
+        assert "._1.jpg" in said
+        (release / "Rust" / "Sea" / "1 (1).jpg").write_text("")
+        with pytest.raises(WorldUnavailable, match=r"unexpected: 1 \(1\)\.jpg"):
+            dataset.verify(release)
+    finally:
+        (release / "Rust" / "Sea" / "1 (1).jpg").unlink(missing_ok=True)
+        for file in left:
+            file.unlink()
+        left[-1].parent.rmdir()
 
 
 def test_no_folder_at_all_is_one_sentence(tmp_path: Path) -> None:

@@ -205,6 +205,13 @@ def test_a_fine_tuned_judge_says_what_it_is(tmp_path: Path, tiny: str, capsys: p
     assert f"{100 * record.right / 6:.2f} % of 6 test pictures" in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_a_damaged_photograph_is_named_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no picture")
+    with pytest.raises(WorldUnavailable) as caught:
+        list(judge_features.batches([(tmp_path / "x.png", 0)], SIDE, 1, workers=1))
+    assert str(caught.value).startswith(f"{tmp_path}/x.png is cut short or no image")
+
+
 @pytest.fixture(scope="module")
 def trained(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A judge of three flowers."""

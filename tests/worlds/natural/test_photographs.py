@@ -104,6 +104,21 @@ def test_flowers_are_read_as_torchvision_reads_them(whole: Path) -> None:
     assert list(photos.test) == theirs("test")
 
 
+def test_what_operating_systems_leave_is_skipped_and_said_once(
+    whole: Path, copy: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = copy("dogs")
+    for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX"):
+        (data / DOGS / "Images" / name).mkdir()
+    for name in ("._n02085620-Chihuahua", ".DS_Store", "Thumbs.db"):
+        (data / DOGS / "Images" / name).write_text("")
+    for _ in range(2):
+        train = [path.relative_to(data) for path, _ in read("dogs", data).train]
+        assert train == [path.relative_to(whole) for path, _ in read("dogs", whole).train]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"{data}: skipped 6 files and folders of an operating system")
+
+
 def test_lists_of_the_dogs_may_lie_in_a_folder_of_their_own(copy: Callable[[str], Path]) -> None:
     data = copy("dogs")
     before = read("dogs", data)

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.core import device, digest
+from bench.worlds import pictures as pictures_module
+from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural.photographs.reader import picture
 from bench.worlds.preprocessing import Preprocessed
 
@@ -42,16 +44,27 @@ def batches(photos: Sequence[Photo], side: int, size: int, workers: int) -> Iter
         size: images per batch.
         workers: processes that read images.
 
-    The order is the order of `photos`.
+    The order is the order of `photos`. Raises WorldUnavailable for a missing or damaged photograph.
     """
-    for pictures, labels in DataLoader(Pictures(photos, side), size, num_workers=workers):
+    for pictures, labels in loaded(DataLoader(Pictures(photos, side), size, num_workers=workers)):
         yield pictures.float() / 255, labels
 
 
+def loaded(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a loader of photographs. If one is damaged, the error has no traceback of the loader's process."""
+    try:
+        yield from loader
+    except WorldUnavailable as error:
+        raise WorldUnavailable(str(error).rpartition("WorldUnavailable: ")[2].strip()) from error
+
+
 def identity(body: Preprocessed, photos: Sequence[Photo], side: int) -> str:
-    """The cache key of features: a digest of the network, preprocessing, `side`, and the bytes of the images."""
+    """The cache key of features: a digest of the network, preprocessing, `side`, and the bytes of the images.
+
+    It also contains the version of the code that reads images.
+    """
     files = [digest.of_file(path) for path, _ in photos]
-    return digest.of_json([digest.of_tensors(body.state_dict()), files, side])
+    return digest.of_json([digest.of_tensors(body.state_dict()), files, side, digest.of_module(pictures_module)])
 
 
 @torch.inference_mode()

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +23,7 @@ from bench.core.checkpoint import Checkpoint
 from bench.worlds.natural.judges import features
 from bench.worlds.natural.judges.judge_file import Trained
 from bench.worlds.natural.photographs.reader import Photographs
+from bench.worlds.pictures import upright
 
 SMOOTHING = 0.1  # label smoothing
 WARM_UP = 0.05  # share of the steps with a rising learning rate; a cosine decay follows
@@ -69,8 +69,7 @@ class Varied(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.photos[index]
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        image = upright(path)
         before = random.getstate(), np.random.get_state()
         with torch.random.fork_rng(devices=[]):
             seed = seed_of(*self.key, index)
@@ -129,14 +128,13 @@ def fine_tune(
         order = torch.randperm(len(photos.train), generator=torch.Generator().manual_seed(seed_of(tuning.seed, epoch)))
         varied = Varied(photos.train, module.body.preprocessing.config, tuning.seed, epoch)
         loader = DataLoader(varied, tuning.batch_size, sampler=order.tolist(), num_workers=workers)
+        batches = tqdm(features.loaded(loader), f"epoch {epoch + 1}/{tuning.epochs}", len(loader), unit="batch")
         module.train()
         for layer in module.modules():
             if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
                 layer.eval()  # keep the pretrained statistics; the head was fitted and is tested with them
         total = 0.0
-        for step, (pictures, labels) in enumerate(
-            tqdm(loader, desc=f"epoch {epoch + 1}/{tuning.epochs}", unit="batch")
-        ):
+        for step, (pictures, labels) in enumerate(batches):
             for group in optimiser.param_groups:
                 group["lr"] = tuning.lr * height((epoch * per_epoch + step) / (tuning.epochs * per_epoch))
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.worlds import data_folder
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural.photographs.birds import BIRDS
 from bench.worlds.natural.photographs.dogs import BREEDS
@@ -41,7 +42,7 @@ def dogs(data: Path) -> Lists:
     images = root / "Images"
     if not images.is_dir():
         raise unavailable(images, "no such folder", "one folder of pictures for each of 120 breeds")
-    _same(images, [one.name for one in images.iterdir() if one.is_dir()], BREEDS)
+    _same(images, [name for name in data_folder.names(images, data) if (images / name).is_dir()], BREEDS)
     order = {folder: index for index, folder in enumerate(BREEDS)}
 
     def listed(name: str) -> list[Photo]:

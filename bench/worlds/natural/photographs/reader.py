@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from bench.worlds import data_folder
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural.photographs import layouts
 from bench.worlds.natural.photographs.birds import BIRDS
@@ -85,7 +85,7 @@ def _all_there(data: Path, photos: Sequence[Photo]) -> None:
 
     @cache
     def within(folder: Path) -> frozenset[str]:  # one call per folder; network disks are slow
-        return frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+        return frozenset(data_folder.names(folder, data)) if folder.is_dir() else frozenset()
 
     files = [path for path, _ in photos]
     missing = [path for path in files if path.name not in within(path.parent)]
