@@ -1,4 +1,4 @@
-"""The files of a pipeline folder that are loaded, their digest, and whether methods can work on the pipeline.
+"""The files of a pipeline folder that are loaded, and their digest.
 
 This module loads no network. It only reads the JSON files of the folder, except for the digest.
 """
@@ -6,7 +6,6 @@ This module loads no network. It only reads the JSON files of the folder, except
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ INDEX = "model_index.json"
 NETWORKS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 PICKLED = {"text_encoder": "pytorch_model"}  # the file name of pickled weights, where it differs from NETWORKS
 OTHERS = ("tokenizer", "scheduler")  # parts of which all files are loaded
-PIPELINE = "StableDiffusionPipeline"
 LARGE_BATCH_SIDE = 128  # images of this side in pixels are sampled in batches of LARGE_BATCH
 LARGE_BATCH = 64
 
@@ -30,7 +28,7 @@ def files(folder: Path) -> list[Path]:
     The safety checker, the feature extractor, half-precision copies, pickles next to safetensors files, and single
     files are not read. Raises FileNotFoundError if a part is missing.
     """
-    return [folder / INDEX, *(file for part in (*NETWORKS, *OTHERS) for file in _part(folder, part))]
+    return [folder / INDEX, *(file for part in (*NETWORKS, *OTHERS) for file in part_files(folder, part))]
 
 
 def content(folder: Path) -> str:
@@ -40,31 +38,15 @@ def content(folder: Path) -> str:
 
 def picture_size(folder: Path) -> tuple[int, int]:
     """Height and width of the pipeline's images in pixels."""
-    size = _json(folder / "unet" / "config.json")["sample_size"]
+    size = config(folder, "unet")["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
-    scale = 2 ** (len(_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
+    scale = 2 ** (len(config(folder, "vae")["block_out_channels"]) - 1)
     return height * scale, width * scale
 
 
 def usual_batch(folder: Path) -> int:
     """The default batch size for sampling: 64 images of up to 128 pixels a side, or 16 images of 512 pixels."""
     return max(1, LARGE_BATCH * LARGE_BATCH_SIDE // max(LARGE_BATCH_SIDE, *picture_size(folder)))
-
-
-def require_usable(folder: Path) -> None:
-    """Raises ValueError if the settings of the pipeline show that methods can't work on it."""
-    kind = _json(folder / INDEX).get("_class_name")
-    if kind != PIPELINE:
-        raise ValueError(f"{folder} is a {kind}; methods work on a {PIPELINE}: Stable Diffusion 1.x, or 2.x base")
-    unet = _json(folder / "unet" / "config.json")
-    takes, gives = unet.get("in_channels", 4), unet.get("out_channels", 4)
-    if takes != gives:
-        use = {9: "in-painting", 8: "editing pictures", 5: "depth maps", 7: "upscaling"}.get(takes, "another use")
-        raise ValueError(
-            f"{folder}: its U-Net takes {takes} channels and predicts {gives}, for {use}; "
-            "methods give it noisy latents alone"
-        )
-    noise_of(folder)
 
 
 def noise_of(folder: Path) -> NoiseSchedule:
@@ -74,30 +56,56 @@ def noise_of(folder: Path) -> NoiseSchedule:
 
 def scheduler_settings(folder: Path) -> dict[str, Any]:
     """All settings of the folder's scheduler. Only `noise_of` may decide how a model is trained or sampled."""
-    return _json(folder / noise_schedule.FILE)
+    return read_json(folder / noise_schedule.FILE)
 
 
-def _part(folder: Path, part: str) -> Iterator[Path]:
+def config(folder: Path, part: str) -> dict[str, Any]:
+    """The configuration of one network. Raises FileNotFoundError or ValueError if it can't be read."""
+    return read_json(folder / part / "config.json")
+
+
+def weights(folder: Path, part: str) -> list[Path]:
+    """The files with the weights of one network: one file, or an index and the files that it names.
+
+    Raises FileNotFoundError if there are none, and ValueError if there are two of one format, since libraries differ in
+    which one they load.
+    """
     within = folder / part
-    if part in OTHERS:
-        part_files = sorted(p for p in within.rglob("*") if p.is_file() and not is_junk(p.name))
-        if not part_files:
-            raise FileNotFoundError(f"{folder}: {part} is missing")
-        yield from part_files
-        return
-    yield _there(within / "config.json")
     stems = [NETWORKS[part] + ".safetensors", PICKLED.get(part, NETWORKS[part]) + ".bin"]
     for name in stems:
-        if (within / name).is_file():
-            yield within / name
-            return
-        index = within / f"{name}.index.json"
+        whole, index = within / name, within / f"{name}.index.json"
+        if whole.is_file() and index.is_file():
+            raise ValueError(f"{within} contains both {name} and {index.name}; remove the one that is not the model")
+        if whole.is_file():
+            return [whole]
         if index.is_file():
-            yield index
-            yield from (_there(within / shard) for shard in sorted(set(_json(index)["weight_map"].values())))
-            return
-    beside = sorted(p.name for p in within.iterdir() if p.is_file())
-    raise FileNotFoundError(f"{folder}: {part} has no weights ({' or '.join(stems)}), only {', '.join(beside)}")
+            return [index, *(_there(within / shard) for shard in sorted(set(weight_map(index).values())))]
+    beside = sorted(p.name for p in within.iterdir() if p.is_file()) if within.is_dir() else []
+    raise FileNotFoundError(
+        f"{folder}: {part} has no weights ({' or '.join(stems)}), only {', '.join(beside) or 'no file'}"
+    )
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file name, from the index of weights in several files. Raises ValueError if it is damaged."""
+    content = read_json(index)
+    found = content.get("weight_map")
+    if not isinstance(found, dict) or not found or not isinstance(content.get("metadata"), dict):
+        raise ValueError(f"{index} is damaged: it must contain 'weight_map' and 'metadata'")
+    if wrong := [name for name in found.values() if not isinstance(name, str) or Path(name).name != name]:
+        raise ValueError(f"{index} is damaged: {wrong[0]!r} is not the name of a file beside it")
+    return found
+
+
+def part_files(folder: Path, part: str) -> list[Path]:
+    """The files of one part that are loaded. Raises FileNotFoundError if one is missing."""
+    within = folder / part
+    if part not in OTHERS:
+        return [_there(within / "config.json"), *weights(folder, part)]
+    found = sorted(p for p in within.rglob("*") if p.is_file() and not is_junk(p.name))
+    if not found:
+        raise FileNotFoundError(f"{folder}: {part} is missing")
+    return found
 
 
 def _there(file: Path) -> Path:
@@ -106,7 +114,8 @@ def _there(file: Path) -> Path:
     return file
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises FileNotFoundError, and ValueError if the file is damaged."""
     try:
         read = json.loads(_there(file).read_text())
     except ValueError as error:

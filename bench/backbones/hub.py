@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.backbones import cached_folder
 from bench.backbones import folder as pipeline_folder
+from bench.backbones.checks import settings_check
 
 SETTINGS = (
     pipeline_folder.INDEX,
@@ -29,35 +31,36 @@ def settings(repo: str) -> Path:
 def pipeline(repo: str) -> Path:
     """A folder with the files of a model that are loaded, without its safety checker and copies in other formats.
 
+    Weights in half precision are taken only if the hub has no others.
+
     If the files are on this machine, they are used without asking the hub. So a change on the hub does not change a
     run. Raises ValueError before the download if methods can't work on the model. Raises FileNotFoundError with the
     reason of the hub and a solution if the model can't be downloaded.
     """
     kept = _kept(repo, SETTINGS)
     if kept:
-        pipeline_folder.require_usable(kept)
+        settings_check.require_usable(kept)
         if _whole(kept):
             return kept
     folder = _fetch(repo, SETTINGS)
-    pipeline_folder.require_usable(folder)
-    for pickled in (False, True):
-        folder = _fetch(repo, (*SETTINGS, *_weights(pickled)), folder.name)
+    settings_check.require_usable(folder)
+    for weights in (_weights(), _weights("bin"), _weights(half=True)):
+        folder = _fetch(repo, (*SETTINGS, *weights), folder.name)
         if _whole(folder):
             return folder
     pipeline_folder.files(folder)  # raises an error that names the missing part
     raise FileNotFoundError(f"backbone {repo!r} is incomplete in {folder}")
 
 
-def _weights(pickled: bool) -> list[str]:
-    names = {**pipeline_folder.NETWORKS, **(pipeline_folder.PICKLED if pickled else {})}
-    end = "bin" if pickled else "safetensors"
-    shapes = ("{}.{}", "{}-?????-of-?????.{}", "{}.{}.index.json")
+def _weights(end: str = "safetensors", half: bool = False) -> list[str]:
+    names = {**pipeline_folder.NETWORKS, **(pipeline_folder.PICKLED if end == "bin" else {})}
+    shapes = ("{}.fp16.{}",) if half else ("{}.{}", "{}-?????-of-?????.{}", "{}.{}.index.json")
     return [f"{part}/{shape.format(stem, end)}" for part, stem in names.items() for shape in shapes]
 
 
 def _whole(folder: Path) -> bool:
     try:
-        pipeline_folder.files(folder)
+        cached_folder.sources(folder)
     except FileNotFoundError:
         return False
     return True
@@ -119,6 +122,6 @@ def _reason(repo: str, error: Exception) -> str:
 
 
 def _elsewhere(repo: str) -> str:
-    wanted = " ".join(f"'{p}'" if "*" in p else p for p in (*SETTINGS, *(w for w in _weights(False)[::3])))
+    wanted = " ".join(f"'{p}'" if "*" in p else p for p in (*SETTINGS, *(w for w in _weights()[::3])))
     command = f"hf download {repo} {wanted} --local-dir DIR"
     return f"Where there is a network:\n  {command}\nthen give the folder: --backbone DIR"

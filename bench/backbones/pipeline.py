@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.backbones import noise_schedule
+from bench.backbones.checks import folder_check, tensor_check
 from bench.backbones.folder import noise_of
 from bench.backbones.noise_schedule import NoiseSchedule
 from bench.core import device as devices
@@ -84,7 +85,7 @@ class Backbone:
         """Replace the tensors named in `changed` within the block. For their names see `owners`.
 
         If a tensor of the text encoder changes, prompts are encoded again. Raises ValueError for a name or shape that
-        the networks do not have.
+        the networks do not have, and for values that are not finite.
         """
         new = owners(self.pipeline, changed)
         states = [(network, network.state_dict()) for network, _ in new]
@@ -108,7 +109,7 @@ def owners(
     """Each network that owns tensors of `changed`, and these tensors by their names in the network.
 
     Names with the prefix "text_encoder." belong to the text encoder, all others to the U-Net. Raises ValueError for a
-    name or shape that the network does not have.
+    name or shape that the network does not have, and for values that are not finite.
     """
     text = {name.removeprefix(TEXT): t for name, t in changed.items() if name.startswith(TEXT)}
     unet = {name: t for name, t in changed.items() if not name.startswith(TEXT)}
@@ -118,6 +119,7 @@ def owners(
         for name, tensor in tensors.items():
             if name not in state or state[name].shape != tensor.shape:
                 raise ValueError(f"the backbone's {noun} has no tensor {name!r} of shape {tuple(tensor.shape)}")
+    tensor_check.require_finite("the changed weights", changed.items())
     return [(network, tensors) for _, network, tensors in named if tensors]
 
 
@@ -127,10 +129,8 @@ def read(folder: Path) -> StableDiffusionPipeline:
     The pipeline's scheduler has the noise schedule of the folder's scheduler, and none of its other settings.
     """
     import diffusers  # this import takes seconds, and commands that only list names do not need it
-    import transformers
 
-    diffusers.utils.logging.disable_progress_bar()  # their progress bars would overwrite the one of the run
-    transformers.utils.logging.disable_progress_bar()
+    folder_check.quieten()
     scheduler = noise_schedule.noising(noise_of(folder))
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
         folder, scheduler=scheduler, dtype=torch.float32, local_files_only=True, requires_safety_checker=False,

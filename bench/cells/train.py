@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench.backbones.checks import tensor_check
 from bench.backbones.pipeline import TEXT, Backbone
 from bench.cells.artifact import Report, StageOutput
 from bench.cells.images import ConceptLatents, NeutralLatents
@@ -125,6 +126,7 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         alternate=method.multi == "alternate",
     )
     outcome = unlearn(harness, method(cell.config))
+    tensor_check.require_finite(f"the weights that {cell.method} leaves", outcome.delta.items())
     facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
     return outcome.delta, facts
 

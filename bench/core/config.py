@@ -177,6 +177,10 @@ class RunConfig:
         None, "name, hub id or folder of the configuration and tokenizer for a single .safetensors file", WHAT,
         metavar="MODEL", elsewhere=model_elsewhere, shared=shared_model,
     )  # fmt: skip
+    backbone_weights: str | None = flag(
+        None, "which weights of the U-Net to take from a --backbone that has several: ema or non_ema (default: the "
+        "usual ones; docs/backbones.md)", WHAT, metavar="KIND",
+    )  # fmt: skip
     data: Path | None = flag(
         None, "folder of the world's data sets; see the command prepare", PHOTOGRAPHS,
         metavar="DIR", parse=absolute, shared=lambda folder: folder and Path("DIR"),

@@ -9,7 +9,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from bench.backbones.checks import folder_check, tensor_check
+from bench.backbones.pipeline import TEXT
 from bench.worlds.base import World, WorldUnavailable
+
+XZ = ".xz"
+UNREADABLE = (OSError, SafetensorError, lzma.LZMAError, EOFError)
 
 
 def find(world: World, concept: str) -> Path | None:
@@ -34,13 +39,37 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     Args:
         path: a safetensors file, plain or compressed by xz (its name then ends in ".xz").
 
-    Raises WorldUnavailable for a file that can't be read.
+    Raises WorldUnavailable for a file that can't be read, and for values that are not finite.
     """
     try:
         stored = load(read(path))
-    except (OSError, SafetensorError, lzma.LZMAError, EOFError) as error:
+        tensor_check.require_finite(str(path), stored.items())
+    except (*UNREADABLE, tensor_check.TensorMismatch) as error:
         raise WorldUnavailable(f"{path} can't be read as an oracle's weights: {error}") from error
     return {name: tensor.float() for name, tensor in stored.items()}
+
+
+def require_fitting(path: Path, folder: Path) -> None:
+    """Raise WorldUnavailable unless an oracle's file has all tensors of a backbone's U-Net, and no unknown tensors.
+
+    The file has all tensors of the text encoder or none of them. Only the headers of files are read.
+
+    Args:
+        path: the oracle's file.
+        folder: the pipeline folder of the backbone.
+    """
+    try:
+        with lzma.open(path) if path.suffix == XZ else path.open("rb") as stream:
+            names = tensor_check.streamed_header(stream, path)
+        text = {name.removeprefix(TEXT): tensor for name, tensor in names.items() if name.startswith(TEXT)}
+        unet = {name: tensor for name, tensor in names.items() if not name.startswith(TEXT)}
+        for part, tensors in (("unet", unet), *((("text_encoder", text),) if text else ())):
+            expected, noun = folder_check.tensors_of(folder, part), folder_check.NAMES[part]
+            tensor_check.compare(
+                str(path), f"{noun} in {folder}", tensors, expected, folder_check.HARMLESS.get(part, ())
+            )
+    except (*UNREADABLE, tensor_check.TensorMismatch) as error:
+        raise WorldUnavailable(f"{path} is no oracle of this backbone: {error}") from error
 
 
 def read(path: Path) -> bytes:
@@ -48,7 +77,7 @@ def read(path: Path) -> bytes:
 
     Raises OSError if the file can't be read, lzma.LZMAError if it is damaged, EOFError if it is cut short.
     """
-    if path.suffix != ".xz":
+    if path.suffix != XZ:
         return path.read_bytes()
     with lzma.open(path) as compressed:
         return compressed.read()

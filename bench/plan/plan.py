@@ -173,7 +173,10 @@ def resolve(run: RunConfig) -> Plan:
 
     @cache
     def folder() -> Path:
-        return locate(run.backbone if run.backbone is not None else world.backbone(), run.backbone_config)
+        own = run.backbone is None
+        source = world.backbone() if own else str(run.backbone)
+        verified = own and world.verifies_backbone
+        return locate(source, run.backbone_config, run.backbone_weights, verified)
 
     options = Options(folder, run.data, run.judges, run.neighbours, run.clip, run.force)
     ready = world.configure(options)  # what is wrong with it is said before anything is downloaded
@@ -183,7 +186,7 @@ def resolve(run: RunConfig) -> Plan:
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
         tasks = tasks[::apart][: QUICK.tasks]
-    without = {task.name for task in tasks if known_without(view, task, ORACLE in run.methods)}
+    without = {task.name for task in tasks if known_without(view, task, folder(), ORACLE in run.methods)}
     if ORACLE in run.methods and not without:
         raise ValueError(f"no oracle for what this run forgets: {oracle.hint(view)}")
     methods = {name: method for name, method in methods.items() if name != ORACLE or without}
@@ -197,15 +200,19 @@ def resolve(run: RunConfig) -> Plan:
     return Plan(run, view, protocol, tasks, methods, metrics, cells, folder(), variants)
 
 
-def known_without(world: World, task: Task, asked: bool) -> bool:
+def known_without(world: World, task: Task, backbone: Path, asked: bool) -> bool:
     """Whether there is a model here that never knew what the task forgets.
 
-    A damaged one is none, with a warning. Raises WorldUnavailable for it where the oracle was `asked` for by name.
+    It must have the tensors of the `backbone`. A damaged one is none, with a warning. Raises WorldUnavailable for it
+    where the oracle was `asked` for by name.
     """
     if len(task.forget) != 1:
         return False
     try:
-        return oracle.find(world, task.forget[0]) is not None
+        file = oracle.find(world, task.forget[0])
+        if file is not None:
+            oracle.require_fitting(file, backbone)
+        return file is not None
     except WorldUnavailable as error:
         if asked:
             raise

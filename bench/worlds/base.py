@@ -121,6 +121,8 @@ class World(ABC):
             that counts them. No suite forgets them and no other metric counts them. An image that asks for one of them
             counts for no other concept.
         feature_hint: end of the message that is shown when the feature extractor's weights can't be loaded.
+        verifies_backbone: whether `backbone` compares every file with a digest of files that are known to be sound. If
+            not, every tensor is compared with the networks before a run.
         oracle_concepts: concepts for which an oracle can be built.
         oracle_hint: how a user can get an oracle.
         needs_data: whether the world needs a folder of data, which `prepare` fills.
@@ -148,6 +150,7 @@ class World(ABC):
     tuning_concepts: tuple[str, ...] = ()
     extra_concepts: tuple[str, ...] = ()
     feature_hint: str = ""
+    verifies_backbone: bool = False
     oracle_concepts: tuple[str, ...] = ()
     oracle_hint: str = ""
     needs_data: ClassVar[bool] = False

@@ -6,8 +6,10 @@ import difflib
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from bench.backbones.checks import tensor_check
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.preprocessing import Preprocessing
 
@@ -39,8 +41,32 @@ def create(name: str) -> tuple[Any, Any, Preprocessing]:
             "network, it downloads the weights once; without one, name a file: --judge open_clip:MODEL/FILE, "
             "--clip MODEL/FILE"
         ) from error
+    _require_sound(name, pretrained, model)
     preprocessing = Preprocessing(_config(open_clip.get_model_preprocess_cfg(model)))
     return model.float().eval().requires_grad_(False), tokenizer, preprocessing
+
+
+def _require_sound(name: str, pretrained: str | None, model: Any) -> None:
+    """Raise WorldUnavailable for weights that are not finite, and for a file that open_clip changed to make it fit.
+
+    open_clip resizes the positions of a model for pictures or texts of another size, and says nothing.
+    """
+    own = model.state_dict()
+    try:
+        tensor_check.require_finite(f"{name!r}", own.items())
+        if pretrained is not None and os.path.isfile(pretrained):
+            shared = {n: tensor for n, tensor in _header(Path(pretrained)).items() if n in own}
+            tensor_check.compare(pretrained, name, shared, {n: own[n] for n in shared})
+    except tensor_check.TensorMismatch as error:
+        raise WorldUnavailable(str(error)) from error
+
+
+def _header(file: Path) -> tensor_check.Header:
+    """The header of a file; {} for a file without named tensors that open_clip loaded, such as TorchScript."""
+    try:
+        return tensor_check.header(file)
+    except tensor_check.TensorMismatch:
+        return {}
 
 
 def _parts(name: str) -> tuple[str, str | None]:

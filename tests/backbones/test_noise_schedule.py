@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.backbones import folder, noise_schedule, pipeline, sampling_paths, solvers
+from bench.backbones import noise_schedule, pipeline, sampling_paths, solvers
+from bench.backbones.checks import settings_check
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import denoise, image_specs, initial_latents
 from bench.core.config import SPACINGS, Protocol
@@ -171,7 +172,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_wrong_noise_schedules_are_refused_with_the_folder(copied: Path, change: dict[str, Any], said: str) -> None:
     (copied / noise_schedule.FILE).write_text(json.dumps({**BETAS, **change}))
     with pytest.raises(ValueError, match=f"{copied}: .*{said}"):
-        folder.require_usable(copied)
+        settings_check.require_usable(copied)
 
 
 def test_betas_must_be_named_because_classes_have_different_defaults() -> None:

@@ -46,7 +46,7 @@ def test_list_has_every_name(world: World, what: str, capsys: pytest.CaptureFixt
         (["--backbone", "./nowhere"], "no diffusers pipeline"),
         (["--backbone", "sd1.5"], "did you mean 'sd15'"),
         (["--backbone", "sd15"], "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 model_index.json"),
-        (["--backbone", "v1-5-pruned-emaonly.ckpt"], "a pickle may run any code"),
+        (["--backbone", "v1-5-pruned-emaonly.ckpt"], "no such file"),
         (["--backbone-config", "sd15"], "is for a single .safetensors file"),
         (["--slurm", "partition=gpu"], "--slurm goes with --executor slurm"),
         (["--ray-address", "auto"], "--ray-address goes with --executor ray"),

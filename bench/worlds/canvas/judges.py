@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bench.backbones.checks import tensor_check
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 
@@ -115,7 +116,7 @@ def _weights(path: Path, kind: str) -> dict[str, Tensor]:
 
 
 def _check(path: Path, kind: str, weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise WorldUnavailable unless the names and shapes of the tensors are as expected."""
+    """Raise WorldUnavailable unless the names and shapes of the tensors are as expected, and their values finite."""
     missing, extra = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     other = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
     if not missing and not extra and other and all(name.startswith("head.") for name in other):
@@ -124,7 +125,8 @@ def _check(path: Path, kind: str, weights: Mapping[str, Tensor], expected: Mappi
             (f"; {found} labels has the judge of {k}s" for k, names in LABELS.items() if len(names) == found), ""
         )
         raise WorldUnavailable(f"{path} tells {found} labels apart, and a judge of {kind}s {len(LABELS[kind])}{hint}")
-    parts = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in (
-        ("tensors missing", missing), ("not its own", extra), ("of another shape", other)) if names]  # fmt: skip
-    if parts:
-        raise WorldUnavailable(f"{path} is no {ARCHITECTURE} of {len(LABELS[kind])} labels: {'; '.join(parts)}")
+    try:
+        tensor_check.compare(str(path), f"{ARCHITECTURE} of {len(LABELS[kind])} labels", weights, expected)
+        tensor_check.require_finite(str(path), weights.items())
+    except tensor_check.TensorMismatch as error:
+        raise WorldUnavailable(str(error)) from error

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from bench.backbones.checks import tensor_check
 from bench.core.digest import of_file
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -78,7 +79,10 @@ def save_half(model: torch.nn.Module, file: Path) -> None:
 def load_into(model: torch.nn.Module, file: Path) -> torch.nn.Module:
     """`model` in fp32 and eval mode with the tensors of `file`; WeightsError where they do not fit."""
     try:
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
-    except (SafetensorError, RuntimeError) as error:
+        tensors = load_file(file)
+        tensor_check.compare(str(file), type(model).__name__, tensors, model.state_dict())
+        tensor_check.require_finite(str(file), tensors.items())
+        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except (SafetensorError, tensor_check.TensorMismatch) as error:
         raise WeightsError(f"{file} does not hold the weights of {type(model).__name__}: {error}") from error
     return model.eval()

@@ -75,6 +75,7 @@ class Pocket(World):
         lora_lr=5e-4,
     )
     presets = PRESETS
+    verifies_backbone = True
     tuning_concepts = ("poodle", "iceland poppy")
     oracle_concepts = tuple(oracle_file.SPECIES)
     oracle_hint = oracle_file.HINT

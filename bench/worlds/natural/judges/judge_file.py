@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.backbones.checks import tensor_check
 from bench.core import digest
 from bench.worlds.base import Judge, WorldUnavailable
 from bench.worlds.preprocessing import Preprocessed
@@ -100,8 +101,10 @@ def load(file: Path, domain: str, labels: tuple[str, ...], device: torch.device)
         net = timm.create_model(record.architecture, pretrained=False, num_classes=0, **record.options)
         head = nn.Linear(tensors["head.weight"].shape[1], len(labels))
         module = Trained(Preprocessed(record.preprocessing, net), head)
+        tensor_check.compare(str(file), record.architecture, tensors, module.state_dict())
+        tensor_check.require_finite(str(file), tensors.items())
         module.load_state_dict(tensors)
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RuntimeError, TypeError, tensor_check.TensorMismatch) as error:
         raise WorldUnavailable(
             f"{file} doesn't hold the weights of timm's {record.architecture!r} as version {timm.__version__} builds "
             f"it (it was written with {record.versions.get('timm')}): {error}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.backbones.checks import tensor_check
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.natural.judges import lite0
 
@@ -56,6 +57,8 @@ def load(name: str, weights: Path | None = None, classifier: bool = True) -> Bac
             net = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay)
         except Exception as error:  # timm, the hub's client, its transport and torch raise many types
             raise WorldUnavailable(_missing(name, weights, error)) from error
+    if bad := [n for n, tensor in net.state_dict().items() if not tensor_check.is_finite(tensor)]:
+        raise WorldUnavailable(f"{weights or name}: the weights contain NaN or infinite values, e.g. in {bad[0]}")
     if not classifier:
         net.reset_classifier(0)  # with num_classes=0 above, timm would accept a file that does not fit
     config = resolve_model_data_config(net)
