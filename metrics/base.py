@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -276,6 +277,7 @@ class Metric:
             for the forgotten concepts and their neighbours.
         headline: whether the table in the terminal shows the metric. Files have every metric.
         digits: number of decimals in that table.
+        files: files and folders that `compute` reads. Cache keys contain their contents.
         version: version of the formula of a built-in metric. Raise it when the figures change; stored figures are
             then computed again. A plug-in leaves it at 1, because its cache key contains its source code.
 
@@ -307,6 +309,7 @@ class Metric:
     headline: bool = False
     digits: int = 1
     version: int = 1
+    files: tuple[str | Path, ...] = ()
 
     @property
     def column(self) -> Column:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec
 import torch
 
 from bench.core import digest
-from bench.core.contents import source_files
+from bench.core.contents import declared_files, source_files
 from bench.core.store import Entry
 from bench.worlds import WORLDS, World
 from methods import METHODS, Method
@@ -168,24 +168,35 @@ def of_metric(metric: Metric) -> Any:
     For a metric of Lethe this is its declared version. For a plug-in it is the digest of its source code, and the
     digests of Lethe's modules in `metrics` that it imports from.
     """
-    functions = [one for one in (metric.compute, metric.each) if one is not None]
-    modules = {name for one in functions if (name := getattr(one, "__module__", None)) in sys.modules}
-    modules |= set(METRICS.homes(metric))
-    if modules and all(_ours(name, "metrics") for name in modules):
+    modules = modules_of(metric)
+    files = _files(f"metric {metric.name!r}", metric.files)
+    if modules and all(_ours(name, "metrics") for name in modules) and not files:
         return metric.version
     used = _used(modules, "metrics", {"metrics", "metrics.base", "metrics.column"})
-    return {"source": source_files.of_modules(sorted(modules)), **({"uses": used} if used else {})}
+    return {"source": source_files.of_modules(modules), **({"uses": used} if used else {}), **files}
+
+
+def modules_of(metric: Metric) -> tuple[str, ...]:
+    """The modules that define a metric: those of its functions, and the plug-in that registered it."""
+    functions = [one for one in (metric.compute, metric.each) if one is not None]
+    names = {name for one in functions if (name := getattr(one, "__module__", None)) in sys.modules}
+    return tuple(sorted({str(name) for name in names} | set(METRICS.homes(metric))))
 
 
 def of_world(world: World) -> Key:
-    """The part of a key for the code of a world of a plug-in, of which keys contain only some values; {} for Lethe's.
+    """The part of a key for the code of a world of a plug-in, and for the files that the world declares.
 
-    The code decides, for example, what a judge does to an image before the network sees it.
+    The code decides, for example, what a judge does to an image before the network sees it. {} for Lethe's worlds.
     """
     modules = (type(world).__module__, *WORLDS.homes(world))
-    if all(_ours(name, "bench") for name in modules):
-        return {}
-    return {"world": source_files.of_modules(modules)}
+    code = {} if all(_ours(name, "bench") for name in modules) else {"world": source_files.of_modules(modules)}
+    return code | _files(f"world {world.name!r}", world.files)
+
+
+def _files(owner: str, declared: Any) -> Key:
+    """The part of a key for the files that a metric or world declares; {} if it declares none."""
+    files = declared_files.listed(owner, declared)
+    return {"files": declared_files.digests(files)} if files else {}
 
 
 def _used(modules: Iterable[str], package: str, apart: set[str]) -> Key:

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import evidence
-from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, of_metric
+from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, modules_of, of_metric
 from bench.cells.evidence import EvidenceParts
 from bench.cells.images import Images
 from bench.cells.judges import Judgements, Reference, identity_of_reference
 from bench.cells.probe import Probes, PromptProbes
 from bench.cells.weights import Weights
 from bench.core import digest
+from bench.core.contents import source_files
 from bench.core.store import Entry
 from bench.core.task import Task
+from bench.plan import plugin_import
 from bench.plan.plan import Cell
+from bench.training import file_watch
 from metrics import METRICS, Evidence, Metric
 
 if TYPE_CHECKING:
@@ -84,12 +87,18 @@ class MetricScore(_Figure):
 
     def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
-        score = metric.compute(seen)
+        sources = source_files.closure(modules_of(metric))
+        with file_watch.watching(sources) as reads:
+            score = metric.compute(seen)
+            values = metric.each(seen) if metric.each else None
         if score and not math.isfinite(score.value):
             raise ArithmeticError(f"{metric.name} is {score.value}, which is not a finite number")
         facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
+        reads.add(*plugin_import.reads_of(sources))
+        known = (*metric.files, *self.plan.world.files, *sources.values())
+        if undeclared := reads.undeclared(known, (self.plan.folder, self.store.root)):
+            facts["warnings"] = [f"{metric.name}: {file_watch.warning(undeclared)}"]
         if metric.each:
-            values = metric.each(seen)
             concepts = cell.task.concepts
             facts["each"] = None if values is None else {c: seen.mean(values, [c]).value for c in concepts}
         return {}, facts

@@ -14,15 +14,19 @@ from bench.backbones.pipeline import TEXT, Backbone
 from bench.cells.artifact import Report, StageOutput
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core.checkpoint import Checkpoint
+from bench.core.contents import source_files
 from bench.core.task import Task
-from bench.plan import oracle
+from bench.plan import oracle, plugin_import
 from bench.plan.plan import Cell, Plan
+from bench.training import file_watch
 from bench.training.finetuning import further
 from bench.training.forget_set import LatentSet
 from bench.training.harness import Harness
 from bench.training.loop import unlearn
+from bench.training.method import files_of
 from bench.training.snapshots import Snapshots
 from bench.worlds import World
+from methods import METHODS
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
 
@@ -125,7 +129,13 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )
-    outcome = unlearn(harness, method(cell.config))
+    sources = source_files.closure((method.__module__, *METHODS.homes(method)))
+    with file_watch.watching(sources) as reads:
+        outcome = unlearn(harness, method(cell.config))
+    reads.add(*plugin_import.reads_of(sources))
+    known = (*files_of(cell.method, method, cell.config), *world.files, *sources.values())
+    if undeclared := reads.undeclared(known, (plan.folder, context.latents.store.root)):
+        context.warn(file_watch.warning(undeclared))
     tensor_check.require_finite(f"the weights that {cell.method} leaves", outcome.delta.items())
     facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
     return outcome.delta, facts

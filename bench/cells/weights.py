@@ -16,12 +16,14 @@ from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core import digest
 from bench.core.checkpoint import Checkpoint
+from bench.core.contents import declared_files
 from bench.core.store import Entry, TensorsDiscarded
 from bench.core.task import Task
 from bench.plan import oracle
 from bench.plan.plan import Cell
 from bench.training import finetuning, optimizers
 from bench.training.loop import NonFiniteLoss
+from bench.training.method import files_of
 from bench.training.snapshots import Snapshots
 from methods import ORACLE
 
@@ -51,7 +53,18 @@ class Unlearned(Artifact[[Cell]]):
             **once("optimizer", config.optimizer, lambda: optimizers.libraries(config.optimizer)),
             **{name: part for name, part in self.context.solvers.items() if name == "path"},
             **once("method", cell.method, lambda: self.context.stamps.of_training(type(self), method)),
+            **once("files", (cell.method, config), lambda: self._files(cell)),
         }
+
+    def _files(self, cell: Cell) -> Key:
+        """The contents of the files that the method declares; {} if it declares none."""
+        files = files_of(self.plan.base_method(cell.method), self.plan.methods[cell.method], cell.config)
+        return {"files": declared_files.digests(files)} if files else {}
+
+    def require_unchanged(self, cell: Cell) -> None:
+        """Raise RuntimeError if a file that the method declares has other content than in the key."""
+        if self._files(cell) != self.context.once("files", (cell.method, cell.config), lambda: self._files(cell)):
+            raise RuntimeError("a file that the method declares changed while the method ran; run it again")
 
     def _training_data(self, task: Task) -> str:
         """Digest of the images, prompts and siblings that a method may use to train on a task."""
@@ -167,6 +180,7 @@ class Weights(Artifact[[Cell]]):
             facts = {**before.facts, **facts}
         else:
             tensors, facts = train.unlearned(self.plan, cell, before.tensors() if before else {}, training)
+            Unlearned(context).require_unchanged(cell)
         return tensors, {**facts, **({"warnings": training.warnings} if training.warnings else {})}
 
     def snapshots(self, cell: Cell) -> list[Entry]:

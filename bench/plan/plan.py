@@ -15,7 +15,7 @@ from bench.core import digest, overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import nearest
 from bench.core.task import Task
-from bench.plan import noise_limits, oracle, plugins, settings, task_checks, world_checks
+from bench.plan import declared, noise_limits, oracle, plugins, settings, task_checks, world_checks
 from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
 from bench.suites import SUITES, Request, Suite
@@ -170,6 +170,7 @@ def resolve(run: RunConfig) -> Plan:
     replaced = {variant.of for variant in variants.values()}
     names = tuple(n for n in names if n not in replaced) + tuple(variants)
     methods = {name: methods[variants[name].of if name in variants else name] for name in names}
+    declared.require(methods, configs, metrics, world)
 
     @cache
     def folder() -> Path:

@@ -10,11 +10,12 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.core import digest
 from bench.core.contents import source_files
+from bench.training import file_watch
 
 
 class SourceLoader(importlib.machinery.SourceFileLoader):
@@ -44,6 +45,7 @@ class _Finder:
 
 
 FINDER = _Finder()
+_reads: dict[str, file_watch.Reads] = {}  # module of a plug-in -> the files that it read while it was run
 
 
 def run(file: Path, name: str) -> types.ModuleType:
@@ -56,8 +58,15 @@ def run(file: Path, name: str) -> types.ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    with file_watch.watching() as reads:
+        spec.loader.exec_module(module)
+    _reads[name] = reads
     return module
+
+
+def reads_of(names: Iterable[str]) -> list[file_watch.Reads]:
+    """The files that plug-ins among the modules called `names` read while they were run."""
+    return [_reads[name] for name in names if name in _reads]
 
 
 _run: dict[Path, dict[Path, str]] = {}  # plug-in -> its source files and their digests when it was run

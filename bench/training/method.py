@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
 
+from bench.core.contents import declared_files
 from bench.training.harness import Batch, Harness
 from bench.training.loop import TrainConfig, fit
 
@@ -85,6 +89,8 @@ class Method:
         resumable: False for a method that changes attributes of its own between two steps. When a training resumes,
             `prepare` runs again and the harness restores weights, optimiser, moving average and random state, but not
             the attributes of the method.
+        files: the files and folders that the method reads besides the backbone; see the method `files`, which a class
+            attribute may replace: `files = ("words.txt",)`.
         version: of the algorithm, for Lethe's own methods. Raise it when the resulting weights change, so that cached
             weights are computed again. A plug-in needs no version: a cache key contains its source code.
 
@@ -118,6 +124,14 @@ class Method:
         """Whether the parameter of the U-Net with this name may change. By default `config.parameters` decides."""
         return bool(PARAMETERS[self.config.parameters](parameter))
 
+    def files(self) -> Iterable[str | Path]:
+        """The files and folders that the method reads, such as word lists, weights and pictures.
+
+        They may depend on `self.config`. A relative path starts at the current folder, as it does for `open`.
+        The cache key of the weights contains their contents. Default: every path among the settings.
+        """
+        return paths_in(self.config)
+
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         """The loss on one batch of the forget set: a float32 scalar with a gradient."""
         raise NotImplementedError(f"{type(self).__name__} defines neither loss nor edit")
@@ -140,3 +154,29 @@ class Method:
         A closed-form method overrides it and changes the parameters in `harness.trained` in place.
         """
         fit(harness, self)
+
+
+def paths_in(config: MethodConfig) -> tuple[Path, ...]:
+    """Every path among the settings of a method, also of those in tuples."""
+    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    each = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    return tuple(one for one in each if isinstance(one, Path))
+
+
+def files_of(name: str, method: type[Method], config: MethodConfig) -> tuple[Path, ...]:
+    """The files and folders that the method called `name` declares for its settings.
+
+    Raises FileNotFoundError for one that does not exist, and ValueError if `files` is of another type or can't be had.
+    """
+    owner, declared = f"method {name!r}", vars(Method)["files"]
+    try:
+        value: Any = getattr(method, "files", ())
+        if value is declared:
+            value = paths_in(config)
+        elif callable(value) or isinstance(value, property):
+            value = method(config).files
+            if callable(value):
+                value = value(config) if inspect.signature(value).parameters else value()
+    except Exception as error:
+        raise ValueError(f"{owner}: its files can't be had: {type(error).__name__}: {error}") from error
+    return declared_files.listed(owner, value)

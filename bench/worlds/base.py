@@ -126,6 +126,8 @@ class World(ABC):
         oracle_concepts: concepts for which an oracle can be built.
         oracle_hint: how a user can get an oracle.
         needs_data: whether the world needs a folder of data, which `prepare` fills.
+        files: files and folders that the world reads and whose contents no cache key has otherwise. Keys have prompts,
+            tasks, distances, reference images, and the weights of judges by value; a judge may also read a table.
         chosen: description -> choice, for the reports: the judges and models that the user's options led to.
 
     Example:
@@ -154,6 +156,7 @@ class World(ABC):
     oracle_concepts: tuple[str, ...] = ()
     oracle_hint: str = ""
     needs_data: ClassVar[bool] = False
+    files: tuple[str | Path, ...] = ()
     chosen: Mapping[str, str] = MappingProxyType({})
 
     # What every world defines
