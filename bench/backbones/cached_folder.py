@@ -47,10 +47,10 @@ def make(key: str, size: int, fill: Callable[[Path], None]) -> Path:
         return made
     try:
         made.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(made.parent).free
-        if free < size:
-            raise OSError(errno.ENOSPC, f"{size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
         with tempfile.TemporaryDirectory(prefix=".lethe-", dir=made.parent, ignore_cleanup_errors=True) as work:
+            free = shutil.disk_usage(work).free
+            if free < size:
+                raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
             fill(Path(work) / "pipeline")
             try:
                 os.rename(Path(work) / "pipeline", made)

@@ -131,7 +131,7 @@ def folder_of(file: Path, names: Header, settings: Path, choice: str | None = No
     own = {p.relative_to(settings).as_posix(): digest.of_file(p) for p in _settings(settings)}
     networks = {part: folder_check.empty_network(settings, part) for part in folder_check.NAMES}
     places = _places(file, names, choice)
-    _compare(file, settings, {new: _Named(old, names[old]) for new, old in places.items()}, names, networks)
+    _compare(file, settings, places, names, networks)
     _require_noise_schedule(file, names, settings)
     chosen = [choice] if choice == cached_folder.EMA else []
     key = digest.of_json([digest.of_file(file), own, *chosen])[:24]
@@ -188,11 +188,10 @@ def _converted(tensors: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[
     }
 
 
-def _compare(
-    file: Path, settings: Path, named: Mapping[str, _Named], names: Header, networks: Mapping[str, Any]
-) -> None:
+def _compare(file: Path, settings: Path, places: Mapping[str, str], names: Header, networks: Mapping[str, Any]) -> None:
+    """Raise TensorMismatch unless the conversion gives every tensor of the networks and uses every tensor of a file."""
     try:
-        converted = _converted(named, networks)
+        converted = _converted({new: _Named(old, names[old]) for new, old in places.items()}, networks)
     except KeyError as error:
         raise TensorMismatch(f"{file} lacks the tensor {error.args[0]}") from error
     for part, each in converted.items():
@@ -201,6 +200,7 @@ def _compare(
         network = f"{folder_check.NAMES[part]} that {settings} describes"
         tensor_check.compare(str(file), network, found, expected, harmless)
     used = {tensor.name for each in converted.values() for tensor in each.values()}
+    used |= {new for new, old in places.items() if old in used}  # ordinary weights, where EMA weights replace them
     rest = {n: t for n, t in names.items() if n not in used and n not in UNUSED and not n.startswith(UNUSED_STARTS)}
     tensor_check.compare(str(file), "model", rest, {})
 
