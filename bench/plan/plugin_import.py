@@ -10,7 +10,8 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.core import digest
@@ -70,6 +71,17 @@ def reads_of(names: Iterable[str]) -> list[file_watch.Reads]:
 
 
 _run: dict[Path, dict[Path, str]] = {}  # plug-in -> its source files and their digests when it was run
+
+
+@contextmanager
+def temporarily() -> Iterator[None]:
+    """At the end of a `with` block, forget the plug-ins that were run in it."""
+    known = dict(_run)
+    try:
+        yield
+    finally:
+        _run.clear()
+        _run.update(known)
 
 
 def remember(file: Path, name: str) -> None:

@@ -79,6 +79,7 @@ def temporarily() -> Iterator[None]:
     with ExitStack() as stack:
         for registry in CHECKS:
             stack.enter_context(registry.temporarily())
+        stack.enter_context(plugin_import.temporarily())
         try:
             yield
         finally:

@@ -173,8 +173,9 @@ def test_oracle_has_a_row_for_its_targets_and_is_trained_further(
     run = executor(tmp_path, "resurgence")
     model = run.artifacts.context.backbone
     name = world.concepts[0]
-    made = {n: t + 0.01 for n, t in model.unet.state_dict().items() if "conv_in" in n}
-    made |= {f"text_encoder.{n}": t + 0.01 for n, t in model.pipeline.text_encoder.state_dict().items() if "norm" in n}
+    made = {n: t + 0.01 for n, t in model.unet.state_dict().items()}
+    text_encoder = model.pipeline.text_encoder.state_dict()
+    made |= {f"text_encoder.{n}": t + 0.01 for n, t in text_encoder.items() if t.is_floating_point()}
     save_file({n: t.contiguous() for n, t in made.items()}, tmp_path / "oracle.safetensors")
     known = variant(world, oracle_concepts=(name,), oracle=lambda concept: tmp_path / "oracle.safetensors")
     monkeypatch.setattr(WORLDS, "get", lambda given: known)

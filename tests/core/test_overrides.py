@@ -168,7 +168,8 @@ def test_run_with_an_infinite_setting_raises_with_its_name(
     presets = {"mimmu": {"lr": math.inf}}
     WORLDS.add("hasty", variant(world, name="hasty", presets=presets))
     given = {"methods": ("mimmu",), "suite": "smoke", "world": "tiny", "out": tmp_path}
-    message = r"^(mimmu\.lr|protocol\.guidance_scale) must be a finite number, not (-?inf|nan)$"
+    names = r"mimmu\.lr|protocol\.guidance_scale|world 'hasty': presets\['mimmu'\]\.lr"
+    message = rf"^({names}) must be a finite number, not (-?inf|nan)$"
     with pytest.raises(ValueError, match=message):
         resolve(RunConfig(**{**given, **changes}))
 

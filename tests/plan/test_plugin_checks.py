@@ -212,10 +212,12 @@ def test_a_plugin_with_choices_and_paths_is_accepted_and_its_settings_are_read(w
     file = tmp_path / "mine.py"
     fields = "form: Literal['soft', 'hard'] = 'soft'\nfile: Path | None = None\nsizes: tuple[int, ...] = (1, 2)"
     file.write_text(method(fields))
-    given = {"form": "hard", "file": "a/b", "sizes": "(3,)"}
+    read = tmp_path / "read.txt"  # a path among the settings is a file that the method reads, so it must exist
+    read.touch()
+    given = {"form": "hard", "file": str(read), "sizes": "(3,)"}
     run = RunConfig(("mine",), "smoke", "tiny", plugins=(file,), overrides={"mine": given}, out=tmp_path)
     config = resolve(run).cells[-1].config
-    assert (config.form, config.file, config.sizes) == ("hard", Path("a/b"), (3,))  # type: ignore[attr-defined]
+    assert (config.form, config.file, config.sizes) == ("hard", read, (3,))  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"^mine\.form takes one of soft, hard, not 'sharp'$"):
         resolve(RunConfig(("mine",), "smoke", "tiny", plugins=(file,), overrides={"mine": {"form": "sharp"}}))
 
