@@ -199,6 +199,16 @@ def _files(owner: str, declared: Any) -> Key:
     return {"files": declared_files.digests(files)} if files else {}
 
 
+def plugin_modules(entry: type[Method] | Metric) -> list[str]:
+    """Names of the loaded modules of the user that the method or metric of a plug-in comes from; none for Lethe's."""
+    if isinstance(entry, Metric):
+        named, package = modules_of(entry), "metrics"
+    else:
+        named, package = (entry.__module__, *METHODS.homes(entry)), "methods"
+    files = [name for name in named if getattr(sys.modules.get(name), "__file__", None) and not _ours(name, package)]
+    return [name for name in source_files.closure(files) if name in sys.modules]
+
+
 def _used(modules: Iterable[str], package: str, apart: set[str]) -> Key:
     """Name -> digest of each module in Lethe's `package` that plug-in modules import from, except those `apart`."""
     names = {name for name in source_files.imported(modules) if _ours(name, package)} - apart

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import evidence
-from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, modules_of, of_metric
+from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, modules_of, of_metric, plugin_modules
 from bench.cells.evidence import EvidenceParts
 from bench.cells.images import Images
 from bench.cells.judges import Judgements, Reference, identity_of_reference
@@ -87,8 +88,9 @@ class MetricScore(_Figure):
 
     def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
-        sources = source_files.closure(modules_of(metric))
-        with file_watch.watching(sources) as reads:
+        sources = source_files.closure(modules_of(metric)) if plugin_modules(metric) else {}
+        noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+        with noting as reads:
             score = metric.compute(seen)
             values = metric.each(seen) if metric.each else None
         if score and not math.isfinite(score.value):

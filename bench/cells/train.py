@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from bench.backbones.checks import tensor_check
 from bench.backbones.pipeline import TEXT, Backbone
-from bench.cells.artifact import Report, StageOutput
+from bench.cells.artifact import Report, StageOutput, plugin_modules
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core.checkpoint import Checkpoint
 from bench.core.contents import source_files
@@ -129,8 +130,10 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )
-    sources = source_files.closure((method.__module__, *METHODS.homes(method)))
-    with file_watch.watching(sources) as reads:
+    modules = (method.__module__, *METHODS.homes(method))
+    sources = source_files.closure(modules) if plugin_modules(method) else {}
+    noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+    with noting as reads:
         outcome = unlearn(harness, method(cell.config))
     reads.add(*plugin_import.reads_of(sources))
     known = (*files_of(cell.method, method, cell.config), *world.files, *sources.values())

@@ -14,6 +14,7 @@ from bench.commands import main
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.store import TENSORS, Store
+from bench.plan import plugin_import
 from bench.plan.plan import resolve
 from bench.worlds import World
 from bench.worlds.pocket import weights
@@ -33,6 +34,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Counter[File]:
 
     monkeypatch.setattr(digest, "_of_bytes", counted)
     monkeypatch.setattr(digest, "_known", {})
+    monkeypatch.setattr(plugin_import, "_run", {})  # plug-ins of other tests
     monkeypatch.setattr(digest, "CLOCK_STEP", -1.0)  # files of tests are hashed within a tick of being written
     return hashed
 
