@@ -156,6 +156,7 @@ def of_method(method: type[Method]) -> Any:
     modules = (method.__module__, *METHODS.homes(method))
     apart = {"methods", "methods.base", *(one.__module__ for one in bases)}
     return {
+        "watched": True,  # without it, weights may be those of a method that left a patch, and so measured the original
         "source": source_files.of_modules(modules),
         "bases": {one.__qualname__: one.version for one in bases},
         "uses": _used(modules, "methods", apart),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +24,9 @@ from bench.core import digest
 from bench.core.device import default_device, describe
 from bench.core.store import Store
 from bench.plan.plan import Plan
+from bench.training.guard.watch import Watch, seeded, watched
+
+log = logging.getLogger(__name__)
 
 STORE = ".store"  # the folder of the store within the folder --out of a run
 
@@ -106,6 +111,36 @@ class Context:
 
     def _described(self, versions: Mapping[str, Any]) -> dict[str, Any]:
         return fingerprint.describe(self.plan, self.judges_digest, self.content, self.machine, versions)
+
+    @contextmanager
+    def watched(
+        self,
+        who: str,
+        own: Iterable[str] = (),
+        roots: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        warn: Callable[[str], None] = log.warning,
+        networks: bool = False,
+    ) -> Iterator[Watch]:
+        """Within the block, code that others wrote computes. Afterwards the process and the networks are as before.
+
+        Args:
+            who: whose code it is, for messages.
+            own: names of its modules.
+            roots: name -> object that the code gets and must not change.
+            seed: seed of the global random generators within the block.
+            warn: is called with a sentence for each change that was put back and does not matter.
+            networks: whether the code gets the networks of the backbone.
+
+        Raises LeftBehind if the block left something changed that could reach another cell.
+        """
+        watch = Watch(who, self.backbone if networks else None, roots, own)
+        with watched(watch, warn, self._forget_backbone):
+            seeded(seed)
+            yield watch
+
+    def _forget_backbone(self) -> None:
+        self._backbone = None
 
     def make_room(self) -> None:
         """Move the judges from the device to the CPU before a training, if they have been loaded."""

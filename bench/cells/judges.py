@@ -187,7 +187,9 @@ class Judgements(Artifact[...]):
         return {"images": images.content, "backbone": self.context.content, **judging, **self.stamp()}
 
     def compute(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> StageOutput:
-        return self.context.judges.judge(Images(self.context).decoded(images), self._prompts(specs)), {}
+        judges, decoded = self.context.judges, Images(self.context).decoded(images)
+        with self.context.watched(f"a judge of the world {self.plan.world.name!r}"):
+            return judges.judge(decoded, self._prompts(specs)), {}
 
     def _prompts(self, specs: Sequence[ImageSpec] | None) -> list[str]:
         return [spec.prompt for spec in (self.context.specs if specs is None else specs)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import evidence
@@ -88,9 +88,8 @@ class MetricScore(_Figure):
 
     def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
-        sources = source_files.closure(modules_of(metric)) if plugin_modules(metric) else {}
-        noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
-        with noting as reads:
+        sources = source_files.closure(modules_of(metric))
+        with _watched(self.context, metric, seen), file_watch.watching(sources) as reads:
             score = metric.compute(seen)
             values = metric.each(seen) if metric.each else None
         if score and not math.isfinite(score.value):
@@ -129,7 +128,10 @@ class Curve(_Figure):
         for part, passing in enumerate((before, *between, weights)):
             measured = part == 0 and (before is None or cell.task.after in self.plan.tasks)
             seen = evidence.along(self.context, cell.task, passing, measured or passing is weights)
-            scores = {metric.name: metric.compute(seen) for metric in metrics}
+            scores = {}
+            for metric in metrics:
+                with _watched(self.context, metric, seen):
+                    scores[metric.name] = metric.compute(seen)
             values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
             points.append({"part": part / (len(between) + 1), "scores": values})
         return {}, {"points": points}
@@ -145,6 +147,12 @@ def metric_stamp(context: Context, metric: Metric) -> Key:
     needed = tuple(artifact for need in metric.needs for artifact in NEEDED.get(need, ()))
     later = {"score": MetricScore.version} if MetricScore.version != FIRST else {}
     return context.stamps.of_metric(metric, (*INPUTS, *needed), later)
+
+
+def _watched(context: Context, metric: Metric, seen: Evidence) -> AbstractContextManager[object]:
+    """A block in which the metric of a plug-in computes; the next metric gets the same evidence and process."""
+    own = plugin_modules(metric)
+    return context.watched(f"metric {metric.name!r}", own, {"evidence": seen}) if own else nullcontext()
 
 
 def _along(names: Sequence[str]) -> list[Metric]:

@@ -22,6 +22,7 @@ from bench.plan.plan import Cell, Plan
 from bench.training import file_watch
 from bench.training.finetuning import further
 from bench.training.forget_set import LatentSet
+from bench.training.guard.watch import Watch
 from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from bench.training.method import files_of
@@ -109,18 +110,26 @@ def given(world: World, concept: str) -> StageOutput:
     return tensors, {"cost": cost, "data": {}, "compensation": "trained anew without it"}
 
 
-def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:
+def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext, watch: Watch) -> StageOutput:
     """Train the cell's method from the weights `start` to forget the concepts of the task's request.
+
+    `watch` is the watch of the method's block.
 
     Returns the tensors that differ from the original model, on the CPU, and facts about the training.
     """
     world, protocol, task = plan.world, plan.protocol, cell.task
     context.report("forget set", 0, 1)
     method = plan.methods[cell.method]
+
+    def retained() -> LatentSet:
+        # every method learns from these images, so what this one changed must not show in them
+        with watch.suspended():
+            return context.latents.of_concepts(task.in_domain + task.out_of_domain, protocol.retain_images)
+
     harness = context.harness(
         dataclasses.replace(task, forget=task.request, after=None),
         context.latents.of_concepts(task.request, protocol.forget_images),
-        lambda: context.latents.of_concepts(task.in_domain + task.out_of_domain, protocol.retain_images),
+        retained,
         {concept: world.prompts("forget", concept) for concept in task.concepts},
         cell.seed,
         "unlearning",

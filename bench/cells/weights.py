@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
+from bench.backbones.sampler import seed_of
 from bench.cells import train
-from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
+from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput, plugin_modules
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core import digest
 from bench.core.checkpoint import Checkpoint
@@ -22,6 +23,7 @@ from bench.core.task import Task
 from bench.plan import oracle
 from bench.plan.plan import Cell
 from bench.training import finetuning, optimizers
+from bench.training.guard.watch import LeftBehind
 from bench.training.loop import NonFiniteLoss
 from bench.training.method import files_of
 from bench.training.snapshots import Snapshots
@@ -154,7 +156,7 @@ class Weights(Artifact[[Cell]]):
         """
         try:
             entry = super().__call__(cell)
-        except NonFiniteLoss:
+        except (NonFiniteLoss, LeftBehind):
             self.checkpoint(cell).remove()  # a training that continued from this state would fail again
             raise
         self.checkpoint(cell).remove()
@@ -173,13 +175,20 @@ class Weights(Artifact[[Cell]]):
             self.checkpoint(cell),
             self._snapshots_kept(cell),
         )
-        if before and cell.task.finetune:
-            for warning in before.facts.get("warnings", ()):
-                training.warn(warning)
-            tensors, facts = train.finetuned(self.plan, cell, before.tensors(), training)
-            facts = {**before.facts, **facts}
-        else:
-            tensors, facts = train.unlearned(self.plan, cell, before.tensors() if before else {}, training)
+        start, finetune = before.tensors() if before else {}, cell.task.finetune
+        who = "the further training" if finetune else f"method {cell.method!r}"
+        own = plugin_modules(self.plan.methods[cell.method])
+        given = {"task": cell.task, "config": cell.config, "protocol": self.plan.protocol}
+        seed = seed_of("global", cell.seed, cell.task.name)
+        with context.watched(who, own, given, seed, training.warn, networks=True) as watch:
+            if before and finetune:
+                for warning in before.facts.get("warnings", ()):
+                    training.warn(warning)
+                tensors, facts = train.finetuned(self.plan, cell, start, training)
+                facts = {**before.facts, **facts}
+            else:
+                tensors, facts = train.unlearned(self.plan, cell, start, training, watch)
+        if not (before and finetune):
             Unlearned(context).require_unchanged(cell)
         return tensors, {**facts, **({"warnings": training.warnings} if training.warnings else {})}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +14,13 @@ from bench.core.registry import BrokenEntry, DuplicateName, Registry
 from bench.plan import plugin_checks, plugin_import, world_checks
 from bench.plan.plugin_checks import InvalidEntry
 from bench.suites import SUITES
+from bench.training.guard.watch import LeftBehind, unpatched
 from bench.worlds import WORLDS
 from methods import METHODS
 from metrics import METRICS
 
 T = TypeVar("T")
+SENTENCES = (InvalidEntry, DuplicateName, LeftBehind)  # errors whose messages are sentences for people
 CHECKS: dict[Registry[Any], Callable[[str, Any], None]] = {
     METHODS: plugin_checks.check_method,
     METRICS: plugin_checks.check_metric,
@@ -39,9 +41,9 @@ def load(files: Sequence[Path]) -> None:
 
     A file is run again if it, or a file that it imports, has other content than before. Each file becomes a module
     whose name contains a digest of the file's path, so that two files of the same name can be loaded. Raises
-    PluginError if a file does not exist, raises an exception, registers nothing, registers a name that is taken, or
-    registers an entry that `bench.plan.plugin_checks` refuses. After an error some entries of the file may stay
-    registered.
+    PluginError if a file does not exist, raises an exception, registers nothing, registers a name that is taken,
+    registers an entry that `bench.plan.plugin_checks` refuses, or changes torch or another library
+    (`bench.training.guard.watch.unpatched`). After an error some entries of the file may stay registered.
     """
     for file in plugin_import.unload_changed():
         for registry, name in _loaded.pop(file, ()):
@@ -57,12 +59,13 @@ def checked(registry: Registry[T], name: str) -> T:
     Raises UnknownName, and PluginError for an entry that can't be used; the message names its package.
     """
     try:
-        found = registry.get(name)
+        package = registry.package(name)
+        with unpatched(f"{registry.noun} {name!r}") if package else nullcontext():
+            found = registry.get(name)
         CHECKS[registry](name, found)
     except BrokenEntry as error:
         raise PluginError(str(error)) from error
-    except InvalidEntry as error:
-        package = registry.package(name)
+    except (InvalidEntry, LeftBehind) as error:
         raise PluginError(f"{error} (in {package})" if package else str(error)) from error
     return found
 
@@ -93,7 +96,8 @@ def _load(file: Path) -> Entries:
     before = {registry.noun: registry.names() for registry in CHECKS}
     name = f"lethe_plugin_{file.stem.replace('.', '_')}_{digest.of_json(str(file))[:8]}"
     try:
-        plugin_import.run(file, name)
+        with unpatched("it"):
+            plugin_import.run(file, name)
         new = [(registry, one) for registry in CHECKS for one in registry.names() if one not in before[registry.noun]]
         for registry, entry in new:
             CHECKS[registry](entry, registry.get(entry))
@@ -101,7 +105,7 @@ def _load(file: Path) -> Entries:
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         hint = "; choose another name" if isinstance(error, DuplicateName) else ""
-        reason = str(error) if isinstance(error, (InvalidEntry, DuplicateName)) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, SENTENCES) else f"{type(error).__name__}: {error}"
         raise PluginError(f"plugin {file}{_line(error, file)}: {reason}{hint}") from error
     if not new:
         del sys.modules[name]
