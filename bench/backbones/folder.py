@@ -117,7 +117,7 @@ def _there(file: Path) -> Path:
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises FileNotFoundError, and ValueError if the file is damaged."""
     try:
-        read = json.loads(_there(file).read_text())
+        read = json.loads(_there(file).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     if not isinstance(read, dict):

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.board import aggregates, cell_columns, clusters, curve, relearning, ripple, statistics
+from bench.board import aggregates, cell_columns, clusters, csv_files, curve, relearning, ripple, statistics
 from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
 from bench.core.results import CellResult, ConceptResult
+from bench.core.text.printable import ERRORS
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
@@ -306,7 +307,7 @@ def write(
     for suffix, frame in {**always, "-curve": tables.curve, "-recovery": tables.recovered}.items():
         file = folder / f"{stem}{suffix}.csv"
         if suffix in always or len(frame):
-            replace(file, frame.to_csv(index=False, float_format="%.6f"))
+            replace(file, csv_files.text(frame))
         else:
             file.unlink(missing_ok=True)  # file of the earlier board, which this board replaces
     replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
@@ -314,7 +315,7 @@ def write(
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader never sees an incomplete file."""
+    """Write a file in one step, so that a reader never sees an incomplete file. Its encoding is UTF-8."""
     work = path.with_name(f".{path.name}.{os.getpid()}")
-    work.write_text(text)
+    work.write_text(text, encoding="utf-8", errors=ERRORS, newline="")
     work.replace(path)

@@ -283,9 +283,9 @@ def _as_in_training(table: Path, protocol: Protocol) -> float | None:
 
     A backward pass counts as two passes, and guidance may double the passes of sampling.
     """
-    import pandas as pd  # the import takes half a second, and a run with a complete store does not need it
+    from bench.board import csv_files  # pandas takes half a second to import, and a complete store does not need it
 
-    frame = pd.read_csv(table)
+    frame = csv_files.read(table)
     if not {"student_forwards", "teacher_forwards"} <= set(frame):
         return None
     rates = []
@@ -315,9 +315,9 @@ def _table(outcomes: Outcomes, folders: Sequence[Path]) -> Path | None:
 
 
 def _in_table(file: Path) -> Iterator[Took]:
-    import pandas as pd
+    from bench.board import csv_files
 
-    frame = pd.read_csv(file)
+    frame = csv_files.read(file)
     counted = (frame["status"] == "ok") & frame["steps"].notna()  # the steps of an oracle are not known
     for row in frame[counted].to_dict("records"):
         yield Took(row["method"], json.loads(row["config"]), int(row["steps"]), float(row["seconds"]))

@@ -33,11 +33,11 @@ def parse(file: Path, known: Mapping[str, Flag]) -> dict[str, Any]:
     Raises WrongFile.
     """
     try:
-        root = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
+        root = yaml.compose(file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise WrongFile(f"--config {file}: can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise WrongFile(f"--config {file}: not a text file") from None
+        raise WrongFile(f"--config {file}: not a text file in UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

@@ -165,13 +165,13 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
         made = Path(work) / "pipeline"
         for name in folder.OTHERS:
             shutil.copytree(backbone / name, made / name, ignore=shutil.ignore_patterns(".*"))
-        index = json.loads((backbone / folder.INDEX).read_text())
+        index = json.loads((backbone / folder.INDEX).read_text(encoding="utf-8"))
         index |= {name: [None, None] for name in LEFT_OUT if name in index} | {"requires_safety_checker": False}
         (made / folder.INDEX).write_text(json.dumps(index, indent=2) + "\n")
         for name in folder.NETWORKS:
             getattr(pipeline, name).save_pretrained(made / name)
         for file in made.glob("*/config.json"):
-            part = json.loads(file.read_text())
+            part = json.loads(file.read_text(encoding="utf-8"))
             part.pop("_name_or_path", None)  # the folder of the backbone, which the reader does not have
             file.write_text(json.dumps(part, indent=2) + "\n")
         (made / NOTE).write_text(json.dumps(digest.plain({**about, "safety_checker": CHECKER}), indent=2) + "\n")

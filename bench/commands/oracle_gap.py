@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench.board import clusters, statistics
+from bench.board import clusters, csv_files, statistics
 from bench.board.statistics import Interval
 from bench.commands import arguments
 from bench.core.config import RunConfig
@@ -119,7 +119,7 @@ def read(file: Path, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
         there = "a folder" if file.is_dir() else "no such file"
         raise FileNotFoundError(f"{file}: {there}; a run writes BOARD-cells.csv beside its board")
     try:
-        cells = pd.read_csv(file)
+        cells = csv_files.read(file)
     except ValueError as error:  # pandas' errors are subclasses of it
         raise ValueError(f"{file}: not a table ({error})") from None
     if lacking := [name for name in ("method", "task", "seed", "status") if name not in cells]:

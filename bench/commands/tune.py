@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.board import tables
+from bench.board import csv_files, tables
 from bench.cells.executor import Executor
 from bench.commands import arguments
 from bench.commands.run import require_writable
 from bench.core.config import RunConfig
+from bench.core.filenames import stem
 from bench.core.results import CellResult
 from bench.core.text.terminal import Plain, say
 from bench.engines import Engine
@@ -139,8 +140,8 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
             say(console, f"stopped; the store keeps every finished stage. Resume:\n  {again}")
             return 130
     base.out.mkdir(parents=True, exist_ok=True)
-    file = base.out / f"tuning-{base.world}.csv"
-    found.to_csv(file, index=False, float_format="%.6g")
+    file = base.out / f"{stem(f'tuning-{base.world}')}.csv"
+    tables.replace(file, csv_files.text(found, "%.6g"))
     console.print(show(found, f"learning rates on {base.world}"))
     say(console, f"written: {file}")
     return 0

@@ -136,7 +136,7 @@ def of_files(folder: Path, files: Iterable[Path]) -> str:
 @functools.cache
 def of_source(*modules: ModuleType) -> str:
     """Digest of the source code of modules that declare no version, such as plug-ins and libraries."""
-    return of_json([Path(inspect.getfile(module)).read_text() for module in modules])
+    return of_json([Path(inspect.getfile(module)).read_text(encoding="utf-8") for module in modules])
 
 
 def of_module(module: ModuleType) -> str:

@@ -1,16 +1,21 @@
-"""File names without their folders, for tables, reports and archives that other people read.
+"""Names of files: without their folders, for what other people read, and for files that are named after something.
 
-The path of a folder is useless on another machine, and it may contain the name of a person or a project.
+The path of a folder is useless on another machine, and it may contain the name of a person or a project. A world, a
+suite or a concept may have any name, but the name of a file has to be short and portable.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".py", ".json", ".npz", ".csv", ".yaml")
 # "birds=", then prefixes such as "open_clip:" or "hf-hub:"; one letter with a colon is a drive on Windows
 HEAD = re.compile(r"((?:[^=:/\\]+=)?(?:[\w-]{2,}:)*)(.*)", re.DOTALL)
+MAX_STEM = 80  # characters of the name of a file, without its ending
+DIGITS = 8  # hex digits of the digest, which tells names apart that have the same words
+DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Windows reserves
 DRIVE = re.compile(r"[A-Za-z]:")
 # The match does not begin in the middle of a relative path or a URL. A path that begins with one slash has at least
 # two parts.
@@ -41,6 +46,27 @@ def without_folders(text: str, model: bool = False) -> str:
     return head + (last_part(name) if _is_path(name) else name)
 
 
+def stem(name: str) -> str:
+    """The name of a file, without an ending, for something called `name`; another `name` has another one.
+
+    It has at most `MAX_STEM` lower-case letters, digits and the characters ".+_-". If `name` itself has another form, a
+    digest of `name` stands at the end.
+
+    >>> stem("tuning-pocket"), stem("AC/DC"), stem("熊猫"), stem("con")
+    ('tuning-pocket', 'ac-dc-5a5abe39', '983c9a43', 'con-1143da2b')
+    """
+    slug = slugged(name)
+    if slug == name and len(slug) <= MAX_STEM and not DEVICE.match(slug):
+        return name
+    told_apart = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+    return f"{slug[: MAX_STEM - DIGITS - 1].rstrip('-.+')}-{told_apart}".lstrip("-")
+
+
+def slugged(name: str) -> str:
+    """`name` in lower-case letters, digits and ".+_-". Different names may give the same text, also the empty one."""
+    return re.sub(r"[^a-z0-9.+_]+", "-", name.lower()).strip("-.")
+
+
 def last_part(path: str) -> str:
     """The last part of a path of any operating system: "x.bin" for "C:\\models\\x.bin"."""
     parts = [part for part in re.split(r"[/\\]", DRIVE.sub("", path, count=1)) if part]
@@ -62,7 +88,12 @@ def within(folder: Path, path: str) -> str:
 
 def is_local(source: str) -> bool:
     """Whether `source` is a path on this machine: it begins with ".", "/" or "~", or it exists."""
-    return source.startswith((".", "/", "~")) or Path(source).expanduser().exists()
+    if source.startswith((".", "/", "~")):
+        return True
+    try:
+        return Path(source).exists()
+    except OSError:  # too long for a path
+        return False
 
 
 def _is_path(name: str) -> bool:

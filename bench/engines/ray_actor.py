@@ -229,9 +229,9 @@ def opened(log: Path) -> IO[str]:
     """A log file to write to. If it can't be created, the null device is returned, so that the work continues."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        return log.open("a")
+        return log.open("a", encoding="utf-8", errors="backslashreplace")
     except OSError:
-        return Path(os.devnull).open("a")
+        return Path(os.devnull).open("a", encoding="utf-8")
 
 
 def say(log: IO[str], what: str) -> None:

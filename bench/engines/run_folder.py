@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.core import digest
 from bench.core.config import RunConfig
+from bench.core.filenames import stem
 from bench.core.lock import BEAT, STALE, elsewhere, held
 from bench.core.store import leftovers
 from bench.core.store.entries import CHECK, DAMAGE
@@ -55,7 +56,7 @@ class RunFolder:
     def __init__(self, run: RunConfig) -> None:
         run = run.elsewhere()
         self.id = digest.of_json(run.identity)[:8]
-        self.path = place(run.out) / f"{run.suite}-{run.world}-{self.id}"
+        self.path = place(run.out) / f"{stem(f'{run.suite}-{run.world}')}-{self.id}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:

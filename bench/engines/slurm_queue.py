@@ -180,7 +180,9 @@ class Queue:
 def last_words(log: Path) -> str:
     """A text for people: the last line of a job's log, which often says why the job ended."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
     except OSError:
         return ", and left no log"
     return f": {lines[-1][:300]}" if lines else ""

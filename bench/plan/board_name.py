@@ -14,14 +14,12 @@ from typing import Any
 
 from bench.backbones import folder
 from bench.core import digest
-from bench.core.filenames import HEAD, last_part, without_folders
+from bench.core.filenames import DIGITS, HEAD, MAX_STEM, last_part, slugged, without_folders
 from bench.core.flags import Flag, defaults_of, flags_of
 from bench.core.overrides import Overrides, Sweep
 from bench.plan.plan import Plan
 from bench.plan.settings import changed
 
-MAX_NAME_LENGTH = 80  # maximum number of characters of a name, without "-quick"
-DIGITS = 8  # hex digits of the digest, which distinguishes names with the same words
 QUICK = "quick"
 CONCEPT = re.compile(r"[a-z0-9]+( [a-z0-9]+)*")  # a concept whose words in a name are unambiguous
 TAKEN = re.compile(r"compile|sweep.*|neighbours.*|judge.*|clip.*|k\d.*")  # words that begin other parts of a name
@@ -46,7 +44,7 @@ class Part:
     @property
     def slug(self) -> str:
         """The words in the form for a file's name: lower-case letters, digits, ".", "+", "_" and hyphens."""
-        return re.sub(r"[^a-z0-9.+_]+", "-", self.words.lower()).strip("-.")
+        return slugged(self.words)
 
     @property
     def is_exact(self) -> bool:
@@ -66,16 +64,16 @@ def board_name(plan: Plan) -> str:
     - "quick" for a quick run.
 
     A digest of these settings is added if the words alone do not identify the board, for example if two backbones are
-    in folders of the same name. It is also added if the name would be longer than MAX_NAME_LENGTH, or if the name has
+    in folders of the same name. It is also added if the name would be longer than MAX_STEM, or if the name has
     the ending of another file.
 
     If the run names a backbone, its files are read once for their digest.
     """
     parts = [*_parts(plan)]
     name = "-".join(part.slug for part in parts if part.slug)
-    if len(name) > MAX_NAME_LENGTH or ENDS.search(name) or not all(part.is_exact for part in parts):
+    if len(name) > MAX_STEM or ENDS.search(name) or not all(part.is_exact for part in parts):
         told_apart = digest.of_json([part.value or part.words for part in parts])[:DIGITS]
-        name = f"{name[: MAX_NAME_LENGTH - DIGITS - 1].rstrip('-.+')}-{told_apart}"
+        name = f"{name[: MAX_STEM - DIGITS - 1].rstrip('-.+')}-{told_apart}"
     return f"{name}-{QUICK}" if plan.run.quick else name
 
 

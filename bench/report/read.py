@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.board import csv_files
 from bench.cells.estimate import TABLES
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
@@ -45,7 +46,7 @@ class Board:
     @cached_property
     def description(self) -> dict[str, Any]:
         """All facts that the figures depend on besides the methods, in the types of JSON."""
-        return json.loads(self._file(".json").read_text())
+        return json.loads(self._file(".json").read_text(encoding="utf-8"))
 
     @property
     def name(self) -> str:
@@ -62,8 +63,7 @@ class Board:
         return self.path.with_name(f"{self.name}{ending}")
 
     def _read(self, ending: str) -> pd.DataFrame:
-        # some fingerprints look like numbers, so pandas must not convert them
-        return pd.read_csv(self._file(ending), dtype={"fingerprint": str})
+        return csv_files.read(self._file(ending))
 
 
 def load_board(path_or_name: str | Path) -> Board:

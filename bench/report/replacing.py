@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from bench.board import csv_files
 from bench.cells.executor import Executor
 from bench.core import digest
 from bench.core.filenames import without_folders
@@ -82,12 +81,12 @@ def differences(
     table = file.with_name(f"{file.stem}-cells.csv")
     if not table.is_file():
         return
-    cells = pd.read_csv(table)
+    cells = csv_files.read(table)
     cells = cells[cells["status"] == "ok"]
     if cells.empty:  # the run would not replace any figure
         return
     try:
-        there = flat(json.loads(file.with_suffix(".json").read_text()))
+        there = flat(json.loads(file.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         yield Difference(f"{file.stem}.json", "no description that can be read", "a description")
         return

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.core.config import RunConfig
-from bench.plan.board_name import MAX_NAME_LENGTH, board_name, by_content
+from bench.core.filenames import MAX_STEM
+from bench.plan.board_name import board_name, by_content
 from bench.plan.plan import Plan, resolve
 from bench.worlds import World
 
@@ -128,7 +129,7 @@ def test_names_are_distinct_safe_and_short(world: World) -> None:
     assert len(set(names.values())) == len(names)
     for each in names.values():
         assert SAFE.fullmatch(each)
-        assert len(each) <= MAX_NAME_LENGTH + len("-quick")
+        assert len(each) <= MAX_STEM + len("-quick")
         assert not re.search(r"-(cells|concepts|curve|recovery)$", each)  # `X.csv` would be a file of another board
 
 

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from bench.core import digest, lock
 from bench.core.store import entries, leftovers
 from bench.core.store.entries import FORMAT, RECORD, TENSORS, Damaged, Entry
+from bench.core.text.printable import ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Store:
                 save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, work / TENSORS)
                 content = digest.of_file(work / TENSORS)
             for name, text in (texts or {}).items():
-                (work / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+                (work / name).write_text(text, encoding="utf-8", errors=ERRORS)
             (work / RECORD).write_text(entries.encoded(key, facts or {}, content))
 
         path = self.path(kind, key)
