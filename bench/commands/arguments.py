@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from bench.backbones.folder import LARGE_BATCH, LARGE_BATCH_SIDE
 from bench.backbones.locate import NAMES
@@ -15,6 +15,8 @@ from bench.commands import config_file
 from bench.core import flags
 from bench.core.config import HOW, RunConfig
 from bench.core.registry import nearest
+from bench.core.text.printable import printable_lines
+from bench.core.text.shell import joined
 from bench.engines import Settings
 from bench.suites import SUITES
 
@@ -26,6 +28,9 @@ REPLACED = {
     "--export": "the command `export`: python run_bench.py export METHOD/TASK --to DIR",
     "--prepare": "the command `prepare`: python run_bench.py prepare WORLD --data DIR",
 }
+
+
+HYPHEN = "; a value that begins with a hyphen is written --FLAG=VALUE"
 
 
 class CannotRun(ValueError):
@@ -121,6 +126,14 @@ class Spread:
         return Settings(self.workers, self.retries, self.attach, given.get(self.executor, {}))
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages show the words of the user as they are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and how to write a value that looks like a flag, and end the program."""
+        super().error(printable_lines(message) + (HYPHEN if "expected" in message else ""))
+
+
 def parser(command: str, usage: str, about: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for one command. It has no flags yet.
 
@@ -130,7 +143,7 @@ def parser(command: str, usage: str, about: str, epilog: str = "") -> argparse.A
         about: description for `--help`.
         epilog: text below the flags.
     """
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"run_bench.py {command}",
         usage=f"python run_bench.py {command} {usage}",
         description=about,
@@ -226,7 +239,7 @@ def _unknown(words: Sequence[str], known: Sequence[str]) -> str:
     if replaced := [flag for flag in flags if flag in REPLACED]:
         return f"{replaced[0]} is now {REPLACED[replaced[0]]}"
     hint = f"; {nearest(flags[0], known)}" if flags else ""
-    return f"unrecognized arguments: {' '.join(words)}{hint}"
+    return f"unrecognized arguments: {joined(words)}{hint}{HYPHEN if flags else ''}"
 
 
 def run_config(args: argparse.Namespace) -> RunConfig:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.core.store import TensorsDiscarded
 from bench.core.text.terminal import say
-from bench.plan.plan import PROTOCOL, Cell, Plan
+from bench.plan.plan import PROTOCOL, Cell, Plan, resolve
 
 NOTE = "lethe.json"
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts of the backbone that Lethe never loads
@@ -49,9 +50,9 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     """Write the model. Returns 0."""
     with arguments.refusing():
-        method, _, seed = parse(args.cell)
-        name = method.partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
-        args.methods = [*getattr(args, "methods", RunConfig().methods), name]
+        name = args.cell.partition("/")[0].partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
+        args.methods = [*getattr(args, "methods", RunConfig().methods), *([name] if "/" in args.cell else [])]
+        _, _, seed = parse(resolve(arguments.run_config(args)), args.cell)
         if seed is not None:
             args.seeds = (seed,)
     plan, _ = prepared(args, console, writes=False)
@@ -61,16 +62,23 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
     return 0
 
 
-def parse(cell: str) -> tuple[str, str, int | None]:
+def parse(plan: Plan, cell: str) -> tuple[str, str, int | None]:
     """The method, task and seed in METHOD/TASK/SEED or METHOD/TASK, whose seed is None.
 
-    Raises ValueError if `cell` has another form.
+    Names may contain slashes, so those of the plan's methods and tasks are tried first. The seed need not be one of
+    the plan. Raises ValueError if `cell` has another form.
     """
-    method, _, task = cell.partition("/")
-    name, _, seed = task.rpartition("/")
+    before, _, last = cell.rpartition("/")
+    seed = int(last) if re.fullmatch("[0-9]+", last) else None
+    for named, number in ((cell, None), *([(before, seed)] if seed is not None else [])):
+        for method in plan.methods:
+            if any(named == f"{method}/{task.name}" for task in plan.tasks):
+                return method, named.removeprefix(f"{method}/"), number
+    rest, number = (before, seed) if seed is not None and "/" in before else (cell, None)
+    method, _, task = rest.partition("/")
     if not (method and task):
         raise ValueError(f"export takes METHOD/TASK or METHOD/TASK/SEED, e.g. 'mimmu/red rose/0', not {cell!r}")
-    return (method, name, int(seed)) if name and seed.isdecimal() else (method, task, None)
+    return method, task, number
 
 
 def find(plan: Plan, cell: str) -> Cell:
@@ -78,7 +86,7 @@ def find(plan: Plan, cell: str) -> Cell:
 
     Raises ValueError if the run does not have the method, the task or the seed.
     """
-    method, task, seed = parse(cell)
+    method, task, seed = parse(plan, cell)
     tasks = [t.name for t in plan.tasks]
     if task not in tasks:
         raise ValueError(f"suite {plan.run.suite!r} has no task {task!r}: {nearest(task, tasks)}")

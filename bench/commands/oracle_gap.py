@@ -18,7 +18,7 @@ from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.plan import plugins
-from bench.report.markdown import line
+from bench.report.markdown import escaped, line
 from methods import ORACLE
 from metrics import METRICS
 
@@ -90,7 +90,7 @@ def table(cells: pd.DataFrame, names: Sequence[str]) -> list[list[str]]:
     rows.append([ORACLE, *(_text(one, m.column.digits, "") for one, m in zip(figures, metrics, strict=True))])
     for method, theirs in found.items():
         away = [gap(theirs, own, name) for name in names]
-        rows.append([method, *(_bold(one, m.column.digits) for one, m in zip(away, metrics, strict=True))])
+        rows.append([escaped(method), *(_bold(one, m.column.digits) for one, m in zip(away, metrics, strict=True))])
     return rows
 
 

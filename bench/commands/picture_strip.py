@@ -14,6 +14,7 @@ from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
+from bench.core.text.printable import printable
 from bench.core.text.terminal import say
 from bench.plan.plan import resolve
 
@@ -26,6 +27,11 @@ example:
   python run_bench.py strip --methods mimmu salun --task "red rose" \\
       --show "red rose" "tea rose" daisy --to strip.png"""
 LEFT, TOP, GAP = 130, 30, 10  # pixels: left of the images for names, above them for titles, between concepts
+LINE = 18  # pixels of a line of text
+NARROWEST = 120  # pixels of a title that stands above narrower images
+INK = (30, 30, 40)  # colour of the text, RGB
+LACKING = "\uffff"  # no font has this character, so it is drawn as the sign for a missing character
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def strip(
@@ -46,17 +52,45 @@ def strip(
     count, _, height, width = next(iter(first.values())).shape
     side_x, side_y = width * zoom, height * zoom
     block = count * side_x + GAP
-    out = Image.new("RGB", (LEFT + block * len(first) - GAP, TOP + side_y * len(images)), paper)
-    pen, font = ImageDraw.Draw(out), ImageFont.load_default(15)
-    for row, (method, shown) in enumerate(images.items()):
-        pen.text((6, TOP + row * side_y + side_y // 2 - 9), method, fill=(30, 30, 40), font=font)
-        for column, (concept, pictures) in enumerate(shown.items()):
-            pen.text((LEFT + column * block + 2, 6), titles[concept], fill=(30, 30, 40), font=font)
+    font = ImageFont.load_default(15)
+    heads = [folded(titles[concept], font, max(block - 4, NARROWEST)) for concept in first]
+    names = [folded(method, font, LEFT - 12) for method in images]
+    top = TOP + LINE * (max(map(len, heads)) - 1)
+    rows = [max(side_y, LINE * len(lines)) for lines in names]
+    out = Image.new("RGB", (LEFT + block * len(first) - GAP, top + sum(rows)), paper)
+    pen = ImageDraw.Draw(out)
+    for column, lines in enumerate(heads):
+        pen.text((LEFT + column * block + 2, 6), "\n".join(lines), fill=INK, font=font, spacing=LINE - 15)
+    for row, (lines, shown) in enumerate(zip(names, images.values(), strict=True)):
+        y = top + sum(rows[:row])
+        middle = y + (rows[row] - LINE * len(lines)) // 2
+        pen.text((6, middle), "\n".join(lines), fill=INK, font=font, spacing=LINE - 15)
+        for column, pictures in enumerate(shown.values()):
             for i, picture in enumerate(pictures):
                 tile = Image.fromarray(picture.permute(1, 2, 0).numpy())
                 tile = tile.resize((side_x, side_y), Image.Resampling.BICUBIC)
-                out.paste(tile, (LEFT + column * block + i * side_x, TOP + row * side_y))
+                out.paste(tile, (LEFT + column * block + i * side_x, y))
     return out
+
+
+def drawable(text: str, font: Font) -> str:
+    """`text` with escape sequences in place of the characters that a terminal would obey or that the font lacks."""
+    lacking = bytes(font.getmask(LACKING))
+    shown = printable(text)
+    drawn = {c: bytes(font.getmask(c)) != lacking or c.isspace() for c in set(shown) if not c.isascii()}
+    return "".join(c if drawn.get(c, True) else c.encode("unicode_escape").decode("ascii") for c in shown)
+
+
+def folded(text: str, font: Font, width: int) -> list[str]:
+    """`drawable(text)` in lines of at most `width` pixels, broken at spaces where that is possible."""
+    lines, rest = [], drawable(text, font)
+    while rest:
+        fits = next((n for n in range(len(rest), 1, -1) if font.getlength(rest[:n]) <= width), 1)
+        if fits < len(rest) and (space := rest.rfind(" ", 1, fits + 1)) > 0:
+            fits = space + 1
+        lines.append(rest[:fits])
+        rest = rest[fits:]
+    return lines or [""]
 
 
 def gather(run: RunConfig, task: str, concepts: Sequence[str], count: int) -> dict[str, dict[str, torch.Tensor]]:

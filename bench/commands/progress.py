@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from bench.cells.executor import Executor
 from bench.commands.eta import Eta
 from bench.core.results import CellResult
 from bench.core.text.printable import printable
+from bench.core.text.shell import joined
 from bench.core.text.terminal import Description, say
 from bench.engines import Engine, Status
 from bench.engines.base import adopt
@@ -76,12 +76,12 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
             rest = without(words, plan.run.force, "--force")  # or finished cells are computed a third time
             if leave(engine, console) if engine.begun and engine.detachable else attached:
                 left = f"the run continues; {engine.attaching() or 'no job was cancelled'}. Watch it again:"
-                again = f"  python run_bench.py {shlex.join([*without(rest, False, '--attach'), '--attach'])}"
+                again = f"  python run_bench.py {joined([*without(rest, False, '--attach'), '--attach'])}"
                 say(console, f"{left}\n{again}")
                 return None
             count = f"{len(results)} of {len(plan.cells)} cells"
             stopped = f"stopped after {count}; the store keeps every finished stage. Resume:"
-            again = f"  python run_bench.py {shlex.join(without(rest, attached, '--attach'))}"
+            again = f"  python run_bench.py {joined(without(rest, attached, '--attach'))}"
             say(progress.console, f"{stopped}\n{again}")
             return None
     minutes = (time.perf_counter() - began) / 60

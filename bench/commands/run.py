@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from bench.cells import legacy
 from bench.commands import arguments, listing, results_archive
 from bench.core.flags import words_of
+from bench.core.text.shell import joined
 from bench.core.text.terminal import say
 from bench.engines import ENGINES, Engine
 from bench.engines.base import CannotStart
@@ -98,7 +98,7 @@ def plan(args: argparse.Namespace, words: Sequence[str], console: Console) -> in
     plan, _ = prepared(args, console, writes=False)
     workers = arguments.spread(args).workers or usual_count(plan)
     console.print(listing.planned(plan, workers, console.encoding))
-    spread = shlex.join(words_of(arguments.spread(args)))
+    spread = joined(words_of(arguments.spread(args)))
     say(console, f"the same run as one command:\n  {plan.run.command} {spread}".rstrip())
     return OK
 

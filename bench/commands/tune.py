@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from statistics import harmonic_mean
 from typing import Any
@@ -21,6 +20,7 @@ from bench.commands.run import require_writable
 from bench.core.config import RunConfig
 from bench.core.filenames import stem
 from bench.core.results import CellResult
+from bench.core.text.shell import joined
 from bench.core.text.terminal import Plain, say
 from bench.engines import Engine
 from bench.engines.local import Local
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         try:
             found = search(methods, args.lr, base, engine, lambda text: say(console, text))
         except KeyboardInterrupt:
-            again = f"python run_bench.py {shlex.join(words)}"
+            again = f"python run_bench.py {joined(words)}"
             say(console, f"stopped; the store keeps every finished stage. Resume:\n  {again}")
             return 130
     base.out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench.core.filenames import is_local, last_part, without_folders
 from bench.core.flags import Flag, defaults_of, flag, flags_of, words_of
 from bench.core.guidance import require_scale
 from bench.core.overrides import Overrides, Sweep, parse, parse_sweep, require_finite, write, write_sweep
+from bench.core.text.shell import joined
 
 # solver -> how its timesteps can be spread over the training timesteps; the first is the usual one
 SPACINGS: Mapping[str, tuple[str, ...]] = {"dpmsolver++": ("linspace", "leading"), "ddim": ("leading",)}
@@ -275,7 +275,7 @@ class RunConfig:
         >>> RunConfig(methods=("esd-x",), seeds=(0, 1)).command
         'python run_bench.py --methods esd-x --seeds 2'
         """
-        return f"python run_bench.py {shlex.join(words_of(self, always=('methods',)))}"
+        return f"python run_bench.py {joined(words_of(self, always=('methods',)))}"
 
     @property
     def identity(self) -> str:

@@ -136,5 +136,8 @@ def words_of(of: Any, always: Sequence[str] = ()) -> list[str]:
         if one.switch:
             words.append(one.option if value else f"--no-{one.name}")
         else:
-            words += [one.option, *one.write(value)]
+            written = one.write(value)
+            # the parser would take a word that begins with a hyphen for a flag
+            hyphen = any(word.startswith("-") for word in written)
+            words += [f"{one.option}={word}" for word in written] if hyphen else [one.option, *written]
     return words

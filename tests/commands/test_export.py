@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -109,10 +110,28 @@ def test_export_leaves_out_safety_checker_and_notes_it(pipeline_folder: Path, tm
 
 @pytest.mark.parametrize(
     ("cell", "parts"),
-    [("mimmu/red rose", ("mimmu", "red rose", None)), ("a/b/3", ("a", "b", 3)), ("a/b/c", ("a", "b/c", None))],
+    [
+        ("mimmu/red rose", ("mimmu", "red rose", None)),
+        ("a/b/3", ("a", "b", 3)),
+        ("a/b/c", ("a", "b/c", None)),
+        ("mimmu/AC/DC", ("mimmu", "AC/DC", None)),
+        ("mimmu/AC/DC/2", ("mimmu", "AC/DC", 2)),
+        ("mimmu/AC/3", ("mimmu", "AC/3", None)),  # a task is called so
+        ("mimmu/AC/3/4", ("mimmu", "AC/3", 4)),
+        ("mine file=a/b/AC/DC/1", ("mine file=a/b", "AC/DC", 1)),
+    ],
 )
-def test_parse_of_cell_names(cell: str, parts: tuple[str, str, int | None]) -> None:
-    assert export.parse(cell) == parts
+def test_parse_of_cell_names(world: World, cell: str, parts: tuple[str, str, int | None]) -> None:
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny"))
+    tasks = tuple(dataclasses.replace(plan.tasks[0], name=name) for name in ("AC", "AC/3", "AC/DC"))
+    methods = {"mimmu": plan.methods["mimmu"], "mine file=a/b": plan.methods["mimmu"]}
+    assert export.parse(dataclasses.replace(plan, tasks=tasks, methods=methods), cell) == parts
+
+
+@pytest.mark.parametrize("cell", ["mimmu", "/a", "mimmu/", ""])
+def test_cell_without_method_or_task_is_refused(world: World, cell: str) -> None:
+    with pytest.raises(ValueError, match="takes METHOD/TASK"):
+        export.parse(resolve(RunConfig(("mimmu",), "smoke", "tiny")), cell)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import ImageFont
+from support.awkward_names import NAMES
 
 from bench.commands import main, picture_strip
 from bench.core.config import RunConfig
+from bench.core.text import printable
 from bench.worlds import World
 
 
@@ -18,7 +21,8 @@ def test_strip_places_images_by_method_and_concept() -> None:
     for row, values in enumerate(((10, 20), (30, 40))):
         for column, value in enumerate(values):
             x = picture_strip.LEFT + column * (2 * 16 + picture_strip.GAP)
-            block = picture[picture_strip.TOP + row * 16 : picture_strip.TOP + (row + 1) * 16, x : x + 32]
+            y = len(picture) - (2 - row) * picture_strip.LINE  # the height of a row is that of its name at least
+            block = picture[y : y + 16, x : x + 32]
             assert block.shape == (16, 32, 3)
             assert (block == value).all()
     assert (picture[:, : picture_strip.LEFT] < 255).any(), "no name beside the rows"
@@ -47,3 +51,19 @@ def test_missing_images_are_refused_with_name(world: World, tmp_path: Path) -> N
         picture_strip.gather(run, "golden retreiver", [], 1)
     with pytest.raises(ValueError, match="no concept 'tulp'"):
         picture_strip.gather(run, world.concepts[0], ["tulp"], 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_beside_images_are_whole_and_in_lines_that_fit(name: str) -> None:
+    font = ImageFont.load_default(15)
+    lines = picture_strip.folded(name, font, 120)
+    assert "".join(lines) == picture_strip.drawable(name, font)
+    assert all(font.getlength(line) <= 120 + font.getlength(" ") for line in lines)
+    assert not printable.OBEYED.search("".join(lines))
+
+
+def test_long_name_makes_room_above_and_beside_images() -> None:
+    images = torch.full((1, 3, 64, 64), 7, dtype=torch.uint8)
+    few, many = (picture_strip.strip({n: {n: images}}, {n: n}, zoom=1) for n in ("x", "wolf " * 48))
+    assert many.height > few.height == picture_strip.TOP + 64
+    assert (np.asarray(many)[-64:, picture_strip.LEFT :] == 7).all(axis=(1, 2)).sum() == 64

@@ -2,11 +2,15 @@
 
 import doctest
 import json
+import re
 import shlex
 import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.awkward_names import ANY_NAME, NAMES
 
 from bench.commands import arguments, main, results_archive
 from bench.core import filenames
@@ -132,3 +136,19 @@ def test_written_files_contain_no_folder(
             stream = archive.extractfile(member)
             assert stream is not None
             assert SECRET not in json.dumps(json.load(stream))
+
+
+@given(st.lists(ANY_NAME, min_size=2, max_size=2, unique=True))
+@settings(max_examples=200)
+def test_names_of_files_are_short_distinct_and_portable(names: list[str]) -> None:
+    first, second = (filenames.stem(name) for name in names)
+    assert first != second
+    assert filenames.stem(names[0]) == first
+    assert re.fullmatch(r"[a-z0-9._+][a-z0-9._+-]{0,79}", first)
+    assert not filenames.DEVICE.match(first) and not first.endswith(".")
+
+
+def test_awkward_names_give_different_files_on_file_systems_that_ignore_case() -> None:
+    names = (*NAMES, "Tiny", "tiny", "TINY", "a b", "a-b", "x" * 81, "x" * 82)
+    assert len({filenames.stem(name) for name in names}) == len(names)
+    assert filenames.stem("tiny") == "tiny"

@@ -2,7 +2,10 @@
 
 import doctest
 import io
+import os
 import re
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from support.awkward_names import ANY_NAME, NAMES
 
-from bench.core.text import printable
+from bench.core.text import printable, shell
 from bench.core.text.printable import ERRORS, encodable, takes_ascii_alone
+from bench.core.text.shell import joined
 from bench.core.text.terminal import Plain, say
 
 ENCODINGS = ("utf-8", "ascii", "latin-1", "cp1252")
@@ -30,6 +34,7 @@ def printed(*renderables: object, encoding: str = "utf-8", width: int = 2000) ->
 
 def test_examples_in_documentation_hold() -> None:
     assert doctest.testmod(printable).failed == 0
+    assert doctest.testmod(shell).failed == 0
 
 
 @given(st.text())
@@ -66,6 +71,19 @@ def test_message_is_one_line_unless_it_breaks_its_lines(name: str) -> None:
     stream = io.StringIO()
     say(Console(file=stream, width=20), ("error:", "red"), f" {printable.printable(name)} is unknown\nand more")
     assert stream.getvalue() == f"error: {printable.printable(name)} is unknown\nand more\n"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash is installed")
+def test_shell_reads_words_as_they_were() -> None:
+    words = [*NAMES, "", "$HOME", "\\n", "a\\\x1bb'c"]
+    line = joined(words)
+    assert line.isprintable()
+    command = ["bash", "-c", f"printf '%s\\0' {line}"]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    assert (
+        subprocess.run(command, capture_output=True, check=True, env=environment).stdout.decode().split("\0")[:-1]
+        == words
+    )
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,6 @@ def heat(
     if not methods:
         return Panels(missing="No method besides the controls has a finished cell.")
     first = [c for before, c in pairwise(concepts) if groups.get(before) != groups.get(c)]
-    skeleton = vega_lite.heat(tuple(tasks), tuple(concepts), tuple(first))
     columns = ["drop", "accuracy", "before"]
     framed: vega_lite.Rows = [
         {"task": str(r["task"]), "concept": str(r["concept"])} for r in targets.to_dict("records")
@@ -214,7 +213,8 @@ def heat(
         ]  # fmt: skip
         about = f"Drop in accuracy of each evaluated concept (columns) in each task (rows), for {method}"
         data = {"cells": rows, "targets": framed, "edges": [{"concept": concept} for concept in first]}
-        out.panels[method].specs[""] = vega_lite.filled(skeleton, data, {"$about": about})
+        words = {"$about": about, "$tasks": list(tasks), "$concepts": list(concepts)}
+        out.panels[method].specs[""] = vega_lite.filled(vega_lite.heat(), data, words)
     return out
 
 

@@ -20,13 +20,13 @@ DEEP, PALE = 80, 60  # a number inside a cell is readable in both themes if UA i
 
 
 @cache
-def grid(rows: tuple[str, ...], columns: tuple[str, ...]) -> dict[str, Any]:
+def grid() -> dict[str, Any]:
     """The specification of requests (rows) by concepts (columns): rows "cells". The rows "asked" have a frame.
 
-    The title is "$about".
+    The title is "$about". The requests and the concepts are "$requests" and "$concepts".
     """
     axis = {"domain": False, "ticks": False, "grid": False, "labelFontSize": 11, "labelOverlap": False}
-    scales = [alt.Scale(domain=list(of), paddingInner=0.06, paddingOuter=0) for of in (columns, rows)]
+    scales = [alt.Scale(domain=of, paddingInner=0.06, paddingOuter=0) for of in (["$concepts"], ["$requests"])]
     x = alt.X("concept:N", title=None, scale=scales[0],
               axis=alt.Axis(orient="top", labelAngle=-90, labelLimit=130, **axis))  # fmt: skip
     y = alt.Y("after:N", title="after request", scale=scales[1], axis=alt.Axis(labelLimit=130, **axis))
@@ -68,9 +68,8 @@ def matrix(frame: pd.DataFrame, looks: Mapping[str, Look]) -> Panels | None:
             about = f"Unlearning accuracy of each concept (columns) after each request (rows), for {method}"
             data = {"cells": cells, "asked": [cell for cell in cells if cell["after"] == after[cell["since"]]]}
             name = method if len(chains) == 1 else f"{method} · sequence {number}"
-            out.panels[name] = Figure(
-                specs={"": vega_lite.filled(grid(tuple(after.values()), concepts), data, {"$about": about})}
-            )
+            words = {"$about": about, "$requests": list(after.values()), "$concepts": list(concepts)}
+            out.panels[name] = Figure(specs={"": vega_lite.filled(grid(), data, words)})
     return out if out.panels else None
 
 

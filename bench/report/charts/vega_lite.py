@@ -51,16 +51,19 @@ def finished(chart: alt.LayerChart, height: int | alt.Step, description: str) ->
 def filled(
     spec: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]], words: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A specification with rows in its named data sets, and `words` in place of its titles.
+    """A specification with rows in its named data sets, and `words` in place of its placeholders.
 
-    Layers without rows are left out.
+    A word that is a list stands in place of a list that has only its placeholder. Layers without rows are left out.
+    Names of users must be in `rows` or `words` and never in `spec`, where a name such as "$x" would be taken for a
+    placeholder.
     """
 
     def walk(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: walk(value) for key, value in node.items()}
         if isinstance(node, list):
-            return [walk(value) for value in node]
+            whole = words.get(node[0]) if len(node) == 1 and isinstance(node[0], str) else None
+            return whole if isinstance(whole, list) else [walk(value) for value in node]
         return words.get(node, node) if isinstance(node, str) else node
 
     full = {**walk(copy.deepcopy(dict(spec))), "datasets": dict(rows)}
@@ -155,15 +158,16 @@ def near_to_far() -> dict[str, Any]:
 
 
 @cache
-def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ...]) -> dict[str, Any]:
+def heat() -> dict[str, Any]:
     """Forgotten concepts (rows) by evaluated concepts (columns): rows "cells", and "targets" for forgotten concepts.
 
-    A concept in `first` starts a domain and has a rule, a row of "edges". The title is "$about".
+    A concept that starts a domain has a rule, a row of "edges". The title is "$about". The tasks and the concepts are
+    "$tasks" and "$concepts".
     """
     axis = {"domain": False, "ticks": False, "grid": False, "labelFontSize": 11}
-    x = alt.X("concept:N", title=None, scale=alt.Scale(domain=list(concepts), paddingInner=0.08, paddingOuter=0),
+    x = alt.X("concept:N", title=None, scale=alt.Scale(domain=["$concepts"], paddingInner=0.08, paddingOuter=0),
               axis=alt.Axis(labelAngle=-90, labelLimit=110, labelOverlap=False, **axis))  # fmt: skip
-    y = alt.Y("task:N", title=None, scale=alt.Scale(domain=list(tasks), paddingInner=0.08, paddingOuter=0),
+    y = alt.Y("task:N", title=None, scale=alt.Scale(domain=["$tasks"], paddingInner=0.08, paddingOuter=0),
               axis=alt.Axis(labelLimit=110, labelOverlap=False, **axis))  # fmt: skip
     cells = alt.Chart(alt.NamedData("cells")).encode(
         x=x, y=y,
@@ -182,7 +186,7 @@ def heat(tasks: tuple[str, ...], concepts: tuple[str, ...], first: tuple[str, ..
         alt.Chart(alt.NamedData("targets")).mark_rect(
             color="transparent", stroke="var(--soft)", strokeWidth=1.2, strokeDash=[2, 2]
         ).encode(x=x, y=y, tooltip=tip(("task:N", "forgotten", ""))),
-        *([rules.encode(x=alt.X("concept:N", bandPosition=0, title=None))] if first else []),
+        rules.encode(x=alt.X("concept:N", bandPosition=0, title=None)),
     ]  # fmt: skip
     return finished(alt.layer(*layers), alt.Step(17), "$about")
 

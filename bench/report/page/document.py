@@ -17,6 +17,7 @@ from bench.board import sweeps as board_sweeps
 from bench.cells.executor import Executor
 from bench.core.results import CellResult
 from bench.core.store import Store
+from bench.core.text.printable import printable
 from bench.plan.board_name import board_name
 from bench.plan.plan import Plan
 from bench.report import cell_warnings, reported_figures
@@ -66,7 +67,7 @@ def render(executor: Executor, results: Sequence[CellResult], tables: tables.Tab
         "tasks": [(task.name, task.band) for task in plan.tasks],
         "command": plan.run.shared_command,
         "seeds": plan.run.seeds,
-        "data": {"specs": specs(drawn), "pictures": strips.sources},
+        "data": {"specs": only_printable(specs(drawn)), "pictures": strips.sources},
         "vega": vega(executor.artifacts.store),
         "style": style(bool(block), not drawn.keys().isdisjoint(ADDED)),
         "script": part("page.js"),
@@ -114,17 +115,30 @@ def style(reports: bool, adds: bool) -> str:
 
 
 def specs(drawn: dict[str, figures.Figure | figures.Panels]) -> dict[str, dict[str, Any]]:
-    """Name of a chart, or of a panel with its method -> variant -> {"spec", "note"}."""
+    """Name of a chart, or of a chart with the index of a panel -> variant -> {"spec", "note"}."""
     out: dict[str, dict[str, Any]] = {}
     for name, figure in drawn.items():
-        each = (
-            {f"{name}/{m}": f for m, f in figure.panels.items()}
-            if isinstance(figure, figures.Panels)
-            else {name: figure}
-        )
+        if isinstance(figure, figures.Panels):
+            each = {f"{name}/{i}": panel for i, panel in enumerate(figure.panels.values())}
+        else:
+            each = {name: figure}
         for key, one in each.items():
             out[key] = {v: {"spec": spec, "note": one.notes.get(v, "")} for v, spec in one.specs.items()}
     return out
+
+
+def only_printable(value: Any) -> Any:
+    """Data of the page with every text in the form of `shown`, so that names in charts are those of the page."""
+    if isinstance(value, dict):
+        return {name: only_printable(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [only_printable(entry) for entry in value]
+    return printable(value) if isinstance(value, str) else value
+
+
+def shown(value: Any) -> Any:
+    """A value of a template: a text, a name for example, has escape sequences in place of control characters."""
+    return printable(value) if type(value) is str else value  # not the subclass for markup
 
 
 def vega(store: Store) -> str:
@@ -160,6 +174,7 @@ def environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("bench.report.page", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
