@@ -67,9 +67,8 @@ def measure(artifacts: Artifacts) -> Rates:
     prompts = [spec.prompt for spec in wanted]
 
     def judge() -> None:
-        artifacts.context.judges.judge(
-            [decode(artifacts.context.backbone, latents.to(artifacts.context.device))], prompts
-        )
+        images = decode(artifacts.context.backbone, latents.to(artifacts.context.device), prompts)
+        artifacts.context.judges.judge([images], prompts)
 
     judging = _seconds(artifacts, judge) / batch
     preparing, step = ({n: made[n] * pace[n] for n in pace} for made in (passes.preparing, passes.step))

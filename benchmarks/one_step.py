@@ -147,4 +147,4 @@ def draw(backbone: Backbone, load: Load) -> None:
 
 def look(backbone: Backbone, load: Load) -> None:
     """Decode a batch of latents."""
-    decode(backbone, torch.zeros(load.images, *backbone.latent_shape, device=backbone.device))
+    decode(backbone, torch.zeros(load.images, *backbone.latent_shape, device=backbone.device), [""] * load.images)

@@ -149,6 +149,7 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
         concepts=(concept("t", "forget", 0.5, distances=distances, figures=means),),
         curve=(along,),
         warnings=("a warning",),
+        degenerate=0.5,
     )
     frames = [
         tables.board_frame([result], names, "full"),

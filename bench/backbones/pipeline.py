@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench.backbones import noise_schedule
+from bench.backbones import finite, noise_schedule
 from bench.backbones.checks import folder_check, tensor_check
 from bench.backbones.folder import noise_of
 from bench.backbones.noise_schedule import NoiseSchedule
@@ -73,10 +73,14 @@ class Backbone:
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Outputs of the text encoder for `prompts`, float32 (len(prompts), tokens, width). Results are cached."""
+        """Outputs of the text encoder for `prompts`, float32 (len(prompts), tokens, width). Results are cached.
+
+        Raises NonFiniteImage.
+        """
         new = [p for p in dict.fromkeys(prompts) if p not in self._embeds]
         if new:
             embeds, _ = self.pipeline.encode_prompt(new, self.device, 1, False)
+            finite.require(embeds, "the text encoder's embeddings", new)
             self._embeds.update(zip(new, embeds.float(), strict=True))
         return torch.stack([self._embeds[p] for p in prompts])
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench.backbones import solvers
+from bench.backbones import finite, solvers
 from bench.backbones.pipeline import Backbone
 from bench.core.config import Protocol
 from bench.core.guidance import conditions, guided
@@ -40,10 +40,6 @@ class ImageSpec:
     prompt: str
     index: int
     seed: int | None = None
-
-
-class NonFiniteImage(ArithmeticError):
-    """The model produced NaN or infinite latents."""
 
 
 def image_specs(prompts: Sequence[str], count: int, seeds: Sequence[int] = ()) -> tuple[ImageSpec, ...]:
@@ -95,25 +91,27 @@ def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, p
     for t in scheduler.timesteps:
         noise_pred = predict_guided(scheduler.scale_model_input(latents, t), t)
         latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
-    if not torch.isfinite(latents).all():
-        raise NonFiniteImage("sampling produced NaN or infinite latents")
+    finite.require(latents, "the sampled latents", prompts)
     return latents
 
 
 @torch.inference_mode()
-def decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
+def decode(backbone: Backbone, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
     """Images of final latents: uint8 (B, 3, H, W) on the CPU, rounded like the image processor of diffusers.
 
-    Images are decoded in batches of at most PIXELS pixels, because decoding needs more memory than other steps.
+    Images are decoded in batches of at most PIXELS pixels, because decoding needs more memory than other steps. Raises
+    NonFiniteImage, which names one of the B `prompts`, because a cast to uint8 would turn NaN into black.
     """
     pixels = latents.shape[-2] * latents.shape[-1] * backbone.pipeline.vae_scale_factor**2
     at_once = max(1, PIXELS // pixels)
-    return torch.cat([_decode(backbone, part) for part in latents.split(at_once)])
+    starts = range(0, len(latents), at_once)
+    return torch.cat([_decode(backbone, latents[i : i + at_once], prompts[i : i + at_once]) for i in starts])
 
 
-def _decode(backbone: Backbone, latents: torch.Tensor) -> torch.Tensor:
+def _decode(backbone: Backbone, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
     with backbone.autocast():
         images = backbone.vae.decode(latents / backbone.vae.config.scaling_factor, return_dict=False)[0]
+    finite.require(images, "the pixels that the VAE decoded", prompts)
     return ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
@@ -134,8 +132,8 @@ def sample(
     parts = []
     for start in range(0, len(wanted), batch_size):
         batch = wanted[start : start + batch_size]
-        noise = initial_latents(backbone.latent_shape, seed, batch)
-        latents = denoise(backbone, [spec.prompt for spec in batch], noise, protocol)
-        parts.append(decode(backbone, latents) if as_images else latents.cpu())
+        prompts = [spec.prompt for spec in batch]
+        latents = denoise(backbone, prompts, initial_latents(backbone.latent_shape, seed, batch), protocol)
+        parts.append(decode(backbone, latents, prompts) if as_images else latents.cpu())
         advance(len(batch))
     return torch.cat(parts)

@@ -73,11 +73,13 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
 
     Each metric has its value (NAME) and its number of images (NAME_n). Then come the costs, `compensation`, `reason`,
     `traceback`, `config` (the settings of the method as JSON) and `fingerprint`. If some cell has warnings, the
-    column `warnings` follows `reason`.
+    column `warnings` follows `reason`. If some cell has images that show nothing, the column `degenerate` with their
+    share follows the costs.
 
     Raises ValueError if a cell occurs twice.
     """
     rows, warned = [], any(result.warnings for result in results)
+    degenerate = any(result.degenerate for result in results)
     for result, more in zip(results, cell_columns.columns(results), strict=True):
         row: dict[str, Any] = {name: getattr(result, name) for name in (*HEAD, "status")} | more
         for metric in map(METRICS.get, metrics):
@@ -85,6 +87,7 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
             row[metric.name] = scaled(metric, score.value) if score else None
             row[f"{metric.name}_n"] = score.n if score else None
         row |= {cost.name: cost.of(result) if result.ok else None for cost in COSTS}
+        row |= {"degenerate": 100 * result.degenerate if result.ok else None} if degenerate else {}
         row["compensation"] = result.compensation if result.ok else None
         row["reason"] = without_paths(result.reason) if result.reason else None
         row |= {"warnings": without_paths("; ".join(result.warnings)) or None} if warned else {}
@@ -177,6 +180,8 @@ def _board_frame(
         row["fid_extractor"] = finished[0].extractor if finished else None
         row |= judges
         row |= {cost.name: _mean([cost.of(result) for result in finished]) if finished else None for cost in COSTS}
+        if any(result.degenerate for result in results):
+            row["degenerate"] = 100 * sum(r.degenerate for r in finished) / len(finished) if finished else None
         row["compensation"] = "; ".join(dict.fromkeys(r.compensation for r in finished)) if finished else None
         row |= {"cells": len(of_method), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.cells.artifacts import Context
     from bench.plan.plan import Plan
 
+FLAT = 8  # grey levels; an image whose channels each span at most this many, black for example, shows nothing
 KEPT_SIDE = 128  # images of at most this many pixels a side are stored; for larger ones only latents, 1/50 of the bytes
 PREVIEWS, PREVIEW_SIDE = 3, 256  # for larger images: stored previews of each concept, and their maximum side in pixels
 
@@ -132,21 +133,26 @@ class Images(Artifact[...]):
             latents = sample(model, specs, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance)
         side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
         shown = range(len(specs)) if side <= KEPT_SIDE else self._previews(specs)
-        kept = latents[[*shown]].split(batch) if len(shown) else ()  # split would return one empty part
-        parts = [_shrunk(decode(model, part.to(self.context.device))) for part in kept]
+        device, parts = self.context.device, []
+        for rows in (shown[i : i + batch] for i in range(0, len(shown), batch)):
+            images = decode(model, latents[[*rows]].to(device), [specs[i].prompt for i in rows])
+            parts.append(_shrunk(images))
         images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
         tensors = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
         return tensors, {"seconds": time.perf_counter() - began, "count": len(specs)}
 
-    def decoded(self, images: Entry) -> Iterator[torch.Tensor]:
-        """All images in batches, uint8 (n, 3, H, W): the stored images, or the latents decoded now."""
+    def decoded(self, images: Entry, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
+        """All images in batches, uint8 (n, 3, H, W): the stored images, or the latents decoded now.
+
+        `prompts` has the prompt of each image. Raises NonFiniteImage.
+        """
         held = images.tensors()
         if len(held["images"]) == len(held["latents"]):
             yield held["images"]
             return
         done, total = 0, len(held["latents"])
         for part in held["latents"].split(self.plan.sample_batch):
-            yield decode(self.context.backbone, part.to(self.context.device))
+            yield decode(self.context.backbone, part.to(self.context.device), prompts[done : done + len(part)])
             done += len(part)
             self.context.report("judging", done, total)
 
@@ -156,6 +162,17 @@ class Images(Artifact[...]):
             return ()
         each = {c: [i for one, i in self.context.requested if one == c][:PREVIEWS] for c in self.plan.concepts}
         return sorted({i for indices in each.values() for i in indices})
+
+
+def shows_nothing(images: torch.Tensor) -> torch.Tensor:
+    """For each uint8 image (B, 3, H, W), whether no channel spans more than `FLAT` of the 256 grey levels: bool (B,).
+
+    >>> black, noise = torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4)
+    >>> shows_nothing(torch.cat([black, noise])).tolist()
+    [True, False]
+    """
+    channels = images.flatten(2)
+    return (channels.amax(2) - channels.amin(2) <= FLAT).all(1)
 
 
 def _shrunk(images: torch.Tensor) -> torch.Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.backbones import finite
 from bench.backbones.sampler import ImageSpec
 from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput, of_world
-from bench.cells.images import Images
+from bench.cells.images import Images, shows_nothing
 from bench.core import device, digest
 from bench.core.store import Entry
 from bench.worlds import Clip, World, WorldUnavailable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from bench.cells.artifacts import Context
 
 BATCH = 128  # images in one batch; it affects memory, but no result
+DEGENERATE = "degenerate"  # name of the fact with the indices of images that show nothing
 OUTPUTS = ("judged", "penultimate")  # names of the stored outputs of each classifier
 
 
@@ -96,7 +98,7 @@ class Judges:
         - "features", float32 (N, D): output of the feature extractor.
         - "clip", float32 (N,): cosine similarity of image and prompt, if the world has a CLIP model.
 
-        Raises ValueError if the numbers of images and prompts differ.
+        Raises ValueError if the numbers of images and prompts differ, and NonFiniteImage.
         """
         outputs: dict[str, list[torch.Tensor]] = {f"{what}.{name}": [] for what in OUTPUTS for name in self.judges}
         outputs |= {"features": []} | ({"clip": []} if self.clip else {})
@@ -104,15 +106,20 @@ class Judges:
         texts = self._texts(self.clip, prompts) if self.clip else torch.empty(0)
         done = 0
         for batch in (batch.to(self.device) for part in images for batch in part.split(BATCH)):
+            asked = prompts[done : done + len(batch)]
             for name, judge in self.judges.items():
                 logits, penultimate = classify(judge, batch)
+                finite.require(logits, f"the outputs of the judge {name!r}", asked)
+                finite.require(penultimate, f"the features of the judge {name!r}", asked)
                 outputs[f"judged.{name}"].append(logits.argmax(1).cpu())
                 outputs[f"penultimate.{name}"].append(penultimate.float().cpu())
-            outputs["features"].append(self.features(batch))
+            outputs["features"].append(self.features(batch, asked))
             if self.clip:
                 text = texts[done : done + len(batch)]
                 image = self.clip.model.encode_image(self.clip.normalise(batch.float() / 255), normalize=True)
-                outputs["clip"].append((image * text).sum(1).float().cpu())
+                similarity = (image * text).sum(1).float()
+                finite.require(similarity, "the similarities of the CLIP model", asked)
+                outputs["clip"].append(similarity.cpu())
             done += len(batch)
         if done != len(prompts):
             raise ValueError(f"there must be one image for each prompt; found {done} images, {len(prompts)} prompts")
@@ -127,10 +134,16 @@ class Judges:
 
     @torch.inference_mode()
     @device.exact()
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Outputs of the feature extractor for uint8 images (N, 3, H, W): float32 (N, D), on the CPU."""
+    def features(self, images: torch.Tensor, names: Sequence[str]) -> torch.Tensor:
+        """Outputs of the feature extractor for uint8 images (N, 3, H, W): float32 (N, D), on the CPU.
+
+        Raises NonFiniteImage, which names one of the N `names`.
+        """
         self._move(self.device)
-        return torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in images.split(BATCH)])
+        batches = images.split(BATCH)
+        features = torch.cat([self.extractor(batch.to(self.device))[0].float().cpu() for batch in batches])
+        finite.require(features, f"the features of {self.extractor_name!r}", names)
+        return features
 
     @torch.inference_mode()
     @device.exact()
@@ -139,10 +152,9 @@ class Judges:
         self._move(self.device)
         judge = self.judges[self.world.judge_of(concept)]
         target = judge.labels.index(concept)
-        return sum(
-            int((judge.module(batch.to(self.device).float() / 255).argmax(1) == target).sum())
-            for batch in images.split(BATCH)
-        )
+        logits = torch.cat([judge.module(batch.to(self.device).float() / 255) for batch in images.split(BATCH)])
+        finite.require(logits, f"the outputs of {self.world.judge_of(concept)!r}", real_names(concept, len(images)))
+        return int((logits.argmax(1) == target).sum())
 
     def labels(self, concepts: Sequence[str]) -> frozenset[str]:
         """All labels of the classifiers for `concepts`."""
@@ -165,6 +177,11 @@ class Judges:
         return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
+def real_names(concept: str, count: int) -> list[str]:
+    """Names of a concept's real pictures, for messages."""
+    return [f"real picture {i} of {concept}" for i in range(count)]
+
+
 def identity(network: Any) -> list[str]:
     """Everything that affects the output of a network or function: its weights, its layers, and the code of its class.
 
@@ -177,7 +194,10 @@ def identity(network: Any) -> list[str]:
 
 
 class Judgements(Artifact[...]):
-    """The tensors that `Judges.judge` returns for the images of the specs; `specs` None means all evaluation images."""
+    """The tensors that `Judges.judge` returns for the images of the specs; `specs` None means all evaluation images.
+
+    The fact `DEGENERATE` has the indices of the images that show nothing. An entry without such images has no facts.
+    """
 
     name = kind = "judgements"
     libraries = ("diffusers", *JUDGES)  # large images are stored as latents, which the VAE of diffusers decodes
@@ -187,9 +207,19 @@ class Judgements(Artifact[...]):
         return {"images": images.content, "backbone": self.context.content, **judging, **self.stamp()}
 
     def compute(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> StageOutput:
-        judges, decoded = self.context.judges, Images(self.context).decoded(images)
+        judges, prompts = self.context.judges, self._prompts(specs)
+        degenerate, done = list[int](), 0
+
+        def decoded() -> Iterator[torch.Tensor]:
+            nonlocal done
+            for part in Images(self.context).decoded(images, prompts):
+                degenerate.extend((done + shows_nothing(part).nonzero().flatten()).tolist())
+                done += len(part)
+                yield part
+
         with self.context.watched(f"a judge of the world {self.plan.world.name!r}"):
-            return judges.judge(decoded, self._prompts(specs)), {}
+            judged = judges.judge(decoded(), prompts)
+        return judged, {DEGENERATE: degenerate} if degenerate else {}
 
     def _prompts(self, specs: Sequence[ImageSpec] | None) -> list[str]:
         return [spec.prompt for spec in (self.context.specs if specs is None else specs)]
@@ -214,7 +244,7 @@ class Reference(Artifact[[str]]):
         self.context.report(f"real pictures of {concept}", 0, count)
         pictures = world.reference(concept, count)
         facts = {"right": judges.count_predicted(concept, pictures), "count": count}
-        return {"features": judges.features(pictures)}, facts
+        return {"features": judges.features(pictures, real_names(concept, len(pictures)))}, facts
 
     def __call__(self, concept: str) -> Entry:
         """The entry from the store, or computed now. The store is read once for each concept."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.cells import fingerprint
 from bench.cells.artifacts import Artifacts
+from bench.cells.judges import DEGENERATE
 from bench.cells.scores import accuracy_stamp, metric_stamp
 from bench.core import digest
 from bench.core.config import Protocol
@@ -192,6 +193,7 @@ class Outcomes:
             data=weights.facts["data"],
             compensation=weights.facts["compensation"],
             warnings=_warnings(weights.facts, *parts.values()),
+            degenerate=parts[ACCURACY].get(DEGENERATE, 0.0),
         )
 
     def _stored_curve(self, cell: Cell, weights: Entry) -> tuple[CurvePoint, ...] | None:

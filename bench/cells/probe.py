@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from bench.backbones import finite
 from bench.backbones.noise_schedule import noising
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, seed_of
@@ -162,6 +163,7 @@ def _distances(
             torch.cat([noised] * len(prompts)), torch.cat([t] * len(prompts)).to(backbone.device), embeds,
             return_dict=False,
         )[0]  # fmt: skip
+        finite.require(predicted, "the predictions of the probe", [given[a] for given in prompts for a in i])
         own, *rest = predicted.double().chunk(len(prompts))
         for name, other in zip(others, rest, strict=True):
             distances[name][i, at] = (own - other).flatten(1).square().sum(1).cpu()

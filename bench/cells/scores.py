@@ -11,11 +11,12 @@ from bench.cells import evidence
 from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, modules_of, of_metric, plugin_modules
 from bench.cells.evidence import EvidenceParts
 from bench.cells.images import Images
-from bench.cells.judges import Judgements, Reference, identity_of_reference
+from bench.cells.judges import DEGENERATE, Judgements, Reference, identity_of_reference
 from bench.cells.probe import Probes, PromptProbes
 from bench.cells.weights import Weights
 from bench.core import digest
 from bench.core.contents import source_files
+from bench.core.score import Score
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.plan import plugin_import
@@ -32,6 +33,13 @@ NEEDED: dict[str, tuple[type[Artifact[...]], ...]] = {  # optional field of Evid
     "probe": (Probes,),
     "prompt_probes": (PromptProbes,),
 }
+
+
+MANY = 0.1  # share of images that show nothing from which on a cell has a warning
+MANY_DEGENERATE = (
+    f"at least {MANY:.0%} of the pictures show nothing, being black or of one colour, so a broken picture may count as "
+    "forgotten: see degenerate"
+)
 
 
 class _Figure(Artifact[...]):
@@ -71,7 +79,16 @@ class Accuracies(_Figure):
                 "n": accuracy.n,
             }
             rows.append(row)
-        return {}, {"concepts": rows}
+        return {}, {"concepts": rows, **self._degenerate(weights, seen)}
+
+    def _degenerate(self, weights: Entry, seen: Evidence) -> dict[str, Any]:
+        """The share of the cell's images that show nothing, with a warning if it is high; empty for a share of 0."""
+        judgements = Judgements(self.context)(Images(self.context)(weights))
+        nothing = {*seen.images}.intersection(judgements.facts.get(DEGENERATE, ()))
+        if not nothing:
+            return {}
+        share = len(nothing) / len({*seen.images})
+        return {DEGENERATE: share, **({"warnings": [MANY_DEGENERATE]} if share >= MANY else {})}
 
 
 class MetricScore(_Figure):
@@ -90,10 +107,8 @@ class MetricScore(_Figure):
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
         sources = source_files.closure(modules_of(metric))
         with _watched(self.context, metric, seen), file_watch.watching(sources) as reads:
-            score = metric.compute(seen)
+            score = _score(metric, seen)
             values = metric.each(seen) if metric.each else None
-        if score and not math.isfinite(score.value):
-            raise ArithmeticError(f"{metric.name} is {score.value}, which is not a finite number")
         facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
         reads.add(*plugin_import.reads_of(sources))
         known = (*metric.files, *self.plan.world.files, *sources.values())
@@ -101,7 +116,8 @@ class MetricScore(_Figure):
             facts["warnings"] = [f"{metric.name}: {file_watch.warning(undeclared)}"]
         if metric.each:
             concepts = cell.task.concepts
-            facts["each"] = None if values is None else {c: seen.mean(values, [c]).value for c in concepts}
+            each = None if values is None else {c: seen.mean(values, [c]).value for c in concepts}
+            facts["each"] = each and {c: _finite(value, f"{metric.name} of {c!r}") for c, value in each.items()}
         return {}, facts
 
 
@@ -131,7 +147,7 @@ class Curve(_Figure):
             scores = {}
             for metric in metrics:
                 with _watched(self.context, metric, seen):
-                    scores[metric.name] = metric.compute(seen)
+                    scores[metric.name] = _score(metric, seen)
             values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
             points.append({"part": part / (len(between) + 1), "scores": values})
         return {}, {"points": points}
@@ -153,6 +169,20 @@ def _watched(context: Context, metric: Metric, seen: Evidence) -> AbstractContex
     """A block in which the metric of a plug-in computes; the next metric gets the same evidence and process."""
     own = plugin_modules(metric)
     return context.watched(f"metric {metric.name!r}", own, {"evidence": seen}) if own else nullcontext()
+
+
+def _score(metric: Metric, seen: Evidence) -> Score | None:
+    """The metric's score. Raises ArithmeticError if it is infinite or NaN, and every exception of the metric."""
+    score = metric.compute(seen)
+    if score:
+        _finite(score.value, metric.name)
+    return score
+
+
+def _finite(value: float, what: str) -> float:
+    if not math.isfinite(value):
+        raise ArithmeticError(f"{what} is {value}, which is not a finite number")
+    return value
 
 
 def _along(names: Sequence[str]) -> list[Metric]:

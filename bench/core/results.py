@@ -118,6 +118,7 @@ class CellResult:
         compensation: what the method was given in words.
         extractor: name of the network whose features FID and KID compare.
         warnings: what a reader of the figures must know about the cell, a sentence each without a full stop.
+        degenerate: share of the cell's images that show nothing, being black or of one colour, 0 to 1.
     """
 
     method: str
@@ -145,6 +146,7 @@ class CellResult:
     compensation: str = ""
     extractor: str = ""
     warnings: tuple[str, ...] = ()
+    degenerate: float = 0.0
 
     @property
     def ok(self) -> bool:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from bench.core.config import Protocol
 from bench.core.task import Finetune
 from bench.training.harness import Batch, Harness
-from bench.training.loop import NonFiniteLoss
+from bench.training.loop import require_finite_weights
 from bench.training.method import Method, MethodConfig
 
 SETTINGS = ("finetune_steps", "finetune_batch", "finetune_pictures")  # fields of Protocol, for every `Finetune.how`
@@ -64,6 +64,5 @@ def further(
         method.edit(harness)
         harness.meter.stop()
         tensors = harness.changed_tensors()
-    if not all(torch.isfinite(t).all() for t in tensors.values()):
-        raise NonFiniteLoss("training further left NaN or infinite weights")
+    require_finite_weights(tensors, "training further")
     return tensors, harness.meter.counts()

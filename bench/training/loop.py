@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -147,8 +148,7 @@ def unlearn(harness: Harness, method: Method) -> UnlearningResult:
         method.finish(harness)
         harness.meter.stop()
         delta, trains = harness.changed_tensors(), bool(harness.trained)
-    if not all(torch.isfinite(t).all() for t in delta.values()):
-        raise NonFiniteLoss("the method left NaN or infinite weights")
+    require_finite_weights(delta, "the method")
     unchanged = delta.keys() == harness.start.keys() and all(
         torch.equal(delta[n], harness.start[n].cpu()) for n in delta
     )
@@ -156,6 +156,15 @@ def unlearn(harness: Harness, method: Method) -> UnlearningResult:
         harness.warn(CHANGED_NOTHING)
     cost = {**harness.meter.counts(), "delta_bytes": sum(t.numel() * t.element_size() for t in delta.values())}
     return UnlearningResult(delta, cost, harness.data_use)
+
+
+def require_finite_weights(weights: Mapping[str, torch.Tensor], who: str) -> None:
+    """Raise NonFiniteLoss if a tensor of the `weights` that `who` left has a NaN or infinite value."""
+    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise NonFiniteLoss(
+            f"{who} left NaN or infinite weights in {len(broken)} of {len(weights)} tensors, first in {broken[0]!r}"
+        )
 
 
 def fit(harness: Harness, method: Method) -> None:

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 import torch
 
+from bench.backbones.finite import NonFiniteImage
 from bench.backbones.pipeline import Backbone
-from bench.backbones.sampler import ImageSpec, NonFiniteImage, image_specs, initial_latents, make_scheduler, sample
+from bench.backbones.sampler import ImageSpec, image_specs, initial_latents, make_scheduler, sample
 from bench.core.config import Protocol
 
 PROMPTS = ("a photo of a red rose", "one photo of a blue jay", "a nice photo of the poodle")
