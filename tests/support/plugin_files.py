@@ -11,6 +11,17 @@ class Mine(MimMu):
     about, source, fidelity = "moves", "a test", "control"
 """
 
+# a process that `support.child_runs` has started knows the tiny world from this file
+TINY = """
+import os
+from pathlib import Path
+from bench.worlds import WORLDS
+from support.tiny import Tiny
+
+if "tiny" not in WORLDS.names():
+    WORLDS.add("tiny", Tiny(Path(os.environ["LETHE_TINY"])))
+"""
+
 
 def save(folder: Path, text: str, name: str = "mine.py") -> Path:
     folder.mkdir(exist_ok=True)
