@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from bench.board import aggregates, cell_columns, clusters, csv_files, curve, re
 from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
 from bench.core.results import CellResult, ConceptResult
+from bench.core.store import leftovers
 from bench.core.text.printable import ERRORS
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
@@ -308,6 +308,7 @@ def write(
         relearning.frame(results),
     )
     folder.mkdir(parents=True, exist_ok=True)
+    leftovers.sweep(folder)
     always = {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}
     for suffix, frame in {**always, "-curve": tables.curve, "-recovery": tables.recovered}.items():
         file = folder / f"{stem}{suffix}.csv"
@@ -321,6 +322,9 @@ def write(
 
 def replace(path: Path, text: str) -> None:
     """Write a file in one step, so that a reader never sees an incomplete file. Its encoding is UTF-8."""
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    work.write_text(text, encoding="utf-8", errors=ERRORS, newline="")
-    work.replace(path)
+    work = leftovers.temporary(path.parent)
+    try:
+        work.write_text(text, encoding="utf-8", errors=ERRORS, newline="")
+        work.replace(path)
+    finally:
+        leftovers.delete(work)

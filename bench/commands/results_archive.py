@@ -6,9 +6,7 @@ import argparse
 import io
 import json
 import lzma
-import os
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from bench.cells.artifacts import Artifacts, Context
 from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.commands import arguments
 from bench.core import digest
-from bench.core.store import RECORD, Store
+from bench.core.store import RECORD, Store, leftovers
 from bench.core.text.terminal import say
 from bench.plan.plan import Plan, resolve
 
@@ -126,19 +124,18 @@ def _flat(machine: Mapping[str, Any]) -> dict[str, str]:
 
 def _write(file: Path, files: Mapping[str, Any]) -> None:
     """Write a compressed tar file with `files` (name -> content, stored as JSON). It is never half written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, work = tempfile.mkstemp(prefix=".new-", dir=file.parent)
+    work = leftovers.temporary(file.parent)
+    leftovers.sweep(file.parent)
     try:
-        with os.fdopen(handle, "wb") as stream, tarfile.open(fileobj=stream, mode="w:xz", preset=9) as tar:
+        with work.open("wb") as stream, tarfile.open(fileobj=stream, mode="w:xz", preset=9) as tar:
             for name, content in files.items():
                 data = json.dumps(content, allow_nan=False).encode()
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-        Path(work).chmod(0o644)
-        Path(work).replace(file)
+        work.replace(file)
     finally:
-        Path(work).unlink(missing_ok=True)
+        leftovers.delete(work)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -1,8 +1,12 @@
 import logging
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from support import damage
 
 from bench.core import digest
 from bench.core.store import RECORD, TENSORS, Store, TensorsDiscarded
@@ -141,3 +145,33 @@ def test_get_without_verify_does_not_read_tensors(tmp_path: Path, monkeypatch: p
     whole = store.put("deltas", KEY, {"x": torch.ones(4)}, {"seconds": 2.0})
     monkeypatch.setattr(digest, "of_file", lambda path: pytest.fail("it read the tensors"))
     assert store.get("deltas", KEY, verify=False) == whole
+
+
+def test_threads_that_compute_drop_and_discard_at_the_same_time_see_whole_entries(tmp_path: Path) -> None:
+    computed = Counter[int]()
+
+    def work(seed: int) -> None:
+        store, chance = Store(tmp_path), random.Random(seed)
+        for _ in range(60):
+            number = chance.randrange(3)
+            key, tensor = {"n": number}, torch.full((50,), float(number))
+
+            def compute(number: int = number, tensor: torch.Tensor = tensor) -> tuple[dict, dict]:
+                computed[number] += 1
+                return {"x": tensor}, {"n": number}
+
+            try:
+                entry = store.get_or_compute("kind", key, compute)
+                assert entry.facts == {"n": number}
+                assert torch.equal(entry.tensors()["x"], tensor)
+            except (TensorsDiscarded, FileNotFoundError):  # the reader computes it again
+                pass
+            if number:
+                chance.choice([store.drop, store.discard_tensors, store.get])("kind", {"n": 1})
+            store.remove_leftovers()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    assert computed[0] == 1
+    assert computed[2] == 1
+    assert damage.temporary_files(tmp_path) == []

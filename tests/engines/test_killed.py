@@ -101,6 +101,7 @@ def interrupted(
             os.killpg(run.pid, signal.SIGKILL)
     told = child_runs.log(out)
     assert child_runs.tables(out) == child_runs.tables(whole.out), told
+    assert sorted(os.listdir(out)) == sorted(os.listdir(whole.out))
     assert child_runs.entries(out) == child_runs.entries(whole.out), told
     assert damage.temporary_files(out) == [], told
     assert "damaged" not in told

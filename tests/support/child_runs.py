@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 MEASURED = {"seconds", "peak_bytes"}  # columns that differ between two runs
 SMOKE = (
     "--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "drift", "--curve", "2",
-    "--set", "mimmu.epochs=2", "mimmu.batch_size=4", "--retries", "9",
+    "--set", "mimmu.epochs=2", "mimmu.batch_size=4",
 )  # fmt: skip
 
 
@@ -37,12 +37,16 @@ class ChildRuns:
     def start(self, out: Path, *words: str, command: str = "run", **options: object) -> subprocess.Popen[bytes]:
         """Start a command on the store and the tables of `out`. What it prints is added to `out`.log."""
         line = [sys.executable, str(ROOT / "run_bench.py"), command, *SMOKE, "--plugin", str(self._plugin)]
-        line += ["--out", str(out), *words]
+        line += ["--out", str(out), *(["--retries", "9"] if command == "run" else []), *words]
         with out.with_name(f"{out.name}.log").open("ab") as log:
             return subprocess.Popen(
                 line, stdout=log, stderr=log, cwd=ROOT, env=self._environment, start_new_session=True,
                 **options,  # type: ignore[call-overload]
             )  # fmt: skip
+
+    def note(self, written: Path) -> None:
+        """Let the commands that are started from now on add a line to a file for each entry that they compute."""
+        self._environment["LETHE_WRITTEN"] = str(written)
 
     def finish(self, out: Path, *words: str, command: str = "run") -> int:
         """Run a command to its end, and return its exit code."""

@@ -170,7 +170,7 @@ class Store:
         path = self.path(kind, key)
         if not (path / TENSORS).exists():
             return
-        with suppress(Damaged):  # the next reader finds the damage and removes the entry
+        with suppress(Damaged, FileNotFoundError):  # the next reader removes a damaged entry, or it is gone already
             record = entries.record_of(path)
             work = leftovers.temporary(path.parent)
             try:
