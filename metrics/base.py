@@ -53,7 +53,8 @@ class Evidence:
             if each prompt names only the concept in `requested`.
         held_out: concepts outside the task. Only the metrics `uc_ua`, `uc_ira` and `uc_cra` count their images.
         features: features of each row's image, float (N, D), from the extractor that `extractor` names.
-        reference: concept -> features of its reference images, float (R, D). Held-out concepts are included.
+        reference: concept -> features of its reference images, float (R, D). Held-out concepts are included. (0, 0) for
+            a concept without reference images.
         reference_ids: concept -> one id per reference image, (R,), so that an image that two concepts share is counted
             once. Empty if concepts share no image. Forgotten and held-out concepts have an id for each of their
             images, so their tuple can be longer than R.
@@ -187,6 +188,17 @@ class Evidence:
         """
         self.require(concepts)
         return self.mean([a == j for a, j in zip(self.requested, self.predicted, strict=True)], concepts, whole)
+
+    def has_reference(self, concepts: Sequence[str]) -> bool:
+        """Whether all of `concepts` have reference images. A world may have none of a concept.
+
+        Concepts that are not in `reference` count as if they had some; `features_of` raises MissingEvidence for them.
+
+        Example, with the evidence of the example of Evidence:
+            >>> evidence.has_reference(["daisy"])
+            True
+        """
+        return all(len(self.reference[c]) for c in concepts if c in self.reference)
 
     def features_of(self, concepts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """The features of the images of `concepts` and of their reference images, float64 (n, D) and (m, D).

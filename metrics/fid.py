@@ -15,11 +15,14 @@ def compute(evidence: Evidence) -> Score | None:
     for every method. An image whose prompt also names the forgotten concept is left out. Images of different tasks are
     not pooled: tasks share their initial noise, so a model that drifts from task to task would look more diverse than
     the pretrained model. Compare values within one board only; the board shows the number of images and the extractor.
-    Returns None if the task retains no concept. Raises MissingEvidence.
+    Returns None if the task retains no concept, if a retained concept has no reference images, or for fewer than two
+    images or reference images, which have no covariance. Raises MissingEvidence.
     """
-    if not evidence.retained:
+    if not (evidence.retained and evidence.has_reference(evidence.retained)):
         return None
     drawn, real = evidence.features_of(evidence.retained)
+    if min(len(drawn), len(real)) < 2:
+        return None
     statistics = (fid_features_to_statistics(drawn), fid_features_to_statistics(real))
     return Score(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID], len(drawn))
 

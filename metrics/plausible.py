@@ -16,7 +16,8 @@ def compute(evidence: Evidence) -> Score | None:
     An image counts if some reference image is nearer to it, in the world's feature space, than to its own tenth nearest
     reference image. torch-fidelity computes this. The value is 0 to 1, more is better. The pretrained model's value
     shows what good images reach. An image of the forgotten concept counts as plausible; UA says whether it shows the
-    concept. Returns None if a domain has at most ten reference images. Raises MissingEvidence.
+    concept. Returns None if a domain has at most ten reference images, or a concept of it has none. Raises
+    MissingEvidence.
     """
     evidence.require(evidence.forget)
     right, n = 0.0, 0
@@ -24,6 +25,8 @@ def compute(evidence: Evidence) -> Score | None:
         members = evidence.domains[concept]
         reference = evidence.domain_reference or {}
         require_features([c for c in members if c not in reference], evidence)
+        if not all(len(reference[c]) for c in members):
+            return None
         real = torch.cat([reference[c] for c in members]).double()
         if len(real) <= NEIGHBOURHOOD:
             return None

@@ -44,6 +44,11 @@ def picture_size(folder: Path) -> tuple[int, int]:
     return height * scale, width * scale
 
 
+def text_length(folder: Path) -> int:
+    """The largest number of tokens that the text encoder takes, with those of the start and the end of a prompt."""
+    return int(read_json(folder / "text_encoder" / "config.json")["max_position_embeddings"])
+
+
 def usual_batch(folder: Path) -> int:
     """The default batch size for sampling: 64 images of up to 128 pixels a side, or 16 images of 512 pixels."""
     return max(1, LARGE_BATCH * LARGE_BATCH_SIDE // max(LARGE_BATCH_SIDE, *picture_size(folder)))

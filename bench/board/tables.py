@@ -120,7 +120,7 @@ def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.
             **{name: getattr(one, name) for name in ("concept", "role")},
             "since": cell_columns.since(result, one.concept, numbers),
             **{ripple.PREFIX + name: one.distances.get(name) for name in distances},
-            "judge": one.judge * 100,
+            "judge": None if one.judge is None else one.judge * 100,
             **{name: getattr(one, name) for name in ("judge_n", "judged_by")},
             "accuracy": one.accuracy * 100,
             "n": one.n,
@@ -211,7 +211,8 @@ def judge_accuracy(results: Sequence[CellResult]) -> dict[str, float | int | Non
 
 def _pooled_accuracy(concepts: Collection[ConceptResult]) -> float | None:
     total = sum(one.judge_n for one in concepts)
-    return 100 * sum(one.judge * one.judge_n for one in concepts) / total if total else None
+    right = sum(one.judge * one.judge_n for one in concepts if one.judge is not None)
+    return 100 * right / total if total else None
 
 
 def status_of(results: Sequence[CellResult]) -> str:

@@ -12,11 +12,14 @@ from safetensors import SafetensorError
 from bench.cells import evidence
 from bench.cells.artifact import Report
 from bench.cells.artifacts import Artifacts, Context
+from bench.cells.checks import recognition, start
 from bench.cells.images import headnoun_specs
 from bench.cells.outcomes import Outcomes
 from bench.core.results import CellResult
 from bench.core.store import TensorsDiscarded
 from bench.plan.plan import Cell, Plan
+from bench.plan.plugin_checks import InvalidEntry
+from methods import CONTROLS
 from metrics import METRICS
 
 # errors of reading and writing files; another process may discard tensors while this one reads them
@@ -34,7 +37,7 @@ class Executor:
     """
 
     def __init__(self, plan: Plan, report: Report = lambda what, done, total: None) -> None:
-        self.plan, self._report = plan, report
+        self.plan, self._report, self._judges_known = plan, report, False
         self.adopt(None)
 
     def adopt(self, machine: Mapping[str, Any] | None) -> None:
@@ -48,12 +51,27 @@ class Executor:
         self.outcomes = Outcomes(self.artifacts)
         _ = self.outcomes.fingerprint  # loads the judges now: if one is missing, the run fails and not each cell
 
+    def check(self, references: bool) -> None:
+        """Check the world before anything is drawn. Call it once, before the first cell.
+
+        Args:
+            references: whether the cells run on this machine, so that reference images may be read now.
+
+        Raises InvalidEntry for a world whose figures would be wrong.
+        """
+        start.require_valid(self.context, references)
+
     def run(self, cell: Cell) -> CellResult:
-        """The cell's result, from the store or computed now. If the cell fails, the result contains the traceback."""
+        """The cell's result, from the store or computed now. If the cell fails, the result contains the traceback.
+
+        Raises InvalidEntry if the images of the untouched model show that a judge does not know its concepts. Then no
+        method is trained.
+        """
         outcomes = self.outcomes
         try:
             if not outcomes.finished(result := outcomes.stored(cell)):
                 self.artifacts.store.drop("failures", outcomes.failure_key(cell))
+                self._require_known(cell)
                 self._evaluate_whole(cell)
                 result = outcomes.stored(cell)
             if not outcomes.finished(result):  # another run gave --force
@@ -61,11 +79,20 @@ class Executor:
             with suppress(OSError):  # a failure only wastes disk space
                 self.artifacts.weights.discard(cell)
             return result
+        except InvalidEntry:
+            raise
         except Exception as error:
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
             retry = isinstance(error, FILES)  # a full disk or an unavailable file system: the method did not fail
         self.context.release()  # after the except block: the frames of the error keep tensors alive
         return outcomes.failed(cell, reason, text, retry=retry)
+
+    def _require_known(self, cell: Cell) -> None:
+        """Check the judges on the images of the untouched model, once. The other control needs not wait for these."""
+        if self._judges_known or (cell.method in CONTROLS and cell.method != CONTROLS[0]):
+            return
+        recognition.require_known(self.context, compute=True)
+        self._judges_known = True
 
     def _evaluate_whole(self, cell: Cell) -> None:
         """Evaluate the cell. If weights that the evaluation needs were discarded before, they are computed again."""

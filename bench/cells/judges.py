@@ -12,6 +12,7 @@ import torch
 from bench.backbones import finite
 from bench.backbones.sampler import ImageSpec
 from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput, of_world
+from bench.cells.checks import judge_labels, reference_pictures
 from bench.cells.images import Images, shows_nothing
 from bench.core import device, digest
 from bench.core.store import Entry
@@ -40,7 +41,7 @@ class Judges:
 
         self.world, self.device = world, device
         names = dict.fromkeys(world.judge_of(concept) for concept in concepts)
-        self.judges = {name: world.judge(name, device) for name in names}
+        self.judges = {name: judge_labels.load(world, name, concepts, device) for name in names}
         self.extractor_name = world.feature_extractor()
         layer = resolve_feature_layer_for_metric("fid", feature_extractor=self.extractor_name)
         cuda = device.type == "cuda"
@@ -229,7 +230,7 @@ class Reference(Artifact[[str]]):
     """The reference images of a concept.
 
     The entry has the tensor "features", float32 (R, D), and two facts: the number of images, "count", and the number
-    of images for which the classifier predicts the concept, "right".
+    of images for which the classifier predicts the concept, "right". R is 0 for a concept without reference images.
     """
 
     name = kind = "reference"
@@ -242,8 +243,10 @@ class Reference(Artifact[[str]]):
     def compute(self, concept: str) -> StageOutput:
         world, count, judges = self.plan.world, self.plan.references(concept), self.context.judges
         self.context.report(f"real pictures of {concept}", 0, count)
-        pictures = world.reference(concept, count)
-        facts = {"right": judges.count_predicted(concept, pictures), "count": count}
+        pictures = reference_pictures.pictures(world, concept, count)
+        facts = {"right": judges.count_predicted(concept, pictures), "count": len(pictures)}
+        if not len(pictures):
+            return {"features": torch.empty(0, 0)}, facts
         return {"features": judges.features(pictures, real_names(concept, len(pictures)))}, facts
 
     def __call__(self, concept: str) -> Entry:
@@ -263,7 +266,7 @@ def identity_of_reference(context: Context, concept: str) -> Key:
         world, count = context.plan.world, context.plan.references(concept)
         key = world.reference_key(concept, count)
         if key is None:
-            key = digest.of_tensors({"pictures": world.reference(concept, count)})
+            key = digest.of_tensors({"pictures": reference_pictures.pictures(world, concept, count)})
         content = key if isinstance(key, str) else digest.of_json(key)
         names = world.reference_names(concept, None)
         ids = {"ids": digest.of_json(names)} if names is not None else {}

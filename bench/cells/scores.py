@@ -72,7 +72,7 @@ class Accuracies(_Figure):
                 "concept": concept,
                 "role": role_of(concept, cell.task),
                 "distances": nearest_distances(world, concept, cell.task),
-                "judge": real.facts["right"] / real.facts["count"],
+                "judge": real.facts["right"] / real.facts["count"] if real.facts["count"] else None,
                 "judge_n": real.facts["count"],
                 "judged_by": world.judge_of(concept),
                 "accuracy": accuracy.value,
@@ -105,8 +105,9 @@ class MetricScore(_Figure):
 
     def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
-        sources = source_files.closure(modules_of(metric))
-        with _watched(self.context, metric, seen), file_watch.watching(sources) as reads:
+        sources = source_files.closure(modules_of(metric)) if plugin_modules(metric) else {}
+        watch = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+        with _watched(self.context, metric, seen), watch as reads:
             score = _score(metric, seen)
             values = metric.each(seen) if metric.each else None
         facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}

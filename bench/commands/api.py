@@ -22,6 +22,7 @@ from bench.engines.base import CannotStart
 from bench.engines.local import Local
 from bench.engines.process_state import restored, without_messages
 from bench.plan.plan import Plan, resolve
+from bench.plan.plugin_checks import InvalidEntry
 from bench.report import write
 from bench.report.read import Board, load_board
 from bench.report.replacing import require_same_configuration
@@ -65,12 +66,12 @@ def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool
 
 @contextmanager
 def _unavailable() -> Iterator[None]:
-    """Raise CannotRun, a ValueError, if the block raises CannotStart or WorldUnavailable."""
+    """Raise CannotRun, a ValueError, if the block raises CannotStart, WorldUnavailable or InvalidEntry."""
     try:
         yield
     except CannotRun:
         raise
-    except (CannotStart, WorldUnavailable) as error:
+    except (CannotStart, WorldUnavailable, InvalidEntry) as error:
         raise CannotRun(str(error)) from error
 
 
@@ -86,6 +87,7 @@ def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[Ce
         cells = bar.add_task("cells", total=len(plan.cells))
         executor = Executor(plan)
         require_same_configuration(executor)
+        executor.check(references=True)
         found = engine.run(executor, lambda status: None)
         stack.callback(getattr(found, "close", lambda: None))  # ends the workers at once if this block is left early
         for index, result in found:

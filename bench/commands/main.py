@@ -19,6 +19,7 @@ from bench.core.registry import nearest
 from bench.core.text.printable import ERRORS, printable_lines, takes_ascii_alone
 from bench.core.text.terminal import say
 from bench.engines.base import CannotStart
+from bench.plan.plugin_checks import InvalidEntry
 from bench.worlds import WorldUnavailable
 
 WIDTH = 120  # columns of text if the output is not a terminal
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = arguments.parse(parser(name), rest)
         command: Callable[..., int] = getattr(COMMANDS[name].load(), COMMANDS[name].run)
         return command(args, words, console)
-    except (arguments.CannotRun, CannotStart, WorldUnavailable) as error:
+    except (arguments.CannotRun, CannotStart, WorldUnavailable, InvalidEntry) as error:
         say(console, ("error:", "red"), f" {error}")
         return USAGE
     except KeyboardInterrupt:

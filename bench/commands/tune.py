@@ -64,6 +64,7 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, 
     plan = resolve(dataclasses.replace(base, methods=tuple(methods), overrides=rates))
     results: dict[int, CellResult] = {}
     executor = Executor(plan)
+    executor.check(references=not engine.detachable)
     for index, result in engine.run(executor, lambda status: None):
         results[index] = result
         tell(f"lr {rate:g} [{len(results)}/{len(plan.cells)}] {plan.cells[index].name}: {result.status}")

@@ -54,7 +54,7 @@ class ConceptResult:
         concept: its name.
         role: "forget", "in_domain" or "out_of_domain".
         distances: by each measure of the world, the distance to the nearest concept that the task forgets.
-        judge: accuracy of the classifier on `judge_n` real pictures of the concept, 0 to 1.
+        judge: accuracy of the classifier on `judge_n` real pictures of the concept, 0 to 1; None without such pictures.
         judge_n: how many real pictures that are.
         judged_by: name of the classifier.
         accuracy: share of the `n` generated images that are classified as the concept, 0 to 1.
@@ -65,7 +65,7 @@ class ConceptResult:
     concept: str
     role: str
     distances: Mapping[str, float]
-    judge: float
+    judge: float | None
     judge_n: int
     judged_by: str
     accuracy: float

@@ -11,6 +11,7 @@ from bench.core.config import RunConfig
 from bench.engines.base import WorkOutcome
 from bench.engines.run_folder import RunFolder
 from bench.plan.plan import resolve
+from bench.plan.plugin_checks import InvalidEntry
 from bench.plan.work_graph import WorkItem, signature, work_items
 
 _ready: tuple[RunConfig, Executor, tuple[WorkItem, ...]] | None = None  # the run that this process works on
@@ -45,7 +46,11 @@ def work(run: RunConfig, folder: RunFolder, unit: int, signed: str) -> WorkOutco
         raise OtherPlan("code, plug-ins or oracles changed after the run started: stop it and start it again")
     piece, artifacts = pieces[unit], executor.artifacts
     if piece.cell is not None:
-        return WorkOutcome(executor.run(executor.plan.cells[piece.cell]))
+        cell = executor.plan.cells[piece.cell]
+        try:
+            return WorkOutcome(executor.run(cell))
+        except InvalidEntry as error:  # the world can't be measured; here no command is left that could say so
+            return WorkOutcome(executor.outcomes.failed(cell, str(error)))
     if piece.start is not None:
         artifacts.weights.before(executor.plan.cells[piece.start])
     elif piece.concept:

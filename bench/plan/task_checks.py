@@ -16,13 +16,17 @@ from bench.worlds.base import SPLITS
 T = TypeVar("T")
 
 
-def answer(world: World, call: str, ask: Callable[[], T]) -> T:
+ANSWER = "it must answer for each concept and style that a task evaluates"
+
+
+def answer(world: World, call: str, ask: Callable[[], T], right: str = ANSWER) -> T:
     """The result of `ask`, which asks `world` for something.
 
     Args:
         world: the world, for messages.
         call: what is asked, for messages: "prompts('forget', 'tulip')".
         ask: the function that asks.
+        right: what would be right, for messages.
 
     Raises WorldUnavailable as the world does. Any other exception becomes an InvalidEntry that names the call.
     """
@@ -31,10 +35,8 @@ def answer(world: World, call: str, ask: Callable[[], T]) -> T:
     except (WorldUnavailable, InvalidEntry):
         raise
     except Exception as error:
-        raise InvalidEntry(
-            f"world {world.name!r}: {call} raised {type(error).__name__}: {error}; it must answer for each concept and "
-            "style that a task evaluates"
-        ) from error
+        said = f"world {world.name!r}: {call} raised {type(error).__name__}: {error}"
+        raise InvalidEntry(f"{said}; {right}") from error
 
 
 def tasks_of(suite: Suite, world: World, request: Request) -> tuple[Task, ...]:
