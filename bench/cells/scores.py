@@ -106,8 +106,8 @@ class MetricScore(_Figure):
     def compute(self, metric: Metric, cell: Cell, weights: Entry, seen: Evidence) -> StageOutput:
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
         sources = source_files.closure(modules_of(metric)) if plugin_modules(metric) else {}
-        watch = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
-        with _watched(self.context, metric, seen), watch as reads:
+        noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+        with _watched(self.context, metric, seen), noting as reads:
             score = _score(metric, seen)
             values = metric.each(seen) if metric.each else None
         facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}

@@ -141,8 +141,8 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
     )
     modules = (method.__module__, *METHODS.homes(method))
     sources = source_files.closure(modules) if plugin_modules(method) else {}
-    watch = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's methods read no file
-    with watch as reads:
+    noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+    with noting as reads:
         outcome = unlearn(harness, method(cell.config))
     reads.add(*plugin_import.reads_of(sources))
     known = (*files_of(cell.method, method, cell.config), *world.files, *sources.values())
