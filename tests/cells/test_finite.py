@@ -41,7 +41,8 @@ def fill(parameter: torch.Tensor, value: float) -> None:
 
 
 def text(run: Executor, value: float) -> None:
-    fill(run.context.backbone.pipeline.text_encoder.get_parameter("text_model.final_layer_norm.bias"), value)
+    parameters = dict(run.context.backbone.pipeline.text_encoder.named_parameters())
+    fill(next(p for name, p in parameters.items() if name.endswith("final_layer_norm.bias")), value)
 
 
 def unet(run: Executor, value: float) -> None:
@@ -64,8 +65,19 @@ def judge(run: Executor, value: float) -> None:
     fill(head.bias, value)
 
 
+class Added(torch.nn.Module):
+    """Adds a number."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.value
+
+
 def features(run: Executor, value: float) -> None:
-    run.context.judges.extractor.pool = torch.nn.Softplus(beta=value)
+    run.context.judges.extractor.pool = torch.nn.Sequential(run.context.judges.extractor.pool, Added(value))
 
 
 def clip(run: Executor, value: float) -> None:
@@ -75,7 +87,7 @@ def clip(run: Executor, value: float) -> None:
 
 def probe(run: Executor, value: float) -> None:
     """The networks break when the pictures are there."""
-    assert run.artifacts.images(None)
+    assert run.artifacts.images(run.artifacts.weights(run.plan.cells[0]))
     unet(run, value)
 
 

@@ -68,7 +68,10 @@ def test_keys_of_figures_depend_on_reference_images_and_distances(plan: Plan) ->
     def look(**changes: object) -> set[str]:
         return changed(every(plan), every(dataclasses.replace(plan, world=variant(plan.world, **changes))))
 
-    assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64)) == {"reference", "score"}
+    assert look(reference=lambda concept, count: torch.zeros(count, 3, 64, 64, dtype=torch.uint8)) == {
+        "reference",
+        "score",
+    }
     assert look(closeness=lambda a, b: 0.5) == {"score"}
     assert look(bare_name=lambda concept: "it") == {"score"}
     assert look(superclass_prompts=lambda concept, split="forget": (split,) * 3) == {"delta", "score", "words"}

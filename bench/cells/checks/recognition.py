@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import bdtrc  # scipy.stats has it too, but its import takes a second
 
 from bench.cells.images import Images
 from bench.cells.judges import Judgements, Reference
@@ -177,11 +176,18 @@ def exchanged(seen: Predictions, order: np.ndarray) -> Sequence[int]:
         other = [int(seen.counts[i, order[i]]) for i in ring]
         mine = sum(int(seen.counts[i, seen.own[i]]) for i in ring)
         clear = all(n >= MOST * seen.counts[i].sum() for i, n in zip(ring, other, strict=True))
-        if clear and bdtrc(sum(other) - 1, sum(other) + mine, 0.5) <= CERTAIN:
+        if clear and _at_least(sum(other), sum(other) + mine, 0.5) <= CERTAIN:
             return ring
     return ()
 
 
 def by_chance(right: int, total: int, labels: int) -> bool:
     """Whether a judge recognises no more of many real pictures than by chance among `labels` (a binomial test)."""
-    return total >= ENOUGH and labels > 1 and bdtrc(right - 1, total, 1 / labels) > CHANCE
+    return total >= ENOUGH and labels > 1 and _at_least(right, total, 1 / labels) > CHANCE
+
+
+def _at_least(successes: int, trials: int, chance: float) -> float:
+    """Probability of at least `successes` in independent trials that each succeed with probability `chance`."""
+    from scipy.special import bdtrc  # a command that computes nothing needs no scipy; scipy.stats is slow to import
+
+    return float(bdtrc(successes - 1, trials, chance))
