@@ -58,6 +58,8 @@ def stem(name: str) -> str:
     slug = slugged(name)
     if slug == name and len(slug) <= MAX_STEM and not DEVICE.match(slug):
         return name
+    if DEVICE.match(slug):
+        slug = slug.replace(".", "-", 1)  # Windows reserves "nul.txt" as well as "nul"
     told_apart = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
     return f"{slug[: MAX_STEM - DIGITS - 1].rstrip('-.+')}-{told_apart}".lstrip("-")
 

@@ -27,10 +27,10 @@ def test_decoding_gives_the_picture_back(pocket: Backbone) -> None:
     assert latents.shape == (len(pictures), *pocket.latent_shape)
     assert latents.dtype == torch.float32
     assert 0.5 < latents.std() < 1.5  # the U-Net's scale
-    assert psnr(pictures, decode(pocket, latents)) > 27  # of two pictures of each species: 29.5 dB
+    assert psnr(pictures, decode(pocket, latents, [""] * len(latents))) > 27  # of two pictures of each species: 29.5 dB
     others = drawn(8, 64)[0]  # in colours that this VAE hardly knows: 21.6 dB of 88
-    assert psnr(others, decode(pocket, encode(pocket, others, batch=8))) > 19
-    assert psnr(others, decode(pocket, encode(pocket, others.flip(0), batch=8))) < 15
+    assert psnr(others, decode(pocket, encode(pocket, others, batch=8), [""] * len(others))) > 19
+    assert psnr(others, decode(pocket, encode(pocket, others.flip(0), batch=8), [""] * len(others))) < 15
 
 
 def test_latents_are_the_mean_times_the_factor(model: Backbone) -> None:

@@ -77,7 +77,7 @@ def test_message_is_one_line_unless_it_breaks_its_lines(name: str) -> None:
 def test_shell_reads_words_as_they_were() -> None:
     words = [*NAMES, "", "$HOME", "\\n", "a\\\x1bb'c"]
     line = joined(words)
-    assert line.isprintable()
+    assert printable.printable(line) == line
     command = ["bash", "-c", f"printf '%s\\0' {line}"]
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     assert (
