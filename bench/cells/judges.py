@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bench.backbones import finite
+from bench.backbones.checks import tensor_check
 from bench.backbones.sampler import ImageSpec
 from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput, of_world
 from bench.cells.checks import judge_labels, reference_pictures
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 BATCH = 128  # images in one batch; it affects memory, but no result
 DEGENERATE = "degenerate"  # name of the fact with the indices of images that show nothing
 OUTPUTS = ("judged", "penultimate")  # names of the stored outputs of each classifier
+
+
+# errors of reading a file of weights: no network, a full disk, a damaged file, a pickle that contains code
+FILES = (OSError, RuntimeError, EOFError, pickle.UnpicklingError, tensor_check.TensorMismatch)
 
 
 class Judges:
@@ -48,8 +54,10 @@ class Judges:
         file = world.feature_weights()
         given = {"feature_extractor_weights_path": file} if file else {}
         try:
+            if file:  # torch-fidelity would run code that a pickle contains
+                tensor_check.unpickled(Path(file), "cpu")
             self.extractor = create_feature_extractor(self.extractor_name, [layer], cuda=cuda, verbose=False, **given)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # offline, full disk, damaged file
+        except FILES as error:
             source = file or "the address from which torch-fidelity downloads them once"
             reason = f"the weights of the feature extractor {self.extractor_name!r} can't be loaded from {source}"
             raise WorldUnavailable(f"{reason} ({type(error).__name__}: {error}){world.feature_hint}") from error

@@ -37,6 +37,7 @@ example:
       --to multi-pocket.results.tar.xz"""
 KINDS = ("deltas", "snapshots", "scores")  # kinds of store entries that make up a result
 ABOUT = "about.json"
+LARGEST = 2**30  # bytes of the content of a file of results; the committed ones have at most some ten million
 
 
 def pack(plan: Plan, file: Path) -> tuple[int, dict[str, Any]]:
@@ -162,9 +163,10 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 
 def _members(file: Path) -> Iterator[tuple[str, Any]]:
-    whole = lzma.decompress(
-        file.read_bytes()
-    )  # this verifies the checksums; reading the tar file as a stream would not
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ)  # it verifies the checksums; a stream of tarfile would not
+    whole = decompressor.decompress(file.read_bytes(), max_length=LARGEST)
+    if not decompressor.eof:
+        raise ValueError(f"it is cut short, or its content has more than {LARGEST} bytes")
     with tarfile.open(fileobj=io.BytesIO(whole), mode="r:") as tar:
         for member in tar:
             if (stream := tar.extractfile(member)) is None:
