@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -100,12 +101,12 @@ def load_backbone(source: str, device: torch.device) -> Backbone:
 
 def contentless(source: str) -> tuple[Backbone, accounting.Live]:
     """The backbone without content, in bfloat16 as on CUDA, and the count of its bytes."""
-    parts, live = accounting.contentless(lambda: _networks(source))
     if source in ARCHITECTURES:
+        parts, live = accounting.contentless(lambda: architectures.networks(ARCHITECTURES[source], "cpu"))
         made = architectures.pipeline(ARCHITECTURES[source], parts)
     else:
-        folder = locate(source)
-        unet, vae, text = parts
+        folder = locate(source)  # before contentless tensors are made: it reads the files, and checks their values
+        (unet, vae, text), live = accounting.contentless(lambda: _networks(folder))
         made = StableDiffusionPipeline(
             vae=vae, text_encoder=text, tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"), unet=unet,
             scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), safety_checker=None,
@@ -115,10 +116,7 @@ def contentless(source: str) -> tuple[Backbone, accounting.Live]:
     return Backbone(made, torch.device("cpu"), torch.bfloat16), live
 
 
-def _networks(source: str) -> architectures.Networks:
-    if source in ARCHITECTURES:
-        return architectures.networks(ARCHITECTURES[source], "cpu")
-    folder = locate(source)
+def _networks(folder: Path) -> architectures.Networks:
     unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
     text = CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder"))
     return UNet2DConditionModel.from_config(unet), AutoencoderKL.from_config(vae), text
