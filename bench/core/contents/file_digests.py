@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.core import digest
+from bench.core import digest, lock
 
 FOLDER = "lethe"  # folder in the data folder; it holds values that Lethe computes from the data once
 NAME = "digests.json"
 SAVED_BYTES = 64 * 2**20  # digests are saved after this many new bytes; reading fewer bytes again takes no time
+WAIT = 10.0  # seconds to wait for another process that saves; then the digests are saved with the next ones
 SETTLED = 2.0  # seconds; the times of two changes that are closer may be equal on some file systems
 
 log = logging.getLogger(__name__)
@@ -56,24 +58,30 @@ class FileDigests:
         return file_digest
 
     def _read(self) -> dict[str, list[Any]]:
+        """The digests on disk; {} with a warning if the file is damaged."""
         try:
-            kept = json.loads(self._file.read_text())
+            stored = json.loads(self._file.read_text())
+            kept: dict[str, list[Any]] = stored["files"]
+            if stored["digest"] != digest.of_json(kept):
+                raise ValueError("it does not have the digest it was written with")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
-            log.warning("%s can't be read (%s): the files are read again", self._file, error)
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+            log.warning("%s is damaged (%s): the files are read again", self._file, error)
             return {}
-        whole = isinstance(kept, dict) and all(isinstance(one, list) and len(one) == 6 for one in kept.values())
-        return kept if whole else {}
+        return kept
 
     def _save(self) -> None:
         self._unsaved = 0
-        work = self._file.with_suffix(f".{os.getpid()}.new")  # several processes may save at the same time
+        work = self._file.with_suffix(f".{os.getpid()}.new")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            work.write_text(json.dumps({**self._read(), **(self._kept or {})}))
-            work.replace(self._file)
-        except OSError as error:  # the data folder may be read-only
+            with lock.held(self._file.with_suffix(".lock"), WAIT):  # another process may add its digests
+                files = {**self._read(), **(self._kept or {})}
+                work.write_text(json.dumps({"digest": digest.of_json(files), "files": files}))
+                work.replace(self._file)
+        except OSError as error:  # the data folder may be read-only, or the disk full
+            with suppress(OSError):
+                work.unlink(missing_ok=True)
             log.info("%s can't be written (%s): the next run reads the files again", self._file, error)
 
     def _remove(self) -> None:
