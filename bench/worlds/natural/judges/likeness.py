@@ -71,7 +71,7 @@ class Likeness:
         chosen = [photo for label in range(len(photos.labels)) for photo in _first(photos, label)]
         key = digest.of_json(
             {
-                "judge": digest.of_tensors(judge.module.state_dict()),
+                "judge": [digest.of_tensors(judge.module.state_dict()), repr(judge.module)],
                 "pictures": [[self._digest_of(path), label] for path, label in chosen],
                 "side": SIDE,
                 "code": [digest.of_module(module) for module in (pictures, sys.modules[__name__])],
