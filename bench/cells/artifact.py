@@ -153,7 +153,7 @@ def of_method(method: type[Method]) -> Any:
         return method.version
     lethes = [one for one in method.__mro__[1:] if _ours(one.__module__, "methods") and issubclass(one, Method)]
     bases = [one for one in lethes if one is not Method]
-    modules = (method.__module__, *METHODS.homes(method))
+    modules = modules_of_method(method)
     apart = {"methods", "methods.base", *(one.__module__ for one in bases)}
     return {
         "watched": True,  # without it, weights may be those of a method that left a patch, and so measured the original
@@ -170,11 +170,16 @@ def of_metric(metric: Metric) -> Any:
     digests of Lethe's modules in `metrics` that it imports from.
     """
     modules = modules_of(metric)
-    files = _files(f"metric {metric.name!r}", metric.files)
+    files = _files(f"metric {metric.name!r}", metric)
     if modules and all(_ours(name, "metrics") for name in modules) and not files:
         return metric.version
     used = _used(modules, "metrics", {"metrics", "metrics.base", "metrics.column"})
     return {"source": source_files.of_modules(modules), **({"uses": used} if used else {}), **files}
+
+
+def modules_of_method(method: type[Method]) -> tuple[str, ...]:
+    """The modules that define a method: those of its class, its config and their bases, and of the plug-in."""
+    return method.__module__, *source_files.inherited(method, method.Config), *METHODS.homes(method)
 
 
 def modules_of(metric: Metric) -> tuple[str, ...]:
@@ -189,15 +194,15 @@ def of_world(world: World) -> Key:
 
     The code decides, for example, what a judge does to an image before the network sees it. {} for Lethe's worlds.
     """
-    modules = (type(world).__module__, *WORLDS.homes(world))
+    modules = (type(world).__module__, *source_files.inherited(type(world)), *WORLDS.homes(world))
     code = {} if all(_ours(name, "bench") for name in modules) else {"world": source_files.of_modules(modules)}
-    return code | _files(f"world {world.name!r}", world.files)
+    return code | _files(f"world {world.name!r}", world)
 
 
-def _files(owner: str, declared: Any) -> Key:
+def _files(owner: str, entry: Metric | World) -> Key:
     """The part of a key for the files that a metric or world declares; {} if it declares none."""
-    files = declared_files.listed(owner, declared)
-    return {"files": declared_files.digests(files)} if files else {}
+    files = declared_files.of_entry(owner, entry)
+    return {"files": files} if files else {}
 
 
 def plugin_modules(entry: type[Method] | Metric) -> list[str]:
@@ -205,7 +210,7 @@ def plugin_modules(entry: type[Method] | Metric) -> list[str]:
     if isinstance(entry, Metric):
         named, package = modules_of(entry), "metrics"
     else:
-        named, package = (entry.__module__, *METHODS.homes(entry)), "methods"
+        named, package = modules_of_method(entry), "methods"
     files = [name for name in named if getattr(sys.modules.get(name), "__file__", None) and not _ours(name, package)]
     return [name for name in source_files.closure(files) if name in sys.modules]
 

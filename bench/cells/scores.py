@@ -15,7 +15,7 @@ from bench.cells.judges import DEGENERATE, Judgements, Reference, identity_of_re
 from bench.cells.probe import Probes, PromptProbes
 from bench.cells.weights import Weights
 from bench.core import digest
-from bench.core.contents import source_files
+from bench.core.contents import declared_files, source_files
 from bench.core.score import Score
 from bench.core.store import Entry
 from bench.core.task import Task
@@ -107,12 +107,16 @@ class MetricScore(_Figure):
         """Raises ArithmeticError if the score is infinite or NaN, and every exception that the metric raises."""
         sources = source_files.closure(modules_of(metric)) if plugin_modules(metric) else {}
         noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+        before = of_metric(metric)
         with _watched(self.context, metric, seen), noting as reads:
             score = _score(metric, seen)
             values = metric.each(seen) if metric.each else None
+        if of_metric(metric) != before:
+            raise RuntimeError(f"a file that the metric {metric.name!r} declares changed while it ran; run it again")
         facts: dict[str, Any] = {"score": {"value": score.value, "n": score.n} if score else None}
         reads.add(*plugin_import.reads_of(sources))
-        known = (*metric.files, *self.plan.world.files, *sources.values())
+        own = declared_files.listed_of(f"metric {metric.name!r}", metric)
+        known = (*own, *declared_files.listed_of("the world", self.plan.world), *sources.values())
         if undeclared := reads.undeclared(known, (self.plan.folder, self.store.root)):
             facts["warnings"] = [f"{metric.name}: {file_watch.warning(undeclared)}"]
         if metric.each:

@@ -12,10 +12,10 @@ import torch
 
 from bench.backbones.checks import tensor_check
 from bench.backbones.pipeline import TEXT, Backbone
-from bench.cells.artifact import Report, StageOutput, plugin_modules
+from bench.cells.artifact import Report, StageOutput, modules_of_method, plugin_modules
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core.checkpoint import Checkpoint
-from bench.core.contents import source_files
+from bench.core.contents import declared_files, source_files
 from bench.core.task import Task
 from bench.plan import oracle, plugin_import
 from bench.plan.plan import Cell, Plan
@@ -28,7 +28,6 @@ from bench.training.loop import unlearn
 from bench.training.method import files_of
 from bench.training.snapshots import Snapshots
 from bench.worlds import World
-from methods import METHODS
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
 
@@ -139,13 +138,13 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )
-    modules = (method.__module__, *METHODS.homes(method))
-    sources = source_files.closure(modules) if plugin_modules(method) else {}
+    sources = source_files.closure(modules_of_method(method)) if plugin_modules(method) else {}
     noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
     with noting as reads:
         outcome = unlearn(harness, method(cell.config))
     reads.add(*plugin_import.reads_of(sources))
-    known = (*files_of(cell.method, method, cell.config), *world.files, *sources.values())
+    own = files_of(cell.method, method, cell.config)
+    known = (*own, *declared_files.listed_of("the world", world), *sources.values())
     if undeclared := reads.undeclared(known, (plan.folder, context.latents.store.root)):
         context.warn(file_watch.warning(undeclared))
     tensor_check.require_finite(f"the weights that {cell.method} leaves", outcome.delta.items())

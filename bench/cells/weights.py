@@ -60,8 +60,9 @@ class Unlearned(Artifact[[Cell]]):
 
     def _files(self, cell: Cell) -> Key:
         """The contents of the files that the method declares; {} if it declares none."""
-        files = files_of(self.plan.base_method(cell.method), self.plan.methods[cell.method], cell.config)
-        return {"files": declared_files.digests(files)} if files else {}
+        name = self.plan.base_method(cell.method)
+        files = files_of(name, self.plan.methods[cell.method], cell.config)
+        return {"files": declared_files.digests(f"method {name!r}", files)} if files else {}
 
     def require_unchanged(self, cell: Cell) -> None:
         """Raise RuntimeError if a file that the method declares has other content than in the key."""

@@ -1,4 +1,4 @@
-"""The files that methods, metrics and worlds declare: whether they are there is checked before anything is computed."""
+"""The files that methods, metrics and worlds declare are read before anything is computed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from metrics import METRICS
 def require(
     methods: Mapping[str, type[Method]], configs: Mapping[str, MethodConfig], metrics: Iterable[str], world: World
 ) -> None:
-    """Raise FileNotFoundError if a declared file does not exist, and ValueError if `files` is of another type.
+    """Read every declared file once. Cache keys need the digests, which this process remembers.
 
     Args:
         methods: row of the board -> its method.
         configs: row of the board -> the settings of its method.
         metrics: names of metrics.
-        world: the world of the run.
+        world: the world of the run, with its options.
+
+    Raises FileNotFoundError if a declared file does not exist or a declared folder has no files, and ValueError if one
+    can't be read or if `files` is of another type.
     """
     for name, method in methods.items():
-        files_of(name, method, configs[name])
+        declared_files.digests(f"method {name!r}", files_of(name, method, configs[name]))
     for name in metrics:
-        declared_files.listed(f"metric {name!r}", METRICS.get(name).files)
-    declared_files.listed(f"world {world.name!r}", world.files)
+        declared_files.of_entry(f"metric {name!r}", METRICS.get(name))
+    declared_files.of_entry(f"world {world.name!r}", world)

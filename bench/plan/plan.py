@@ -170,7 +170,6 @@ def resolve(run: RunConfig) -> Plan:
     replaced = {variant.of for variant in variants.values()}
     names = tuple(n for n in names if n not in replaced) + tuple(variants)
     methods = {name: methods[variants[name].of if name in variants else name] for name in names}
-    declared.require(methods, configs, metrics, world)
 
     @cache
     def folder() -> Path:
@@ -181,6 +180,7 @@ def resolve(run: RunConfig) -> Plan:
 
     options = Options(folder, run.data, run.judges, run.neighbours, run.clip, run.force)
     ready = world.configure(options)  # what is wrong with it is said before anything is downloaded
+    declared.require(methods, configs, metrics, ready)
     noise_limits.require_fitting(noise_of(folder()), protocol, {name: configs[name] for name in names})
     view, tasks = suite.view(ready), task_checks.tasks_of(suite, ready, request)
     task_checks.check_concepts(view, tasks)

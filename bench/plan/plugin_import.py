@@ -10,7 +10,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +23,11 @@ class SourceLoader(importlib.machinery.SourceFileLoader):
     """A loader that compiles the source at every import, and writes no compiled copy."""
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """The code of the module. Raises SyntaxError and OSError."""
-        return self.source_to_code(self.get_data(self.path), self.path)
+        """The code of the module. Raises SyntaxError, OSError, and ImportError if keys contain another text of it."""
+        code = self.source_to_code(self.get_data(self.path), self.path)
+        if source_files.has_changed(Path(self.path).resolve()):
+            raise ImportError(f"{self.path} changed after this run began; begin the run again")
+        return code
 
 
 class _Finder:
@@ -80,13 +83,16 @@ def temporarily() -> Iterator[None]:
     try:
         yield
     finally:
-        _run.clear()
+        later = {file: _run.pop(file) for file in [*_run] if _run[file] is not known.get(file)}
         _run.update(known)
+        _forget(later)
 
 
 def remember(file: Path, name: str) -> None:
-    """Note the content of every source file of a plug-in that was run as the module `name`."""
+    """Note the content of every source file of a plug-in that was run as the module `name`. Keys contain this one."""
     _run[file] = {source: digest.of_file(source) for source in source_files.closure([name]).values()}
+    for source in _run[file]:
+        source_files.remember(source)
 
 
 def unload_changed() -> list[Path]:
@@ -97,12 +103,19 @@ def unload_changed() -> list[Path]:
     found = [file for file, known in _run.items() if any(map(_differs, known, known.values()))]
     for file in found:
         known = _run.pop(file)
+        _forget({file: known})
         for name, module in list(sys.modules.items()):
             source = getattr(module, "__file__", None)
             path = Path(source).resolve() if isinstance(source, str) else None
             if path in known and (path.is_relative_to(file.parent) or _differs(path, known[path])):
                 del sys.modules[name]
     return found
+
+
+def _forget(plugins: Mapping[Path, Mapping[Path, str]]) -> None:
+    """Forget the texts of the source files of plug-ins, except those that other plug-ins use as well."""
+    used = {source for sources in _run.values() for source in sources}
+    source_files.forget({source for sources in plugins.values() for source in sources} - used)
 
 
 def _differs(file: Path, content: str) -> bool:

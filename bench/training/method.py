@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -177,6 +177,8 @@ def files_of(name: str, method: type[Method], config: MethodConfig) -> tuple[Pat
             value = method(config).files
             if callable(value):
                 value = value(config) if inspect.signature(value).parameters else value()
+            if isinstance(value, Iterator):  # the next call gives another one
+                value = tuple(value)
     except Exception as error:
         raise ValueError(f"{owner}: its files can't be had: {type(error).__name__}: {error}") from error
     return declared_files.listed(owner, value)

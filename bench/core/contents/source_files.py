@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.machinery
+import os
 import sys
 import sysconfig
 import types
@@ -51,6 +52,14 @@ def closure(names: Iterable[str]) -> dict[str, Path]:
             near = [*_in_values(module), *_in_source(name, file, module)]
             new += [one for one in near if of_user(one[1]) or one[0].partition(".")[0] in packages]
     return found
+
+
+def inherited(*classes: type) -> Iterator[str]:
+    """The modules of the user that define classes, or classes that these inherit from, under whatever name."""
+    for one in dict.fromkeys(base for each in classes for base in each.__mro__):
+        module = sys.modules.get(one.__module__)
+        if module and (file := _file(module)) and of_user(file):
+            yield one.__module__
 
 
 def imported(names: Iterable[str]) -> set[str]:
@@ -119,15 +128,15 @@ def _imported(file: Path, package: str) -> tuple[str, ...]:
 
 
 def _find(name: str, folders: Iterable[Path]) -> Path | None:
-    """The file of a module that is not loaded, in the first of the folders that has it."""
-    base = Path(*name.split("."))
-    for folder in folders:
-        for file in (folder / base / "__init__.py", (folder / base).with_suffix(".py")):
-            if file.is_file():
-                return file.resolve()
-        for suffix in COMPILED:
-            if (file := folder / f"{base}{suffix}").is_file():
-                return file.resolve()
+    """The file of a module that is not loaded: in its package if this is loaded, else in the first folder with it."""
+    above, _, last = name.rpartition(".")
+    package = sys.modules.get(above)
+    places, base = (folders, name.replace(".", os.sep)) if package is None else (getattr(package, "__path__", ()), last)
+    for place in places:
+        stem = os.path.join(place, base)
+        for file in (os.path.join(stem, "__init__.py"), f"{stem}.py", *(stem + suffix for suffix in COMPILED)):
+            if os.path.isfile(file):
+                return Path(file).resolve()
     return None
 
 
@@ -152,5 +161,29 @@ def _content(file: Path) -> str:
     return _text(file) if file.suffix == ".py" else digest.of_file(file)
 
 
+_as_run: dict[Path, str] = {}  # source file of a plug-in that this process runs -> its text when it was run
+
+
+def remember(file: Path) -> None:
+    """Let keys contain a file as it is now: this process runs this text, even if the file changes later."""
+    if file.suffix == ".py":
+        _as_run[file] = _read(file)
+
+
+def forget(files: Iterable[Path]) -> None:
+    """Let keys contain files as they are on the disk."""
+    for file in files:
+        _as_run.pop(file, None)
+
+
+def has_changed(file: Path) -> bool:
+    """Whether keys contain another text of a file than the file has now."""
+    return file in _as_run and _as_run[file] != _read(file)
+
+
 def _text(file: Path) -> str:
+    return _as_run[file] if file in _as_run else _read(file)
+
+
+def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8", errors="surrogateescape")
