@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def folded(text: str, font: Font, width: int) -> list[str]:
     """`drawable(text)` in lines of at most `width` pixels, broken at spaces where that is possible."""
     lines, rest = [], drawable(text, font)
     while rest:
-        fits = next((n for n in range(len(rest), 1, -1) if font.getlength(rest[:n]) <= width), 1)
+        starts = [rest[:n] for n in range(1, min(len(rest), width) + 1)]  # a visible character is at least a pixel wide
+        fits = max(1, bisect_right(starts, float(width), key=lambda line: float(font.getlength(line))))
         if fits < len(rest) and (space := rest.rfind(" ", 1, fits + 1)) > 0:
             fits = space + 1
         lines.append(rest[:fits])
