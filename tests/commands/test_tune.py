@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from support.tiny import variant
 
+from bench.cells.checks import recognition
 from bench.commands import main, tune
 from bench.worlds import WORLDS, World
 
@@ -57,6 +58,7 @@ def test_every_method_gets_same_search(
 ) -> None:
     WORLDS.add("tuned", variant(world, name="tuned", tuning_concepts=("dalmatian",)))
     monkeypatch.setattr(tune, "FURTHER", 1)
+    monkeypatch.setattr(recognition, "ENOUGH", math.inf)  # the judges know nothing
     small = ["--world", "tuned", "--workers", "1", "--out", str(tmp_path), "--methods", "mimmu", "salun"]
     assert main.main(["tune", *small, "--lr", "1e-4", "1e-3"]) == 0
     table = pd.read_csv(tmp_path / "tuning-tuned.csv")

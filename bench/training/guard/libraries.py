@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,19 @@ WATCHED = (
 )  # fmt: skip
 UNWATCHED = tuple(  # parts of them that no figure goes through
     f"torch.{name}."
-    for name in ("distributed", "_inductor", "_dynamo", "testing", "onnx", "ao", "fx", "export", "_export", "jit")
+    for name in (
+        "distributed",
+        "_inductor",
+        "_dynamo",
+        "testing",
+        "onnx",
+        "ao",
+        "fx",
+        "export",
+        "_export",
+        "jit",
+        "compiler",
+    )
 )
 HOOKS = {  # modules whose dicts hold the hooks of all modules and of all optimisers
     "torch.nn.modules.module": "_global_",
@@ -105,6 +118,16 @@ class Libraries:
                 yield Replaced(
                     f"a hook in {name}", partial(_refill, hooks, saved), partial(_refill, hooks, dict(hooks))
                 )
+
+
+def settle() -> None:
+    """Let torch replace those of its own functions that it replaces when something is first compiled.
+
+    It does so when `torch._dynamo` is imported, and once more at the first `torch.compile`.
+    """
+    frames = importlib.import_module("torch._dynamo.eval_frame")
+    if patcher := getattr(frames, "TorchPatcher", None):  # torch's own affair: later versions may have none
+        patcher.patch()
 
 
 def _watched() -> dict[str, ModuleType]:

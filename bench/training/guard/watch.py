@@ -15,7 +15,7 @@ import torch
 
 from bench.backbones.pipeline import Backbone
 from bench.training.guard.contents import Contents
-from bench.training.guard.libraries import Libraries
+from bench.training.guard.libraries import Libraries, settle
 from bench.training.guard.objects import Objects
 from bench.training.guard.plugin_state import PluginState
 from bench.training.guard.settings import Settings
@@ -32,6 +32,7 @@ class LeftBehind(RuntimeError):
 
 @cache
 def _libraries() -> Libraries:
+    settle()
     return Libraries()
 
 

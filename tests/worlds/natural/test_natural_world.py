@@ -11,7 +11,7 @@ import timm
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
-from support import inception_weights
+from support import inception_weights, longer_text
 
 from bench.cells.judges import Judges
 from bench.commands import main
@@ -117,7 +117,8 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     flowers = f"--domain flowers --data {data} --backbone {SMALL} --weights {tmp_path / 'small.safetensors'} --side 64"
     assert train.main(flowers.split()) == 0
     sentences = f"birds=open_clip:local-dir:{weights.WEIGHTS / 'clip'}"
-    command = f"--world natural --backbone {WORLDS.get('pocket').backbone()} --data {data} --judge {LITE0} {sentences}"
+    backbone = longer_text.copy(Path(WORLDS.get("pocket").backbone()), tmp_path / "pipeline")
+    command = f"--world natural --backbone {backbone} --data {data} --judge {LITE0} {sentences}"
     command += f" --methods mimmu --suite finegrained --neighbours 1 --quick --clip none --out {tmp_path}"
     command += " --metrics ua nra ora twin kid drift --workers 1 --set mimmu.epochs=1"
     command += " protocol.images_per_concept=1 protocol.num_inference_steps=2 protocol.forget_images=4"
