@@ -13,9 +13,14 @@ from methods.mimmu import MimMu, MimMuConfig
 
 @dataclass(frozen=True)
 class MimMuRetainConfig(MimMuConfig):
-    """Settings of MiM-MU, and `gamma`, the weight of the loss on retained images."""
+    """Settings of MiM-MU, and `gamma`, the weight of the loss on retained images, at least 0."""
 
     gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gamma < 0:
+            raise ValueError(f"gamma must be at least 0, not {self.gamma}: it is the weight of a loss")
 
 
 class MimMuRetain(MimMu):

@@ -15,11 +15,12 @@ class SalUnConfig(MethodConfig):
     """Settings. The defaults are those of the authors' class-forgetting recipe for Stable Diffusion.
 
     Args:
-        alpha: weight of the loss on retained images.
-        mask_fraction: share of the weights that may change.
+        alpha: weight of the loss on retained images, at least 0.
+        mask_fraction: share of the weights that may change, more than 0 and at most 1.
         mask_guidance: classifier-free guidance scale in the loss that the mask is computed from, at least 0.
 
-    Raises ValueError for a non-zero `weight_decay`, which would change weights outside of the mask too.
+    Raises ValueError for a value out of range, and for a non-zero `weight_decay`, which would change weights outside of
+    the mask too.
     """
 
     lr: float = 1e-5
@@ -33,6 +34,10 @@ class SalUnConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_scale("mask_guidance", self.mask_guidance)
+        if self.alpha < 0:
+            raise ValueError(f"alpha must be at least 0, not {self.alpha}: it is the weight of a loss")
+        if not 0 < self.mask_fraction <= 1:
+            raise ValueError(f"mask_fraction must be more than 0 and at most 1, not {self.mask_fraction}")
         if self.weight_decay:
             raise ValueError("weight_decay would move the weights outside of the mask as well: it must be 0")
 

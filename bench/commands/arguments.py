@@ -194,7 +194,7 @@ def add_flags(
             continue
         more: dict[str, Any] = {"nargs": "+", "action": "extend"} if flag.many else {}
         groups[flag.group].add_argument(
-            flag.option, dest=name, type=_typed(flag.parse), metavar=flag.metavar, choices=flag.choices,
+            flag.option, dest=name, type=typed(flag.parse), metavar=flag.metavar, choices=flag.choices,
             default=argparse.SUPPRESS, help=text, **more,
         )  # fmt: skip
 
@@ -207,18 +207,31 @@ def _facts() -> dict[str, str]:
     return {"backbones": ", ".join(NAMES), "curves": ", ".join(curves), "batches": batches}
 
 
-def _typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def typed(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """`parse` for argparse: argparse shows the message of an ArgumentTypeError, but not of a ValueError."""
-    if parse in (int, float, str, Path):
-        return parse
 
     def convert(text: str) -> Any:
         try:
-            return parse(text)
+            value = parse(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+            kind = {int: "a whole number", float: "a number"}.get(parse)  # type: ignore[call-overload]
+            raise argparse.ArgumentTypeError(f"must be {kind}, not {text!r}" if kind else str(error)) from error
+        if not text.strip():  # such as a variable of the shell that is not set
+            raise argparse.ArgumentTypeError(f"must not be empty, but is {text!r}")
+        return value
 
     return convert
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """A parser for argparse of whole numbers within `least`..`most`."""
+
+    def parse(text: str) -> int:
+        if not text.strip().isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number within {least}..{most}, not {text!r}")
+        return int(text)
+
+    return typed(parse)
 
 
 def parse(p: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:

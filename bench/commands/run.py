@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,13 +44,17 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     arguments.add_run(p, spread=True)
 
 
-def require_writable(out: Path) -> None:
-    """Raise ValueError if `out` is not a writable folder and can't be created. Creates nothing."""
-    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"--out {out}: {nearest} is a file, not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ValueError(f"--out {out}: the folder {nearest} is not writable")
+def require_writable(folder: Path, flag: str = "--out") -> None:
+    """Raise ValueError unless files can be written below `folder`, which need not exist. No file is left there."""
+    if "\0" in str(folder):
+        raise ValueError(f"{flag} {folder}: a path can't contain the character NUL")
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{flag} {folder}: {there} is a file, not a folder")
+    try:
+        tempfile.TemporaryFile(dir=there).close()  # root passes every check of permissions, but may fail to write
+    except OSError as error:
+        raise ValueError(f"{flag} {folder}: the folder {there} is not writable ({error.strerror})") from None
 
 
 def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[Plan, Engine]:

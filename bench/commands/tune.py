@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import harmonic_mean
 from typing import Any
@@ -72,6 +73,13 @@ def tried(methods: Sequence[str], rate: float, base: RunConfig, engine: Engine, 
     return board[~board["method"].isin(REFERENCES)].assign(lr=rate)
 
 
+def rate(text: str) -> float:
+    """The learning rate in `text`. Raises ValueError unless it is a finite number of more than 0."""
+    if not 0 < (value := float(text)) < math.inf:
+        raise ValueError(f"must be a finite number of more than 0, not {text}")
+    return value
+
+
 def further(found: pd.DataFrame) -> dict[float, list[str]]:
     """Learning rate -> the methods that shall try it next.
 
@@ -120,7 +128,9 @@ def show(found: pd.DataFrame, title: str) -> Table:
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `tune`."""
-    p.add_argument("--lr", nargs="+", type=float, default=list(RATES), metavar="RATE", help="default: %(default)s")
+    p.add_argument(
+        "--lr", nargs="+", type=arguments.typed(rate), default=list(RATES), metavar="RATE", help="default: %(default)s"
+    )
     arguments.add_flags(p, RunConfig, ("methods", "world", "plugins", "out"), {"methods": (ALL,)})
     arguments.add_flags(p, arguments.Spread, ("workers",))
 
@@ -132,7 +142,11 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         base = dataclasses.replace(arguments.run_config(args), suite="search", metrics=METRICS)
         require_writable(base.out)
         plugins.load(base.plugins)
+        if len(set(args.lr)) < len(args.lr):
+            raise ValueError(f"--lr must be given different rates, not {' '.join(map(repr, args.lr))}")
         methods = [name for name in method_names(base.methods) if name not in REFERENCES]
+        if not methods:
+            raise ValueError(f"--methods {joined(base.methods)}: a control has no learning rate; name a method")
         engine = Local(arguments.spread(args).settings())
         try:
             found = search(methods, args.lr, base, engine, lambda text: say(console, text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,26 @@ from bench.core.digest import added
 from bench.core.filenames import is_local, last_part, without_folders
 from bench.core.flags import Flag, defaults_of, flag, flags_of, words_of
 from bench.core.guidance import require_scale
-from bench.core.overrides import Overrides, Sweep, parse, parse_sweep, require_finite, write, write_sweep
+from bench.core.overrides import (
+    Overrides,
+    Sweep,
+    parse,
+    parse_sweep,
+    require_at_least,
+    require_finite,
+    write,
+    write_sweep,
+)
 from bench.core.text.shell import joined
 
 # solver -> how its timesteps can be spread over the training timesteps; the first is the usual one
 SPACINGS: Mapping[str, tuple[str, ...]] = {"dpmsolver++": ("linspace", "leading"), "ddim": ("leading",)}
 SCHEDULERS = tuple(SPACINGS)
 PRECISIONS = ("auto", "fp32", "bf16")
+MAX_COUNT = 1_000_000  # of images or steps: a typing error does not fill the memory with names of images
+MAX_SEED = 2**63 - 1  # torch takes no larger one
+MAX_SEEDS = 10_000  # training seeds of a run
+MAX_CURVE = 1000  # checkpoints along a training
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,10 @@ class Protocol:
     probe_timesteps: int = 20  # number of timesteps at which residual mutual information compares predictions
     timestep_spacing: str | None = added(None)  # one of SPACINGS[scheduler]; None: the first of these
 
+    COUNTS: ClassVar = (
+        *("curve_images", "forget_images", "retain_images", "num_inference_steps", "lora_rank"),
+        *("finetune_steps", "finetune_batch", "finetune_pictures"),
+    )
     ALTERNATIVES: ClassVar = (
         ("images_per_concept", "images_per_prompt"),
         ("reference_per_concept", "reference_per_prompt"),
@@ -78,10 +96,15 @@ class Protocol:
             raise ValueError(
                 f"unknown timestep_spacing {self.timestep_spacing!r} of scheduler {self.scheduler!r}; known: {known}"
             )
-        whole = ("curve_images", "forget_images", "retain_images", "num_inference_steps", "lora_rank")
-        for name in (*whole, "finetune_steps", "finetune_batch", "finetune_pictures"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        require_at_least(self, 1, *self.COUNTS)
+        require_at_least(self, 0, "finetune_lr", "lora_lr")
+        for name in (*self.COUNTS, *itertools.chain(*self.ALTERNATIVES), "probe_timesteps"):
+            if (getattr(self, name) or 0) > MAX_COUNT:
+                raise ValueError(f"{name} must be at most {MAX_COUNT}, not {getattr(self, name)}")
+        if wrong := [seed for seed in self.noise_seeds if not 0 <= seed <= MAX_SEED]:
+            raise ValueError(f"noise_seeds must be within 0..{MAX_SEED}; found {wrong[0]}")
+        if len(set(self.noise_seeds)) < len(self.noise_seeds):
+            raise ValueError(f"noise_seeds must be different: equal seeds give equal images; found {self.noise_seeds}")
         require_scale("guidance_scale", self.guidance_scale)
         if self.reference_per_concept == 1:
             raise ValueError("reference_per_concept must be at least 2, not 1: FID needs a covariance")
@@ -132,9 +155,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts if part) or not any(parts):
         raise ValueError(f"{text!r} is neither a number of seeds ('3') nor a list of seeds ('4,5', or '7,')")
     if "," in text:
-        return tuple(int(part) for part in parts if part)
+        seeds = tuple(int(part) for part in parts if part)
+        if max(seeds) > MAX_SEED:
+            raise ValueError(f"a seed must be at most {MAX_SEED}, not {max(seeds)}")
+        return seeds
     if int(text) < 1:
         raise ValueError(f"--seeds must be at least 1, not {text}")
+    if int(text) > MAX_SEEDS:
+        raise ValueError(f"--seeds must be at most {MAX_SEEDS}, not {text}; a comma makes it a seed: {text},")
     return tuple(range(int(text)))
 
 
@@ -267,6 +295,8 @@ class RunConfig:
                 f"--curve must be at least 2, or 0 for no curve, not {self.curve}: a curve has a checkpoint along the "
                 "training besides the one at its end"
             )
+        if self.curve is not None and self.curve > MAX_CURVE:
+            raise ValueError(f"--curve must be at most {MAX_CURVE}, not {self.curve}")
 
     @property
     def command(self) -> str:

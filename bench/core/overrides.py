@@ -17,6 +17,7 @@ from bench.core.registry import nearest
 C = TypeVar("C")
 Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> values as typed
 Overrides = dict[str, dict[str, str]]  # section -> field -> value as typed
+NOT_FINITE = ("nan", "inf", "infinity")
 
 
 def parse(
@@ -134,6 +135,8 @@ def convert(value: Any, kind: Any, label: str) -> Any:
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # all errors of literal_eval
+            if kind is float and value.strip().lower().lstrip("+-") in NOT_FINITE:
+                raise ValueError(f"{label} must be a finite number, not {value}") from None
             raise ValueError(f"{label} takes {_name(kind)}, not {value!r}") from None
     if origin is tuple and isinstance(value, (tuple, list)):
         kinds = get_args(kind)
@@ -186,6 +189,14 @@ def require_finite(config: object) -> None:
         for value in _numbers(getattr(config, field.name)):
             if not math.isfinite(value):
                 raise ValueError(f"{field.name} must be a finite number, not {value}")
+
+
+def require_at_least(config: object, least: int, *names: str) -> None:
+    """Raise ValueError if one of the fields `names` of `config` is less than `least`. A field may be None."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def _numbers(value: Any) -> Iterable[float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from bench.core.overrides import require_finite
+from bench.core.overrides import require_at_least, require_finite
 from bench.training import optimizers, regularisers
 from bench.training.accounting import DataUse
 from bench.training.harness import Harness
@@ -33,9 +33,10 @@ class TrainConfig:
         batch_size: examples in a batch.
         grad_accumulation: batches whose gradients are averaged before each optimiser step.
         optimizer: one of `bench.training.optimizers.NAMES`.
-        weight_decay: as the optimiser defines it.
-        max_grad_norm: gradients are clipped to this norm. None: no clipping.
-        ema_decay: decay of an exponential moving average of the weights, which is then the result. None: no average.
+        weight_decay: as the optimiser defines it, at least 0.
+        max_grad_norm: gradients are clipped to this norm, more than 0. None: no clipping.
+        ema_decay: in [0, 1), decay of an exponential moving average of the weights, which is then the result. None: no
+            average.
         teacher: in a sequence of requests, whether the teacher has the "original" or the "previous" weights.
         regulariser: one of `bench.training.regularisers.NAMES`.
         regulariser_weight: weight of the l1 or l2 penalty, at least 0. None: the default of
@@ -77,11 +78,14 @@ class TrainConfig:
         require_teacher(self.teacher)
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("training takes either epochs or steps: give one, and not the other")
-        length = self.epochs if self.steps is None else self.steps
-        if (self.regulariser_weight or 0) < 0 or not 0 < self.regulariser_energy <= 1:
-            raise ValueError("regulariser_weight must be at least 0, and regulariser_energy within 0..1, without 0")
-        if min(length or 0, self.batch_size, self.grad_accumulation) < 1 or self.lr < 0:
-            raise ValueError("epochs, steps, batch_size and grad_accumulation must be at least 1, lr at least 0")
+        require_at_least(self, 1, "epochs", "steps", "batch_size", "grad_accumulation")
+        require_at_least(self, 0, "lr", "weight_decay", "regulariser_weight")
+        if self.max_grad_norm is not None and self.max_grad_norm <= 0:
+            raise ValueError(f"max_grad_norm must be more than 0, or none for no clipping, not {self.max_grad_norm}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be at least 0 and less than 1, or none, not {self.ema_decay}")
+        if not 0 < self.regulariser_energy <= 1:
+            raise ValueError(f"regulariser_energy must be more than 0 and at most 1, not {self.regulariser_energy}")
 
     def batches(self, images: int) -> int:
         """The number of batches in one pass over a forget set of `images` images.

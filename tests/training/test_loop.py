@@ -132,7 +132,7 @@ def test_fit_stops_after_the_configured_steps(make: Make) -> None:
 
 @pytest.mark.parametrize("wrong", [{"steps": 3}, {"epochs": None}, {"epochs": 0}, {"epochs": None, "steps": 0}])
 def test_config_takes_either_epochs_or_steps(wrong: dict[str, int | None]) -> None:
-    with pytest.raises(ValueError, match="epochs"):
+    with pytest.raises(ValueError, match=r"epochs|steps"):
         method(**wrong)
 
 
@@ -168,7 +168,7 @@ def test_fit_applies_the_regulariser_of_the_config(make: Make, model: Backbone, 
     "settings", [{"regulariser_weight": -1.0}, {"regulariser_energy": 0.0}, {"regulariser_energy": 2.0}]
 )
 def test_config_refuses_regulariser_settings_out_of_range(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="regulariser_weight must be at least 0, and regulariser_energy within"):
+    with pytest.raises(ValueError, match=r"regulariser_(weight must be at least 0|energy must be more than 0)"):
         method(regulariser="l2", **settings)
 
 
