@@ -14,7 +14,7 @@ import psutil
 from support import plugin_files
 
 ROOT = Path(__file__).parents[2]
-MEASURED = {"seconds", "peak_bytes"}  # columns that differ between two runs
+MEASURED = {"seconds", "seconds_all", "peak_bytes"}  # columns that differ between two runs
 SMOKE = (
     "--world", "tiny", "--suite", "smoke", "--methods", "mimmu", "--metrics", "ua", "drift", "--curve", "2",
     "--set", "mimmu.epochs=2", "mimmu.batch_size=4",
