@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from bench.board import aggregates, cell_columns, clusters, csv_files, curve, re
 from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
 from bench.core.results import CellResult, ConceptResult
-from bench.core.store import leftovers
-from bench.core.text.printable import ERRORS
+from bench.core.store import output_files
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
@@ -284,19 +283,22 @@ def write(
     stem: str,
     note: str,
     description: dict[str, Any],
+    further: Callable[[Tables], Mapping[str, str | None]] = lambda tables: {},
 ) -> Tables:
     """Write the tables of a board to STEM.csv, STEM-cells.csv and STEM-concepts.csv, and its description to STEM.json.
 
     Also writes STEM-curve.csv if checkpoints were measured, and STEM-recovery.csv if unlearned models were trained
-    further. Otherwise removes such a file of an earlier board of the same name.
+    further. Otherwise removes such a file of an earlier board of the same name. If the disk is full, all files of the
+    earlier board stay.
 
     Args:
         folder: the folder for the files. It is created if it does not exist.
         stem: the name of the board.
         note: the kind of run, as for `board_frame`.
         description: the facts that the fingerprint is computed from, in the types of JSON.
+        further: the tables -> what follows the stem in the name of another file -> its text; None: the file is removed.
 
-    Returns the tables. Their paths are relative to `folder`, or are names of files without folders.
+    Returns the tables. Raises CannotWrite. Their paths are relative to `folder`, or are names of files without folders.
     """
     cells, concepts = cells_frame(results, metrics), concepts_frame(results, metrics)
     files = cells["traceback"]
@@ -308,24 +310,11 @@ def write(
         curve.frame(results, metrics),
         relearning.frame(results),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    leftovers.sweep(folder)
     always = {"": tables.board, "-cells": tables.cells, "-concepts": tables.concepts}
-    for suffix, frame in {**always, "-curve": tables.curve, "-recovery": tables.recovered}.items():
-        file = folder / f"{stem}{suffix}.csv"
-        if suffix in always or len(frame):
-            replace(file, csv_files.text(frame))
-        else:
-            file.unlink(missing_ok=True)  # file of the earlier board, which this board replaces
-    replace(folder / f"{stem}.json", json.dumps(description, indent=1, sort_keys=True))
+    texts: dict[str, str | None] = {
+        f"{suffix}.csv": csv_files.text(frame) if suffix in always or len(frame) else None
+        for suffix, frame in {**always, "-curve": tables.curve, "-recovery": tables.recovered}.items()
+    }
+    texts |= {".json": json.dumps(description, indent=1, sort_keys=True), **further(tables)}
+    output_files.write({folder / f"{stem}{suffix}": text for suffix, text in texts.items()})
     return tables
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader never sees an incomplete file. Its encoding is UTF-8."""
-    work = leftovers.temporary(path.parent)
-    try:
-        work.write_text(text, encoding="utf-8", errors=ERRORS, newline="")
-        work.replace(path)
-    finally:
-        leftovers.delete(work)

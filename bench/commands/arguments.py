@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,6 +125,26 @@ class Spread:
         if self.retries < 0:
             raise ValueError(f"--retries must be at least 0, not {self.retries}")
         return Settings(self.workers, self.retries, self.attach, given.get(self.executor, {}))
+
+
+def require_writable(folder: Path, flag: str = "--out") -> None:
+    """Raise ValueError unless files can be written below `folder`, which need not exist. No file is left there."""
+    if "\0" in str(folder):
+        raise ValueError(f"{flag} {folder}: a path can't contain the character NUL")
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{flag} {folder}: {there} is a file, not a folder")
+    try:
+        tempfile.TemporaryFile(dir=there).close()  # root passes every check of permissions, but may fail to write
+    except OSError as error:
+        raise ValueError(f"{flag} {folder}: the folder {there} is not writable ({error.strerror})") from None
+
+
+def require_writable_file(file: Path, flag: str, example: str) -> None:
+    """Raise ValueError unless a file can be written at the path `file`, the value of `flag`."""
+    if file.is_dir():
+        raise ValueError(f"{flag} {file}: this is a folder; name a file, e.g. {example}")
+    require_writable(file.absolute().parent, flag)
 
 
 class Parser(argparse.ArgumentParser):

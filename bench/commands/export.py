@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 
 from bench.backbones import folder
 from bench.backbones.pipeline import owners, read
@@ -24,7 +24,7 @@ from bench.commands.run import prepared
 from bench.core import digest
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
-from bench.core.store import TensorsDiscarded
+from bench.core.store import TensorsDiscarded, output_files
 from bench.core.text.terminal import say
 from bench.plan.plan import PROTOCOL, Cell, Plan, resolve
 
@@ -43,7 +43,7 @@ CHECKER = "off: it was never loaded, and is left out here; add one before others
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `export`: those of a run, the cell and the folder."""
     p.add_argument("cell", metavar="CELL", help="METHOD/TASK or METHOD/TASK/SEED")
-    p.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder for the model")
+    p.add_argument("--to", type=arguments.typed(Path), required=True, metavar="DIR", help="new folder for the model")
     arguments.add_run(p, spread=True)
 
 
@@ -55,9 +55,13 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         _, _, seed = parse(resolve(arguments.run_config(args)), args.cell)
         if seed is not None:
             args.seeds = (seed,)
+        require_new(args.to)
+        arguments.require_writable(args.to.absolute().parent, "--to")
     plan, _ = prepared(args, console, writes=False)
-    with arguments.refusing():
+    try:
         export(plan, args.cell, args.to)
+    except ValueError as error:
+        raise arguments.CannotRun(str(error)) from error
     say(console, f"written: {args.to}")
     return 0
 
@@ -163,14 +167,13 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
         about: facts about the model, for the file lethe.json.
         to: the new folder.
 
-    Raises ValueError if neither the U-Net nor the text encoder has a tensor of `delta`.
+    Raises ValueError if neither the U-Net nor the text encoder has a tensor of `delta`, and CannotWrite.
     """
     pipeline = read(backbone)
     for network, tensors in owners(pipeline, delta):
         network.load_state_dict(tensors, strict=False)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".lethe-", dir=to.parent) as work:
-        made = Path(work) / "pipeline"
+    with output_files.replacing(to) as made, _as_os_error():
+        made.mkdir()
         for name in folder.OTHERS:
             shutil.copytree(backbone / name, made / name, ignore=shutil.ignore_patterns(".*"))
         index = json.loads((backbone / folder.INDEX).read_text(encoding="utf-8"))
@@ -183,4 +186,12 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
             part.pop("_name_or_path", None)  # the folder of the backbone, which the reader does not have
             file.write_text(json.dumps(part, indent=2) + "\n")
         (made / NOTE).write_text(json.dumps(digest.plain({**about, "safety_checker": CHECKER}), indent=2) + "\n")
-        os.replace(made, to)
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Raise OSError if the block raises the error of safetensors, which tells of a full disk in a text."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

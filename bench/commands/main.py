@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import logging
@@ -16,7 +17,9 @@ from rich.console import Console
 
 from bench.commands import arguments
 from bench.core.registry import nearest
+from bench.core.store.output_files import CannotWrite
 from bench.core.text.printable import ERRORS, printable_lines, takes_ascii_alone
+from bench.core.text.streams import let_output_leave, lost_output
 from bench.core.text.terminal import say
 from bench.engines.base import CannotStart
 from bench.plan.plugin_checks import InvalidEntry
@@ -24,6 +27,10 @@ from bench.worlds import WorldUnavailable
 
 WIDTH = 120  # columns of text if the output is not a terminal
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+REFUSED_BY_SYSTEM = (  # errors of a disk or of permissions, which say what is wrong in their own words
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR),
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ same program.
 exit codes:
   0    everything is finished
   1    a cell failed or is missing (the board says which; the other cells are valid),
-       or data of a world are missing (`prepare` says which)
+       data of a world are missing (`prepare` says which), or the disk is full
   2    the command can't be run with these words; nothing was computed
   130  stopped by Ctrl-C
 """
@@ -142,6 +149,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     prepare_streams()
+    try:
+        code = run(words)
+    finally:
+        lost = lost_output()
+    return FAILED if lost and code == OK else code
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command with these words, and return its exit code."""
     if words[:1] in (["-h"], ["--help"]):
         print(help_text())
         return OK
@@ -160,6 +176,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (arguments.CannotRun, CannotStart, WorldUnavailable, InvalidEntry) as error:
         say(console, ("error:", "red"), f" {error}")
         return USAGE
+    except OSError as error:
+        if not isinstance(error, CannotWrite) and error.errno not in REFUSED_BY_SYSTEM:
+            raise
+        say(console, ("error:", "red"), f" {error}; the store keeps every finished stage")
+        return FAILED
     except KeyboardInterrupt:
         say(console, "stopped; the store keeps every finished stage")
         return INTERRUPTED
@@ -174,7 +195,11 @@ class LogFormatter(logging.Formatter):
 
 
 def prepare_streams() -> None:
-    """Let the standard streams write any text: a character that their encoding lacks becomes an escape sequence."""
+    """Let the standard streams write any text, and let the reader of the standard output go away.
+
+    A character that the encoding of a stream lacks becomes an escape sequence.
+    """
+    let_output_leave()
     ascii_alone = takes_ascii_alone(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

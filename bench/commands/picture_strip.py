@@ -15,6 +15,7 @@ from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
 from bench.core.config import RunConfig
 from bench.core.registry import nearest
+from bench.core.store import output_files
 from bench.core.text.printable import printable
 from bench.core.text.terminal import say
 from bench.plan.plan import resolve
@@ -135,17 +136,35 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `strip`: those of a run, and the task, concepts and file."""
     p.add_argument("--task", required=True, help="name of the task, e.g. the forgotten concept")
     p.add_argument("--show", nargs="+", required=True, metavar="CONCEPT", help="concepts to show, from left to right")
-    p.add_argument("--count", type=int, default=3, metavar="N", help="images of each concept (default: 3)")
-    p.add_argument("--zoom", type=int, default=2, metavar="N", help="factor by which images are enlarged (default: 2)")
-    p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the image file to write")
+    p.add_argument(
+        "--count",
+        type=arguments.whole_number(1, 1000),
+        default=3,
+        metavar="N",
+        help="images of each concept (default: 3)",
+    )
+    p.add_argument(
+        "--zoom",
+        type=arguments.whole_number(1, 64),
+        default=2,
+        metavar="N",
+        help="factor by which images are enlarged (default: 2)",
+    )
+    p.add_argument("--to", type=arguments.typed(Path), required=True, metavar="FILE", help="the image file to write")
     arguments.add_run(p)
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     """Draw the strip and write it. Returns 0."""
     with arguments.refusing():
+        arguments.require_writable_file(args.to, "--to", "strip.png")
+        known = Image.registered_extensions()  # also loads what writes them
+        kind = known.get(args.to.suffix.lower())
+        if kind not in Image.SAVE:
+            raise ValueError(f"--to {args.to}: no kind of picture has the ending {args.to.suffix!r}; take .png or .jpg")
         images = gather(arguments.run_config(args), args.task, args.show, args.count)
         titles = {c: f"{c} (forgotten)" if c == args.task else c for c in args.show}
-        strip(images, titles, args.zoom).save(args.to)
+    with output_files.replacing(args.to) as work:
+        strip(images, titles, args.zoom).save(work, format=kind)
     say(console, f"written: {args.to}")
     return 0

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from bench.commands import arguments
-from bench.commands.run import require_writable
 from bench.core.config import RunConfig
 from bench.core.text.terminal import say
 from bench.plan import plugins
@@ -38,5 +37,5 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
             return 0
         if run.data is None:
             raise ValueError(f"prepare {args.world} needs --data DIR, the folder for its data sets")
-        require_writable(run.data, "--data")
+        arguments.require_writable(run.data, "--data")
     return 0 if world.prepare(run.data, console) else 1

@@ -18,7 +18,7 @@ from bench.cells.artifacts import Artifacts, Context
 from bench.cells.outcomes import ACCURACY, Outcomes
 from bench.commands import arguments
 from bench.core import digest
-from bench.core.store import RECORD, Store, leftovers
+from bench.core.store import RECORD, Store, output_files
 from bench.core.text.terminal import say
 from bench.plan.plan import Plan, resolve
 
@@ -124,19 +124,20 @@ def _flat(machine: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _write(file: Path, files: Mapping[str, Any]) -> None:
-    """Write a compressed tar file with `files` (name -> content, stored as JSON). It is never half written."""
-    work = leftovers.temporary(file.parent)
-    leftovers.sweep(file.parent)
-    try:
-        with work.open("wb") as stream, tarfile.open(fileobj=stream, mode="w:xz", preset=9) as tar:
-            for name, content in files.items():
-                data = json.dumps(content, allow_nan=False).encode()
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-        work.replace(file)
-    finally:
-        leftovers.delete(work)
+    """Write a compressed tar file with `files` (name -> content, stored as JSON). It is never half written.
+
+    Raises CannotWrite.
+    """
+    with (
+        output_files.replacing(file) as work,
+        work.open("wb") as stream,
+        tarfile.open(fileobj=stream, mode="w:xz", preset=9) as tar,
+    ):
+        for name, content in files.items():
+            data = json.dumps(content, allow_nan=False).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -176,16 +177,21 @@ def _members(file: Path) -> Iterator[tuple[str, Any]]:
 
 def add_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of `pack`: those of a run, and the file to write."""
-    p.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write: NAME.results.tar.xz")
+    p.add_argument(
+        "--to", type=arguments.typed(Path), required=True, metavar="FILE", help="the file to write: NAME.results.tar.xz"
+    )
     arguments.add_run(p)
 
 
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     """Write the file. Returns 0 if it has all cells of the run, else 1."""
     with arguments.refusing():
-        if args.to.is_dir():
-            raise ValueError(f"--to {args.to}: this is a folder; name a file, e.g. multi-pocket.results.tar.xz")
-        cells, about = pack(resolve(arguments.run_config(args)), args.to)
+        arguments.require_writable_file(args.to, "--to", "multi-pocket.results.tar.xz")
+        plan = resolve(arguments.run_config(args))
+    try:
+        cells, about = pack(plan, args.to)
+    except ValueError as error:
+        raise arguments.CannotRun(str(error)) from error
     said = f"written: {args.to}, {cells} of {about['of']} cells, {args.to.stat().st_size / 1e3:.0f} kB"
     say(console, said)
     return 0 if cells == about["of"] else 1

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -44,19 +42,6 @@ def add_flags(p: argparse.ArgumentParser) -> None:
     arguments.add_run(p, spread=True)
 
 
-def require_writable(folder: Path, flag: str = "--out") -> None:
-    """Raise ValueError unless files can be written below `folder`, which need not exist. No file is left there."""
-    if "\0" in str(folder):
-        raise ValueError(f"{flag} {folder}: a path can't contain the character NUL")
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"{flag} {folder}: {there} is a file, not a folder")
-    try:
-        tempfile.TemporaryFile(dir=there).close()  # root passes every check of permissions, but may fail to write
-    except OSError as error:
-        raise ValueError(f"{flag} {folder}: the folder {there} is not writable ({error.strerror})") from None
-
-
 def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[Plan, Engine]:
     """The plan and the engine that parsed words describe. The results of --results are imported into the store.
 
@@ -72,7 +57,7 @@ def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[
         engine = ENGINES.get(spread.executor)(spread.settings())
         run = arguments.run_config(args)
         if spread.results or writes:
-            require_writable(run.out)
+            arguments.require_writable(run.out)
         plan = resolve(run)
         for file in spread.results:
             say(console, results_archive.unpack(plan, file))

@@ -17,10 +17,10 @@ from rich.text import Text
 from bench.board import csv_files, tables
 from bench.cells.executor import Executor
 from bench.commands import arguments
-from bench.commands.run import require_writable
 from bench.core.config import RunConfig
 from bench.core.filenames import stem
 from bench.core.results import CellResult
+from bench.core.store import output_files
 from bench.core.text.shell import joined
 from bench.core.text.terminal import Plain, say
 from bench.engines import Engine
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
     with arguments.refusing():
         args.methods = getattr(args, "methods", [ALL])
         base = dataclasses.replace(arguments.run_config(args), suite="search", metrics=METRICS)
-        require_writable(base.out)
+        arguments.require_writable(base.out)
         plugins.load(base.plugins)
         if len(set(args.lr)) < len(args.lr):
             raise ValueError(f"--lr must be given different rates, not {' '.join(map(repr, args.lr))}")
@@ -154,9 +154,8 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
             again = f"python run_bench.py {joined(words)}"
             say(console, f"stopped; the store keeps every finished stage. Resume:\n  {again}")
             return 130
-    base.out.mkdir(parents=True, exist_ok=True)
     file = base.out / f"{stem(f'tuning-{base.world}')}.csv"
-    tables.replace(file, csv_files.text(found, "%.6g"))
+    output_files.write({file: csv_files.text(found, "%.6g")})
     console.print(show(found, f"learning rates on {base.world}"))
     say(console, f"written: {file}")
     return 0

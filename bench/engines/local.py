@@ -20,6 +20,7 @@ import torch
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.results import CellResult
+from bench.core.text.streams import let_output_leave
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, lost
 from bench.plan.plan import Plan, resolve
 from bench.plan.work_graph import predecessors, side_by_side
@@ -260,6 +261,7 @@ def _start(run: RunConfig, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends its workers
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    let_output_leave()  # or a plug-in that prints fails its cell where the command's reader is gone
     try:
         _executor = Executor(resolve(run))
     except Exception as error:

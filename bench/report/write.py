@@ -60,20 +60,26 @@ def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
     note = "quick" if plan.run.quick else "full"
     how = f"quick: {plan.images(plan.concepts[0])} images a concept; " if plan.run.quick else ""
     stem = board_name(plan)
-    tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, executor.outcomes.description)
     title = f"{plan.run.suite} on {plan.world.name}; {how}tasks: {len(plan.tasks)}"
     warnings = tuple(cell_warnings.sentences(results))
-    board_tables.replace(plan.run.out / f"{stem}.md", markdown.table(tables.board, plan.metrics, title, warnings))
+    texts: dict[str, str | None] = {}
+
+    def reports(tables: board_tables.Tables) -> dict[str, str | None]:
+        texts[".md"] = markdown.table(tables.board, plan.metrics, title, warnings)
+        texts[".html"] = None  # without a report, that of the board that was replaced is removed
+        try:
+            from bench.report.page import document  # slow to import
+
+            texts[".html"] = document.render(executor, results, tables)
+        except Exception as error:  # the tables are valid without the report
+            log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
+        return texts
+
+    description = executor.outcomes.description
+    tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, description, reports)
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]
-    try:
-        from bench.report.page import document  # slow to import
-
-        board_tables.replace(plan.run.out / f"{stem}.html", document.render(executor, results, tables))
-        more.insert(0, ".html")
-    except Exception as error:  # the tables are valid without the report
-        (plan.run.out / f"{stem}.html").unlink(missing_ok=True)  # the report of the board that was replaced
-        log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
+    more = [".html", *more] if texts[".html"] is not None else more
     return Written(plan.run.out / f"{stem}.csv", tables, title, tuple(more), warnings)
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from support.awkward_names import ANY_NAME, NAMES
 
 from bench.board import csv_files
-from bench.board.tables import replace
+from bench.core.store import output_files
 
 
 def back(tmp_path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    replace(tmp_path / "table.csv", csv_files.text(table))
+    output_files.write({tmp_path / "table.csv": csv_files.text(table)})
     return csv_files.read(tmp_path / "table.csv")
 
 

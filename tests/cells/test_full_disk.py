@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 from support import damage
+from support.short_disk import largest_file, small_disk
 
 from bench.cells.executor import Executor
 from bench.core.config import RunConfig
@@ -61,29 +59,6 @@ def short_of_space(out: Path) -> None:
     for entry in (path for kind in store.glob("[!.]*") for path in kind.iterdir() if path.is_dir()):
         assert (entry / RECORD).exists()
         assert record_of(entry)["facts"] is not None
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may become larger within the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def small_disk(folder: str) -> Iterator[None]:
-    """`folder` is a file system of its own, of 4 kB."""
-    words = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def goes_on_after_small_files(whole: tuple[list[object], int, int], share: float) -> None:
