@@ -123,6 +123,9 @@ def test_error_names_the_missing_part_of_a_folder(copy: Path) -> None:
         ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "is a StableDiffusion3Pipeline; methods"),
         ("unet/config.json", {"in_channels": 9}, "takes 9 channels and predicts 4, for in-painting"),
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "predicts 'v_prediction'.*sd21-base"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": None}, "model_max_length is None; .* takes, 20"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 2}, "model_max_length is 2"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 77}, "gives up to 77 tokens .* takes 20"),
     ],
 )
 def test_a_model_of_another_kind_is_refused_with_the_reason(

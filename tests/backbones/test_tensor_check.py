@@ -232,6 +232,16 @@ def test_pickles_are_read_by_the_restricted_loader(copy: Path, tmp_path: Path) -
         locate(str(copy))
 
 
+@pytest.mark.parametrize("more", [{"state_dict": {}}, {"epoch": 3}])
+def test_a_pickle_of_a_training_is_refused_in_a_folder(copy: Path, more: dict[str, object]) -> None:
+    """The libraries that read folders would find no tensor in it, or fail at an entry."""
+    tensors, file = load_file(file_of(copy, "vae")), copy / "vae" / "diffusion_pytorch_model.bin"
+    file_of(copy, "vae").unlink()
+    torch.save({"state_dict": tensors} if "state_dict" in more else {**tensors, **more}, file)
+    with pytest.raises(TensorMismatch, match=f"entries that are no tensors: {next(iter(more))}; save"):
+        locate(str(copy))
+
+
 def test_only_the_header_of_a_stream_is_read(tmp_path: Path) -> None:
     save_file(
         {"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.bfloat16)}, tmp_path / "x.safetensors", {"k": "v"}

@@ -51,12 +51,14 @@ def require_sound(folder: Path) -> None:
 def header(folder: Path, part: str) -> Header:
     """Shapes and dtypes of the tensors of one network, by their names in the files.
 
-    Raises TensorMismatch for a damaged file, and for an index that does not fit its files.
+    Raises TensorMismatch for a damaged file, for a file whose tensors are not on its top level, where libraries look
+    for them, and for an index that does not fit its files.
     """
     index, *_ = pipeline_folder.weights(folder, part)
     for file in _tensor_files(folder, part):  # libraries read the files of a folder by their names
         if tensor_check.is_safetensors(file) != tensor_check.is_named_safetensors(file):
             raise TensorMismatch(f"{file} is damaged, or its name does not say what it is")
+        tensor_check.require_flat(file)
     if index.suffix != ".json":
         return tensor_check.header(index)
     places: dict[str, str] = pipeline_folder.weight_map(index)

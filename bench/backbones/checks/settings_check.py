@@ -17,6 +17,7 @@ CLASSES = {
     "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
 }
 OTHER_USES = {9: "in-painting", 8: "editing pictures", 5: "depth maps", 7: "upscaling"}  # U-Net's inputs -> its use
+TOKENIZER = "tokenizer/tokenizer_config.json"
 # settings of a U-Net that takes more than latents, a timestep and a prompt -> what it takes
 MORE_INPUTS = {
     "time_cond_proj_dim": "an embedding of the guidance scale, since it was distilled with guidance",
@@ -93,8 +94,15 @@ def _require_fitting(folder: Path, unet: Mapping[str, Any], vae: Mapping[str, An
                 f"{folder / 'vae' / 'config.json'}: {setting} is {vae[setting]!r}; latents of Stable Diffusion are "
                 "scaled by scaling_factor alone"
             )
+    if not (folder / TOKENIZER).parent.is_dir():
+        return  # the search for the files of the folder says that it is missing
     tokens, longest = text.get("max_position_embeddings", 77), _tokenizer(folder).get("model_max_length")
-    if isinstance(longest, int) and longest > tokens:
+    if not isinstance(longest, int) or isinstance(longest, bool) or longest < 3:  # start, a token of the text, end
+        raise ValueError(
+            f"{folder / TOKENIZER}: model_max_length is {longest!r}; it must be the number of tokens that the text "
+            f"encoder takes, {tokens}"
+        )
+    if longest > tokens:
         raise ValueError(
             f"{folder}: its tokenizer gives up to {longest} tokens (model_max_length) and its text encoder takes "
             f"{tokens}; the parts are of different models"
@@ -102,5 +110,5 @@ def _require_fitting(folder: Path, unet: Mapping[str, Any], vae: Mapping[str, An
 
 
 def _tokenizer(folder: Path) -> dict[str, Any]:
-    file = folder / "tokenizer" / "tokenizer_config.json"
+    file = folder / TOKENIZER
     return pipeline_folder.read_json(file) if file.is_file() else {}

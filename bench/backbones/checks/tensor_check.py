@@ -219,6 +219,17 @@ def _some(names: Sequence[str], what: str = "") -> str:
     return f"{len(names)} {noun}{f' {verb} {what}' if what else ''} ({', '.join(names[:SHOWN])}{more})"
 
 
+def require_flat(file: Path) -> None:
+    """Raise TensorMismatch if a pickle has entries on its top level that are no tensors, as a training's checkpoint."""
+    if is_safetensors(file) or not isinstance(content := unpickled(file, "meta"), Mapping):
+        return
+    if others := [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]:
+        shown = ", ".join(others[:SHOWN])
+        raise TensorMismatch(
+            f"{file} has entries that are no tensors: {shown}; save the state dict of the network alone"
+        )
+
+
 def _described(file: Path, name: str, stored: Any) -> torch.Tensor:
     kind = stored.get_dtype()
     if kind not in DTYPES:
