@@ -177,7 +177,7 @@ def parser(command: str, usage: str, about: str, epilog: str = "") -> argparse.A
 def add_run(p: argparse.ArgumentParser, spread: bool = False) -> None:
     """Add the flags that describe a run. If `spread`, also add those that say where cells are computed."""
     p.add_argument(
-        "--config", type=Path, metavar="FILE", default=None,
+        "--config", type=typed(Path), metavar="FILE", default=None,
         help="a YAML file with flags by name; the command line wins over it (docs/command-line.md)",
     )  # fmt: skip
     add_flags(p, RunConfig)

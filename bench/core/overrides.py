@@ -17,7 +17,7 @@ from bench.core.registry import nearest
 C = TypeVar("C")
 Sweep = dict[str, dict[str, tuple[str, ...]]]  # section -> field -> values as typed
 Overrides = dict[str, dict[str, str]]  # section -> field -> value as typed
-NOT_FINITE = ("nan", "inf", "infinity")
+NOT_FINITE = ("nan", "inf", "infinity", ".nan", ".inf")  # also as YAML writes them
 
 
 def parse(

@@ -1,7 +1,8 @@
-"""Checks settings that depend on the number of timesteps that a backbone was trained with."""
+"""Checks settings of the noise: numbers of timesteps that the backbone has, and seeds for every image."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from bench.backbones import sampling_paths, solvers
@@ -33,3 +34,19 @@ def require_fitting(noise: NoiseSchedule, protocol: Protocol, configs: Mapping[s
                 f"{name}: {LAST_TIMESTEP} must be at most {timesteps - 1}, not {last}: this backbone was trained with "
                 f"the timesteps 0..{timesteps - 1}"
             )
+
+
+def require_seeds(concept: str, images: int, prompts: int, seeds: int) -> None:
+    """Raise ValueError if a prompt of a concept has more images than the protocol has noise seeds.
+
+    Args:
+        concept: the concept.
+        images: number of its evaluation images, which are spread over its prompts.
+        prompts: number of its evaluation prompts.
+        seeds: number of the protocol's noise seeds.
+    """
+    if (each := math.ceil(images / prompts)) > seeds:
+        raise ValueError(
+            f"protocol: noise_seeds has {seeds}, but {images} images of {concept!r} with {prompts} prompts need "
+            f"{each} noise seeds: name more of them, or sample fewer images"
+        )

@@ -198,7 +198,12 @@ def resolve(run: RunConfig) -> Plan:
         for name in methods
         if name != ORACLE or task.name in without
     )
-    return Plan(run, view, protocol, tasks, methods, metrics, cells, folder(), variants)
+    plan = Plan(run, view, protocol, tasks, methods, metrics, cells, folder(), variants)
+    if protocol.noise_seeds:
+        for concept in plan.concepts:
+            prompts = len(view.prompts("evaluate", concept))
+            noise_limits.require_seeds(concept, plan.images(concept), prompts, len(protocol.noise_seeds))
+    return plan
 
 
 def known_without(world: World, task: Task, backbone: Path, asked: bool) -> bool:
