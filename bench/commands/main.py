@@ -179,7 +179,8 @@ def run(words: Sequence[str]) -> int:
     except OSError as error:
         if not isinstance(error, CannotWrite) and error.errno not in REFUSED_BY_SYSTEM:
             raise
-        say(console, ("error:", "red"), f" {error}; the store keeps every finished stage")
+        said = error if isinstance(error, CannotWrite) else f"{error.filename or 'a file'}: {error.strerror}"
+        say(console, ("error:", "red"), f" {said}; the store keeps every finished stage")
         return FAILED
     except KeyboardInterrupt:
         say(console, "stopped; the store keeps every finished stage")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from bench.cells import legacy
+from bench.cells.artifacts import STORE
 from bench.commands import arguments, listing, results_archive
 from bench.core.flags import words_of
 from bench.core.text.shell import joined
@@ -58,6 +59,8 @@ def prepared(args: argparse.Namespace, console: Console, writes: bool) -> tuple[
         run = arguments.run_config(args)
         if spread.results or writes:
             arguments.require_writable(run.out)
+            if (store := run.out / STORE).exists():
+                arguments.require_writable(store)
         plan = resolve(run)
         for file in spread.results:
             say(console, results_archive.unpack(plan, file))

@@ -17,6 +17,7 @@ TASK = "golden retriever"
 GAP = str(Path(__file__).parents[2] / "leaderboards" / "reference" / "finegrained-pocket-cells.csv")
 FILES = {
     "file": "text",
+    "taken/.store": "text",
     "syntax.py": "def (",
     "raises.py": "1 / 0",
     "exits.py": "import sys; sys.exit(3)",
@@ -111,6 +112,8 @@ ALONE = [
     ("run --results {}/folder", "folder"),
     ("run --out=", "must not be empty"),
     ("run --out {}/file/below", "file is a file, not a folder"),
+    ("run --out {}/taken", "taken/.store is a file, not a folder"),
+    ("collect --out {}/taken", "taken/.store is a file, not a folder"),
     ("run --out /proc/nothing", "/proc/nothing: the folder /proc is not writable"),
     ("run --config {}/nul.yaml", "NUL"),
     ("tune --lr nan", "not nan"),
@@ -174,7 +177,8 @@ def test_wrong_words_are_refused_before_anything_is_written(
     monkeypatch.setattr(images, "sample", refuse)
     monkeypatch.setattr(artifacts.pipeline, "load", refuse)
     files, out = tmp_path / "files", tmp_path / "out"
-    files.joinpath("folder").mkdir(parents=True)
+    for folder in ("folder", "taken"):
+        files.joinpath(folder).mkdir(parents=True)
     for name, text in FILES.items():
         files.joinpath(name).write_text(text)
     before = sorted(tmp_path.rglob("*"))
