@@ -109,6 +109,37 @@ def test_changed_plugin_or_helper_runs_anew_in_the_same_process(folder: Path) ->
         assert METHODS.get("mine").number == 3  # type: ignore[attr-defined]
 
 
+def test_keys_contain_the_code_that_this_process_runs(folder: Path) -> None:
+    helper, later = folder / "helper_x.py", folder / "later_x.py"
+    helper.write_text("NUMBER = 1\n")
+    later.write_text("NUMBER = 1\n")
+    file = save(folder, f"from helper_x import NUMBER\n{METHOD}    def later(self):\n        import later_x\n")
+    plugins.load([file])
+    first, text = of_method(METHODS.get("mine")), file.read_text()
+    for one in (helper, later, file):
+        one.write_text(one.read_text() + "# more\n")
+    assert of_method(METHODS.get("mine")) == first
+    with pytest.raises(ImportError, match=r"later_x.py changed after this run began"):
+        METHODS.get("mine").later(None)  # type: ignore[attr-defined]
+    plugins.load([file])
+    assert of_method(METHODS.get("mine")) != first
+    METHODS.get("mine").later(None)  # type: ignore[attr-defined]
+    for one in (helper, later, file):
+        one.write_text(text if one == file else "NUMBER = 1\n")
+    plugins.load([file])
+    assert of_method(METHODS.get("mine")) == first
+
+
+def test_keys_contain_the_plugins_of_base_classes_without_a_name(folder: Path) -> None:
+    base = save(folder, METHOD.replace('"mine"', '"base_x"'), "base_x.py")
+    text = METHOD.replace("(MimMu)", "(METHODS.get('base_x'))").replace("from methods.mimmu import MimMu", "")
+    files = [base, save(folder, text)]
+    plugins.load(files)
+    first = of_method(METHODS.get("mine"))
+    overwrite(base, base.read_text().replace("moves", "mover"))
+    assert of_method(METHODS.get("mine")) != first
+
+
 def test_compiled_copies_are_not_trusted(folder: Path) -> None:
     """A copy counts for Python if size and time of its source are those that it has noted."""
     helper, file = folder / "helper_x.py", folder / "mine.py"

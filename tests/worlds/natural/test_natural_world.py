@@ -1,7 +1,9 @@
 """The natural world: what it takes, what it says where something is missing, and the whole way in miniature."""
 
+import dataclasses
 import io
 import json
+import os
 from pathlib import Path
 
 import miniature
@@ -15,10 +17,15 @@ from support import inception_weights, longer_text
 
 from bench.cells.judges import Judges
 from bench.commands import main
+from bench.core import digest
 from bench.core.config import RunConfig
+from bench.core.contents import file_digests
 from bench.plan.plan import Plan, resolve
 from bench.worlds import WORLDS, WorldUnavailable
+from bench.worlds.base import Judge
 from bench.worlds.natural.judges import train
+from bench.worlds.natural.judges.likeness import Likeness
+from bench.worlds.natural.photographs import reader
 from bench.worlds.natural.photographs.reader import LABELS
 from bench.worlds.pocket import weights
 
@@ -54,6 +61,77 @@ def test_other_photographs_are_other_keys(data: Path, pipeline_folder: Path) -> 
     key = plan_of(data, pipeline_folder).world.reference_key
     assert [name for name, _ in key("Chihuahua")[:2]] == ["n02085620_12.jpg", "n02085620_13.jpg"]
     assert key("Chihuahua") != key("Pomeranian")
+
+
+def exchange(file: Path) -> None:
+    """Another picture of the same size in bytes and with the same modification time."""
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[25] ^= 1  # the first entry of the quantisation table: another contrast
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_another_picture_of_the_same_size_and_time_is_another_key(data: Path, pipeline_folder: Path) -> None:
+    def key(concept: str) -> object:
+        return plan_of(data, pipeline_folder).world.reference_key(concept, 1)
+
+    (used,), (later,) = ([*(data / "stanford-dogs" / "Images").glob(f"*-Chihuahua/*_{i}.jpg")] for i in (12, 13))
+    before = key("Chihuahua"), key("Pomeranian")
+    exchange(later)
+    assert (key("Chihuahua"), key("Pomeranian")) == before
+    exchange(used)
+    assert key("Chihuahua") != before[0]
+    assert key("Pomeranian") == before[1]
+    exchange(used)
+    assert (key("Chihuahua"), key("Pomeranian")) == before
+
+
+def test_force_reads_pictures_whose_state_is_kept(
+    data: Path, pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_digests, "SAVED_BYTES", 0)
+    monkeypatch.setattr(file_digests, "SETTLED", -1.0)
+    states = {file: digest.state_of(file) for file in data.rglob("*.jpg")}
+    state_of = digest.state_of  # a disk that keeps inode and times, whatever is written
+    monkeypatch.setattr(digest, "state_of", lambda path: states.get(path) or state_of(path))
+    (file,) = (data / "stanford-dogs" / "Images").glob("*-Chihuahua/*_12.jpg")
+
+    def key(force: bool = False) -> object:
+        digest.forget()
+        return plan_of(data, pipeline_folder, force=force).world.reference_key("Chihuahua", 1)
+
+    before = key()
+    exchange(file)
+    assert key() == before
+    assert key(force=True) != before
+    assert key() != before  # the kept digest is the new one
+    exchange(file)
+    assert key(force=True) == before
+
+
+def test_neighbours_are_computed_again_for_other_pictures_and_another_judge(data: Path, tmp_path: Path) -> None:
+    whole = reader.read("dogs", data)
+    photos = dataclasses.replace(
+        whole, labels=whole.labels[:3], train=tuple(photo for photo in whole.train if photo[1] < 3)
+    )
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 3)).eval()
+    smooth = torch.nn.Sequential(torch.nn.AdaptiveMaxPool2d(4), *net[1:]).eval()  # its weights are the same
+
+    def files(module: torch.nn.Sequential = net) -> set[Path]:
+        judge = Judge(photos.labels, module, module[-1])
+        assert Likeness(lambda: photos, lambda: judge, tmp_path).means.shape == (3, 48)
+        return {*tmp_path.iterdir()}
+
+    found = [files()]
+    assert files() == found[0]
+    exchange(photos.train[0][0])
+    found.append(files())
+    exchange(photos.train[0][0])
+    assert files() == found[-1]
+    found.append(files(smooth))
+    torch.nn.init.zeros_(net[-1].bias)
+    found.append(files())
+    assert [len(names) for names in found] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("given", "message"), [
