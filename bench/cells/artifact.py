@@ -64,7 +64,8 @@ class Artifact(Generic[Inputs]):
 
     def __init_subclass__(cls) -> None:
         cls.version = vars(cls).get("version", FIRST)  # a class does not inherit the version of its base class
-        ARTIFACTS.setdefault(cls.name, cls)
+        if "name" in vars(cls):  # a base class of several artifacts has none
+            ARTIFACTS.setdefault(cls.name, cls)
 
     def __init__(self, context: Context) -> None:
         self.context, self.store, self.plan = context, context.store, context.plan

@@ -39,14 +39,9 @@ class Outcomes:
         self.names = (ACCURACY, *self.plan.metrics)  # names of the figures of a cell
 
     @cached_property
-    def description(self) -> dict[str, Any]:
-        """Everything that the figures depend on besides the method."""
-        return self.context.description
-
-    @cached_property
     def fingerprint(self) -> str:
-        """A short digest of `description`, for boards."""
-        return fingerprint.short(self.description)
+        """A short digest of the description of the run, for boards."""
+        return fingerprint.short(self.context.description)
 
     def failed(
         self, cell: Cell, reason: str, traceback_text: str = "", log: str = "", retry: bool = False

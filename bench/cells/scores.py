@@ -45,7 +45,7 @@ MANY_DEGENERATE = (
 class _Figure(Artifact[...]):
     """The base class of figures: the part of the key that all figures of a task and some weights share."""
 
-    name, kind = "figure", "scores"
+    kind = "scores"
 
     def _key(self, what: str, task: Task, weights: Entry, stamp: Key) -> Key:
         about = self.context.once("about", task, lambda: digest.of_json(_about(self.context, task)))

@@ -61,7 +61,7 @@ def require_same_configuration(executor: Executor, is_machine_known: bool = True
     file = plan.run.out / f"{board_name(plan)}.csv"
     machine = () if is_machine_known else tuple(executor.context.machine)
     settings = {cell.method: digest.plain(cell.config) for cell in plan.cells}
-    found = [*differences(file, executor.outcomes.description, settings, plan.metrics)]
+    found = [*differences(file, executor.context.description, settings, plan.metrics)]
     if found := [one for one in found if one.setting.partition(".")[0] not in machine]:
         raise OtherBoard(file, found)
 

@@ -75,7 +75,7 @@ def write(plan: Plan, executor: Executor, results: list[CellResult]) -> Written:
             log.warning("no report was written: %s: %s", type(error).__name__, error, exc_info=True)
         return texts
 
-    description = executor.outcomes.description
+    description = executor.context.description
     tables = board_tables.write(results, plan.metrics, plan.run.out, stem, note, description, reports)
     further = {"-curve.csv": tables.curve, "-recovery.csv": tables.recovered}
     more = ["-cells.csv", "-concepts.csv", *(end for end, table in further.items() if len(table)), ".md", ".json"]

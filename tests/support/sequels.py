@@ -168,7 +168,7 @@ def write(world: World, kind: str, out: Path, metrics: Sequence[str] = NAMES) ->
     having = variant(world, oracle_concepts=world.concepts, oracle=lambda concept: weights)
     plan = dataclasses.replace(resolve(run), world=having, tasks=tuple(tasks), methods=methods, cells=tuple(cells))
     executor = Executor(plan)
-    tables = board_tables.write(results, metrics, out, kind, "full", executor.outcomes.description)
+    tables = board_tables.write(results, metrics, out, kind, "full", executor.context.description)
     file = out / f"{kind}.html"
     file.write_text(document.render(executor, results, tables))
     return file
