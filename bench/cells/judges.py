@@ -43,12 +43,18 @@ class Judges:
 
     def __init__(self, world: World, concepts: Sequence[str], device: torch.device) -> None:
         # this imports torchvision, which takes a second, and commands that only list names do not need it
+        from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
         from torch_fidelity.utils import create_feature_extractor, resolve_feature_layer_for_metric
 
         self.world, self.device = world, device
         names = dict.fromkeys(world.judge_of(concept) for concept in concepts)
         self.judges = {name: judge_labels.load(world, name, concepts, device) for name in names}
         self.extractor_name = world.feature_extractor()
+        if self.extractor_name not in FEATURE_EXTRACTORS_REGISTRY:
+            known = ", ".join(sorted(FEATURE_EXTRACTORS_REGISTRY))
+            raise WorldUnavailable(
+                f"world {world.name!r}: torch-fidelity has no feature extractor {self.extractor_name!r}; known: {known}"
+            )
         layer = resolve_feature_layer_for_metric("fid", feature_extractor=self.extractor_name)
         cuda = device.type == "cuda"
         file = world.feature_weights()

@@ -126,6 +126,8 @@ def _check_texts(world: World, concept: str) -> None:
         prompts[split] = answer(world, call, lambda s=split: world.prompts(s, concept))  # type: ignore[misc]
         if not _texts(prompts[split]):
             raise _refused(world, call, prompts[split], "a tuple of at least one prompt, each a text")
+        if (again := world.prompts(split, concept)) != prompts[split]:
+            raise _refused(world, call, again, f"{prompts[split]!r} as before: the same prompts each time")
         call = f"superclass_prompts({concept!r}, {split!r})"
         above = answer(world, call, lambda s=split: world.superclass_prompts(concept, s))  # type: ignore[misc]
         if above != () and not (_texts(above) and len(above) == len(prompts[split])):

@@ -20,7 +20,7 @@ def pictures(world: World, concept: str, count: int) -> torch.Tensor:
     """The first `count` reference images of a concept, uint8 (count, 3, H, W), or none, (0, 3, H, W).
 
     A world has none of a concept if `reference` returns none or raises NotImplementedError. Raises InvalidEntry for
-    anything else than so many images, and if the first images change with `count`.
+    anything else than so many images, and if the first images change with `count` or from call to call.
     """
     call = f"reference({concept!r}, {count})"
     found = _asked(world, concept, count)
@@ -28,10 +28,10 @@ def pictures(world: World, concept: str, count: int) -> torch.Tensor:
         return found
     if len(found) != count:
         raise InvalidEntry(f"world {world.name!r}: {call} has {len(found)} images; it must have {count}, or none")
-    if count > FEW and not torch.equal(found[:FEW], _asked(world, concept, FEW)):
+    if not torch.equal(found[:FEW], _asked(world, concept, min(count, FEW))):
         raise InvalidEntry(
-            f"world {world.name!r}: {call} begins with other images than reference({concept!r}, {FEW}); the first "
-            "images must not depend on the number"
+            f"world {world.name!r}: {call} begins with other images than reference({concept!r}, {min(count, FEW)}); "
+            "the first images must be the same for every number, and each time"
         )
     return found
 
