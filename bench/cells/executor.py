@@ -82,7 +82,7 @@ class Executor:
             return result
         except InvalidEntry:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # code that a plug-in calls may exit
             reason, text = f"{type(error).__name__}: {error}", traceback.format_exc()
             retry = isinstance(error, FILES)  # a full disk or an unavailable file system: the method did not fail
         self.context.release()  # after the except block: the frames of the error keep tensors alive

@@ -142,6 +142,12 @@ def test_the_next_method_measures_what_it_does_alone(world: World, plugin: None,
     assert found["seen"][0] == "ok"
 
 
+def test_a_method_that_exits_fails_its_own_cell(world: World, tmp_path: Path, plugged: None) -> None:
+    text = PLUGIN.replace("        STATE.append(1)\n", "        raise SystemExit(0)\n")
+    plugins.load([plugin_files.save(tmp_path / "plugins", text, "exiting.py")])
+    assert run(tmp_path / "out", "leaky")["leaky"] == ("failed", "SystemExit: 0", {})
+
+
 def test_a_plugin_that_patches_a_library_when_it_is_loaded_is_refused(tmp_path: Path, plugged: None) -> None:
     text = f"import torch\ntorch.nn.functional.gelu = torch.nn.functional.relu\n{PLUGIN}"
     with pytest.raises(plugins.PluginError, match=r"left torch\.nn\.functional\.gelu replaced"):
