@@ -60,7 +60,7 @@ def same_twice(world: World, plugged: None, tmp_path: Path) -> Twice:
 
 @pytest.mark.parametrize(
     ("solver", "spacing"),
-    [SAMPLING[0], *(pytest.param(*way, marks=pytest.mark.slow) for way in SAMPLING[1:])],
+    [SAMPLING[0], *(pytest.param(*way, marks=pytest.mark.huge) for way in SAMPLING[1:])],
 )
 def test_each_way_of_sampling_gives_the_same_tables_twice(same_twice: Twice, solver: str, spacing: str) -> None:
     more = (f"protocol.scheduler={solver}", f"protocol.timestep_spacing={spacing}")
@@ -73,7 +73,7 @@ def test_all_methods_and_metrics_give_the_same_tables_twice(same_twice: Twice) -
     same_twice("--suite", "smoke", names=names)
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 @pytest.mark.parametrize("suite", [name for name in SUITES.names() if name != "smoke"])
 def test_each_suite_gives_the_same_tables_twice(same_twice: Twice, suite: str) -> None:
     same_twice("--suite", suite, "--quick", "--metrics", "ua", "nra", "drift")
