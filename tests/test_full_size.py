@@ -23,7 +23,7 @@ WHOLE = ("salun", "esd-u")  # train most of the U-Net
 PICTURE = "a picture"
 FIRST = next(iter(ARCHITECTURES))  # of the others one method, and a picture, will do where minutes count
 REST = {*one_step.trained_methods()} - {"mimmu"}
-TWICE = ("salun", "mimmu-retain")  # WHOLE and "mimmu" have others that go the same way
+TWICE = ("salun", "mimmu-retain", "esd-x", "sdd")  # "esd-u" and "mimmu" go the same way
 LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 
 

@@ -204,7 +204,7 @@ def test_import_of_bench_is_light() -> None:
         _ = __import__("bench").nothing
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 def test_workers_end_with_run(tmp_path: Path) -> None:
     few = {"protocol": {"images_per_concept": "1", "num_inference_steps": "1", "reference_per_concept": "2"}}
     given = RunConfig(("pretrained",), "smoke", metrics=("ua",), overrides=few, out=tmp_path)

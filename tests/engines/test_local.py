@@ -228,15 +228,10 @@ def test_a_method_that_kills_its_workers_is_a_failed_row(
     assert main.main([*arguments, "--workers", "1"]) == 0  # tried again
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "how",
-    [
-        signal.SIGINT,
-        # a killed run goes the way of test_what_a_worker_started_ends_with_a_run_that_was_killed
-        pytest.param(signal.SIGKILL, marks=pytest.mark.huge),
-    ],
-)
+# short ones: test_what_a_worker_started_ends_with_a_run_that_was_killed,
+# test_a_run_ends_what_its_workers_started_and_nothing_else
+@pytest.mark.huge
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_the_run_however_it_ends(tmp_path: Path, how: signal.Signals) -> None:
     tiny = ["protocol.images_per_concept=1", "protocol.num_inference_steps=1", "protocol.reference_per_concept=2"]
     endless = ["mimmu.epochs=100000", "protocol.forget_images=2"]

@@ -93,7 +93,7 @@ def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
     assert board["fid_extractor"].unique().tolist() == ["pocket-64"]
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
     small = ["--set", "protocol.images_per_concept=1", "protocol.num_inference_steps=2", "protocol.forget_images=4"]
     small += ["protocol.reference_per_concept=3", "mimmu.epochs=1", "--methods", "mimmu", "--suite", "smoke"]
