@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from bench.cells import evidence
@@ -40,6 +41,8 @@ MANY_DEGENERATE = (
     f"at least {MANY:.0%} of the pictures show nothing, being black or of one colour, so a broken picture may count as "
     "forgotten: see degenerate"
 )
+
+RIGHT = "it must return a Score of a number and of how many images it is from, or None where it is not defined"
 
 
 class _Figure(Artifact[...]):
@@ -177,10 +180,19 @@ def _watched(context: Context, metric: Metric, seen: Evidence) -> AbstractContex
 
 
 def _score(metric: Metric, seen: Evidence) -> Score | None:
-    """The metric's score. Raises ArithmeticError if it is infinite or NaN, and every exception of the metric."""
+    """The metric's score, or None where it is not defined.
+
+    Raises TypeError for anything else, ArithmeticError if the score is infinite or NaN, and every exception of the
+    metric.
+    """
     score = metric.compute(seen)
-    if score:
-        _finite(score.value, metric.name)
+    if score is None:
+        return None
+    if not isinstance(score, Score) or not isinstance(score.value, Real) or not isinstance(score.n, Integral):
+        raise TypeError(f"metric {metric.name!r} returned {score!r}; {RIGHT}")
+    if score.n < 1:
+        raise ValueError(f"metric {metric.name!r} returned {score!r}, of {score.n} images; {RIGHT}")
+    _finite(score.value, metric.name)
     return score
 
 

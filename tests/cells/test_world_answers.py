@@ -16,8 +16,10 @@ from bench.worlds import WORLDS, World
 NUMBERS = itertools.count()
 
 
-def changing(world: Tiny, name: str) -> Any:
-    """A function of the world whose answer depends on how often it was asked."""
+def wrong(world: Tiny, name: str) -> Any:
+    """A function of the world whose answer depends on how often it was asked, or does not depend on the concept."""
+    if name == "all alike":
+        return lambda concept, count: world.reference(world.concepts[0], count)
     if name == "prompts":
         return lambda split, concept: tuple(f"{one} {next(NUMBERS)}" for one in world.prompts(split, concept))
     return lambda concept, count: torch.randint(0, 255, (count, 3, 64, 64), dtype=torch.uint8)
@@ -28,13 +30,15 @@ def changing(world: Tiny, name: str) -> Any:
     [
         ("prompts", "as before: the same prompts each time"),
         ("reference", "the first images must be the same for every number, and each time"),
+        ("all alike", "concepts are the same; each concept must have its own"),
     ],
 )
-def test_a_world_whose_answers_change_is_refused(
+def test_a_world_of_wrong_answers_is_refused(
     world: World, plugged: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
 ) -> None:
     assert isinstance(world, Tiny)
-    WORLDS.add("other", variant(world, name="other", **{name: changing(world, name)}))
+    method = "prompts" if name == "prompts" else "reference"
+    WORLDS.add("other", variant(world, name="other", **{method: wrong(world, name)}))
     assert run(tmp_path) == 2
     assert message in " ".join(capsys.readouterr().out.split())
 

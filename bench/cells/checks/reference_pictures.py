@@ -37,14 +37,16 @@ def pictures(world: World, concept: str, count: int) -> torch.Tensor:
 
 
 def require_references(plan: Plan) -> None:
-    """Raise InvalidEntry unless the first images of each concept are valid, of one size, and not black.
+    """Raise InvalidEntry unless the first images of each concept are valid, of one size, not black, and not all alike.
 
     With the world's own backbone they must have the size of its images.
     """
     world, sizes, brightest = plan.world, dict[tuple[int, int], str](), 0
+    shown: list[torch.Tensor] = []
     for concept in plan.concepts:
         found = pictures(world, concept, FEW)
         if len(found):
+            shown.append(found)
             sizes.setdefault((found.shape[2], found.shape[3]), concept)
             brightest = max(brightest, int(found.max()))
     if plan.run.backbone is None and sizes:
@@ -58,6 +60,11 @@ def require_references(plan: Plan) -> None:
     if sizes and brightest <= 1:
         raise InvalidEntry(
             f"world {world.name!r}: the reference images have values up to {brightest}; they must be 0 to 255"
+        )
+    if len(shown) > 1 and all(torch.equal(one, shown[0]) for one in shown):
+        raise InvalidEntry(
+            f"world {world.name!r}: the first reference images of all {len(shown)} concepts are the same; each concept "
+            "must have its own"
         )
 
 
