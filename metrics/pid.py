@@ -110,11 +110,9 @@ def probe_of(evidence: Evidence, concept: str) -> ConceptProbe:
     probes = _prompt_probes(evidence)
     of_concept = torch.tensor([requested == concept for requested in probes.requested])
     probed = probes.looked[of_concept]
-    levels = probed.any(0)
-    if levels.sum() < 2:
-        raise MissingEvidence(
-            f"the images of {concept} were probed at {int(levels.sum())} noise levels, not at 2 or more"
-        )
+    levels = _levels(probes, concept)
+    if len(levels) < 2:
+        raise MissingEvidence(f"the images of {concept} were probed at {len(levels)} noise levels, not at 2 or more")
 
     def mean(gaps: torch.Tensor) -> torch.Tensor:
         values = torch.where(probed, gaps[of_concept].double(), 0.0)  # other values may be anything
@@ -124,6 +122,12 @@ def probe_of(evidence: Evidence, concept: str) -> ConceptProbe:
     return ConceptProbe(probes.logsnr[levels], mean(probes.null), others)
 
 
+def _levels(probes: PromptProbes, concept: str) -> torch.Tensor:
+    """Indices of the noise levels at which the images of a concept were probed, (L,)."""
+    of_concept = torch.tensor([requested == concept for requested in probes.requested])
+    return probes.looked[of_concept].any(0).nonzero().flatten()
+
+
 def _prompt_probes(evidence: Evidence) -> PromptProbes:
     if evidence.prompt_probes is None:
         raise MissingEvidence("evidence.prompt_probes is missing: the model was not probed with other prompts")
@@ -131,12 +135,17 @@ def _prompt_probes(evidence: Evidence) -> PromptProbes:
 
 
 def _mean(evidence: Evidence, prompt: str, figure: Callable[[ConceptProbe], float]) -> Score | None:
-    """Mean of `figure` over the images of the forgotten concepts that have the other prompt `prompt`."""
+    """Mean of `figure` over the images of the forgotten concepts that have the other prompt `prompt`.
+
+    It is not defined, None, if images were probed at fewer than two noise levels.
+    """
     probes = _prompt_probes(evidence)
     concepts = [concept for concept in evidence.forget if concept in probes.has.get(prompt, ())]
     if evidence.forget and not concepts:
         return None
     require_counts(probes.requested, list(probes.null), concepts, evidence.counts)
+    if any(len(_levels(probes, concept)) < 2 for concept in concepts):
+        return None
     n = [probes.requested.count(concept) for concept in concepts]
     values = [figure(probe_of(evidence, concept)) for concept in concepts]
     return Score(sum(v * k for v, k in zip(values, n, strict=True)) / sum(n), sum(n))

@@ -258,9 +258,9 @@ class Reference(Artifact[[str]]):
         world, count, judges = self.plan.world, self.plan.references(concept), self.context.judges
         self.context.report(f"real pictures of {concept}", 0, count)
         pictures = reference_pictures.pictures(world, concept, count)
-        facts = {"right": judges.count_predicted(concept, pictures), "count": len(pictures)}
         if not len(pictures):
-            return {"features": torch.empty(0, 0)}, facts
+            return {"features": torch.empty(0, 0)}, {"right": 0, "count": 0}
+        facts = {"right": judges.count_predicted(concept, pictures), "count": len(pictures)}
         return {"features": judges.features(pictures, real_names(concept, len(pictures)))}, facts
 
     def __call__(self, concept: str) -> Entry:

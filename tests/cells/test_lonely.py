@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from support.tiny import variant
 
 from bench.commands import main
@@ -15,6 +16,7 @@ from bench.worlds import WORLDS, World
 pytestmark = pytest.mark.usefixtures("plugged")
 
 NEAR, FAR = ("nra", "twin", "pid_shared"), ("ora",)  # metrics of the concepts of the domain, and of others
+TABLES = ("-cells", "-concepts", "-curve")
 RETAINED = ("fid", "kid", "clip", "drift", "drift_latent")
 
 
@@ -30,7 +32,8 @@ def run(name: str, out: Path, *more: str) -> pd.DataFrame:
     given = ("--world", name, "--methods", "mimmu", "--workers", "1", "--out", str(out))
     assert main.main([*given, *more]) == 0
     suite = more[more.index("--suite") + 1]
-    return pd.read_csv(out / f"{suite}-{name}.csv").set_index("method")
+    (file,) = (file for file in out.glob(f"{suite}-{name}*.csv") if not file.stem.endswith(TABLES))
+    return pd.read_csv(file).set_index("method")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +69,17 @@ def test_run_with_all_metrics_in_domains_of_one_concept(
         text = (tmp_path / f"smoke-lonely.{end}").read_text()
         assert "<NA>" not in text
     assert "mimmu" in (tmp_path / "smoke-lonely.md").read_text()
+
+
+def test_world_without_reference_images_has_a_board_without_distances_from_them(world: World, tmp_path: Path) -> None:
+    WORLDS.add("lonely", variant(world, name="lonely", reference=lambda concept, count: torch.empty(0, 3, 0, 0).byte()))
+    few = ("protocol.num_inference_steps=2", "protocol.images_per_concept=1", "protocol.probe_timesteps=2")
+    board = run("lonely", tmp_path, "--suite", "smoke", "--quick", "--set", *few, "mimmu.epochs=1")
+    assert board["status"].eq("ok").all()
+    assert board[["fid", "kid", "pid_unique"]].isna().all(axis=None)
+    assert board[["ua", "nra", "ora", "drift"]].notna().all(axis=None)
+    (page,) = tmp_path.glob("*.html")
+    assert "<NA>" not in page.read_text()
 
 
 def test_board_of_different_domains_has_ripples_and_no_h(world: World, tmp_path: Path) -> None:
