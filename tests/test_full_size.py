@@ -21,9 +21,7 @@ from benchmarks.one_step import Load
 SMALL = Load(size=64, batch=2)  # the networks are as they are, the pictures are not
 WHOLE = ("salun", "esd-u")  # train most of the U-Net
 PICTURE = "a picture"
-FIRST = next(iter(ARCHITECTURES))  # of the others one method, and a picture, will do where minutes count
-REST = {*one_step.trained_methods()} - {"mimmu"}
-TWICE = ("salun", "mimmu-retain", "esd-x", "sdd")  # "esd-u" and "mimmu" go the same way
+REST = {*one_step.trained_methods()} - {"mimmu"}  # one method, and a picture, will do where minutes count
 LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 
 
@@ -84,7 +82,7 @@ def draws_a_picture(model: Backbone) -> None:
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        pytest.param(a, name, marks=pytest.mark.huge if name in TWICE or (a != FIRST and name in REST) else ())
+        pytest.param(a, name, marks=pytest.mark.huge if name in REST else ())
         for a in ARCHITECTURES
         for name in (*LIGHT, PICTURE, *WHOLE)
     ],

@@ -51,7 +51,7 @@ def test_search_extends_rates_if_best_is_extreme() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 @pytest.mark.usefixtures("plugged")
 def test_every_method_gets_same_search(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

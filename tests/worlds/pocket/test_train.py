@@ -17,7 +17,7 @@ from bench.worlds.pocket.features import DIMENSIONS, FEATURES, load_features
 from bench.worlds.pocket.recipe import check, quality, train
 from bench.worlds.pocket.world import POCKET
 
-pytestmark = pytest.mark.slow  # nearly all take what is built once
+pytestmark = pytest.mark.huge  # nearly all take what is built once
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -148,7 +148,6 @@ def test_bad_requests_are_refused_before_any_work(tmp_path, capsys):
         judges.load_judge("breed")
 
 
-@pytest.mark.huge
 def test_check_measures_and_says_what_is_missed(folder, capsys, monkeypatch):
     """An untrained model misses its bars, and the exit says so; two sampling steps are enough for that."""
     monkeypatch.setattr(POCKET, "protocol", dataclasses.replace(POCKET.protocol, num_inference_steps=2))
