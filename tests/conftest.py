@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from bench.worlds import WORLDS, World
 
 hypothesis.settings.register_profile("lethe", deadline=None, derandomize=True)  # same examples on a busy machine
 hypothesis.settings.load_profile("lethe")
+gc.collect()
+gc.freeze()  # torch and the rest stay: the collector need not visit their million objects each time
 torch.set_num_threads(1)  # tiny networks gain nothing from a second one, and lose much where the machine is busy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from bench.core.config import Protocol
 from bench.worlds.base import Clip, HeadNoun, Judge, Split, World
-from bench.worlds.pocket.drawing import captions
-from bench.worlds.pocket.drawing.renderer import render
+from bench.worlds.pocket.drawing import captions, renderer
 from bench.worlds.pocket.drawing.species import DOMAINS, attribute_distance, find
 from bench.worlds.pocket.weights import WEIGHTS
 
@@ -27,6 +27,7 @@ LABELS = tuple(name for names in CONCEPTS.values() for name in names)
 STYLES = ("photo", "sketch", "neon")
 EXTRACTOR = "tiny-8"
 W = TypeVar("W", bound=World)
+render = functools.cache(renderer.render)  # every run of a test asks for the same few pictures
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "mimmu": {"lr": 1e-3, "epochs": 2, "batch_size": 4},
     "salun": {"lr": 1e-3, "epochs": 2},

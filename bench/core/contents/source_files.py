@@ -142,9 +142,15 @@ def _find(name: str, folders: Iterable[Path]) -> Path | None:
 
 def _file(module: types.ModuleType) -> Path | None:
     file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) and Path(file).is_file() else None
+    return _resolved(file) if isinstance(file, str) and os.path.isfile(file) else None
 
 
+@functools.cache  # a closure asks for the same files of installed packages thousands of times
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()
+
+
+@functools.cache
 def of_user(file: Path) -> bool:
     """Whether a file belongs neither to Python, nor to an installed package, nor to Lethe."""
     return INSTALLED.isdisjoint(file.parts) and not any(file.is_relative_to(home) for home in _homes())

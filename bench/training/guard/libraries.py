@@ -109,10 +109,12 @@ class Libraries:
         for cls, saved in self._classes.items():
             if not _same(vars(cls), saved):
                 yield from _in_class(cls, saved)
-        for function, code in self._functions.items():
-            if _inside(function) != code:
+        for function, inside in self._functions.items():
+            code, defaults, keywords = inside  # tens of thousands, so identity is asked before equality
+            same = function.__code__ is code and function.__defaults__ is defaults
+            if not (same and function.__kwdefaults__ is keywords) and _inside(function) != inside:
                 name, now = f"the code of {function.__module__}.{function.__qualname__}", _inside(function)
-                yield Replaced(name, partial(_put_inside, function, code), partial(_put_inside, function, now))
+                yield Replaced(name, partial(_put_inside, function, inside), partial(_put_inside, function, now))
         for hooks, saved, name in self._hooks:
             if not _same(hooks, saved):
                 yield Replaced(

@@ -22,6 +22,8 @@ VALUES = (str, bytes, int, float, complex)  # compared by value, everything else
 SILENT_NAMES = re.compile(r"\._(?:modules|parameters|buffers)\b|\.__dict__\b")
 HOOKS = re.compile(r"_(?:\w+_)?hooks(?:_\w+)?$")
 MISSING = object()
+_known: dict[type, bool] = {}  # class -> whether its objects are leaves
+NOTHING: dict[Any, Any] = {}  # most of the dicts of a network are empty; nobody writes to this one
 
 
 class Objects:
@@ -48,7 +50,7 @@ class Objects:
         stack = [(value, name) for name, value in reversed(list(roots.items()))]
         while stack:
             one, name = stack.pop()
-            if isinstance(one, LEAVES) or id(one) in seen:
+            if _leaf(one) or id(one) in seen:
                 continue
             seen.add(id(one))
             if isinstance(one, torch.Tensor):
@@ -56,25 +58,26 @@ class Objects:
                 self._gradients.append((one, _about(one), name))
                 continue
             if isinstance(one, dict):
-                self._items.append((one, dict(one), name))
-                stack.extend((value, f"{name}.{key}") for key, value in one.items() if not isinstance(value, LEAVES))
+                self._items.append((one, dict(one) if one else NOTHING, name))
+                stack.extend((value, f"{name}.{key}") for key, value in one.items() if not _leaf(value))
             elif isinstance(one, (list, collections.deque)):
                 self._items.append((one, list(one), name))
-                stack.extend((value, f"{name}[{i}]") for i, value in enumerate(one) if not isinstance(value, LEAVES))
+                stack.extend((value, f"{name}[{i}]") for i, value in enumerate(one) if not _leaf(value))
             elif isinstance(one, set):
                 self._items.append((one, set(one), name))
             elif isinstance(one, (tuple, frozenset)):
-                stack.extend((value, name) for value in one if not isinstance(value, LEAVES))
+                stack.extend((value, name) for value in one if not _leaf(value))
             values = getattr(one, "__dict__", None)
             if type(values) is dict:
-                self._attributes.append((one, type(one), self._kept(one, values), name))
-                stack.extend(
-                    (v, f"{name}.{k}") for k, v in self._kept(one, values).items() if not isinstance(v, LEAVES)
-                )
+                kept = self._kept(one, values)
+                self._attributes.append((one, type(one), kept, name))
+                stack.extend((value, f"{name}.{key}") for key, value in kept.items() if not _leaf(value))
 
     def _kept(self, one: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         left_out = self._without.get(id(one))
-        return {k: v for k, v in values.items() if k not in left_out} if left_out else dict(values)
+        if left_out:
+            return {k: v for k, v in values.items() if k not in left_out}
+        return dict(values) if values else NOTHING
 
     def restore(self, tensors: bool = True) -> list[str]:
         """Put back every attribute and item that differs. Returns what messages call the changes, an entry each.
@@ -110,6 +113,13 @@ class Objects:
         return changes
 
 
+def _leaf(value: object) -> bool:
+    cls = type(value)
+    if cls not in _known:  # some of torch's classes answer `isinstance` slowly, and a network has thousands of values
+        _known[cls] = issubclass(cls, LEAVES)
+    return _known[cls]
+
+
 def _about(tensor: torch.Tensor) -> dict[str, Any]:
     hooks = tensor._backward_hooks
     after = getattr(tensor, "_post_accumulate_grad_hooks", None)
@@ -138,8 +148,8 @@ def _put_about(tensor: torch.Tensor, saved: Mapping[str, Any]) -> None:
 
 def _alike(now: Any, saved: Any) -> bool:
     if isinstance(now, dict):
-        if len(now) != len(saved):
-            return False
+        if not now or len(now) != len(saved):
+            return not now and not saved
         return all(
             k is key and (v is w or _equal(v, w)) for (k, v), (key, w) in zip(now.items(), saved.items(), strict=True)
         )
