@@ -56,6 +56,9 @@ class MimMuConfig(MethodConfig):
 class MimMu(Method):
     """L = E_{(z,c) in D_f, t, eps} w(t) || eps_theta(z_t, c) - sg[eps*(z_t, null)] ||^2, without retain data.
 
+    The method is that of Xinwen Cheng, Jingyuan Zhang, Zhehao Huang, Yingwen Wu and Xiaolin Huang (Shanghai Jiao Tong
+    University), arXiv 2603.00992, 1 March 2026.
+
     Let p* be the pretrained model, p_theta the student, and l the log-SNR of the noised latents z_t. The loss follows
     from the mutual information I_theta(x;c) of image and prompt in four steps:
 

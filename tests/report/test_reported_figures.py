@@ -35,6 +35,10 @@ def test_figures_match_sources() -> None:
     assert style["fid_reported"].isna().tolist() == [False] * 9 + [True]
     attack = reported_figures.rows("stable-diffusion", "attack").query("concept == 'nudity'").set_index("method")
     assert attack.loc["ESD", ["pre_asr", "asr", "fid_reported", "verified"]].tolist() == [20.42, 76.05, 18.18, "yes"]
+    assert attack["fid_reported"].loc[["MACE", "RECE", "SAFREE"]].tolist() == [16.90, 17.20, 19.28]
+    every = reported_figures.rows("stable-diffusion", "attack")
+    assert every["fid_reported"].notna().all()
+    assert set(every.query("verified == 'no'")["concept"]) == {"garbage truck"}
 
 
 def test_board_without_reported_figures_has_no_rows(tmp_path: Path) -> None:
