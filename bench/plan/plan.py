@@ -171,11 +171,13 @@ def resolve(run: RunConfig) -> Plan:
     names = tuple(n for n in names if n not in replaced) + tuple(variants)
     methods = {name: methods[variants[name].of if name in variants else name] for name in names}
 
+    ready = world
+
     @cache
     def folder() -> Path:
         own = run.backbone is None
-        source = world.backbone() if own else str(run.backbone)
-        verified = own and world.verifies_backbone
+        source = ready.backbone() if own else str(run.backbone)  # it may be in the folder of the data
+        verified = own and ready.verifies_backbone
         return locate(source, run.backbone_config, run.backbone_weights, verified)
 
     options = Options(folder, run.data, run.judges, run.neighbours, run.clip, run.force)

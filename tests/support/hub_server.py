@@ -12,11 +12,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c" * 40
+LARGE = 5_000  # bytes
 
 
 @contextmanager
 def serving(models: dict[str, Path | tuple[int, str, str]]) -> Iterator[tuple[str, list[str]]]:
-    """Address of a hub that has `models`, and the paths that were asked of it.
+    """Address of a hub that has `models`, and the paths that were asked of it. A data set is called "datasets/...".
 
     A model is a folder, or the status, error code and message under which its files are refused. Its name and the list
     of its files are public, as those of a gated model are.
@@ -29,8 +30,8 @@ def serving(models: dict[str, Path | tuple[int, str, str]]) -> Iterator[tuple[st
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
             asked.append(path)
-            plain = path.removeprefix("/api/models")
-            repo = "/".join(plain.split("/")[1:3])
+            plain = path.removeprefix("/api").removeprefix("/models")
+            repo = "/".join(plain.split("/")[1 : 4 if plain.startswith("/datasets/") else 3])
             rest, model = plain.removeprefix(f"/{repo}"), models.get(repo)
             if model is None:
                 return self.refuse(401, "RepoNotFound", "Invalid username or password.")
@@ -42,7 +43,7 @@ def serving(models: dict[str, Path | tuple[int, str, str]]) -> Iterator[tuple[st
                 tree = [{"type": "file", "path": n, "size": len(b), "oid": oid(b)} for n, b in files.items()]
                 return self.answer(json.dumps(tree).encode())
             if rest.startswith(("/revision/", "")) and not rest.startswith("/resolve/"):
-                siblings = [{"rfilename": name} for name in files]
+                siblings = [{"rfilename": name, "size": len(body), **lfs(body)} for name, body in files.items()]
                 return self.answer(json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode())
             name = rest.removeprefix(f"/resolve/{COMMIT}/")
             if name not in files:
@@ -79,6 +80,14 @@ def serving(models: dict[str, Path | tuple[int, str, str]]) -> Iterator[tuple[st
 
 def listing(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def lfs(content: bytes) -> dict[str, object]:
+    """What the hub says of a file that it keeps outside of git, as it keeps all large files; {} for other files."""
+    if len(content) < LARGE:
+        return {}
+    sha256 = hashlib.sha256(content).hexdigest()
+    return {"lfs": {"size": len(content), "sha256": sha256, "pointerSize": 128}}
 
 
 def oid(content: bytes) -> str:

@@ -25,8 +25,8 @@ TRAINED_ON = 18  # the released Stable Diffusion was fine-tuned on images 1 to 1
 IN_REFERENCE = 5  # the reference images of the published FID are images 1 to 5 of each folder
 RELEASE = "https://drive.google.com/drive/folders/1sJBLhng3I2fD3dbEzxx_Jvm1bMBcMQH7"
 SOURCE = (
-    f"The data set is had from {RELEASE} (linked from github.com/OPTML-Group/UnlearnCanvas) as folders "
-    "{style}/{object}/{1..20}.jpg; the copy on Hugging Face is parquet, without the numbers"
+    "The data set has folders {style}/{object}/{1..20}.jpg. `run_bench.py prepare canvas` makes them from the parquet "
+    f"files of huggingface.co/datasets/OPTML-Group/UnlearnCanvas; {RELEASE} has the folders themselves"
 )
 
 __all__ = ["PER_FOLDER", "picture", "pictures", "reference", "reference_without", "verify"]

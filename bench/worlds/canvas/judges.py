@@ -31,6 +31,7 @@ from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
 VERSION = "73485fa43cac48da1441ff1e21fbadfbc011ed540d69fa00a01f2eefbd4788fa"
 
 Kind = Literal["style", "object"]
+KINDS: tuple[Kind, ...] = ("style", "object")
 LABELS: dict[str, tuple[str, ...]] = {"style": STYLE_LABELS, "object": OBJECTS}
 FILES = {"style": "style50.pth", "object": "style50_cls.pth"}  # as released, in the folder `cls_model`
 FOLDERS = ("classifiers", "cls_model")  # subfolders of the data folder, in the order in which they are searched
@@ -93,8 +94,8 @@ def load(path: Path, kind: Kind, device: torch.device | str, options: Mapping[st
 
 def _absent(kind: str, where: str) -> str:
     return (
-        f"UnlearnCanvas's classifier of {kind}s is not at {where}: fetch {FILES[kind]} from the folder cls_model of "
-        f"{RELEASE} (linked from machine_unlearning/README.md of github.com/OPTML-Group/UnlearnCanvas) and put it into "
+        f"UnlearnCanvas's classifier of {kind}s is not at {where}: `run_bench.py prepare canvas` fetches {FILES[kind]} "
+        f"from the Hugging Face hub. It is also in the folder cls_model of {RELEASE}; put it into "
         f"{' or '.join(FOLDERS)} in the data folder"
     )
 

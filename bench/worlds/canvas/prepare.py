@@ -1,49 +1,135 @@
-"""Checks that UnlearnCanvas's files are in place. Its releases have no stable address for a download."""
+"""Gets UnlearnCanvas's model, classifiers and images from the Hugging Face hub, and checks them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.backbones.locate import locate
 from bench.core.text.terminal import Plain, say
 from bench.worlds import models
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.canvas import dataset, judges
+from bench.worlds.canvas import dataset, judges, parquet, published
 from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
+from bench.worlds.downloads.fetch import FetchError
+from bench.worlds.downloads.obtain import obtain
+from bench.worlds.downloads.source import Source
 
-BACKBONE = (
-    "The backbone is UnlearnCanvas's fine-tuned Stable Diffusion, --backbone DIR; its release is linked from "
-    "github.com/OPTML-Group/UnlearnCanvas."
-)
+UNPACKED = Path("lethe", "unpacked.txt")  # the parquet files that were unpacked; the data folder then has their images
+IMAGES = len(STYLE_LABELS) * len(OBJECTS) * dataset.PER_FOLDER
 
 
 def prepare(data: Path, console: Console) -> bool:
-    """Look for the data set and the two classifiers in `data`, and print what is missing. Returns whether all exist.
+    """Download what is missing in `data`, check everything, and print a table of the state.
 
-    Images are counted, not opened. Classifiers are not loaded.
+    What is in the data folder is not downloaded, and not changed. The model and the classifiers are checked as before a
+    run. Images are counted. They are opened when they come out of a parquet file.
+
+    Returns True if the model, both classifiers and all images are there and sound.
     """
+    problems: list[str] = []
+    wanted: list[Callable[[], list[Source]]] = [published.model_files] if _model(data) else []
+    wanted += [partial(published.classifier_files, kind) for kind in judges.KINDS if not _place(data, kind).is_file()]
+    files: list[Source] = []
+    for ask in wanted:
+        try:
+            files += [source for source in ask() if not source.there(data)]
+        except FetchError as error:
+            problems.append(str(error))
+    for source in files:
+        if published.is_third_party(source):
+            said = f"{source.file}: the authors' repository does not have it, so a third party's copy is taken"
+            say(console, (f"{said} ({source.url})", "bold"))
+    obtain(files, data, console)
+    if _images(data):
+        problems += _unpack(data, console)
+    return _report(data, console, problems)
+
+
+def _unpack(data: Path, console: Console) -> list[str]:
+    """Download and unpack the parquet files that were not unpacked before. Returns what prevents it."""
+    try:
+        parquet.require_reader()
+        sources = list(published.parquet_files(data))
+    except FetchError as error:
+        return [str(error)]
+    record, so_far = data / UNPACKED, parquet.Unpacked()
+    done = set(record.read_text(encoding="utf-8").splitlines()) if record.is_file() else set()
+
+    def unpack(source: Source, file: Path) -> None:
+        parquet.unpack(file, data, so_far)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with record.open("a", encoding="utf-8") as lines:
+            lines.write(f"{source.file}\n")
+
+    missing = [source for source in sources if source.file not in done]
+    obtain(missing, data, console, unpack=unpack, stop=True)
+    if so_far.left_out:
+        styles = ", ".join(f"{style} ({count})" for style, count in sorted(so_far.left_out.items()))
+        say(console, f"images of styles that no experiment uses are left out: {styles}")
+    if so_far.numbered:
+        said = (
+            f"{so_far.numbered} images had no number and got one in the order of the rows. FID compares with images "
+            "1 to 5 of each folder, so these may be others than in the release"
+        )
+        say(console, (said, "bold"))
+    return [] if missing else [f"all parquet files were unpacked before; delete {record} to unpack them again"]
+
+
+def _report(data: Path, console: Console, problems: list[str]) -> bool:
+    """Print the problems and a table of the state. Returns whether everything is there and sound."""
     table = Table("what", "state", box=box.SIMPLE_HEAD)
     table.add_column("where", overflow="fold")
-    problems = []
-    try:
-        dataset.verify(data)
-        count = len(STYLE_LABELS) * len(OBJECTS) * dataset.PER_FOLDER
-        table.add_row("data set", f"{count} pictures", Plain(str(data / "{style}" / "{object}" / "{1..20}.jpg")))
-    except WorldUnavailable as error:
-        problems.append(str(error))
-        table.add_row("data set", "missing or incomplete", Plain(str(data)))
-    for kind in judges.LABELS:
-        try:
-            table.add_row(f"judge of {kind}s", "there", Plain(str(judges.locate(data, kind))))  # type: ignore[arg-type]
-        except WorldUnavailable as error:
-            problems.append(str(error))
-            table.add_row(f"judge of {kind}s", "missing", Plain(str(data / judges.FOLDERS[0] / judges.FILES[kind])))
+    checks: list[tuple[str, str, str, Path]] = [
+        ("model", _model(data), "fits", data / published.MODEL),
+        *((f"judge of {kind}s", _judge(data, kind), "fits", _place(data, kind)) for kind in judges.KINDS),
+        ("images", _images(data), f"{IMAGES} images", data / "{style}" / "{object}" / "{1..20}.jpg"),
+    ]
+    for what, problem, sound, place in checks:
+        problems += [problem] if problem else []
+        table.add_row(what, "missing or wrong" if problem else sound, Plain(str(place)))
     for problem in problems:
         say(console, (problem, "red"))
     console.print(table)
     models.show([models.features(data)], console)
-    say(console, BACKBONE)
     return not problems
+
+
+def _model(data: Path) -> str:
+    """What is wrong with the model; "" if nothing is."""
+    try:
+        locate(published.model_folder(data))
+    except (WorldUnavailable, FileNotFoundError, ValueError, OSError) as error:
+        return f"the fine-tuned Stable Diffusion: {error}"
+    return ""
+
+
+def _images(data: Path) -> str:
+    """What is wrong with the folders of images; "" if nothing is."""
+    try:
+        dataset.verify(data)
+    except WorldUnavailable as error:
+        return str(error)
+    return ""
+
+
+def _place(data: Path, kind: judges.Kind) -> Path:
+    """The path of a classifier, or where it is put if it is missing."""
+    try:
+        return judges.locate(data, kind)
+    except WorldUnavailable:
+        return data / judges.FOLDERS[-1] / judges.FILES[kind]
+
+
+def _judge(data: Path, kind: judges.Kind) -> str:
+    """What is wrong with a classifier; "" if nothing is."""
+    try:
+        judges.load(judges.locate(data, kind), kind, "cpu")
+    except WorldUnavailable as error:
+        return str(error)
+    return ""

@@ -16,7 +16,7 @@ from bench.core.filenames import without_folders
 from bench.core.task import Task
 from bench.worlds import contrastive, inception, pictures
 from bench.worlds.base import Clip, Judge, Options, Split, World, WorldUnavailable
-from bench.worlds.canvas import dataset, judges
+from bench.worlds.canvas import dataset, judges, published
 from bench.worlds.canvas.classes import OBJECTS, SEED_IMAGES, SEEDS, STYLES, prompt
 from bench.worlds.text_closeness import TextCloseness
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 SIDE = 512  # pixels, the size of Stable Diffusion's images
 NEEDS_DATA = "the world 'canvas' needs UnlearnCanvas's data set and classifiers: --data DIR"
 NEEDS_BACKBONE = (
-    "the world 'canvas' has no backbone of its own: give UnlearnCanvas's fine-tuned Stable Diffusion with --backbone "
-    "DIR, a diffusers folder (its release is linked from github.com/OPTML-Group/UnlearnCanvas); the stock model does "
-    "not know these styles by name"
+    "the world 'canvas' needs UnlearnCanvas's fine-tuned Stable Diffusion, and the data folder has no "
+    f"{published.MODEL}: `run_bench.py prepare canvas` fetches it, or give a diffusers folder with --backbone DIR; the "
+    "stock model does not know these styles by name"
 )
 # Templates of the forget prompts. They differ from UnlearnCanvas's template, which the evaluation uses.
 FORGET = ("{object} painted in {style} style", "a picture of {object}, {style} style")
@@ -113,8 +113,11 @@ class Canvas(World):
         return type(self)(options)
 
     def backbone(self) -> str:
-        """Raises WorldUnavailable: UnlearnCanvas's model can't be downloaded by name."""
-        raise WorldUnavailable(NEEDS_BACKBONE)
+        """The fine-tuned model in the data folder. Raises WorldUnavailable if it is not there."""
+        try:
+            return published.model_folder(self.data.folder)
+        except WorldUnavailable:
+            raise WorldUnavailable(NEEDS_BACKBONE) from None
 
     def prompts(self, split: Split, concept: str) -> tuple[str, ...]:
         """The prompts of a concept: a style with each object, or an object in each style.
@@ -192,9 +195,9 @@ class Canvas(World):
         return {"style": forget_styles, "object": forget_objects}
 
     def prepare(self, data: Path, console: Console) -> bool:
-        """Print whether the data set and the classifiers are in the folder, and where to get them.
+        """Download the model, the classifiers and the images that are missing in the folder, and check all of them.
 
-        The command downloads no file, because the files have no stable links.
+        Returns True if everything is there and sound.
         """
         from bench.worlds.canvas import prepare
 

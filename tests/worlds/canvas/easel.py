@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import timm
 import torch
 from PIL import Image
 
 from bench.worlds.canvas import judges
-from bench.worlds.canvas.classes import OBJECTS, STYLE_LABELS
+from bench.worlds.canvas.classes import OBJECTS, SEED_IMAGES, STYLE_LABELS
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -44,3 +47,27 @@ def classifiers(data: Path) -> None:
     for kind, labels in judges.LABELS.items():
         torch.manual_seed(len(labels))
         released(folder / judges.FILES[kind], len(labels), **SMALL)
+
+
+def jpeg(shade: int, side: int = 16) -> bytes:
+    """A small JPEG file of one colour."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (12 * shade, 250 - 12 * shade, 128)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def caption(style: str, object: str) -> str:
+    """The caption of the images of an object in a style, as the published code writes it."""
+    article = "An" if object == "Architectures" else "A"
+    return f"{article} {object} image in {'photo' if style == SEED_IMAGES else style.replace('_', ' ')} style"
+
+
+def parquet(path: Path, rows: list[tuple[str, bytes, str | None]]) -> Path:
+    """A parquet file as the hub has them, of rows of caption, content and file name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "image": [{"bytes": content, "path": name} for _, content, name in rows],
+        "text": [row[0] for row in rows],
+    }
+    pq.write_table(pa.table(columns), path, row_group_size=7)
+    return path

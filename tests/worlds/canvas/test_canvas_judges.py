@@ -111,7 +111,7 @@ def test_a_missing_file_says_where_it_is_had_and_goes(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "style50_cls.pth").write_bytes(b"")
         assert judges.locate(tmp_path, "object").parent.name == folder
-    with pytest.raises(WorldUnavailable, match=r"not at .*none\.pth: fetch style50\.pth"):
+    with pytest.raises(WorldUnavailable, match=r"not at .*none\.pth: .*prepare canvas` fetches style50\.pth"):
         judges.load(tmp_path / "none.pth", "style", "cpu", SMALL)
     with pytest.raises(ValueError, match="unknown judge 'class'; known: style, object"):
         judges.load(tmp_path / "none.pth", "class", "cpu")  # type: ignore[arg-type]

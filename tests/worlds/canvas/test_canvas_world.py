@@ -1,7 +1,6 @@
 """The canvas world: the published answer set, and the whole way on a miniature release."""
 
 import functools
-import io
 import json
 import math
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import easel
 import pandas as pd
 import pytest
-from rich.console import Console
 from support import longer_text, tiny
 
 from bench.cells.artifacts import Context
@@ -88,23 +86,6 @@ def test_what_does_not_fit_the_protocol_is_refused(data: Path, pipeline_folder: 
         resolve(RunConfig(world="canvas", suite="style", data=data))
     with pytest.raises(ValueError, match="images_per_prompt is 6, but noise_seeds has only 5 seeds"):
         plan_of(data, pipeline_folder, "style", overrides={"protocol": {"images_per_prompt": "6"}})
-
-
-def test_prepare_says_what_is_there_and_what_is_not(data: Path, tmp_path: Path) -> None:
-    def said(folder: Path) -> tuple[bool, str]:
-        out = io.StringIO()
-        return WORLDS.get("canvas").prepare(folder, Console(file=out, width=200)), out.getvalue()
-
-    ready, text = said(data)
-    assert ready
-    assert "20400 pictures" in text
-    assert "judge of styles" in text
-    ready, text = said(tmp_path)
-    assert not ready
-    assert "1020 of 1020 folders of UnlearnCanvas are not as released" in text
-    assert "style50_cls.pth" in text
-    assert "drive.google.com" in text
-    assert main.main(["prepare", "canvas", "--data", str(tmp_path)]) == main.FAILED
 
 
 def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import miniature
 import pytest
 from rich.console import Console
-from website import Site, serve
+from support.website import Site, serve
 
-from bench.worlds.natural.photographs import prepare as preparing
+from bench.worlds.downloads import obtain as obtaining
+from bench.worlds.downloads.source import Source
 from bench.worlds.natural.photographs.prepare import prepare
 from bench.worlds.natural.photographs.reader import DOMAINS, read
-from bench.worlds.natural.photographs.sources import SOURCES, Source
+from bench.worlds.natural.photographs.sources import SOURCES
 
 MEMBERS = {  # what each official archive holds, beside the classes' folders
     "images.tar": ["stanford-dogs/Images"],
@@ -185,7 +186,7 @@ def test_nothing_is_downloaded_to_a_disk_too_full(
     tmp_path: Path, site: Site, sources: list[Source], console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage(tmp_path))
-    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: usage(100, 99, 1))
+    monkeypatch.setattr(obtaining.shutil, "disk_usage", lambda path: usage(100, 99, 1))
     assert not prepare(tmp_path, console, sources=sources)
     assert site.asked == []
     assert "has 1 byte free and about " in console.export_text()

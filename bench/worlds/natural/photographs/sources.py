@@ -7,47 +7,7 @@ module could not download the archives, so they did not compute the digests them
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file to download.
-
-    Args:
-        domain: the domain of the file.
-        url: the URL of the file.
-        folder: a folder in the data folder. It receives the file, or the contents of an archive.
-        gives: the names that `folder` must contain after the download. Other contents of an archive are not kept.
-        size: bytes of the file. Images hardly compress, so the unpacked images need about as many bytes.
-        sha256: SHA-256 in hex. None if it is unknown; then only the structure of the archive is checked.
-        within: a folder in `folder`. The names in `gives` may be in this folder instead.
-    """
-
-    domain: str
-    url: str
-    folder: str
-    gives: tuple[str, ...]
-    size: int
-    sha256: str | None
-    within: str = "."
-
-    @property
-    def file(self) -> str:
-        """The name of the downloaded file."""
-        return self.url.rpartition("/")[2]
-
-    @property
-    def packed(self) -> bool:
-        """Whether the file is an archive."""
-        return self.file not in self.gives
-
-    def there(self, data: Path) -> bool:
-        """Whether the data folder `data` contains every name in `gives`."""
-        root = data / self.folder
-        return all((root / name).exists() or (root / self.within / name).exists() for name in self.gives)
-
+from bench.worlds.downloads.source import Source
 
 TITLES = {"dogs": "Stanford Dogs", "flowers": "Oxford Flowers-102", "birds": "CUB-200-2011"}
 PICTURES = {"dogs": (12000, 8580), "flowers": (2040, 6149), "birds": (5994, 5794)}  # train, test, as published

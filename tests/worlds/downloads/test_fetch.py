@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from website import Site, serve
+from support.website import Site, serve
 
-from bench.worlds.natural.photographs.fetch import CHUNK, FetchError, fetch
+from bench.worlds.downloads.fetch import CHUNK, FetchError, fetch
 
 CONTENT = bytes(range(256)) * (CHUNK // 64)  # four pieces
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
