@@ -29,7 +29,7 @@ SOURCE = (
     f"files of huggingface.co/datasets/OPTML-Group/UnlearnCanvas; {RELEASE} has the folders themselves"
 )
 
-__all__ = ["PER_FOLDER", "picture", "pictures", "reference", "reference_without", "verify"]
+__all__ = ["PER_FOLDER", "picture", "pictures", "reference", "reference_without", "verify", "wrong"]
 
 
 def pictures(data: Path, style: str, object: str) -> tuple[Path, ...]:
@@ -39,9 +39,8 @@ def pictures(data: Path, style: str, object: str) -> tuple[Path, ...]:
     """
     _known(style, STYLE_LABELS, "style")
     _known(object, OBJECTS, "object")
-    wrong = _wrong(data, style, object)
-    if wrong:
-        raise WorldUnavailable(f"{wrong}. {SOURCE}")
+    if problem := _wrong(data, style, object):
+        raise WorldUnavailable(f"{problem}. {SOURCE}")
     return tuple(data / style / object / f"{i}.jpg" for i in range(1, PER_FOLDER + 1))
 
 
@@ -50,14 +49,21 @@ def verify(data: Path) -> None:
 
     Raises WorldUnavailable with the number of wrong folders and with the contents of the first three of them.
     """
+    if problem := wrong(data):
+        raise WorldUnavailable(f"{problem}. {SOURCE}")
+
+
+def wrong(data: Path) -> str:
+    """A description of the first three folders that are not as released, and their number; "" if all are right."""
     if not data.is_dir():
-        raise WorldUnavailable(f"{data} is no folder. {SOURCE}")
+        return f"{data} is no folder"
     found = [_wrong(data, style, object) for style in STYLE_LABELS for object in OBJECTS]
-    wrong = [one for one in found if one]
-    if wrong:
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        head = f"{len(wrong)} of {len(found)} folders of UnlearnCanvas are not as released"
-        raise WorldUnavailable(f"{head}: {'; '.join(wrong[:3])}{more}. {SOURCE}")
+    problems = [one for one in found if one]
+    if not problems:
+        return ""
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    head = f"{len(problems)} of {len(found)} folders of UnlearnCanvas are not as released"
+    return f"{head}: {'; '.join(problems[:3])}{more}"
 
 
 def reference(data: Path, concept: str, count: int) -> tuple[Path, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from rich import box
@@ -21,6 +19,12 @@ from bench.worlds.downloads.obtain import obtain
 from bench.worlds.downloads.source import Source
 
 UNPACKED = Path("lethe", "unpacked.txt")  # the parquet files that were unpacked; the data folder then has their images
+MISSING = "missing"
+ELSEWHERE = (
+    "What is missing can be put into its place by other means. The authors' Google Drive has it too: "
+    f"{dataset.RELEASE} has the images, {judges.RELEASE} has the model and the classifiers. A third party has copies "
+    f"of the classifiers: huggingface.co/{published.MIRROR.path}."
+)
 IMAGES = len(STYLE_LABELS) * len(OBJECTS) * dataset.PER_FOLDER
 
 
@@ -32,15 +36,9 @@ def prepare(data: Path, console: Console) -> bool:
 
     Returns True if the model, both classifiers and all images are there and sound.
     """
-    problems: list[str] = []
-    wanted: list[Callable[[], list[Source]]] = [published.model_files] if _model(data) else []
-    wanted += [partial(published.classifier_files, kind) for kind in judges.KINDS if not _place(data, kind).is_file()]
-    files: list[Source] = []
-    for ask in wanted:
-        try:
-            files += [source for source in ask() if not source.there(data)]
-        except FetchError as error:
-            problems.append(str(error))
+    kinds = [kind for kind in judges.KINDS if not _place(data, kind).is_file()]
+    needed, problems = published.checkpoint_files(bool(_model(data)), kinds)
+    files = [source for source in needed if not source.there(data)]
     for source in files:
         if published.is_third_party(source):
             said = f"{source.file}: the authors' repository does not have it, so a third party's copy is taken"
@@ -74,8 +72,8 @@ def _unpack(data: Path, console: Console) -> list[str]:
         say(console, f"images of styles that no experiment uses are left out: {styles}")
     if so_far.numbered:
         said = (
-            f"{so_far.numbered} images had no number and got one in the order of the rows. FID compares with images "
-            "1 to 5 of each folder, so these may be others than in the release"
+            f"images without a number, which got one in the order of the rows: {so_far.numbered}. FID compares with "
+            "images 1 to 5 of each folder, so these may be others than in the release"
         )
         say(console, (said, "bold"))
     return [] if missing else [f"all parquet files were unpacked before; delete {record} to unpack them again"]
@@ -85,34 +83,48 @@ def _report(data: Path, console: Console, problems: list[str]) -> bool:
     """Print the problems and a table of the state. Returns whether everything is there and sound."""
     table = Table("what", "state", box=box.SIMPLE_HEAD)
     table.add_column("where", overflow="fold")
-    checks: list[tuple[str, str, str, Path]] = [
+    states: list[tuple[str, str, str, Path]] = [
         ("model", _model(data), "fits", data / published.MODEL),
         *((f"judge of {kind}s", _judge(data, kind), "fits", _place(data, kind)) for kind in judges.KINDS),
         ("images", _images(data), f"{IMAGES} images", data / "{style}" / "{object}" / "{1..20}.jpg"),
     ]
-    for what, problem, sound, place in checks:
-        problems += [problem] if problem else []
-        table.add_row(what, "missing or wrong" if problem else sound, Plain(str(place)))
+    for what, problem, sound, place in states:
+        state = "wrong" if problem not in ("", MISSING) else problem or sound
+        problems += [f"{what}: {problem}"] if state == "wrong" else []
+        table.add_row(what, state, Plain(str(place)))
+    ready = not any(problem for _, problem, *_ in states)
     for problem in problems:
         say(console, (problem, "red"))
     console.print(table)
+    if not ready:
+        say(console, ELSEWHERE)
     models.show([models.features(data)], console)
-    return not problems
+    return ready
 
 
 def _model(data: Path) -> str:
     """What is wrong with the model; "" if nothing is."""
     try:
         locate(published.model_folder(data))
-    except (WorldUnavailable, FileNotFoundError, ValueError, OSError) as error:
-        return f"the fine-tuned Stable Diffusion: {error}"
+    except WorldUnavailable:
+        return MISSING
+    except (FileNotFoundError, ValueError, OSError) as error:
+        return str(error)
     return ""
 
 
 def _images(data: Path) -> str:
     """What is wrong with the folders of images; "" if nothing is."""
+    there = any((data / style).is_dir() for style in STYLE_LABELS)
+    return dataset.wrong(data) if there else MISSING
+
+
+def _judge(data: Path, kind: judges.Kind) -> str:
+    """What is wrong with a classifier; "" if nothing is."""
+    if not _place(data, kind).is_file():
+        return MISSING
     try:
-        dataset.verify(data)
+        judges.load(_place(data, kind), kind, "cpu")
     except WorldUnavailable as error:
         return str(error)
     return ""
@@ -124,12 +136,3 @@ def _place(data: Path, kind: judges.Kind) -> Path:
         return judges.locate(data, kind)
     except WorldUnavailable:
         return data / judges.FOLDERS[-1] / judges.FILES[kind]
-
-
-def _judge(data: Path, kind: judges.Kind) -> str:
-    """What is wrong with a classifier; "" if nothing is."""
-    try:
-        judges.load(judges.locate(data, kind), kind, "cpu")
-    except WorldUnavailable as error:
-        return str(error)
-    return ""

@@ -13,8 +13,8 @@ downloaded by other means is as good. We had stored copies of the pages, and cou
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from bench.backbones import hub
 from bench.worlds.base import WorldUnavailable
@@ -30,33 +30,42 @@ MODEL = "diffusion/diffuser/style50"  # folder of the fine-tuned Stable Diffusio
 PARQUET = "data"  # folder of the parquet files, in the repository and in the data folder
 
 
-def model_files() -> list[Source]:
-    """The files of the fine-tuned Stable Diffusion that are loaded. Raises FetchError if the hub does not have them."""
-    files = {
-        path.removeprefix(f"{MODEL}/"): source
-        for path, source in listing(CHECKPOINTS, "model").items()
-        if path.startswith(f"{MODEL}/")
-    }
-    chosen = [files[path] for path in hub.loaded(list(files))]
-    if not chosen:
-        raise FetchError(f"{CHECKPOINTS.page}: it has no model in the folder {MODEL}; put a pipeline folder there")
-    return chosen
+def checkpoint_files(model: bool, kinds: Sequence[judges.Kind]) -> tuple[list[Source], list[str]]:
+    """The files to download for the fine-tuned Stable Diffusion and for classifiers, and what can't be had, and why.
+
+    The third party's repository is asked only for a classifier that is not among the authors' files. It is not asked
+    if the hub does not give the list of the authors' files.
+
+    Args:
+        model: whether the files of the model are needed.
+        kinds: the classifiers that are needed.
+    """
+    if not model and not kinds:
+        return [], []
+    files: list[Source] = []
+    problems: list[str] = []
+    try:
+        listed = listing(CHECKPOINTS, "checkpoints")
+        if model:
+            inside = {path.removeprefix(f"{MODEL}/"): path for path in listed if path.startswith(f"{MODEL}/")}
+            files += [listed[inside[path]] for path in hub.loaded(list(inside))]
+            problems += [] if inside else [f"{CHECKPOINTS.page} has no folder {MODEL}"]
+        found = {kind: _classifier(listed, kind) for kind in kinds}
+        if None in found.values():
+            mirrored = listing(MIRROR, "checkpoints")
+            found = {kind: source or _classifier(mirrored, kind) for kind, source in found.items()}
+        files += [source for source in found.values() if source]
+        absent = [judges.FILES[kind] for kind, source in found.items() if not source]
+        problems += [f"neither {CHECKPOINTS.page} nor {MIRROR.page} has {name}" for name in absent]
+    except FetchError as error:
+        problems.append(str(error))
+    return files, problems
 
 
-def classifier_files(kind: judges.Kind) -> list[Source]:
-    """The file of a classifier, from the first repository that has it. Raises FetchError if none has it."""
-    folder, problems = judges.FOLDERS[-1], []
-    for repository in (CHECKPOINTS, MIRROR):
-        try:
-            files = listing(repository, f"classifier of {kind}s")
-        except FetchError as error:
-            problems.append(str(error))
-            continue
-        for path, source in files.items():
-            if Path(path).name == judges.FILES[kind]:
-                return [dataclasses.replace(source, folder=folder)]
-        problems.append(f"{repository.page} has no {judges.FILES[kind]}")
-    raise FetchError("; ".join(problems))
+def _classifier(listed: Mapping[str, Source], kind: judges.Kind) -> Source | None:
+    """A classifier among the files of a repository, for its place in the data folder; None if it is not there."""
+    found = (source for path, source in listed.items() if PurePosixPath(path).name == judges.FILES[kind])
+    return next((dataclasses.replace(source, folder=judges.FOLDERS[-1]) for source in found), None)
 
 
 def parquet_files(data: Path) -> Iterator[Source]:

@@ -3,6 +3,7 @@
 import functools
 import io
 import shutil
+import sys
 from pathlib import Path
 
 import easel
@@ -111,7 +112,7 @@ def test_all_comes_from_the_hub_once_and_is_run_without_a_backbone(
     assert mirrored in said
     assert "style50.pth: the authors'" not in said
     assert "images of styles that no experiment uses are left out: Pointillism (1)" in said
-    assert "no number" not in said
+    assert "without a number" not in said
     assert "20400 images" in said
     for style, object in TAKEN:
         folder = data / style / object
@@ -126,8 +127,8 @@ def test_folders_of_the_same_layout_need_no_hub(data: Path, release: Path) -> No
     shutil.copytree(release / "images", data, dirs_exist_ok=True)
     ready, said = prepared(data)
     assert not ready
-    assert "classifier of objects is not at" in said
-    assert "hf download --repo-type dataset Dexter/ckpt --local-dir DIR; then --data DIR" in said
+    assert f"judge of objects missing {data / 'cls_model' / 'style50_cls.pth'}" in said
+    assert "hf download NormalUhr/UnlearnCanvas-ckpts --local-dir DIR; then --data DIR" in said
     shutil.copy(release / "mirror" / "models" / "style50_cls.pth", data / "cls_model")
     ready, said = prepared(data)
     assert ready, said
@@ -138,11 +139,15 @@ def test_what_can_not_be_had_is_named_with_its_address(tmp_path: Path) -> None:
     ready, said = prepared(tmp_path)
     assert not ready
     assert "HF_HUB_OFFLINE keeps the hub out of reach" in said
-    for repository in ("NormalUhr/UnlearnCanvas-ckpts", "Dexter/ckpt", "OPTML-Group/UnlearnCanvas"):
-        assert f"{repository} --local-dir DIR" in said
-    assert f"{tmp_path / published.MODEL} is missing" in said
-    assert "style50_cls.pth" in said
-    assert "1020 of 1020 folders of UnlearnCanvas are not as released" in said
+    for repository in ("NormalUhr/UnlearnCanvas-ckpts", "--repo-type dataset OPTML-Group/UnlearnCanvas"):
+        assert said.count(f"hf download {repository} --local-dir DIR; then --data DIR") == 1
+    for what, place in (
+        ("model", published.MODEL), ("judge of styles", "cls_model/style50.pth"),
+        ("judge of objects", "cls_model/style50_cls.pth"), ("images", "{style}/{object}/{1..20}.jpg"),
+    ):  # fmt: skip
+        assert f"{what} missing {tmp_path / place}" in said
+    assert "drive.google.com" in said
+    assert "huggingface.co/datasets/Dexter/ckpt" in said
     assert main.main(["prepare", "canvas", "--data", str(tmp_path)]) == main.FAILED
 
 
@@ -162,12 +167,12 @@ def test_a_hub_without_a_file_and_files_that_do_not_fit_are_said(
         ready, said = prepared(data)
     assert not ready
     assert "style50.pth tells 20 labels apart, and a judge of styles 51" in said
-    assert f"{endpoint}/NormalUhr/UnlearnCanvas-ckpts has no style50_cls.pth" in said
-    assert f"{endpoint}/datasets/Dexter/ckpt has no style50_cls.pth" in said
-    assert "vae" in said.partition("the fine-tuned Stable Diffusion: ")[2]
+    pages = f"{endpoint}/NormalUhr/UnlearnCanvas-ckpts nor {endpoint}/datasets/Dexter/ckpt"
+    assert f"neither {pages} has style50_cls.pth" in said
+    assert f"model: {data / published.MODEL / 'vae'}" in said
     assert f"{first.name} is damaged, or no parquet file" in said
     assert not [path for path in asked if path.endswith(second.name)], "further files would fail as well"
-    assert "2 of 1020 folders" in said
+    assert "images: 2 of 1020 folders of UnlearnCanvas are not as released" in said
 
 
 def test_a_download_with_another_digest_than_the_hub_says_is_deleted(
@@ -182,3 +187,43 @@ def test_a_download_with_another_digest_than_the_hub_says_is_deleted(
     assert "style50.pth: has sha256" in said
     assert "the download is deleted" in said
     assert not (data / "cls_model" / "style50.pth").exists()
+
+
+def test_parquet_files_that_were_unpacked_are_not_downloaded_again(
+    data: Path, release: Path, online: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(release / "ckpts", data, dirs_exist_ok=True)
+    shutil.copy(release / "mirror" / "models" / "style50_cls.pth", data / "cls_model")
+    hub = tmp_path / "hub"
+    rows = [(easel.caption(*of), easel.jpeg(i), None) for of in TAKEN for i in range(20)]
+    first = easel.parquet(hub / "images" / "data" / "train-00000.parquet", rows[:25])
+    second = easel.parquet(hub / "images" / "data" / "train-00001.parquet", [*rows[25:-1], ("?", b"", None)])
+    with hub_server.serving(repositories(hub)) as (endpoint, asked):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        ready, said = prepared(data)
+        assert not ready
+        assert "a caption is '?'" in said
+        assert f"{data / 'data' / second.name}, " in said, "it is named as still missing"
+        (data / "data" / second.name).unlink()
+        easel.parquet(second, rows[25:])
+        asked.clear()
+        ready, said = prepared(data)
+        assert ready, said
+        assert [path for path in asked if path.endswith(first.name)] == []
+        assert "images without a number, which got one in the order of the rows: 1." in said, "14 were there before"
+        (data / "Monet" / "Dogs" / "3.jpg").unlink()
+        ready, said = prepared(data)
+    assert not ready
+    assert f"all parquet files were unpacked before; delete {data / 'lethe' / 'unpacked.txt'}" in said
+
+
+def test_without_the_reader_of_parquet_files_nothing_of_them_is_downloaded(
+    data: Path, release: Path, online: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # importing it fails, as where it is not installed
+    with hub_server.serving(repositories(release)) as (endpoint, asked):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        ready, said = prepared(data)
+    assert not ready
+    assert "pip install -c constraints.txt -e '.[canvas]'" in said
+    assert not [path for path in asked if "OPTML" in path]
