@@ -2,13 +2,14 @@
 
 from bench.core.guidance import require_scale
 from bench.training.harness import Batch, Harness
-from bench.training.method import FIDELITIES, MULTI, PARAMETERS, Method, MethodConfig, require_known
+from bench.training.method import FIDELITIES, MULTI, PARAMETERS, Given, Method, MethodConfig, require_known
 
 __all__ = [
     "FIDELITIES",
     "MULTI",
     "PARAMETERS",
     "Batch",
+    "Given",
     "Harness",
     "Method",
     "MethodConfig",

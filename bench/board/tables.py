@@ -20,6 +20,7 @@ from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
 
 HEAD = ("method", "task", "band", "seed")  # the first columns of the tables of cells and concepts
+CHANGED = "changed"  # column: what finished models change; only on boards that have one
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
     Each metric has its value (NAME) and its number of images (NAME_n). Then come the costs, `compensation`, `reason`,
     `traceback`, `config` (the settings of the method as JSON) and `fingerprint`. If some cell has warnings, the
     column `warnings` follows `reason`. If some cell has images that show nothing, the column `degenerate` with their
-    share follows the costs.
+    share follows the costs. If some row is of finished models, so does the column `changed` (`changes`).
 
     Raises ValueError if a cell occurs twice.
     """
     rows, warned = [], any(result.warnings for result in results)
-    degenerate = any(result.degenerate for result in results)
+    degenerate, given = any(result.degenerate for result in results), any(result.differences for result in results)
     for result, more in zip(results, cell_columns.columns(results), strict=True):
         row: dict[str, Any] = {name: getattr(result, name) for name in (*HEAD, "status")} | more
         for metric in map(METRICS.get, metrics):
@@ -87,6 +88,7 @@ def cells_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.Dat
             row[f"{metric.name}_n"] = score.n if score else None
         row |= {cost.name: cost.of(result) if result.ok else None for cost in COSTS}
         row |= {"degenerate": 100 * result.degenerate if result.ok else None} if degenerate else {}
+        row |= {CHANGED: changes([result])} if given else {}
         row["compensation"] = result.compensation if result.ok else None
         row["reason"] = without_paths(result.reason) if result.reason else None
         row |= {"warnings": without_paths("; ".join(result.warnings)) or None} if warned else {}
@@ -138,7 +140,8 @@ def board_frame(results: Sequence[CellResult], metrics: Sequence[str], note: str
     """One row per method, in order of appearance.
 
     `rank` is computed from H (`aggregates.ranked_by`). Methods that do not differ significantly may share a rank.
-    Controls have no rank. `rank` is the only column that depends on the other rows.
+    Controls have no rank, nor have
+    finished models of only some tasks. `rank` is the only column that depends on the other rows.
 
     Each of `metrics` has a mean (NAME), an interval (NAME_lo, NAME_hi) and the number of images (NAME_n). A retention
     metric also has its drop from the pretrained model's value on the same noise (NAME_drop, with its interval). If a
@@ -181,13 +184,31 @@ def _board_frame(
         row |= {cost.name: _mean([cost.of(result) for result in finished]) if finished else None for cost in COSTS}
         if any(result.degenerate for result in results):
             row["degenerate"] = 100 * sum(r.degenerate for r in finished) / len(finished) if finished else None
+        if any(result.differences for result in results):
+            row[CHANGED] = changes(finished)
         row["compensation"] = "; ".join(dict.fromkeys(r.compensation for r in finished)) if finished else None
         row |= {"cells": len(of_method), "protocol": note, "fingerprint": fingerprint}
         rows.append(row)
     frame = pd.DataFrame(rows)
-    compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin(REFERENCES), "method"]
+    tasks = {method: {r.task for r in results if r.method == method} for method in frame["method"]}
+    fewer = [method for method, own in tasks.items() if len(own) < max(map(len, tasks.values()))]
+    compared = frame.loc[(frame["status"] == "ok") & ~frame["method"].isin([*REFERENCES, *fewer]), "method"]
     frame[aggregates.RANK] = frame["method"].map(aggregates.ranks(cells, list(compared)))
     return frame.astype({name: "Int64" for name in whole_numbers if name in frame})
+
+
+def changes(results: Sequence[CellResult]) -> str | None:
+    """Which networks given models change: the number of tensors, and the norm of the change relative to the weights.
+
+    Several models have the mean of each. None for methods, which change what their papers say.
+    """
+    told = []
+    for network in dict.fromkeys(network for result in results for network in result.differences):
+        each = [result.differences[network] for result in results if network in result.differences]
+        changed, norm = (sum(one[name] for one in each) / len(each) for name in ("changed", "norm"))
+        noun = {"unet": "U-Net", "text_encoder": "text encoder"}[network]
+        told.append(f"{noun}: {changed:.0f} of {each[0]['total']:.0f} tensors, by {100 * norm:.2g} %")
+    return "; ".join(told) or None
 
 
 def judge_accuracy(results: Sequence[CellResult]) -> dict[str, float | int | None]:

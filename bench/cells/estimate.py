@@ -16,7 +16,6 @@ from bench.core import digest, guidance
 from bench.core.config import Protocol
 from bench.core.task import Task
 from bench.plan.plan import Cell
-from methods import REFERENCES
 from methods.base import MethodConfig
 
 BOARDS = Path(__file__).parents[2] / "leaderboards"  # exists in a checkout, but not in an installed package
@@ -71,7 +70,7 @@ def ahead(outcomes: Outcomes, past: Past) -> list[Ahead]:
             and store.tensors_discarded("deltas", artifacts.weights.key(cell))
         )
         held = weights if not thin else None  # imported figures have no weights, so they are computed again
-        trains = cell.task.finetune or plan.base_method(cell.method) not in REFERENCES
+        trains = plan.trains(cell)
         draws = 0 if held or not trains else _to_learn_from(outcomes, cell, seen)
         shared = str(store.path("images", artifacts.images.key(weights))) if weights else cell.method
         if not images and not (shared in seen and (weights or not trains)):
@@ -216,13 +215,13 @@ def _to_make(outcomes: Outcomes, cell: Cell, past: Past, seen: set[str]) -> floa
     Weights that several cells start from are counted for one cell only.
     """
     images, task = outcomes.plan.protocol.forget_images, cell.task
-    if outcomes.plan.base_method(cell.method) in REFERENCES and task.finetune is None:
-        return 0.0  # a control is not trained, and an oracle was trained before the run
+    if not outcomes.plan.trains(cell):
+        return 0.0
     if task.finetune is None or task.after is None:
         return past.unlearning(cell, images)
     before = dataclasses.replace(cell, task=task.after)
     path = str(outcomes.store.path("deltas", outcomes.artifacts.weights.key(before)))
-    done = path in seen or Path(path).exists() or outcomes.plan.base_method(cell.method) in REFERENCES
+    done = path in seen or Path(path).exists() or not outcomes.plan.trains(before)
     seen.add(path)
     parts = [past.further(), 0.0 if done else past.unlearning(before, images)]
     return None if None in parts else sum(part for part in parts if part)

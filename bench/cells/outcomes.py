@@ -187,9 +187,18 @@ class Outcomes:
             cost=weights.facts["cost"],
             data=weights.facts["data"],
             compensation=weights.facts["compensation"],
-            warnings=_warnings(weights.facts, *parts.values()),
+            warnings=(*_warnings(weights.facts, *parts.values()), *self._without_model(cell)),
             degenerate=parts[ACCURACY].get(DEGENERATE, 0.0),
+            differences=weights.facts.get("differences", {}),
         )
+
+    def _without_model(self, cell: Cell) -> tuple[str, ...]:
+        """The warning that the cell's row has fewer tasks than the board, because models were not given."""
+        absent = self.plan.without_model(cell.method)
+        if not absent or self.plan.methods[cell.method].fidelity != "given":  # every board has oracles for some tasks
+            return ()
+        there = len(self.plan.tasks) - len(absent)
+        return (f"there is no model for {', '.join(absent)}, so the row's means are over {there} tasks",)
 
     def _stored_curve(self, cell: Cell, weights: Entry) -> tuple[CurvePoint, ...] | None:
         """The points of the cell's curve, in the order of training; None if they are not stored.

@@ -1,4 +1,4 @@
-"""Makes the weights of a cell: trains a method, trains an unlearned model further, or reads the file of an oracle."""
+"""Makes the weights of a cell: trains a method, trains an unlearned model further, or reads a finished model."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.backbones.checks import tensor_check
+from bench.backbones.given import model
 from bench.backbones.pipeline import TEXT, Backbone
 from bench.cells.artifact import Report, StageOutput, modules_of_method, plugin_modules
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core.checkpoint import Checkpoint
 from bench.core.contents import declared_files, source_files
 from bench.core.task import Task
-from bench.plan import oracle, plugin_import
+from bench.plan import plugin_import
 from bench.plan.plan import Cell, Plan
 from bench.training import file_watch
 from bench.training.finetuning import further
@@ -25,9 +27,8 @@ from bench.training.forget_set import LatentSet
 from bench.training.guard.watch import Watch
 from bench.training.harness import Harness
 from bench.training.loop import unlearn
-from bench.training.method import files_of
+from bench.training.method import Given, files_of
 from bench.training.snapshots import Snapshots
-from bench.worlds import World
 
 COSTS = ("seconds", "steps", "student_forwards", "teacher_forwards", "peak_bytes")
 
@@ -98,15 +99,19 @@ class TrainingContext:
         )
 
 
-def given(world: World, concept: str) -> StageOutput:
-    """The weights and facts of the oracle for `concept`, which was trained from scratch without it.
+def given(plan: Plan, cell: Cell, path: Path, backbone: Backbone) -> StageOutput:
+    """The weights of a finished model in the file or folder `path`, and facts about it.
 
-    Raises WorldUnavailable if there is no oracle for the concept.
+    Raises ValueError like `bench.backbones.given.model.read`.
     """
-    tensors = oracle.tensors(oracle.require(world, concept))
-    size = sum(t.numel() * t.element_size() for t in tensors.values())
-    cost = dict.fromkeys(COSTS, 0) | {"delta_bytes": size}
-    return tensors, {"cost": cost, "data": {}, "compensation": "trained anew without it"}
+    found, method = model.read(path, plan.folder, backbone), plan.methods[cell.method]
+    assert issubclass(method, Given)
+    size = sum(t.numel() * t.element_size() for t in found.tensors.values())
+    facts: dict[str, Any] = {"cost": dict.fromkeys(COSTS, 0) | {"delta_bytes": size}, "data": {}}
+    facts["compensation"] = method.compensation
+    if method.fidelity == "given":
+        facts["differences"] = {part: dataclasses.asdict(one) for part, one in found.differences.items()}
+    return found.tensors, {**facts, **({"warnings": list(found.warnings)} if found.warnings else {})}
 
 
 def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext, watch: Watch) -> StageOutput:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError
 
+from bench.backbones.given import model
 from bench.backbones.sampler import seed_of
 from bench.cells import train
 from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput, plugin_modules
@@ -20,18 +21,17 @@ from bench.core.checkpoint import Checkpoint
 from bench.core.contents import declared_files
 from bench.core.store import Entry, TensorsDiscarded
 from bench.core.task import Task
-from bench.plan import oracle
 from bench.plan.plan import Cell
 from bench.training import finetuning, optimizers
 from bench.training.guard.watch import LeftBehind
 from bench.training.loop import NonFiniteLoss
 from bench.training.method import files_of
 from bench.training.snapshots import Snapshots
-from methods import ORACLE
 
 if TYPE_CHECKING:
     from bench.cells.artifacts import Context
 
+GIVEN = "oracle"  # a finished model's part of the key; at first only oracles were given
 CHECKPOINT_SECONDS = 60.0  # seconds between two checkpoints: an interruption loses about this much training
 
 
@@ -127,7 +127,7 @@ class Snapshot(Artifact[[Cell, int, int]]):
 class Weights(Artifact[[Cell]]):
     """The tensors of a cell's weights that differ from the backbone's.
 
-    Depending on the cell, they come from a method, from further training, or from the file of an oracle.
+    Depending on the cell, they come from a method, from further training, or from the file of a finished model.
     """
 
     name = kind = "deltas"
@@ -142,9 +142,8 @@ class Weights(Artifact[[Cell]]):
 
     def _key(self, cell: Cell) -> Key:
         task = cell.task
-        if cell.method == ORACLE and task.finetune is None:
-            file = oracle.require(self.plan.world, task.forget[0])
-            return {"backbone": self.context.content, "oracle": digest.of_file(file)}
+        if cell.given and task.finetune is None:
+            return {"backbone": self.context.content, GIVEN: model.content(cell.given)}
         after = {"after": digest.of_json(self.key(dataclasses.replace(cell, task=task.after)))} if task.after else {}
         kind = Finetuned(self.context) if task.finetune else Unlearned(self.context)
         about = {"name": task.name, "task": self.context.once("task", task, lambda: digest.of_json(task))}
@@ -164,8 +163,8 @@ class Weights(Artifact[[Cell]]):
         return entry
 
     def compute(self, cell: Cell) -> StageOutput:
-        if cell.method == ORACLE and cell.task.finetune is None:
-            return train.given(self.plan.world, cell.task.forget[0])
+        if cell.given and cell.task.finetune is None:
+            return train.given(self.plan, cell, cell.given, self.context.backbone)
         before, context = self.before(cell), self.context
         context.make_room()
         training = train.TrainingContext(
@@ -232,8 +231,8 @@ class Weights(Artifact[[Cell]]):
     def discard(self, cell: Cell) -> None:
         """Discard tensors that no other cell starts from. Call it when the cell is measured; the results are kept.
 
-        These are the snapshots of a training, and the weights of a model that was trained further. Each may be as
-        large as the whole U-Net.
+        These are the snapshots of a training, and the weights of a model that was trained further or was given. Each
+        may be as large as the whole U-Net.
         """
         for kind, key in self._passing(cell):
             self.store.discard_tensors(kind, key)
@@ -264,7 +263,7 @@ class Weights(Artifact[[Cell]]):
     def _passing(self, cell: Cell) -> list[tuple[str, Key]]:
         own, snapshot, parts = [(self.kind, self.key(cell))], Snapshot(self.context), self.plan.curve
         between = [(snapshot.kind, snapshot.key(cell, part, parts)) for part in range(1, parts)]
-        return (own if cell.task.finetune else []) + between
+        return (own if cell.task.finetune or cell.given else []) + between
 
     def _snapshots_kept(self, cell: Cell) -> Snapshots | None:
         parts, snapshot = self.plan.curve if cell.task in self.plan.tasks else 0, Snapshot(self.context)

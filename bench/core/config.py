@@ -178,6 +178,18 @@ def model_elsewhere(source: str | None) -> str | None:
     return str(Path(source).absolute()) if source is not None and Path(source).exists() else source
 
 
+def models_elsewhere(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of --models with absolute paths; hub ids are returned unchanged."""
+    found = []
+    for word in words:
+        name, equals, pattern = word.partition("=") if "=" in word else ("", "", word)
+        path = Path(pattern).expanduser()
+        fixed = next((parent for parent in (path, *path.parents) if "{" not in str(parent)), path)
+        local = is_local(pattern) or (fixed != Path() and fixed.exists())
+        found.append(name + equals + (str(path.absolute()) if local else pattern))
+    return tuple(found)
+
+
 def shared_model(source: str | None) -> str | None:
     """A model's name or hub id, or the last part of its path. A text that names an existing folder counts as a path."""
     return source and (last_part(source) if is_local(source) else without_folders(source))
@@ -224,6 +236,11 @@ class RunConfig:
     judges: tuple[str, ...] = flag(
         (), "who judges: a timm ImageNet classifier (dogs), open_clip:MODEL/WEIGHTS, or a trained judge's file",
         PHOTOGRAPHS, name="judge", metavar="[DOMAIN=]NAME", many=True, board=8,
+    )  # fmt: skip
+    models: tuple[str, ...] = flag(
+        (), "finished models to measure as rows: a path or a hub id (OWNER/NAME:FILE) in which concept, task, seed or "
+        "step stand in braces, or a .yaml file of names and paths (docs/evaluate-your-model.md)", WHAT,
+        metavar="NAME=PATTERN", many=True, elsewhere=models_elsewhere,
     )  # fmt: skip
     seeds: tuple[int, ...] = flag(  # of training; evaluation noise is the protocol's
         (0,), "number of training seeds (default: 1), or a list of seeds: 4,5", WHAT,

@@ -96,7 +96,7 @@ class CellResult:
         seed: training seed.
         fingerprint: stands for everything but the method that figures depend on; only figures with the same one
             compare.
-        fidelity: of the method: "published", "reconstruction" or "control".
+        fidelity: of the method: "published", "reconstruction", "control" or "given".
         multi: how the method takes several concepts, as `bench.training.method.Method.multi` says.
         base_method: the method's own name, without what a sweep set.
         variant: settings that a sweep set -> their values, as the command line has them.
@@ -119,6 +119,8 @@ class CellResult:
         extractor: name of the network whose features FID and KID compare.
         warnings: what a reader of the figures must know about the cell, a sentence each without a full stop.
         degenerate: share of the cell's images that show nothing, being black or of one colour, 0 to 1.
+        differences: network -> how a given model differs from the backbone: "given", "changed" and "total", numbers of
+            tensors, and "norm", the norm of the change relative to that of the weights. {} for methods.
     """
 
     method: str
@@ -147,6 +149,7 @@ class CellResult:
     extractor: str = ""
     warnings: tuple[str, ...] = ()
     degenerate: float = 0.0
+    differences: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

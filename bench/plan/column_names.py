@@ -11,11 +11,11 @@ ENDS = ("_lo", "_hi", "_n")  # endings of column names: the ends of an interval,
 DROP, MATCHED = "_drop", "@ua90"  # endings for a retention metric: its drop, and its value at UA 90 %
 BOARD = (
     "method", "fidelity", "way", "status", "rank", "fid_extractor", "judge", "compensation", "cells", "protocol",
-    "fingerprint", "degenerate", *(cost.name for cost in COSTS),
+    "fingerprint", "degenerate", "changed", *(cost.name for cost in COSTS),
 )  # fmt: skip
 CELLS = (
     "method", "task", "band", "seed", "status", "k", "way", "chain", "step", "request", "probe", "of", "variant_of",
-    "variant", "compensation", "degenerate", "reason", "warnings", "traceback", "config", "fingerprint",
+    "variant", "compensation", "degenerate", "changed", "reason", "warnings", "traceback", "config", "fingerprint",
     *(cost.name for cost in COSTS),
 )  # fmt: skip
 CONCEPTS = (

@@ -15,11 +15,12 @@ from bench.core import digest, overrides
 from bench.core.config import QUICK, Protocol, RunConfig
 from bench.core.registry import nearest
 from bench.core.task import Task
-from bench.plan import declared, noise_limits, oracle, plugins, settings, task_checks, world_checks
+from bench.plan import declared, given_models, noise_limits, plugins, settings, task_checks, world_checks
 from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
 from bench.suites import SUITES, Request, Suite
-from bench.worlds import WORLDS, Options, World, WorldUnavailable
+from bench.training.method import Given
+from bench.worlds import WORLDS, Options, World
 from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig
 
@@ -28,12 +29,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cell:
-    """One method, or one variant of a method, on one task with one training seed."""
+    """One method, one variant of a method, or one finished model, on one task with one training seed.
+
+    Args:
+        given: the file or folder of a finished model, whose weights the cell or the cell before it has; None for a
+            method.
+    """
 
     method: str
     config: MethodConfig
     task: Task
     seed: int
+    given: Path | None = None
 
     @property
     def name(self) -> str:
@@ -108,6 +115,20 @@ class Plan:
     def curve(self) -> int:
         """Number of checkpoints along each training that are measured, the last included; 0 for no curve."""
         return SUITES.get(self.run.suite).curve if self.run.curve is None else self.run.curve
+
+    def without_model(self, row: str) -> tuple[str, ...]:
+        """The names of the tasks for which a row of finished models has no model; () for a method."""
+        cells = [cell for cell in self.cells if cell.method == row]
+        there = {cell.task.name for cell in cells if cell.given}
+        return tuple(task.name for task in self.tasks if task.name not in there) if there else ()
+
+    def learns(self, cell: Cell) -> bool:
+        """Whether the cell's unlearned weights are made by a method, from images of concepts."""
+        return not (cell.given or self.base_method(cell.method) in CONTROLS)
+
+    def trains(self, cell: Cell) -> bool:
+        """Whether the cell trains weights: those of a method, or a model that is trained further."""
+        return cell.task.finetune is not None or self.learns(cell)
 
     def steps(self, cell: Cell) -> int:
         """Number of optimiser steps that the cell's method takes for the request of its task."""
@@ -189,16 +210,18 @@ def resolve(run: RunConfig) -> Plan:
     if run.quick and len(tasks) > QUICK.tasks:
         apart = 1 if any(task.after in tasks for task in tasks) else (len(tasks) - 1) // (QUICK.tasks - 1)
         tasks = tasks[::apart][: QUICK.tasks]
-    without = {task.name for task in tasks if known_without(view, task, folder(), ORACLE in run.methods)}
-    if ORACLE in run.methods and not without:
-        raise ValueError(f"no oracle for what this run forgets: {oracle.hint(view)}")
-    methods = {name: method for name, method in methods.items() if name != ORACLE or without}
+    named = given_models.find(run.models, tasks, run.seeds)
+    given_models.check(named, folder())
+    given = {**given_models.oracles(view, tasks, run.seeds, folder(), ORACLE in run.methods), **named}
+    methods = {name: method for name, method in methods.items() if name != ORACLE or name in given}
+    methods |= dict.fromkeys(named, Given)
+    configs |= {name: Given.Config() for name in named}
     cells = tuple(
-        Cell(name, configs[name], task, seed)
+        Cell(name, configs[name], task, seed, given.get(name, {}).get((task.name, seed)))
         for seed in run.seeds
         for task in tasks
         for name in methods
-        if name != ORACLE or task.name in without
+        if name not in given or (task.name, seed) in given[name]
     )
     plan = Plan(run, view, protocol, tasks, methods, metrics, cells, folder(), variants)
     if protocol.noise_seeds:
@@ -206,26 +229,6 @@ def resolve(run: RunConfig) -> Plan:
             prompts = len(view.prompts("evaluate", concept))
             noise_limits.require_seeds(concept, plan.images(concept), prompts, len(protocol.noise_seeds))
     return plan
-
-
-def known_without(world: World, task: Task, backbone: Path, asked: bool) -> bool:
-    """Whether there is a model here that never knew what the task forgets.
-
-    It must have the tensors of the `backbone`. A damaged one is none, with a warning. Raises WorldUnavailable for it
-    where the oracle was `asked` for by name.
-    """
-    if len(task.forget) != 1:
-        return False
-    try:
-        file = oracle.find(world, task.forget[0])
-        if file is not None:
-            oracle.require_fitting(file, backbone)
-        return file is not None
-    except WorldUnavailable as error:
-        if asked:
-            raise
-        log.warning("no oracle row for %s: %s", task.name, error)
-        return False
 
 
 def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:

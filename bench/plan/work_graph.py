@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.core import digest
 from bench.core.task import Task
 from bench.plan.plan import Plan
-from methods import CONTROLS, REFERENCES
+from methods import CONTROLS
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def work_items(plan: Plan) -> tuple[WorkItem, ...]:
     models that several cells train further. The first cell of a control comes before its other cells, which use the
     images that it draws.
     """
-    learns = [plan.base_method(cell.method) not in REFERENCES for cell in plan.cells]
+    learns = [plan.learns(cell) for cell in plan.cells]
     concepts = dict.fromkeys(
         c for cell, trains in zip(plan.cells, learns, strict=True) if trains for t in cell.task.chain for c in t.request
     )
@@ -98,7 +98,7 @@ def side_by_side(plan: Plan) -> int:
     before, depth = predecessors(plan), dict[int, int]()
     for index in range(len(plan.cells)):
         depth[index] = depth[before[index]] + 1 if index in before else 0
-    trains = [plan.base_method(cell.method) not in REFERENCES or cell.task.finetune is not None for cell in plan.cells]
+    trains = [plan.trains(cell) for cell in plan.cells]
     return max(Counter(depth[index] for index, one in enumerate(trains) if one).values(), default=0)
 
 

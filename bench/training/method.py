@@ -27,7 +27,7 @@ PARAMETERS = {
 
 
 MULTI = ("joint", "alternate", "closed_form")
-FIDELITIES = ("published", "reconstruction", "control")
+FIDELITIES = ("published", "reconstruction", "control", "given")
 
 
 def require_known(setting: str, value: str, known: Iterable[str]) -> None:
@@ -81,7 +81,7 @@ class Method:
         about: one line for `ls methods`.
         source: where the method was published.
         fidelity: "published" if the authors' code or complete formulas exist and were followed, "reconstruction" if
-            gaps were filled by derivation, "control" for rows that are not methods.
+            gaps were filled by derivation, "control" for rows that are not methods, "given" for finished models.
         Config: the frozen dataclass of its settings, a subclass of MethodConfig.
         multi: how it takes a request for several concepts. "joint": batches mix the images of all concepts.
             "alternate": each batch shows one concept, and the concepts take turns. "closed_form": one formula over all
@@ -109,7 +109,7 @@ class Method:
 
     about: ClassVar[str]
     source: ClassVar[str]
-    fidelity: ClassVar[Literal["published", "reconstruction", "control"]]
+    fidelity: ClassVar[Literal["published", "reconstruction", "control", "given"]]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     multi: ClassVar[Literal["joint", "alternate", "closed_form"]] = "joint"
     resumable: ClassVar[bool] = True
@@ -154,6 +154,27 @@ class Method:
         A closed-form method overrides it and changes the parameters in `harness.trained` in place.
         """
         fit(harness, self)
+
+
+class Given(Method):
+    """A row whose weights come from a file or folder (`--models`). `bench.plan.given_models` says which.
+
+    Class attributes:
+        compensation: what boards say that the model was given to learn from.
+    """
+
+    about = "a finished model from elsewhere"
+    source = "the file that the run names"
+    fidelity: ClassVar[Literal["published", "reconstruction", "control", "given"]] = "given"
+    compensation: ClassVar[str] = "not known"
+
+    def trains(self, parameter: str) -> bool:
+        """False: no parameter of the U-Net trains."""
+        return False
+
+    def edit(self, harness: Harness) -> None:
+        """Raises RuntimeError: the weights of a finished model are read from its file."""
+        raise RuntimeError("a finished model is not trained by the harness: its weights come from a file")
 
 
 def paths_in(config: MethodConfig) -> tuple[Path, ...]:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ from support.damaged_tensors import Damage, Tensors, damages
 from bench.backbones import cached_folder, folder, pipeline
 from bench.backbones.checks import folder_check, tensor_check
 from bench.backbones.checks.tensor_check import TensorMismatch
+from bench.backbones.given import model as given_model
 from bench.backbones.locate import locate
 from bench.core.config import RunConfig
-from bench.plan import oracle
 from bench.plan.plan import resolve
-from bench.worlds import World, WorldUnavailable
+from bench.worlds import World
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.judges import JUDGES
 from bench.worlds.pocket.judges import Judge as PocketJudge
@@ -33,6 +32,11 @@ from bench.worlds.pocket.judges import Judge as PocketJudge
 VALUES = ("nan", "inf", "-inf")  # kinds of damage that a header does not show
 FORMS = ("safetensors", "pickle", "shards")
 parts = st.sampled_from(sorted(folder.NETWORKS))
+
+
+@pytest.fixture(scope="module")
+def backbone(pipeline_folder: Path) -> pipeline.Backbone:
+    return pipeline.load(pipeline_folder, torch.device("cpu"), precision="fp32")
 
 
 def file_of(model: Path, part: str) -> Path:
@@ -112,19 +116,24 @@ def test_a_damaged_single_file_is_refused(pipeline_folder: Path, single: Tensors
 
 @settings(max_examples=20)
 @given(damage=damages, text=st.booleans())
-def test_a_damaged_oracle_is_refused(pipeline_folder: Path, damage: Damage, text: bool) -> None:
+def test_a_damaged_oracle_is_refused(
+    backbone: pipeline.Backbone, pipeline_folder: Path, damage: Damage, text: bool
+) -> None:
     whole = load_file(file_of(pipeline_folder, "unet"))
     encoder = load_file(file_of(pipeline_folder, "text_encoder"))
     whole |= {f"text_encoder.{n.removeprefix('text_model.')}": t for n, t in encoder.items()} if text else {}
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "oracle.safetensors"
         save_file(whole, file)
-        oracle.require_fitting(file, pipeline_folder)
+        given_model.check(file, pipeline_folder, whole=True)
         tensors, name = damage.apply(whole)
         save_file(tensors, file)
-        check = oracle.tensors if damage.kind in VALUES else partial(oracle.require_fitting, folder=pipeline_folder)
-        with pytest.raises(WorldUnavailable, match=re.escape(name.removeprefix("text_encoder."))):
-            check(file)
+        reads = (
+            (lambda: given_model.check(file, pipeline_folder, whole=True)),
+            (lambda: given_model.read(file, pipeline_folder, backbone)),
+        )
+        with pytest.raises(ValueError, match=re.escape(name.removeprefix("text_encoder."))):
+            reads[damage.kind in VALUES]()
 
 
 @settings(max_examples=10)
@@ -153,7 +162,7 @@ def test_the_committed_pipeline_is_sound() -> None:
 
 def test_the_committed_oracles_fit_the_committed_pipeline() -> None:
     for file in sorted((weights.WEIGHTS / "oracles").glob("*.xz")):
-        oracle.require_fitting(file, weights.WEIGHTS / "pipeline")
+        given_model.check(file, weights.WEIGHTS / "pipeline", whole=True)
 
 
 def test_a_run_is_refused_before_anything_is_computed(copy: Path, world: World, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An oracle of the pocket world, built at its smallest: what it saw, what its file holds, which files are refused."""
 
+import lzma
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -8,10 +9,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from bench.backbones import pipeline
 from bench.core import digest
-from bench.plan import oracle as any_oracle
+from bench.plan.given_models import oracle_hint, oracle_of
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.drawing import dataset
@@ -59,8 +61,12 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "shelf"
 
 
+def tensors_in(file: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor.float() for name, tensor in load(lzma.decompress(file.read_bytes())).items()}
+
+
 def content(file: Path) -> str:
-    return digest.of_tensors(any_oracle.tensors(file))
+    return digest.of_tensors(tensors_in(file))
 
 
 def test_it_never_saw_its_species(built: Built) -> None:
@@ -80,7 +86,7 @@ def test_there_is_one_in_each_domain_and_it_lacks_a_near_twin() -> None:
     assert {*POCKET.oracle_concepts} == {*oracle_file.SPECIES}
     assert {POCKET.domain_of(species) for species in POCKET.oracle_concepts} == {*POCKET.domains}
     assert all(SPECIES[species].twin for species in POCKET.oracle_concepts)
-    assert oracle_file.COMMAND in any_oracle.hint(POCKET)
+    assert oracle_file.COMMAND in oracle_hint(POCKET)
 
 
 def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) -> None:
@@ -90,7 +96,7 @@ def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) 
     def state() -> dict[str, torch.Tensor]:
         return {p + n: t.clone() for p, network in networks.items() for n, t in network.state_dict().items()}
 
-    before, read = state(), any_oracle.tensors(built.file)
+    before, read = state(), tensors_in(built.file)
     assert read.keys() == before.keys()
     trained = pipeline.read(built.work / "weights" / "pipeline")
     with model.weights(read):
@@ -145,16 +151,16 @@ def test_only_the_oracle_of_these_weights_and_this_species_is_found(shelf: Path)
     file = oracle_file.place("tea rose", shelf)
     assert file.name == "tea-rose.safetensors.xz"
     oracle_file.save(tensors, facts, file)
-    assert any_oracle.find(POCKET, "tea rose") == file
-    assert any_oracle.find(POCKET, "toucan") is None
-    assert torch.equal(any_oracle.tensors(file)["conv_in.bias"], tensors["conv_in.bias"])
+    assert oracle_of(POCKET, "tea rose") == file
+    assert oracle_of(POCKET, "toucan") is None
+    assert torch.equal(tensors_in(file)["conv_in.bias"], tensors["conv_in.bias"])
     assert {*shelf.iterdir()} == {file, oracle_file.beside(file)}
 
     again = "python -m bench.worlds.pocket.recipe.oracle --species 'tea rose'"
     for key, noun in oracle_file.FACTS.items():
         oracle_file.save(tensors, {**facts, key: "another"}, file)
         with pytest.raises(WorldUnavailable, match=rf"{noun} 'another', not .*{again}"):
-            any_oracle.find(POCKET, "tea rose")
+            oracle_of(POCKET, "tea rose")
     oracle_file.save(tensors, facts, file)
     whole = file.read_bytes()
     facts_file = oracle_file.beside(file)
@@ -167,17 +173,17 @@ def test_only_the_oracle_of_these_weights_and_this_species_is_found(shelf: Path)
         kept = path.read_bytes()
         path.write_bytes(damaged)
         with pytest.raises(WorldUnavailable, match=rf"is damaged: .*{why}.*{again}"):
-            any_oracle.find(POCKET, "tea rose")
+            oracle_of(POCKET, "tea rose")
         path.write_bytes(kept)
-    assert any_oracle.find(POCKET, "tea rose") == file
+    assert oracle_of(POCKET, "tea rose") == file
     file.unlink()
     with pytest.raises(WorldUnavailable, match=rf"is damaged: .*No such file.*{again}"):
-        any_oracle.find(POCKET, "tea rose")
+        oracle_of(POCKET, "tea rose")
     facts_file.unlink()
-    assert any_oracle.find(POCKET, "tea rose") is None
+    assert oracle_of(POCKET, "tea rose") is None
     file.write_bytes(whole)
     with pytest.raises(WorldUnavailable, match=rf"is damaged: .*No such file.*tea-rose.json.*{again}"):
-        any_oracle.find(POCKET, "tea rose")
+        oracle_of(POCKET, "tea rose")
 
 
 def test_committed_ones_are_found_besides_those_of_another_folder(
@@ -187,25 +193,25 @@ def test_committed_ones_are_found_besides_those_of_another_folder(
     for file, content in ((kept, 4.0), (oracle_file.place("toucan", shelf), 5.0)):
         species = "toucan" if file.parent == shelf else "tea rose"
         oracle_file.save({"conv_in.bias": torch.arange(content)}, oracle_file.facts(species, FULL), file)
-    assert any_oracle.find(POCKET, "tea rose") == kept
-    assert any_oracle.find(POCKET, "toucan") == oracle_file.place("toucan", shelf)
+    assert oracle_of(POCKET, "tea rose") == kept
+    assert oracle_of(POCKET, "toucan") == oracle_file.place("toucan", shelf)
     own = oracle_file.place("tea rose", shelf)
     oracle_file.save({"conv_in.bias": torch.arange(6.0)}, oracle_file.facts("tea rose", FULL), own)
-    assert any_oracle.find(POCKET, "tea rose") == own  # before the committed one
+    assert oracle_of(POCKET, "tea rose") == own  # before the committed one
     monkeypatch.setenv(oracle_file.VARIABLE, oracle_file.NONE)
-    assert any_oracle.find(POCKET, "tea rose") is None
+    assert oracle_of(POCKET, "tea rose") is None
 
 
 def test_the_committed_ones_belong_to_the_committed_model_and_draw_without_the_species(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(oracle_file.VARIABLE)
-    found = {species: any_oracle.require(POCKET, species) for species in oracle_file.SPECIES}
+    found = {species: oracle_of(POCKET, species) for species in oracle_file.SPECIES}
     whole = [file for file in weights.WEIGHTS.rglob("*") if file.is_file()]
     kept = [file for file in whole if "work" not in file.relative_to(weights.WEIGHTS).parts]  # of a training here
     assert 20e6 < sum(file.stat().st_size for file in kept) < 60e6
     model, judge = pipeline.load(weights.pipeline_folder(), torch.device("cpu")), load_judge("species")
-    with model.weights(any_oracle.tensors(found["toucan"])):
+    with model.weights(tensors_in(found["toucan"])):
         batch = quality.generated(model, 1, ("photo",))
     guess, own = batch.judged(judge), NAMES.index("toucan")
     assert guess[batch.species == own] != own
