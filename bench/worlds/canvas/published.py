@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.backbones import hub
+from bench.backbones.folder import INDEX
 from bench.worlds.base import WorldUnavailable
 from bench.worlds.canvas import judges
 from bench.worlds.downloads.fetch import FetchError
@@ -49,7 +50,7 @@ def checkpoint_files(model: bool, kinds: Sequence[judges.Kind]) -> tuple[list[So
         if model:
             inside = {path.removeprefix(f"{MODEL}/"): path for path in listed if path.startswith(f"{MODEL}/")}
             files += [listed[inside[path]] for path in hub.loaded(list(inside))]
-            problems += [] if inside else [f"{CHECKPOINTS.page} has no folder {MODEL}"]
+            problems += [] if INDEX in inside else [f"{CHECKPOINTS.page} has no pipeline ({INDEX}) in {MODEL}"]
         found = {kind: _classifier(listed, kind) for kind in kinds}
         if None in found.values():
             mirrored = listing(MIRROR, "checkpoints")

@@ -170,6 +170,11 @@ def test_a_hub_without_a_file_and_files_that_do_not_fit_are_said(
     pages = f"{endpoint}/NormalUhr/UnlearnCanvas-ckpts nor {endpoint}/datasets/Dexter/ckpt"
     assert f"neither {pages} has style50_cls.pth" in said
     assert f"model: {data / published.MODEL / 'vae'}" in said
+    shutil.rmtree(data / published.MODEL)
+    (hub / "ckpts" / published.MODEL / "model_index.json").unlink()
+    with hub_server.serving(repositories(hub)) as (endpoint, _):
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        assert f"{endpoint}/NormalUhr/UnlearnCanvas-ckpts has no pipeline (model_index.json)" in prepared(data)[1]
     assert f"{first.name} is damaged, or no parquet file" in said
     assert not [path for path in asked if path.endswith(second.name)], "further files would fail as well"
     assert "images: 2 of 1020 folders of UnlearnCanvas are not as released" in said
