@@ -125,7 +125,7 @@ def first_cells(plan: Plan) -> list[Cell]:
     """One cell of each method that may train."""
     found: dict[str, Cell] = {}
     for cell in plan.cells:
-        if cell.method not in REFERENCES:
+        if cell.method not in REFERENCES and plan.learns(cell):
             found.setdefault(cell.method, dataclasses.replace(cell, task=unlearns(cell.task)))
     return [*found.values()]
 
@@ -168,7 +168,15 @@ def hours(plan: Plan, artifacts: Artifacts, rates: Rates) -> dict[str, tuple[flo
         trained.setdefault(cell.method, []).append(seconds)
     judged = (rates.judging or 0.0) * images
     means = {method: sum(each) / len(each) for method, each in trained.items()}
-    return {name: (mean / 3600, rates.drawing * images / 3600, judged / 3600) for name, mean in means.items()}
+    drawn = {method: rates.drawing * images * _passes(plan, method) for method in means}
+    return {name: (mean / 3600, drawn[name] / 3600, judged / 3600) for name, mean in means.items()}
+
+
+def _passes(plan: Plan, method: str) -> float:
+    """Forward passes for one image of a method's model, in passes for one image of the untouched model."""
+    config = next(cell.config for cell in plan.cells if cell.method == method)
+    scale = plan.protocol.guidance_scale
+    return plan.methods[method](config).passes(scale) / guidance.passes(scale)
 
 
 def unlearns(task: Task) -> Task:

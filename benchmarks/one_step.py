@@ -45,7 +45,7 @@ class Load:
 
 def trained_methods() -> tuple[str, ...]:
     """Every registered method that trains."""
-    return tuple(name for name in METHODS.names() if name not in CONTROLS)
+    return tuple(name for name in METHODS.names() if name not in CONTROLS and METHODS.get(name).learns())
 
 
 def method(name: str, load: Load) -> Method:

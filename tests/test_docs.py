@@ -40,6 +40,14 @@ def test_the_method_of_the_guide_runs(world: World, plugged: None, tmp_path: Pat
     assert board.loc["neighbour", "compensation"] == "anchor prompts"
 
 
+def test_the_method_of_the_guide_that_acts_while_sampling_runs(world: World, plugged: None, tmp_path: Path) -> None:
+    board = run(tmp_path, "add-a-method.md", "subtract.py", "--methods", "subtract", "--metrics", "drift")
+    assert board.loc["subtract", "status"] == "ok"
+    assert board.loc["subtract", "compensation"] == "none"
+    assert board.loc["subtract", "seconds"] == 0
+    assert board.loc["subtract", "drift"] > 0
+
+
 def test_the_metric_of_the_guide_runs(world: World, plugged: None, tmp_path: Path) -> None:
     board = run(tmp_path, "add-a-metric.md", "spread.py", "--methods", "pretrained", "--metrics", "ua", "spread")
     assert board["spread_n"].tolist() == [3, 3]

@@ -15,6 +15,7 @@ from bench.backbones.checks import folder_check, tensor_check
 from bench.backbones.folder import noise_of
 from bench.backbones.noise_schedule import NoiseSchedule
 from bench.core import device as devices
+from bench.core.guidance import Guidance
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -38,6 +39,9 @@ class Backbone:
         device: the device of the networks.
         dtype: dtype of forward passes; bfloat16 uses autocast. In float32 an image does not depend on the other images
             of its batch. In bfloat16 rounding may change it by one or two grey levels.
+
+    Attributes:
+        guidance: how the sampler combines predictions; see `guided_by`.
     """
 
     def __init__(self, pipeline: StableDiffusionPipeline, device: torch.device, dtype: torch.dtype) -> None:
@@ -53,6 +57,7 @@ class Backbone:
         if device.type == "cuda":  # convolutions are faster in this layout, and results do not depend on it
             for network in (self.unet, self.vae):
                 network.to(memory_format=torch.channels_last)
+        self.guidance = Guidance()
         self._embeds: dict[str, torch.Tensor] = {}
 
     @property
@@ -83,6 +88,15 @@ class Backbone:
             finite.require(embeds, "the text encoder's embeddings", new)
             self._embeds.update(zip(new, embeds.float(), strict=True))
         return torch.stack([self._embeds[p] for p in prompts])
+
+    @contextmanager
+    def guided_by(self, guidance: Guidance) -> Iterator[None]:
+        """Within the block, the sampler combines predictions by `guidance`."""
+        before, self.guidance = self.guidance, guidance
+        try:
+            yield
+        finally:
+            self.guidance = before
 
     @contextmanager
     def weights(self, changed: Mapping[str, torch.Tensor]) -> Iterator[None]:

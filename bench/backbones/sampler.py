@@ -18,7 +18,6 @@ import torch
 from bench.backbones import finite, solvers
 from bench.backbones.pipeline import Backbone
 from bench.core.config import Protocol
-from bench.core.guidance import conditions, guided
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
@@ -76,7 +75,7 @@ def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DP
 def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, protocol: Protocol) -> torch.Tensor:
     """Latents of `prompts` from their initial noise: float32, same shape as `latents`, (B, C, h, w).
 
-    Classifier-free guidance as in `bench.core.guidance`. Raises NonFiniteImage.
+    The predictions are combined by `backbone.guidance`, usually classifier-free guidance. Raises NonFiniteImage.
     """
 
     def predict(model_input: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
@@ -85,11 +84,10 @@ def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, p
         return noise_pred.float()
 
     scheduler, scale = make_scheduler(backbone, protocol), protocol.guidance_scale
-    asked = conditions(scale, [""] * len(prompts), [*prompts])
-    predict_guided = guided(predict, backbone.embed([prompt for each in asked for prompt in each]), scale)
+    predict_step = backbone.guidance.start(prompts, predict, backbone.embed, scale, scheduler.timesteps)
     latents = latents.to(backbone.device) * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
-        noise_pred = predict_guided(scheduler.scale_model_input(latents, t), t)
+    for step, t in enumerate(scheduler.timesteps):
+        noise_pred = predict_step(scheduler.scale_model_input(latents, t), t, step)
         latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
     finite.require(latents, "the sampled latents", prompts)
     return latents

@@ -5,26 +5,28 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
 
 from bench.backbones import folder, pipeline
-from bench.backbones.sampler import ImageSpec
+from bench.backbones.sampler import ImageSpec, seed_of
 from bench.cells import fingerprint, judges
-from bench.cells.artifact import Report, Stamps, raised
+from bench.cells.artifact import Report, Stamps, plugin_modules, raised
 from bench.cells.images import ConceptLatents, Images, NeutralLatents, evaluation_specs
 from bench.cells.judges import Judgements, Reference
 from bench.cells.probe import Probes, PromptProbes
 from bench.cells.scores import Accuracies, Curve, MetricScore
 from bench.cells.weights import Snapshot, Weights
-from bench.core import digest
+from bench.core import digest, guidance
 from bench.core.device import default_device, describe
-from bench.core.store import Store
+from bench.core.store import Entry, Store
 from bench.plan.plan import Plan
+from bench.training import attachment
 from bench.training.guard.watch import Watch, seeded, watched
+from methods import Method
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +95,49 @@ class Context:
             settings = self.plan.protocol.precision, run.compile, run.gradient_checkpointing
             self._backbone = pipeline.load(self.plan.folder, self.device, *settings)
         return self._backbone
+
+    @contextmanager
+    def model(self, weights: Entry | None) -> Iterator[pipeline.Backbone]:
+        """Within the block, the backbone is the model of `weights`: with its tensors and with what a method attached.
+
+        Everything that samples or looks at a changed model does so in this block. None is the original model. Raises
+        LeftBehind if the attachment left something changed that could reach another cell, TypeError if the method's
+        `attach` returns no context manager, and every exception of `attach`.
+        """
+        networks, tensors = attachment.split(weights.tensors() if weights else {})
+        method, backbone = self._attached(weights), self.backbone
+        with backbone.weights(networks):
+            if method is None or weights is None:
+                yield backbone
+                return
+            attached = weights.facts[attachment.FACT]
+            who, own = f"method {attached['method']!r}, while it acts,", plugin_modules(type(method))
+            with self.watched(who, own, {"config": method.config}, seed_of(who), networks=True):
+                acting = method.attach(backbone, tuple(attached["concepts"]), tensors)
+                if not isinstance(acting, AbstractContextManager):
+                    raise TypeError(
+                        f"attach of {attached['method']!r} returned {acting!r}; it must be a context manager"
+                    )
+                with acting:
+                    yield backbone
+
+    def passes(self, weights: Entry | None) -> int:
+        """Forward passes for one image of the model of `weights` in each sampling step; None is the original model."""
+        method, scale = self._attached(weights), self.plan.protocol.guidance_scale
+        return guidance.passes(scale) if method is None else method.passes(scale)
+
+    def _attached(self, weights: Entry | None) -> Method | None:
+        """The method that acts while images of `weights` are sampled, with its settings; None if no method does."""
+        attached = weights.facts.get(attachment.FACT) if weights else None
+        if attached is None:
+            return None
+        for cell in self.plan.cells:
+            if (
+                self.plan.base_method(cell.method) == attached["method"]
+                and digest.plain(cell.config) == attached["config"]
+            ):
+                return self.plan.methods[cell.method](cell.config)
+        raise LookupError(f"the run has no row for the attached method {attached['method']!r} with its settings")
 
     @cached_property
     def solvers(self) -> dict[str, dict[str, str]]:

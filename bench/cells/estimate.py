@@ -15,7 +15,8 @@ from bench.cells.outcomes import Outcomes
 from bench.core import digest, guidance
 from bench.core.config import Protocol
 from bench.core.task import Task
-from bench.plan.plan import Cell
+from bench.plan.plan import Cell, Plan
+from methods import CONTROLS
 from methods.base import MethodConfig
 
 BOARDS = Path(__file__).parents[2] / "leaderboards"  # exists in a checkout, but not in an installed package
@@ -41,6 +42,8 @@ class Ahead:
         weights, images, result: whether the store has the entry.
         draws: number of images to sample for the cell, including images that methods learn from. An image that
             several cells need is counted for one cell only.
+        effort: the same number in images of the untouched model. An image counts more if a method that acts while it
+            is sampled takes more forward passes.
         seconds: time of the unlearning; None if no cell of the method is known.
     """
 
@@ -49,6 +52,7 @@ class Ahead:
     images: bool
     result: bool
     draws: int
+    effort: float
     seconds: float | None
 
 
@@ -71,9 +75,11 @@ def ahead(outcomes: Outcomes, past: Past) -> list[Ahead]:
         )
         held = weights if not thin else None  # imported figures have no weights, so they are computed again
         trains = plan.trains(cell)
-        draws = 0 if held or not trains else _to_learn_from(outcomes, cell, seen)
+        to_learn_from = 0 if held or not trains else _to_learn_from(outcomes, cell, seen)
+        draws = 0  # with the cell's model
         shared = str(store.path("images", artifacts.images.key(weights))) if weights else cell.method
-        if not images and not (shared in seen and (weights or not trains)):
+        is_control = plan.base_method(cell.method) in CONTROLS and cell.task.finetune is None
+        if not images and not (shared in seen and (weights or is_control)):
             draws += len(outcomes.context.specs)
         seen |= {shared, cell.method}  # a control has the same weights for every task
         again = False  # whether the cell trains again because the store lacks its snapshots
@@ -82,7 +88,10 @@ def ahead(outcomes: Outcomes, past: Past) -> list[Ahead]:
             again = not all(store.get("snapshots", key, verify=False) for key in passing)
             draws += len(passing) * sum(map(plan.curve_images, cell.task.forget + cell.task.in_domain))
         seconds = held.facts["cost"]["seconds"] if held else _to_make(outcomes, cell, past, seen)
-        cells.append(Ahead(cell, held is not None and not again, images, result, draws, seconds))
+        effort = to_learn_from + draws * _passes(plan, cell)
+        cells.append(
+            Ahead(cell, held is not None and not again, images, result, to_learn_from + draws, effort, seconds)
+        )
     return cells
 
 
@@ -101,7 +110,7 @@ def summary(cells: Sequence[Ahead], past: Past, workers: int) -> str:
         return f"{counts}; nothing to train or to sample"
     known = [a.seconds for a in new if a.seconds is not None]
     unknown = list(dict.fromkeys(a.cell.method for a in new if a.seconds is None))
-    drawing = past.drawing(draws)
+    drawing = past.drawing(sum(a.effort for a in to_do))
     missing = [f"unlearning by {', '.join(unknown)}"] if unknown else []
     missing += [f"sampling {draws} images"] if drawing is None else []
     if not any(known) and not drawing:
@@ -127,7 +136,7 @@ def work(outcomes: Outcomes) -> float | None:
     """Seconds that one worker needs for everything that is not stored; None if that is not known."""
     past = Past(outcomes)
     to_do = [a for a in ahead(outcomes, past) if not a.result]
-    drawing = past.drawing(sum(a.draws for a in to_do))
+    drawing = past.drawing(sum(a.effort for a in to_do))
     new = [a.seconds for a in to_do if not a.weights]
     return None if drawing is None or None in new else drawing + sum(seconds for seconds in new if seconds)
 
@@ -182,8 +191,8 @@ class Past:
         each = protocol.num_inference_steps * guidance.passes(protocol.guidance_scale)
         return None if drawing is None else drawing * passes / each
 
-    def drawing(self, count: int) -> float | None:
-        """Seconds of sampling `count` images; None if not known.
+    def drawing(self, count: float) -> float | None:
+        """Seconds of sampling `count` images of the untouched model; None if not known.
 
         The estimate follows the images in the store. If there are none, it follows the time that training took for the
         same number of passes through the U-Net.
@@ -265,12 +274,20 @@ def _in_store(outcomes: Outcomes) -> Iterator[Took]:
             yield Took(key["method"], key["config"], cost["steps"], cost["seconds"])
 
 
+def _passes(plan: Plan, cell: Cell) -> float:
+    """Forward passes for one image of the cell's model, in passes for one image of the untouched model."""
+    scale = plan.protocol.guidance_scale
+    return plan.methods[cell.method](cell.config).passes(scale) / guidance.passes(scale)
+
+
 def _seconds_an_image(outcomes: Outcomes) -> float | None:
+    """Median over the stored image sets of the seconds for one image, as if of the untouched model."""
+    usual = guidance.passes(outcomes.plan.protocol.guidance_scale)
     relevant = digest.plain(
         {k: v for k, v in outcomes.artifacts.images.key(None).items() if k in ("backbone", "sampler", "machine")}
     )
     seconds = [
-        record["facts"]["seconds"] / record["facts"]["count"]
+        record["facts"]["seconds"] / record["facts"]["count"] * usual / record["facts"].get("passes", usual)
         for record in _records(outcomes, "images")
         if "count" in record["facts"] and all(record["key"][name] == value for name, value in relevant.items())
     ]

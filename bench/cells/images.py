@@ -11,10 +11,10 @@ import torch
 from bench.backbones import folder, vae
 from bench.backbones.sampler import ImageSpec, decode, image_specs, sample
 from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
-from bench.core import digest
+from bench.core import digest, guidance
 from bench.core.store import Entry
 from bench.core.task import Task
-from bench.training import forget_set, neutral_pictures
+from bench.training import attachment, forget_set, neutral_pictures
 from bench.training.forget_set import LatentSet
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ class Images(Artifact[...]):
     - "images", uint8 (K, 3, H, W): all decoded images if they have at most `KEPT_SIDE` pixels a side. Otherwise the
       first `PREVIEWS` evaluation images of each concept, resized to at most `PREVIEW_SIDE` pixels a side.
     - "shown", int64 (K,): the indices of "images" among all images.
+
+    Its facts are "seconds" and "count", the time and the number of images, and "passes", the forward passes for one
+    image in each sampling step, if a method changes this number while it acts.
     """
 
     name = kind = "images"
@@ -112,7 +115,7 @@ class Images(Artifact[...]):
     def key(self, weights: Entry | None, specs: Sequence[ImageSpec] | None = None) -> Key:
         return {
             **sampling(self.context),
-            "weights": weights.content if weights else "",
+            "weights": attachment.identity(weights),
             "shots": self.context.digest_of(specs),
             "kept": ["images", "shown", "latents"],
             "seed": self.plan.protocol.evaluation_seed,
@@ -128,8 +131,8 @@ class Images(Artifact[...]):
             self.context.report("sampling", done, len(specs))
 
         protocol, batch = self.plan.protocol, self.plan.sample_batch
-        model, began = self.context.backbone, time.perf_counter()
-        with model.weights(weights.tensors() if weights else {}):
+        began = time.perf_counter()
+        with self.context.model(weights) as model:
             latents = sample(model, specs, protocol, protocol.evaluation_seed, batch, as_images=False, advance=advance)
         side = max(model.latent_shape[1:]) * model.pipeline.vae_scale_factor
         shown = range(len(specs)) if side <= KEPT_SIDE else self._previews(specs)
@@ -139,7 +142,9 @@ class Images(Artifact[...]):
             parts.append(_shrunk(images))
         images = torch.cat(parts) if parts else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
         tensors = {"images": images, "shown": torch.tensor([*shown], dtype=torch.int64), "latents": latents}
-        return tensors, {"seconds": time.perf_counter() - began, "count": len(specs)}
+        passes, usual = self.context.passes(weights), guidance.passes(protocol.guidance_scale)
+        more = {"passes": passes} if passes != usual else {}
+        return tensors, {"seconds": time.perf_counter() - began, "count": len(specs), **more}
 
     def decoded(self, images: Entry, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
         """All images in batches, uint8 (n, 3, H, W): the stored images, or the latents decoded now.

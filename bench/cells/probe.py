@@ -15,6 +15,7 @@ from bench.core import device, digest
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.suites.neighbours import nearest_neighbour
+from bench.training import attachment
 from bench.worlds.base import World
 
 NULL, WORD, REST, NEAR = "null", "word", "rest", "near"  # the kinds of prompts that a prompt is compared with
@@ -178,6 +179,9 @@ def _noise(shape: torch.Size, seed: int, spec: ImageSpec, t: int) -> torch.Tenso
 class Probes(Artifact[[Entry, Entry, Task]]):
     """The tensors that `gaps` returns for the evaluation images of the concepts that a task forgets.
 
+    The network is looked at with what a method attached to it. A method that changes only the guidance leaves the
+    network as it is, so its distances are those of the untouched model, at the images of the method.
+
     The inputs are the weights, the entry of all evaluation images of these weights, and the task.
     """
 
@@ -190,14 +194,14 @@ class Probes(Artifact[[Entry, Entry, Task]]):
     def compute(self, weights: Entry, images: Entry, task: Task) -> StageOutput:
         protocol, context, specs = self.plan.protocol, self.context, self._specs(task)
         context.report("probing", 0, len(specs))
-        with context.backbone.weights(weights.tensors()):
-            inputs = context.backbone, specs, self._latents(images, task)
+        with context.model(weights) as model:
+            inputs = model, specs, self._latents(images, task)
             return gaps(*inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch), {}
 
     def _probed(self, weights: Entry, images: Entry, task: Task) -> Key:
         return {
             "backbone": self.context.content,
-            "weights": weights.content,
+            "weights": attachment.identity(weights),
             "images": images.content,
             "shots": digest.of_json(self._specs(task)),
             "seed": self.plan.protocol.evaluation_seed,
@@ -224,8 +228,8 @@ class PromptProbes(Probes):
     def compute(self, weights: Entry, images: Entry, task: Task) -> StageOutput:
         protocol, context, specs = self.plan.protocol, self.context, self._specs(task)
         context.report("probing", 0, len(specs))
-        with context.backbone.weights(weights.tensors()):
-            inputs = context.backbone, specs, self._latents(images, task), self._others(task)
+        with context.model(weights) as model:
+            inputs = model, specs, self._latents(images, task), self._others(task)
             distances = prompt_gaps(
                 *inputs, protocol.evaluation_seed, protocol.probe_timesteps, self.plan.sample_batch
             )  # fmt: skip

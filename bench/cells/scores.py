@@ -22,7 +22,7 @@ from bench.core.store import Entry
 from bench.core.task import Task
 from bench.plan import plugin_import
 from bench.plan.plan import Cell
-from bench.training import file_watch
+from bench.training import attachment, file_watch
 from metrics import METRICS, Evidence, Metric
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class _Figure(Artifact[...]):
     def _key(self, what: str, task: Task, weights: Entry, stamp: Key) -> Key:
         about = self.context.once("about", task, lambda: digest.of_json(_about(self.context, task)))
         measured = {"fingerprint": self.context.measured, "about": about}
-        return {"what": what, "weights": [self.context.content, weights.content], **measured, **stamp}
+        model = [self.context.content, attachment.identity(weights)]
+        return {"what": what, "weights": model, **measured, **stamp}
 
 
 class Accuracies(_Figure):
@@ -142,7 +143,10 @@ class Curve(_Figure):
         what = f"{self.name} of {len(between) + 1}: {', '.join(metric.name for metric in metrics)}"
         versions = {"metrics": {metric.name: of_metric(metric) for metric in metrics}}
         stamp = self.context.stamps.of_figure(self.name, INPUTS, self.version, versions)
-        return {**self._key(what, cell.task, weights, stamp), "between": [entry.content for entry in between]}
+        return {
+            **self._key(what, cell.task, weights, stamp),
+            "between": [attachment.identity(entry) for entry in between],
+        }
 
     def compute(self, cell: Cell, weights: Entry, between: Sequence[Entry]) -> StageOutput:
         if not all(entry.facts["taken"] for entry in between):

@@ -21,7 +21,8 @@ from bench.core.contents import declared_files, source_files
 from bench.core.task import Task
 from bench.plan import plugin_import
 from bench.plan.plan import Cell, Plan
-from bench.training import file_watch
+from bench.training import attachment, file_watch
+from bench.training.accounting import DataUse
 from bench.training.finetuning import further
 from bench.training.forget_set import LatentSet
 from bench.training.guard.watch import Watch
@@ -119,11 +120,15 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
 
     `watch` is the watch of the method's block.
 
-    Returns the tensors that differ from the original model, on the CPU, and facts about the training.
+    Returns the tensors that differ from the original model and those of the attachment, on the CPU, and facts about the
+    training.
     """
     world, protocol, task = plan.world, plan.protocol, cell.task
-    context.report("forget set", 0, 1)
     method = plan.methods[cell.method]
+    if not method.learns():  # it only acts while images are sampled
+        use, cost = DataUse(), dict.fromkeys((*COSTS, "delta_bytes"), 0)
+        return start, {"cost": cost, "data": use.counts(), "compensation": use.compensation}
+    context.report("forget set", 0, 1)
 
     def retained() -> LatentSet:
         # every method learns from these images, so what this one changed must not show in them
@@ -154,7 +159,7 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         context.warn(file_watch.warning(undeclared))
     tensor_check.require_finite(f"the weights that {cell.method} leaves", outcome.delta.items())
     facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
-    return outcome.delta, facts
+    return {**outcome.delta, **attachment.prefixed(outcome.attached)}, facts
 
 
 def finetuned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from bench.backbones.given import model
 from bench.backbones.sampler import seed_of
 from bench.cells import train
-from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput, plugin_modules
+from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput, of_method, plugin_modules
 from bench.cells.images import ConceptLatents, NeutralLatents
 from bench.core import digest
 from bench.core.checkpoint import Checkpoint
@@ -22,7 +22,7 @@ from bench.core.contents import declared_files
 from bench.core.store import Entry, TensorsDiscarded
 from bench.core.task import Task
 from bench.plan.plan import Cell
-from bench.training import finetuning, optimizers
+from bench.training import attachment, finetuning, optimizers
 from bench.training.guard.watch import LeftBehind
 from bench.training.loop import NonFiniteLoss
 from bench.training.method import files_of
@@ -55,10 +55,10 @@ class Unlearned(Artifact[[Cell]]):
             **once("optimizer", config.optimizer, lambda: optimizers.libraries(config.optimizer)),
             **{name: part for name, part in self.context.solvers.items() if name == "path"},
             **once("method", cell.method, lambda: self.context.stamps.of_training(type(self), method)),
-            **once("files", (cell.method, config), lambda: self._files(cell)),
+            **once("files", (cell.method, config), lambda: self.files(cell)),
         }
 
-    def _files(self, cell: Cell) -> Key:
+    def files(self, cell: Cell) -> Key:
         """The contents of the files that the method declares; {} if it declares none."""
         name = self.plan.base_method(cell.method)
         files = files_of(name, self.plan.methods[cell.method], cell.config)
@@ -66,7 +66,7 @@ class Unlearned(Artifact[[Cell]]):
 
     def require_unchanged(self, cell: Cell) -> None:
         """Raise RuntimeError if a file that the method declares has other content than in the key."""
-        if self._files(cell) != self.context.once("files", (cell.method, cell.config), lambda: self._files(cell)):
+        if self.files(cell) != self.context.once("files", (cell.method, cell.config), lambda: self.files(cell)):
             raise RuntimeError("a file that the method declares changed while the method ran; run it again")
 
     def _training_data(self, task: Task) -> str:
@@ -125,9 +125,10 @@ class Snapshot(Artifact[[Cell, int, int]]):
 
 
 class Weights(Artifact[[Cell]]):
-    """The tensors of a cell's weights that differ from the backbone's.
+    """The tensors of a cell's weights that differ from the backbone's, and what acts while the cell is sampled.
 
-    Depending on the cell, they come from a method, from further training, or from the file of a finished model.
+    Depending on the cell, they come from a method, from further training, or from the file of a finished model. For a
+    method that acts while images are sampled see `bench.training.attachment`. `Context.model` is the model of an entry.
     """
 
     name = kind = "deltas"
@@ -175,7 +176,8 @@ class Weights(Artifact[[Cell]]):
             self.checkpoint(cell),
             self._snapshots_kept(cell),
         )
-        start, finetune = before.tensors() if before else {}, cell.task.finetune
+        start, kept = attachment.split(before.tensors() if before else {})
+        finetune = cell.task.finetune
         who = "the further training" if finetune else f"method {cell.method!r}"
         own = plugin_modules(self.plan.methods[cell.method])
         given = {"task": cell.task, "config": cell.config, "protocol": self.plan.protocol}
@@ -185,9 +187,10 @@ class Weights(Artifact[[Cell]]):
                 for warning in before.facts.get("warnings", ()):
                     training.warn(warning)
                 tensors, facts = train.finetuned(self.plan, cell, start, training)
-                facts = {**before.facts, **facts}
+                tensors, facts = {**tensors, **attachment.prefixed(kept)}, {**before.facts, **facts}
             else:
                 tensors, facts = train.unlearned(self.plan, cell, start, training, watch)
+                facts = {**facts, **self._attached(cell)}
         if not (before and finetune):
             Unlearned(context).require_unchanged(cell)
         return tensors, {**facts, **({"warnings": training.warnings} if training.warnings else {})}
@@ -268,7 +271,17 @@ class Weights(Artifact[[Cell]]):
     def _snapshots_kept(self, cell: Cell) -> Snapshots | None:
         parts, snapshot = self.plan.curve if cell.task in self.plan.tasks else 0, Snapshot(self.context)
 
-        def keep(part: int, weights: Mapping[str, torch.Tensor]) -> None:
-            self.store.put(snapshot.kind, snapshot.key(cell, part, parts), weights, {"taken": True})
+        def keep(part: int, weights: Mapping[str, torch.Tensor], attached: Mapping[str, torch.Tensor]) -> None:
+            tensors, facts = {**weights, **attachment.prefixed(attached)}, {"taken": True, **self._attached(cell)}
+            self.store.put(snapshot.kind, snapshot.key(cell, part, parts), tensors, facts)
 
         return Snapshots(parts, keep) if parts > 1 else None
+
+    def _attached(self, cell: Cell) -> dict[str, Any]:
+        """The fact about what acts while images of the cell are sampled; {} if nothing does."""
+        plan, method = self.plan, self.plan.methods[cell.method]
+        if not method.attaches():
+            return {}
+        words = [plan.world.bare_name(concept) for concept in cell.task.forget]
+        stamp = {"version": of_method(method), **Unlearned(self.context).files(cell)}
+        return attachment.fact(plan.base_method(cell.method), cell.config, words, stamp)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from bench.backbones import folder
 from bench.backbones.pipeline import owners, read
@@ -27,12 +28,15 @@ from bench.core.registry import nearest
 from bench.core.store import TensorsDiscarded, output_files
 from bench.core.text.terminal import say
 from bench.plan.plan import PROTOCOL, Cell, Plan, resolve
+from bench.training import attachment
 
 NOTE = "lethe.json"
+ATTACHED = "attached.safetensors"  # tensors that act while images are sampled
 LEFT_OUT = ("safety_checker", "feature_extractor", "image_encoder")  # parts of the backbone that Lethe never loads
 ABOUT = """\
 Write the model of a finished cell as a folder that diffusers loads. The cell is
-read from the store: give the flags of the run that computed it."""
+read from the store: give the flags of the run that computed it. If the method acts
+while images are sampled, the command says what diffusers needs for that."""
 EPILOG = """\
 examples:
   python run_bench.py export "mimmu/tulip" --to tulip-free
@@ -59,10 +63,12 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         arguments.require_writable(args.to.absolute().parent, "--to")
     plan, _ = prepared(args, console, writes=False)
     try:
-        export(plan, args.cell, args.to)
+        to = export(plan, args.cell, args.to)
     except ValueError as error:
         raise arguments.CannotRun(str(error)) from error
-    say(console, f"written: {args.to}")
+    say(console, f"written: {to}")
+    if acting := json.loads((to / NOTE).read_text(encoding="utf-8")).get(attachment.FACT):
+        say(console, _told(acting))
     return 0
 
 
@@ -142,8 +148,25 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
         "config": digest.plain(found.config),
         "backbone": artifacts.context.content,
     }
-    write(plan.folder, tensors, about, to)
+    networks, attached = attachment.split(tensors)
+    if acting := weights.facts.get(attachment.FACT):
+        call, lacking = plan.methods[found.method](found.config).export(acting["concepts"])
+        about[attachment.FACT] = {**acting, "diffusers": call, "lacking": lacking}
+    write(plan.folder, networks, about, to, attached)
     return to
+
+
+def _told(acting: Mapping[str, Any]) -> str:
+    """What a user of diffusers must know about a method that acts while images are sampled."""
+    name, call = acting["method"], acting["diffusers"]
+    said = f"{name} acts while images are sampled, and the weights in the folder do not contain it"
+    if call:
+        more = "".join(f", {key}={value!r}" for key, value in call.items() if key not in ("pipeline", "call"))
+        given = ", ".join(f"{key}={value!r}" for key, value in call["call"].items())
+        said += f"; with diffusers, use {call['pipeline']}{more} and call it with {given}"
+    if acting["lacking"]:
+        said += f"; diffusers can't do this: {acting['lacking']}"
+    return f"{said}; {NOTE} has its settings and the words for the concepts"
 
 
 def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
@@ -155,7 +178,13 @@ def _command(plan: Plan, cell: Cell, force: bool = False) -> str:
     return run.command
 
 
-def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str, Any], to: Path) -> None:
+def write(
+    backbone: Path,
+    delta: Mapping[str, torch.Tensor],
+    about: Mapping[str, Any],
+    to: Path,
+    attached: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write the pipeline folder `backbone` with the changed tensors `delta` as the new folder `to`.
 
     The networks are stored in fp32, so the values of `delta` are exact. Tokenizer and scheduler are copied. A safety
@@ -166,6 +195,7 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
         delta: parameter name -> tensor, of the U-Net or of the text encoder.
         about: facts about the model, for the file lethe.json.
         to: the new folder.
+        attached: tensors that act while images are sampled, for the file attached.safetensors; None or empty for none.
 
     Raises ValueError if neither the U-Net nor the text encoder has a tensor of `delta`, and CannotWrite.
     """
@@ -185,6 +215,8 @@ def write(backbone: Path, delta: Mapping[str, torch.Tensor], about: Mapping[str,
             part = json.loads(file.read_text(encoding="utf-8"))
             part.pop("_name_or_path", None)  # the folder of the backbone, which the reader does not have
             file.write_text(json.dumps(part, indent=2) + "\n")
+        if attached:
+            save_file({name: t.contiguous() for name, t in attached.items()}, made / ATTACHED)
         (made / NOTE).write_text(json.dumps(digest.plain({**about, "safety_checker": CHECKER}), indent=2) + "\n")
 
 

@@ -8,7 +8,7 @@ gives eps_c.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -16,6 +16,8 @@ import torch
 T = TypeVar("T")
 PredictGuided = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # z_t, timestep -> noise
 Predict = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # z_t, timestep(s), embeddings -> noise
+PredictStep = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]  # z_t, timestep, index of the step -> noise
+Embed = Callable[[Sequence[str]], torch.Tensor]  # N prompts -> their embeddings, (N, tokens, width)
 
 
 def require_scale(name: str, scale: float) -> None:
@@ -74,3 +76,44 @@ def guided(predict: Predict, embeds: torch.Tensor, scale: float) -> PredictGuide
         return noise_pred_uncond + scale * (noise_pred_text - noise_pred_uncond)
 
     return predict_guided
+
+
+def predict_each(
+    predict: Predict, latents: torch.Tensor, t: torch.Tensor, embeds: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, ...]:
+    """The predictions under several conditions, from one forward pass with all of them in one batch.
+
+    Args:
+        predict, latents, t: as in `Guidance.start`.
+        embeds: the embeddings of each condition, each float32 (B, tokens, width).
+
+    Returns the prediction under each condition, each in the shape of `latents`.
+    """
+    return predict(torch.cat([latents] * len(embeds)), t, torch.cat([*embeds])).chunk(len(embeds))
+
+
+class Guidance:
+    """How a sampler combines the network's predictions. This class is classifier-free guidance, the usual way.
+
+    A method that acts while sampling may put another guidance in its place: a subclass that overrides `start`.
+    """
+
+    def start(
+        self, prompts: Sequence[str], predict: Predict, embed: Embed, scale: float, timesteps: torch.Tensor
+    ) -> PredictStep:
+        """Begin the sampling of one batch. What a guidance keeps from one step to the next belongs to the result.
+
+        Args:
+            prompts: the prompts of the B images of the batch.
+            predict: one forward pass: (z_t, t, embeddings) -> predicted noise, the shape of z_t. Several conditions go
+                into one pass as one larger batch.
+            embed: prompts -> their embeddings, float32 (len(prompts), tokens, width).
+            scale: the guidance scale s.
+            timesteps: the timesteps of all steps of the sampler, int64 (S,), the noisiest first.
+
+        Returns a function (z_t, t, i) -> the prediction that the sampler follows, float32 in the shape of z_t. z_t is
+        float32 (B, C, h, w), t is an int64 scalar, and i counts the steps from 0.
+        """
+        asked = conditions(scale, [""] * len(prompts), [*prompts])
+        predict_guided = guided(predict, embed([prompt for each in asked for prompt in each]), scale)
+        return lambda latents, t, step: predict_guided(latents, t)

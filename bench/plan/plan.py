@@ -124,7 +124,8 @@ class Plan:
 
     def learns(self, cell: Cell) -> bool:
         """Whether the cell's unlearned weights are made by a method, from images of concepts."""
-        return not (cell.given or self.base_method(cell.method) in CONTROLS)
+        made_before = cell.given or self.base_method(cell.method) in CONTROLS
+        return not made_before and self.methods[cell.method].learns()
 
     def trains(self, cell: Cell) -> bool:
         """Whether the cell trains weights: those of a method, or a model that is trained further."""

@@ -122,11 +122,13 @@ class UnlearningResult:
 
     Args:
         delta: name -> tensor of the U-Net that differs from the backbone's, on the CPU.
-        cost: the counts of the `CostMeter`, and "delta_bytes", the size of `delta`.
+        attached: name -> tensor that `Method.attach` needs, on the CPU.
+        cost: the counts of the `CostMeter`, and "delta_bytes", the size of all these tensors.
         data_use: the data that the method used.
     """
 
     delta: dict[str, torch.Tensor]
+    attached: dict[str, torch.Tensor]
     cost: dict[str, float | int]
     data_use: DataUse
 
@@ -134,7 +136,8 @@ class UnlearningResult:
 def unlearn(harness: Harness, method: Method) -> UnlearningResult:
     """Run `method` once. Afterwards the U-Net has the weights of the backbone again, also after an error.
 
-    A method that leaves the weights that it started from gets a warning, unless it is a control that trains nothing.
+    A method that leaves the weights that it started from gets a warning, unless it is a control that trains nothing or
+    acts while sampling.
 
     Raises NonFiniteLoss if a resulting weight is NaN or infinite, and whatever the method raises.
 
@@ -150,16 +153,24 @@ def unlearn(harness: Harness, method: Method) -> UnlearningResult:
         method.prepare(harness)
         method.edit(harness)
         method.finish(harness)
+        attached = attached_tensors(harness, method)
         harness.meter.stop()
         delta, trains = harness.changed_tensors(), bool(harness.trained)
-    require_finite_weights(delta, "the method")
+    require_finite_weights({**delta, **attached}, "the method")
     unchanged = delta.keys() == harness.start.keys() and all(
         torch.equal(delta[n], harness.start[n].cpu()) for n in delta
     )
-    if unchanged and (trains or method.fidelity != "control"):  # a control may be meant to train nothing
+    # a control may be meant to train nothing, and a method that acts while sampling need not
+    if unchanged and not method.attaches() and (trains or method.fidelity != "control"):
         harness.warn(CHANGED_NOTHING)
-    cost = {**harness.meter.counts(), "delta_bytes": sum(t.numel() * t.element_size() for t in delta.values())}
-    return UnlearningResult(delta, cost, harness.data_use)
+    left = [*delta.values(), *attached.values()]
+    cost = {**harness.meter.counts(), "delta_bytes": sum(t.numel() * t.element_size() for t in left)}
+    return UnlearningResult(delta, attached, cost, harness.data_use)
+
+
+def attached_tensors(harness: Harness, method: Method) -> dict[str, torch.Tensor]:
+    """Copies of what `method.tensors_to_attach` returns, on the CPU."""
+    return {name: t.detach().cpu().clone() for name, t in method.tensors_to_attach(harness).items()}
 
 
 def require_finite_weights(weights: Mapping[str, torch.Tensor], who: str) -> None:
@@ -219,7 +230,7 @@ def fit(harness: Harness, method: Method) -> None:
             harness.meter.record_memory()
             method.after_step(harness)
             harness.on_step(done, steps, loss.item())
-            _keep_snapshots(harness, done, steps)
+            _keep_snapshots(harness, method, done, steps)
             if done == steps:
                 break
         if harness.checkpoint and method.resumable and done < steps and harness.checkpoint.due():
@@ -240,13 +251,13 @@ def _regulariser(harness: Harness, config: TrainConfig) -> regularisers.Regulari
     return regularisers.build(config.regulariser, *settings, harness.retained_token_states)
 
 
-def _keep_snapshots(harness: Harness, done: int, steps: int) -> None:
+def _keep_snapshots(harness: Harness, method: Method, done: int, steps: int) -> None:
     parts = harness.snapshots.passed(done, steps) if harness.snapshots else ()
     if harness.snapshots and parts:
         harness.meter.stop()  # the method is not charged for keeping them
-        weights = harness.changed_tensors(harness.average_weights or None)
+        weights, attached = harness.changed_tensors(harness.average_weights or None), attached_tensors(harness, method)
         for part in parts:
-            harness.snapshots.keep(part, weights)
+            harness.snapshots.keep(part, weights, attached)
         harness.meter.start()
 
 

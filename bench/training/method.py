@@ -1,16 +1,22 @@
-"""What a method is: a frozen config, which parameters train, a loss for one batch, and optional hooks."""
+"""What a method is: a frozen config, which parameters train, a loss for one batch, and optional hooks.
+
+A method may also act while images are sampled: see `Method.attach`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
+from bench.backbones.pipeline import Backbone
+from bench.core import guidance
 from bench.core.contents import declared_files
 from bench.training.harness import Batch, Harness
 from bench.training.loop import TrainConfig, fit
@@ -28,6 +34,7 @@ PARAMETERS = {
 
 MULTI = ("joint", "alternate", "closed_form")
 FIDELITIES = ("published", "reconstruction", "control", "given")
+LEARNING = ("loss", "edit", "prepare", "finish", "tensors_to_attach")  # a method that overrides one of them learns
 
 
 def require_known(setting: str, value: str, known: Iterable[str]) -> None:
@@ -73,6 +80,8 @@ class MethodConfig(TrainConfig):
 
 class Method:
     """An unlearning algorithm. Subclass it, set the class attributes, write `loss` (or `edit`), register the class.
+
+    A method that acts while images are sampled writes `attach`, and need not write anything else.
 
     Args:
         config: an instance of the class's `Config`. Raises TypeError for anything else.
@@ -121,8 +130,11 @@ class Method:
         self.config = config
 
     def trains(self, parameter: str) -> bool:
-        """Whether the parameter of the U-Net with this name may change. By default `config.parameters` decides."""
-        return bool(PARAMETERS[self.config.parameters](parameter))
+        """Whether the parameter of the U-Net with this name may change.
+
+        By default `config.parameters` decides. A method that only acts while sampling changes no parameter.
+        """
+        return self.learns() and bool(PARAMETERS[self.config.parameters](parameter))
 
     def files(self) -> Iterable[str | Path]:
         """The files and folders that the method reads, such as word lists, weights and pictures.
@@ -149,11 +161,66 @@ class Method:
         """Called once after the training."""
 
     def edit(self, harness: Harness) -> None:
-        """Change the weights. By default this trains on `loss`.
+        """Change the weights. By default this trains on `loss`, unless the method only acts while sampling.
 
         A closed-form method overrides it and changes the parameters in `harness.trained` in place.
         """
-        fit(harness, self)
+        if self.learns():
+            fit(harness, self)
+
+    @classmethod
+    def attaches(cls) -> bool:
+        """Whether the method acts while images are sampled: whether the class overrides `attach`."""
+        return cls.attach is not Method.attach
+
+    @classmethod
+    def learns(cls) -> bool:
+        """Whether the method works before images are sampled. If not, it gets no training data and costs no time."""
+        return not cls.attaches() or any(getattr(cls, name) is not getattr(Method, name) for name in LEARNING)
+
+    def attach(
+        self, backbone: Backbone, concepts: Sequence[str], tensors: Mapping[str, torch.Tensor]
+    ) -> AbstractContextManager[object]:
+        """A context in which the method acts on the pipeline: `with method.attach(...)`, and images are sampled.
+
+        The context may put another guidance in place (`backbone.guided_by`), register hooks on `backbone.unet` or
+        `backbone.pipeline.text_encoder`, add adapters, and so on. At its end everything must be as before, or the cell
+        fails. A hook that depends on the prompt reads it from the argument `encoder_hidden_states` of the U-Net. The
+        decoding of latents by the VAE takes place outside of the context.
+
+        Args:
+            backbone: the networks, with the weights that the method left.
+            concepts: the words for all concepts that the task forgets, as prompts write them (`World.bare_name`).
+            tensors: what `tensors_to_attach` returned, on the CPU.
+        """
+        return nullcontext()
+
+    def tensors_to_attach(self, harness: Harness) -> Mapping[str, torch.Tensor]:
+        """Called after `finish`: tensors that `attach` needs besides the weights of the networks; {} by default.
+
+        They are stored with the weights. With `--curve` it is also called during the training. A training that resumes
+        does not restore them, so a method that trains such tensors sets `resumable = False`.
+        """
+        return {}
+
+    def export(self, concepts: Sequence[str]) -> tuple[dict[str, Any], str]:
+        """How a user of diffusers has the effect of `attach`, for the command `export`.
+
+        Args:
+            concepts: as in `attach`.
+
+        Returns the name of the pipeline class, "pipeline", with its further attributes and the arguments of a call,
+        "call", in types that JSON has; {} if diffusers has nothing like the method. And what diffusers lacks: a text
+        without a full stop; "" if it lacks nothing.
+        """
+        return {}, "everything that the method does while images are sampled"
+
+    def passes(self, scale: float) -> int:
+        """Forward passes for one image in each sampling step, at the guidance scale `scale`, for estimates of time.
+
+        A method whose `attach` replaces the guidance overrides it if the number is another one.
+        """
+        return guidance.passes(scale)
 
 
 class Given(Method):

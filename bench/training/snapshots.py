@@ -16,12 +16,13 @@ class Snapshots:
 
     Args:
         parts: number of parts, at least 2.
-        keep: function that is called after the k-th part, 1 <= k < parts. Its arguments are k and the changed tensors
-            (name -> tensor on the CPU). If a method trains more than once, the calls for its last training come last.
+        keep: function that is called after the k-th part, 1 <= k < parts. Its arguments are k, the changed tensors, and
+            the tensors that `Method.attach` needs (name -> tensor on the CPU). If a method trains more than once, the
+            calls for its last training come last.
     """
 
     parts: int
-    keep: Callable[[int, dict[str, torch.Tensor]], None]
+    keep: Callable[[int, dict[str, torch.Tensor], dict[str, torch.Tensor]], None]
 
     def passed(self, done: int, steps: int) -> range:
         """The numbers of the parts that end with optimiser step `done`, without the last part.
@@ -34,7 +35,7 @@ class Snapshots:
             steps: total number of steps of the training.
 
         Example:
-            >>> snapshots = Snapshots(parts=4, keep=lambda part, tensors: None)
+            >>> snapshots = Snapshots(parts=4, keep=lambda part, tensors, attached: None)
             >>> [list(snapshots.passed(done, steps=8)) for done in range(1, 9)]
             [[], [1], [], [2], [], [3], [], []]
         """

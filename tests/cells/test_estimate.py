@@ -101,12 +101,12 @@ def test_workers_do_not_split_cells_or_sequences(world: World, tmp_path: Path) -
     def three(**more: object) -> list[estimate.Ahead]:
         run = RunConfig(("mimmu",), world="tiny", out=tmp_path, forget=world.concepts[:3], **more)  # type: ignore[arg-type]
         cells = [cell for cell in resolve(run).cells if cell.method == "mimmu"]
-        return [estimate.Ahead(cell, False, False, False, 0, 120.0) for cell in cells]
+        return [estimate.Ahead(cell, False, False, False, 0, 0, 120.0) for cell in cells]
 
     class Known:
         used = frozenset({"here"})
 
-        def drawing(self, count: int) -> float:
+        def drawing(self, count: float) -> float:
             return 0.0
 
     def minutes(workers: int, **more: object) -> str:

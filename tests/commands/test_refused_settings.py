@@ -13,7 +13,7 @@ from bench.core.overrides import apply
 from methods import METHODS
 
 NAMES = METHODS.names()
-ANY = {"eta"}  # settings for which every finite number has a meaning
+ANY = {"eta", "threshold"}  # settings for which every finite number has a meaning
 WRONG = {float: ("nan", "-inf", "-1"), int: ("-1", "1.5"), bool: ("maybe",), str: ("nonsense",)}
 
 

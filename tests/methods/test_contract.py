@@ -1,9 +1,10 @@
-"""What every registered method must do, the example of docs/add-a-method.md included.
+"""What every registered method must do, the examples of docs/add-a-method.md included.
 
 `pytest tests/methods/test_contract.py --plugin FILE` tests the methods of FILE as well.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,20 +15,23 @@ from support import guide
 from support.workplace import small
 
 from bench.backbones.pipeline import Backbone
+from bench.backbones.sampler import image_specs, sample
 from bench.commands import export
+from bench.core.config import Protocol
 from bench.plan import plugins
+from bench.training.guard.watch import Watch, watched
 from bench.training.harness import Harness
 from bench.training.loop import UnlearningResult, unlearn
 from methods import METHODS, Method
 
-EXAMPLE = "neighbour"
+EXAMPLES = ("neighbour", "subtract")
 
 
-@pytest.fixture(params=dict.fromkeys((*METHODS.names(), EXAMPLE)))
+@pytest.fixture(params=dict.fromkeys((*METHODS.names(), *EXAMPLES)))
 def name(request: pytest.FixtureRequest, plugged: None) -> Iterator[str]:
-    """Each method's name; that of the guide stands for its plugin unless one of the same name was given."""
+    """Each method's name; those of the guide stand for their plugins unless one of the same name was given."""
     if request.param not in METHODS:
-        plugins.load([guide.plugin("add-a-method.md", f"{EXAMPLE}.py")])
+        plugins.load([guide.plugin("add-a-method.md", f"{request.param}.py")])
     return request.param
 
 
@@ -66,7 +70,7 @@ def test_method_changes_only_declared_weights_and_repeats_with_the_seed(
     if first.cost["steps"]:  # it trains, so the order of the images and the noise are random
         assert any(not torch.equal(first.delta[key], other.delta[key]) for key in first.delta)
     assert all(small(name).trains(key) for key in first.delta)
-    assert bool(first.delta) == (name != "pretrained")
+    assert bool(first.delta) == (name != "pretrained" and METHODS.get(name).learns())
     assert all(torch.equal(before[key], tensor) for key, tensor in model.unet.state_dict().items())
 
     export.write(pipeline_folder, first.delta, {}, tmp_path / "made")
@@ -74,3 +78,26 @@ def test_method_changes_only_declared_weights_and_repeats_with_the_seed(
     after = made.unet.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(first.delta.get(key, before[key]), tensor) for key, tensor in after.items())
+
+
+def test_method_that_acts_while_sampling_changes_pictures_and_leaves_nothing_behind(name: str, model: Backbone) -> None:
+    method, concepts = small(name), ("golden retriever", "blue jay")
+    protocol, specs = Protocol(num_inference_steps=4, guidance_scale=3.0), image_specs(("a photo of a blue jay",), 2)
+
+    def drawn() -> torch.Tensor:
+        return sample(model, specs, protocol, seed=1, batch_size=2, as_images=False)
+
+    before = drawn()
+    with watched(Watch(f"method {name!r}", model), pytest.fail, pytest.fail):  # raises LeftBehind
+        with method.attach(model, concepts, {}):
+            acting = drawn()
+        if method.attaches() and not method.learns():
+            with method.attach(model, concepts, {}):
+                assert torch.equal(drawn(), acting)
+    if not method.learns():
+        assert not torch.equal(acting, before)
+    if not method.attaches():
+        assert torch.equal(acting, before)
+        assert method.learns()
+    assert torch.equal(drawn(), before)
+    json.dumps(method.export(concepts))

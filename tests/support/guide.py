@@ -13,8 +13,9 @@ _folder = TemporaryDirectory(prefix="lethe-guide-")  # gone with the process
 
 @cache
 def plugin(document: str, name: str) -> Path:
-    """The one python block of `document`, saved as `name`."""
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / document).read_text(), re.DOTALL)
+    """The python block of `document` that comes after the file's `name`, saved as `name`."""
+    after = (DOCS / document).read_text().partition(f"`{name}`")[2]
+    code = re.findall(r"```python\n(.*?)```", after, re.DOTALL)[0]
     file = Path(_folder.name) / name
     file.write_text(code)
     return file

@@ -12,7 +12,7 @@ Kept = list[tuple[int, dict[str, torch.Tensor]]]
 
 
 def keeping(parts: int, kept: Kept) -> Snapshots:
-    return Snapshots(parts, lambda part, weights: kept.append((part, weights)))
+    return Snapshots(parts, lambda part, weights, attached: kept.append((part, weights)))
 
 
 @given(parts=st.integers(2, 12), steps=st.integers(1, 60))
