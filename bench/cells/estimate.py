@@ -323,8 +323,9 @@ def _table(outcomes: Outcomes, folders: Sequence[Path]) -> Path | None:
     if run.backbone is not None:
         return None
     for folder in (run.out, *folders):
-        others = sorted(folder.glob(f"*-{run.world}-cells.csv")) + sorted(folder.glob(f"*-{run.world}-quick-cells.csv"))
-        for file in (folder / f"{run.suite}-{run.world}-cells.csv", *others):
+        world = run.world_name
+        others = sorted(folder.glob(f"*-{world}-cells.csv")) + sorted(folder.glob(f"*-{world}-quick-cells.csv"))
+        for file in (folder / f"{run.suite}-{world}-cells.csv", *others):
             if file.is_file():
                 return file
     return None

@@ -52,7 +52,8 @@ def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool
                 raise ValueError(f"workers must be at least 1, not {workers}")
             plugins = tuple(absolute(str(file)) for file in config.plugins)
             data = config.data and absolute(str(config.data))
-            config = dataclasses.replace(config, plugins=plugins, data=data, out=Path(config.out))
+            concepts = config.concepts and absolute(str(config.concepts))
+            config = dataclasses.replace(config, plugins=plugins, data=data, concepts=concepts, out=Path(config.out))
             require_writable(config.out)
             engine = Local(Settings(workers, retries))
             with _unavailable():

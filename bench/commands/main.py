@@ -66,6 +66,11 @@ COMMANDS = {
         "write the model of a finished cell, as a diffusers folder", "export", usage="CELL --to DIR [FLAG ...]"
     ),
     "prepare": Command("get and check the data sets of a world", "prepare", usage="WORLD --data DIR [FLAG ...]"),
+    "new-concepts": Command(
+        "write a draft of a file for --concepts, with near neighbours to keep",
+        "concepts.new",
+        usage="FILE --forget CONCEPT ... --backbone MODEL [FLAG ...]",
+    ),
     "strip": Command(
         "draw stored images of several methods side by side",
         "picture_strip",
@@ -122,6 +127,9 @@ examples:
   Stable Diffusion on photographs of dogs, flowers and birds
     python run_bench.py prepare natural --data ~/data
     python run_bench.py --world natural --backbone sd15 --data ~/data
+  concepts of your own: draft a file, edit it, run it
+    python run_bench.py new-concepts mine.yaml --forget "Van Gogh" --backbone sd15
+    python run_bench.py --concepts mine.yaml --backbone sd15 --methods mimmu salun
   write the model without tulips as a diffusers folder
     python run_bench.py export "mimmu/tulip" --to tulip-free
 
@@ -229,6 +237,6 @@ def parser(name: str = "run") -> argparse.ArgumentParser:
 
 def help_text() -> str:
     """The text of `python run_bench.py --help`: the program's purpose, its commands, examples and exit codes."""
-    commands = "\n".join(f"  {name:8} {command.about}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:12} {command.about}" for name, command in COMMANDS.items())
     usage = "usage: python run_bench.py [COMMAND] [FLAG ...]"
     return f"{usage}\n\n{DESCRIPTION}\n\ncommands:\n{commands}\n\n{EPILOG}"

@@ -32,6 +32,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 MAX_COUNT = 1_000_000  # of images or steps: a typing error does not fill the memory with names of images
 MAX_SEED = 2**63 - 1  # torch takes no larger one
 MAX_SEEDS = 10_000  # training seeds of a run
+OWN = "own"  # name of the world of --concepts
 MAX_CURVE = 1000  # checkpoints along a training
 
 
@@ -209,8 +210,12 @@ class RunConfig:
     )  # fmt: skip
     suite: str = flag("finegrained", "what to forget (default: {default})", WHAT, board=1)
     world: str = flag("pocket", "what can be drawn and judged (default: {default})", WHAT, board=2)
+    concepts: Path | None = flag(
+        None, "a YAML file of concepts of yours in place of a world (docs/your-own-concepts.md)", WHAT,
+        metavar="FILE", parse=absolute, board=2,
+    )  # fmt: skip
     backbone: str | None = flag(
-        None, "{backbones}, a hub id, a diffusers folder or a .safetensors file (default: the world's own)", WHAT,
+        None, "pocket, {backbones}, a hub id, a diffusers folder or a .safetensors file (default: the world's)", WHAT,
         metavar="MODEL", elsewhere=model_elsewhere, shared=shared_model, board=3,
     )  # fmt: skip
     backbone_config: str | None = flag(
@@ -314,6 +319,11 @@ class RunConfig:
             )
         if self.curve is not None and self.curve > MAX_CURVE:
             raise ValueError(f"--curve must be at most {MAX_CURVE}, not {self.curve}")
+
+    @property
+    def world_name(self) -> str:
+        """The name of the run's world: "own" for a file of concepts."""
+        return self.world if self.concepts is None else OWN
 
     @property
     def command(self) -> str:

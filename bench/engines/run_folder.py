@@ -56,7 +56,7 @@ class RunFolder:
     def __init__(self, run: RunConfig) -> None:
         run = run.elsewhere()
         self.id = digest.of_json(run.identity)[:8]
-        self.path = place(run.out) / f"{stem(f'{run.suite}-{run.world}')}-{self.id}"
+        self.path = place(run.out) / f"{stem(f'{run.suite}-{run.world_name}')}-{self.id}"
 
     @contextmanager
     def watched(self) -> Iterator[None]:

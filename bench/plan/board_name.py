@@ -84,7 +84,7 @@ def _parts(plan: Plan) -> Iterator[Part]:
     for name in sorted(known, key=lambda each: known[each].board or 0):
         value = getattr(plan.run, name)
         if name in ALWAYS:
-            yield Part(value)
+            yield Part(plan.run.world_name if name == "world" else value)
         elif value != usual[name] and name != QUICK:
             yield from PARTS.get(name, _named(known[name]))(plan, value)
 
@@ -104,6 +104,10 @@ def _named(flag: Flag) -> Callable[[Plan, Any], Iterator[Part]]:
 def _backbone(plan: Plan, source: str) -> Iterator[Part]:
     name = last_part(source).removesuffix(".safetensors")
     yield Part(name, ["backbone", folder.content(plan.folder)], plain=False)
+
+
+def _concepts(plan: Plan, file: Path) -> Iterator[Part]:
+    yield Part(file.stem, ["concepts", digest.of_file(file)], plain=False)
 
 
 def _forget(plan: Plan, concepts: tuple[str, ...]) -> Iterator[Part]:
@@ -152,6 +156,7 @@ def by_content(spec: str) -> list[str]:
 ALWAYS = ("suite", "world")  # fields that every name contains
 # Field -> function that makes its parts. All other fields use `_named`.
 PARTS: dict[str, Callable[[Plan, Any], Iterator[Part]]] = {
+    "concepts": _concepts,
     "backbone": _backbone,
     "forget": _forget,
     "several": _several,

@@ -20,7 +20,7 @@ from bench.plan.names import method_names, metric_names, named
 from bench.plan.settings import PROTOCOL
 from bench.suites import SUITES, Request, Suite
 from bench.training.method import Given
-from bench.worlds import WORLDS, Options, World
+from bench.worlds import Options, World
 from methods import CONTROLS, METHODS, ORACLE, REFERENCES, Method
 from methods.base import MethodConfig
 
@@ -164,9 +164,9 @@ def resolve(run: RunConfig) -> Plan:
         digest.forget()
     plugins.load(run.plugins)
     names, metrics = method_names(run.methods), metric_names(run.metrics)
-    suite, world = plugins.checked(SUITES, run.suite), plugins.checked(WORLDS, run.world)
+    suite, world = plugins.checked(SUITES, run.suite), settings.world_of(run)
     world_checks.check_presets(world)
-    request = Request(run.forget, run.several)
+    request = requested(run, world, suite)
     request.check(world, suite.one_model)
     suite.check_request(request)
     suite.view(world)  # raises before anything is downloaded
@@ -197,9 +197,9 @@ def resolve(run: RunConfig) -> Plan:
 
     @cache
     def folder() -> Path:
-        own = run.backbone is None
-        source = ready.backbone() if own else str(run.backbone)  # it may be in the folder of the data
-        verified = own and ready.verifies_backbone
+        home = settings.home_of(run, ready)
+        source = home.backbone() if home else str(run.backbone)  # it may be in the folder of the data
+        verified = home is not None and home.verifies_backbone
         return locate(source, run.backbone_config, run.backbone_weights, verified)
 
     options = Options(folder, run.data, run.judges, run.neighbours, run.clip, run.force)
@@ -230,6 +230,13 @@ def resolve(run: RunConfig) -> Plan:
             prompts = len(view.prompts("evaluate", concept))
             noise_limits.require_seeds(concept, plan.images(concept), prompts, len(protocol.noise_seeds))
     return plan
+
+
+def requested(run: RunConfig, world: World, suite: Suite) -> Request:
+    """What the run asks a suite to forget: what the user names, or else what the world names, if the suite takes it."""
+    if not (run.forget or run.several) and suite.choose_requested is not None:
+        return Request(world.requested)
+    return Request(run.forget, run.several)
 
 
 def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Variant]:

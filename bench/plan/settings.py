@@ -11,16 +11,44 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core import overrides
 from bench.core.config import QUICK, Protocol, RunConfig
-from bench.plan import plugins
+from bench.core.flags import defaults_of
+from bench.plan import plugins, world_checks
 from bench.suites import SUITES, Suite
-from bench.worlds import World
+from bench.worlds import WORLDS, World
 from methods import METHODS
 from methods.base import MethodConfig
 
 if TYPE_CHECKING:
     from bench.plan.plan import Plan
 
+POCKET = "pocket"  # a world whose backbone can be named too
 PROTOCOL = "protocol"  # name of the section of --set for the protocol. The other sections are named after methods
+
+
+def world_of(run: RunConfig) -> World:
+    """The world of the run: a registered one, or that of a file of concepts.
+
+    Raises UnknownName, PluginError, WrongConcepts, and InvalidEntry for a world that can't be used.
+    """
+    if run.concepts is None:
+        return plugins.checked(WORLDS, run.world)
+    if run.world != defaults_of(RunConfig)["world"]:
+        raise ValueError(f"--concepts is a world of its own: leave out --world {run.world}, or leave out --concepts")
+    from bench.worlds.own import world as own
+
+    found = own.read(run.concepts, run.backbone)
+    world_checks.check_world(found.name, found)
+    return found
+
+
+def home_of(run: RunConfig, world: World) -> World | None:
+    """The world whose default backbone the run uses: its presets and its verified files suit the run.
+
+    `--backbone pocket` names the model of the pocket world. None for another backbone.
+    """
+    if run.backbone is None or run.concepts is not None:
+        return world
+    return WORLDS.get(POCKET) if run.backbone == POCKET else None
 
 
 def protocol_of(run: RunConfig, world: World, suite: Suite) -> Protocol:
@@ -43,7 +71,8 @@ def config_of(name: str, run: RunConfig, world: World, suite: Suite) -> MethodCo
     Raises ValueError if the method does not have a setting or if the value of a setting is invalid.
     """
     # The presets suit the default backbone only. Any other backbone uses the settings of the papers.
-    presets = world.presets if run.backbone is None else {}
+    home = home_of(run, world)
+    presets = home.presets if home else {}
     config = overrides.apply(plugins.checked(METHODS, name).Config(), presets.get(name, {}), name)
     config = overrides.apply(config, suite.training, name)
     return overrides.apply(config, run.overrides.get(name, {}), name)

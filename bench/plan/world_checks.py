@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.core.config import Protocol
 from bench.core.registry import BrokenEntry, nearest
+from bench.core.text.alike import same_letters
 from bench.plan import column_names
 from bench.plan.plugin_checks import InvalidEntry, check_settings, is_text, require_name, require_same
 from bench.worlds import World
@@ -71,15 +72,6 @@ def check_judges(world: World, concepts: Iterable[str]) -> None:
             f"world {world.name!r} has a judge called {wrong[0]!r}; call it otherwise, since the column "
             f"'judge_{wrong[0]}' has another meaning"
         )
-
-
-def same_letters(name: str) -> str:
-    """What two names have in common that look alike: a key for comparisons.
-
-    Differences in case, in Unicode's forms (NFKC), in white space and in invisible characters are removed.
-    """
-    visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
-    return " ".join(unicodedata.normalize("NFKC", visible.casefold()).split())
 
 
 def _check_concepts(said: str, world: World) -> None:

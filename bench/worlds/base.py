@@ -117,6 +117,7 @@ class World(ABC):
         protocol: how images are sampled, and how many, with the default backbone.
         presets: method -> settings that suit the default backbone, where the paper's settings do not.
         tuning_concepts: concepts that presets were tuned on. No suite of a board forgets them.
+        requested: concepts that suites forget if the user names none; (): the suite's own choice.
         extra_concepts: concepts and styles that are drawn and judged besides those of each task, for a published metric
             that counts them. No suite forgets them and no other metric counts them. An image that asks for one of them
             counts for no other concept.
@@ -150,6 +151,7 @@ class World(ABC):
     styles: tuple[str, ...] = ("photo",)
     presets: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     tuning_concepts: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
     extra_concepts: tuple[str, ...] = ()
     feature_hint: str = ""
     verifies_backbone: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.worlds.base import Split
 from bench.worlds.natural.judges.choice import KINDS
 from bench.worlds.natural.photographs.reader import LABELS
+from bench.worlds.templates import fill
 
 FORGET = (
     "a photograph showing a {}",
@@ -34,15 +35,9 @@ def phrase(concept: str) -> str:
 
 def prompts(split: Split, concept: str) -> tuple[str, ...]:
     """Sentences that ask for `concept`. Raises KeyError for a concept of no domain."""
-    return tuple(_fill(template, phrase(concept)) for template in TEMPLATES[split])
+    return tuple(fill(template, phrase(concept)) for template in TEMPLATES[split])
 
 
 def superclass_prompts(concept: str, split: Split = "forget") -> tuple[str, ...]:
     """The same sentences with the kind in place of the concept: "a photograph showing a dog"."""
-    return tuple(_fill(template, KINDS[DOMAIN_OF[concept]]) for template in TEMPLATES[split])
-
-
-def _fill(template: str, words: str) -> str:
-    article = "an" if words[0].lower() in "aeiou" and not words.startswith("Eu") else "a"
-    text = template.replace("a {}", f"{article} {{}}") if "a {}" in template else template
-    return text.format(words)
+    return tuple(fill(template, KINDS[DOMAIN_OF[concept]]) for template in TEMPLATES[split])

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from bench.core.checkpoint import Checkpoint
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.natural.judges import choice, fine_tuning, judge_file, linear_probe, lite0, networks, train
+from bench.worlds.judging import lite0, networks
+from bench.worlds.natural.judges import choice, fine_tuning, judge_file, linear_probe, train
 from bench.worlds.natural.judges import features as judge_features
 from bench.worlds.natural.judges.fine_tuning import Tuning
 from bench.worlds.natural.photographs.flowers import FLOWERS

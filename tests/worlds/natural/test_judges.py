@@ -18,7 +18,8 @@ from timm.data import ImageNetInfo, create_transform
 from bench.cells.judges import classify
 from bench.core import digest
 from bench.worlds.base import Judge, WorldUnavailable
-from bench.worlds.natural.judges import choice, imagenet, judge_file, lite0, networks, zero_shot
+from bench.worlds.judging import lite0, networks
+from bench.worlds.natural.judges import choice, imagenet, judge_file
 from bench.worlds.natural.photographs.dogs import BREEDS
 from bench.worlds.natural.photographs.reader import LABELS, picture
 from bench.worlds.preprocessing import Preprocessed, Preprocessing
@@ -228,7 +229,7 @@ def test_an_open_clip_judge_is_the_scaled_cosine_with_its_sentences(clip_model: 
     logits, features = classify(judge, pictures)
 
     model = open_clip.create_model(name, pretrained=str(file)).eval()
-    texts = [template.format(name=judge.labels[5], kind="bird") for template in zero_shot.TEMPLATES]
+    texts = [template.format(name=judge.labels[5], kind="bird") for template in choice.SENTENCES]
     with torch.no_grad():
         seen = model.encode_image(judge.module.preprocessing(pictures.float() / 255), normalize=True)
         said = model.encode_text(open_clip.get_tokenizer(name)(texts), normalize=True).mean(0)

@@ -17,12 +17,18 @@ import torch
 
 from bench.core.registry import nearest
 from bench.worlds.base import Judge, WorldUnavailable
-from bench.worlds.natural.judges import imagenet, judge_file, zero_shot
+from bench.worlds.judging import zero_shot
+from bench.worlds.natural.judges import imagenet, judge_file
 from bench.worlds.natural.photographs.dogs import BREEDS
 from bench.worlds.natural.photographs.reader import DOMAINS, LABELS
 
 KINDS = {"dogs": "dog", "flowers": "flower", "birds": "bird"}  # domain -> the kind of its concepts, in the singular
 OPEN_CLIP = "open_clip:"
+SENTENCES = (  # the prompts of a zero-shot judge
+    "a photo of a {name}, a type of {kind}.",
+    "a close-up photo of a {name}, a type of {kind}.",
+    "a good photo of the {name}, a type of {kind}.",
+)
 TRAINED = "trained"
 # Its top-1 accuracy on ImageNet's validation set at 224 px is 85.8 % in its paper (Liu et al., CVPR 2022, table 1).
 # ResNet-50, which papers on unlearning often use, has an accuracy of 76 to 80 %. The weights have 350 MB.
@@ -101,7 +107,8 @@ def load(domain: str, spec: str, data: Path | None, device: torch.device) -> Jud
     """
     names = labels(domain)
     if spec.startswith(OPEN_CLIP):
-        return zero_shot.load(spec.removeprefix(OPEN_CLIP), names, KINDS[domain], device)
+        sentences = [[t.format(name=name, kind=KINDS[domain]) for t in SENTENCES] for name in names]
+        return zero_shot.load(spec.removeprefix(OPEN_CLIP), names, sentences, device)
     if spec.endswith(judge_file.SUFFIX):
         return judge_file.load(Path(spec), domain, names, device)
     if spec == TRAINED:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bench.worlds.base import Judge, WorldUnavailable
-from bench.worlds.natural.judges import networks
+from bench.worlds.judging import networks
 from bench.worlds.preprocessing import Preprocessed
 
 

@@ -17,7 +17,8 @@ from torch import nn
 from bench.core import device, digest
 from bench.core.checkpoint import Checkpoint
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.natural.judges import choice, features, fine_tuning, judge_file, linear_probe, networks
+from bench.worlds.judging import networks
+from bench.worlds.natural.judges import choice, features, fine_tuning, judge_file, linear_probe
 from bench.worlds.natural.judges.judge_file import Record, Trained
 from bench.worlds.natural.photographs.reader import DOMAINS, Photographs, read
 from bench.worlds.preprocessing import Preprocessed

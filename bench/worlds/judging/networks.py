@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.backbones.checks import tensor_check
 from bench.worlds.base import WorldUnavailable
-from bench.worlds.natural.judges import lite0
+from bench.worlds.judging import lite0
 
 ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # timm's prefixes for a hub repository and for a folder
 
