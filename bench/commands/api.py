@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from bench.cells import legacy
 from bench.cells.executor import Executor
 from bench.commands.arguments import CannotRun, refusing, require_writable
-from bench.core.config import RunConfig, absolute
+from bench.core.config import RunConfig
+from bench.core.flag_values import absolute
 from bench.core.results import CellResult
 from bench.core.text.terminal import Description
 from bench.engines import Settings

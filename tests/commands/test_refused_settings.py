@@ -8,7 +8,8 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from bench.core.config import Protocol, RunConfig, parse_seeds
+from bench.core.config import Protocol, RunConfig
+from bench.core.flag_values import parse_seeds
 from bench.core.overrides import apply
 from methods import METHODS
 

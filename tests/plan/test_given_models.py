@@ -17,7 +17,7 @@ from support.tiny import variant
 
 from bench.backbones.given import model as given
 from bench.backbones.pipeline import TEXT, Backbone
-from bench.core.config import models_elsewhere
+from bench.core.flag_values import models_elsewhere
 from bench.core.task import Finetune, Task
 from bench.plan import given_models
 from bench.training.harness import Harness
