@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 from pathlib import Path
 
 import easel
@@ -73,6 +74,21 @@ def test_real_pictures_are_named_so_that_a_style_and_an_object_can_share_one(dat
     assert (len(monet), len(dogs)) == (100, 255)
     assert monet & dogs == {f"Monet/Dogs/{i}.jpg" for i in range(1, 6)}
     assert plan.world.reference("Dogs", 3).shape == (3, 3, 512, 512)
+
+
+def test_another_picture_of_the_same_size_and_time_is_another_key(data: Path, pipeline_folder: Path) -> None:
+    def keys() -> list[object]:
+        world = plan_of(data, pipeline_folder, "style").world
+        return [world.reference_key(concept, 5) for concept in ("Monet", "Dogs", "Van_Gogh")]
+
+    (file,) = data.rglob("Monet/Architectures/1.jpg")
+    before, content, state = keys(), bytearray(file.read_bytes()), file.stat()
+    for changed in (True, False):
+        content[25] ^= 1  # the first entry of the quantisation table: another contrast, and then the first one again
+        file.unlink()  # the copy of the release has links to a few files
+        file.write_bytes(content)
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+        assert [now != then for now, then in zip(keys(), before, strict=True)] == [changed, False, False]
 
 
 def test_what_does_not_fit_the_protocol_is_refused(data: Path, pipeline_folder: Path) -> None:
