@@ -1,14 +1,18 @@
-"""The Python interface: compute a board from a notebook or from a training script."""
+"""The Python interface: compute a board, or measure a finished model, from a notebook or a training script."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from safetensors.torch import save_file
 
 from bench.cells import legacy
 from bench.cells.executor import Executor
@@ -27,6 +31,8 @@ from bench.report import write
 from bench.report.read import Board, load_board
 from bench.report.replacing import require_same_configuration
 from bench.worlds import WorldUnavailable
+
+COMPILED = "_orig_mod."  # prefix of the names of tensors in a compiled network
 
 
 def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool = True) -> Board:
@@ -63,6 +69,66 @@ def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool
         with _unavailable():
             executor, results = _computed(plan, engine, progress)
         return load_board(write.write(plan, executor, results).path)
+
+
+def evaluate(
+    model: Any,
+    *,
+    forget: str | Sequence[str],
+    world: str = "pocket",
+    against: Sequence[str] = ("pretrained",),
+    name: str = "model",
+    workers: int = 1,
+    progress: bool = True,
+    **settings: Any,
+) -> Board:
+    """Measure a finished model from a training script: a board with a row for it, the controls and other methods.
+
+    Args:
+        model: a pipeline of Stable Diffusion, its U-Net, or tensors by their names in the U-Net. Of a pipeline the
+            U-Net and the text encoder are measured; its VAE must be the backbone's. Only the weights are read.
+        forget: the concept that the model has forgotten, or several concepts.
+        world: the world that draws and judges.
+        against: methods to compute beside it. The untouched model is always there.
+        name: name of the model's row.
+        workers, progress: as for `run`.
+        settings: further fields of `RunConfig`, such as `backbone`, `metrics`, `out` and `quick`.
+
+    Raises ValueError like `run`, and for a model with adapters or without tensors.
+
+    Example:
+        >>> from bench import evaluate
+        >>> board = evaluate(pipeline, forget="tulip", against=("mimmu",))  # doctest: +SKIP
+        >>> board.table[["method", "ua", "nra", "changed"]]  # doctest: +SKIP
+    """
+    concepts = (forget,) if isinstance(forget, str) else tuple(forget)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        save_file(_weights_of(model), file)
+        run_config = RunConfig(
+            methods=tuple(against) or ("pretrained",), world=world, forget=concepts, models=(f"{name}={file}",),
+            **{"suite": "finegrained" if len(concepts) == 1 else "multi", **settings},
+        )  # fmt: skip
+        return run(run_config, workers=workers, progress=progress)
+
+
+def _weights_of(model: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a model, on the CPU, by the names that `bench.backbones.given` reads."""
+    parts = {"": model}
+    if isinstance(getattr(model, "unet", None), torch.nn.Module):
+        prefixes = {"": "unet", "text_encoder.": "text_encoder", "vae.": "vae"}
+        parts = {prefix: getattr(model, part) for prefix, part in prefixes.items() if getattr(model, part, None)}
+    found: dict[str, torch.Tensor] = {}
+    for prefix, part in parts.items():
+        state = part.state_dict() if isinstance(part, torch.nn.Module) else part
+        if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+            raise ValueError(f"the model must be a pipeline, a U-Net or tensors by name, not {type(part).__name__}")
+        if adapted := [key for key in state if "base_layer." in key or "lora_" in key]:
+            raise ValueError(f"the model has adapters ({adapted[0]}); merge them into its weights first")
+        found |= {prefix + key.removeprefix(COMPILED): t.detach().cpu().contiguous() for key, t in state.items()}
+    if not found:
+        raise ValueError("the model has no tensors")
+    return found
 
 
 @contextmanager

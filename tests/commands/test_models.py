@@ -9,6 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench import evaluate
+from bench.backbones import pipeline
 from bench.commands import main
 from bench.worlds import World
 
@@ -101,3 +103,35 @@ def test_a_model_that_changes_nothing_fails_its_cell(world: World, pipeline_fold
     assert main.main(words) == 1
     cells = table(tmp_path, "-cells").set_index("method")
     assert "changes nothing" in cells.loc["same", "reason"]
+
+
+def test_a_training_script_measures_its_model(
+    world: World, pipeline_folder: Path, tmp_path: Path, finished: Path, models: Path
+) -> None:
+    """A network, a pipeline and a file with the same weights have the same figures."""
+    pipe = pipeline.read(pipeline_folder)
+    tensors = load_file(models / "golden_retriever.safetensors")
+    pipe.unet.load_state_dict(tensors, strict=False)
+    settings = {"world": "tiny", "forget": TASKS[0], "metrics": ("ua",), "progress": False}
+    boards = [evaluate(model, out=tmp_path, **settings) for model in (pipe, pipe.unet, tensors)]
+    (file,) = finished.glob("*tulip*-cells.csv")
+    expected = pd.read_csv(file).set_index(["method", "task"]).loc[("theirs", TASKS[0])]
+    for board in boards:
+        assert board.table["method"].tolist() == ["pretrained", "wrecked", "model"]
+        row = board.cells.set_index("method").loc["model"]
+        assert row[["status", "ua"]].tolist() == ["ok", expected["ua"]]
+        assert row["changed"].startswith(expected["changed"])
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({}, "no tensors"),
+        ("a path", "must be a pipeline, a U-Net or tensors by name, not str"),
+        ({"x.base_layer.weight": torch.ones(1)}, "has adapters"),
+        ({"x": torch.ones(1)}, "none of its 1 tensors"),
+    ],
+)
+def test_what_is_no_model_is_refused(model: object, message: str, world: World, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, forget=TASKS[0], world="tiny", out=tmp_path)
