@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.board import clusters, curve, relearning, ripple, sequences, several, statistics
+from bench.board import clusters, curve, judge_accuracy, relearning, ripple, sequences, several, statistics
 from bench.board.clusters import PARTS, H
 from bench.board.columns import Figures, Measured, column
 from bench.core.results import CellResult
@@ -65,6 +65,7 @@ def measured(
         cells: table from `tables.cells_frame`.
         concepts: table from `tables.concepts_frame`.
     """
+    concepts = judge_accuracy.counted(concepts)
     return Measured(
         cells=cells,
         concepts=concepts,

@@ -13,7 +13,7 @@ import pandas as pd
 TEXTS = (
     "method", "fidelity", "task", "band", "status", "way", "chain", "request", "probe", "of", "variant_of", "variant",
     "fid_extractor", "compensation", "reason", "warnings", "traceback", "config", "protocol", "fingerprint",
-    "concept", "role", "judged_by", "data", "how", "best",
+    "concept", "role", "judged_by", "undrawn", "data", "how", "best",
 )  # fmt: skip
 
 

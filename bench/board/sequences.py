@@ -54,7 +54,7 @@ def matrix(results: Sequence[CellResult]) -> pd.DataFrame:
             continue
         head = (result.method, step.sequence, result.seed, step.number, cell_columns.words(step.request))
         for one in result.concepts:
-            if one.role == "forget":
+            if one.role == "forget" and not one.undrawn:
                 since = cell_columns.since(result, one.concept, numbers)
                 rows.append((*head, one.concept, since, 100 - 100 * one.accuracy, one.n))
     return pd.DataFrame(rows, columns=list(MATRIX))

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.board import aggregates, cell_columns, clusters, csv_files, curve, relearning, ripple, statistics
+from bench.board import (
+    aggregates,
+    cell_columns,
+    clusters,
+    csv_files,
+    curve,
+    judge_accuracy,
+    relearning,
+    ripple,
+    statistics,
+)
 from bench.board.columns import Figures, column, counts, ends, flat
 from bench.core.filenames import within, without_folders, without_paths
-from bench.core.results import CellResult, ConceptResult
+from bench.core.results import CellResult
 from bench.core.store import output_files
 from methods import REFERENCES
 from metrics import COSTS, METRICS, Metric
@@ -123,6 +133,7 @@ def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.
             **{ripple.PREFIX + name: one.distances.get(name) for name in distances},
             "judge": None if one.judge is None else one.judge * 100,
             **{name: getattr(one, name) for name in ("judge_n", "judged_by")},
+            **judge_accuracy.of_concept(one),
             "accuracy": one.accuracy * 100,
             "n": one.n,
             **{metric.name: _blank_or(metric, one.figures[metric.name]) for metric in by_concept},
@@ -131,7 +142,8 @@ def concepts_frame(results: Sequence[CellResult], metrics: Sequence[str]) -> pd.
         for one in result.concepts
     ]
     columns = [*HEAD, "concept", "role", *(["since"] if numbers else [])]
-    columns += [*(ripple.PREFIX + name for name in distances), "judge", "judge_n", "judged_by", "accuracy", "n"]
+    columns += [*(ripple.PREFIX + name for name in distances), "judge", "judge_n", "judged_by"]
+    columns += [*(judge_accuracy.UNTOUCHED if judge_accuracy.has_untouched(results) else ()), "accuracy", "n"]
     columns += [metric.name for metric in by_concept]
     return pd.DataFrame(rows, columns=columns).astype({"since": "Int64"} if numbers else {})
 
@@ -165,7 +177,7 @@ def _board_frame(
     require_same_numbers(results, metrics)
     untouched = {(r.task, r.seed): r for r in results if r.method == "pretrained" and r.ok}
     measured = aggregates.measured(results, metrics, cells, concepts)
-    judges = judge_accuracy(results)
+    judges = judge_accuracy.columns(results)
     rows, whole_numbers = [], {aggregates.RANK: None, "judge_n": None}  # columns of whole numbers, without costs
     for method in dict.fromkeys(result.method for result in results):
         of_method = [result for result in results if result.method == method]
@@ -209,30 +221,6 @@ def changes(results: Sequence[CellResult]) -> str | None:
         noun = {"unet": "U-Net", "text_encoder": "text encoder"}[network]
         told.append(f"{noun}: {changed:.0f} of {each[0]['total']:.0f} tensors, by {100 * norm:.2g} %")
     return "; ".join(told) or None
-
-
-def judge_accuracy(results: Sequence[CellResult]) -> dict[str, float | int | None]:
-    """Accuracy of the judges, in %, on real pictures of all evaluated concepts.
-
-    The measured accuracy of a model cannot be expected to exceed the accuracy of the judges.
-
-    Returns:
-        "judge", the accuracy, and "judge_n", the number of real pictures. If there are several judges, also the
-        accuracy of each judge ("judge_NAME") on the concepts that it judges. An accuracy is None if its judges
-        classified no real pictures.
-    """
-    concepts = {one.concept: one for result in results for one in result.concepts}.values()
-    names = sorted({one.judged_by for one in concepts})
-    by_judge = {name: [one for one in concepts if one.judged_by == name] for name in names if len(names) > 1}
-    return {"judge": _pooled_accuracy(concepts), "judge_n": sum(one.judge_n for one in concepts)} | {
-        f"judge_{name}": _pooled_accuracy(judged) for name, judged in by_judge.items()
-    }
-
-
-def _pooled_accuracy(concepts: Collection[ConceptResult]) -> float | None:
-    total = sum(one.judge_n for one in concepts)
-    right = sum(one.judge * one.judge_n for one in concepts if one.judge is not None)
-    return 100 * right / total if total else None
 
 
 def status_of(results: Sequence[CellResult]) -> str:

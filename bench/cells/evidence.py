@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bench.cells import probe
 from bench.cells.artifact import Artifact
+from bench.cells.checks import drawn
 from bench.cells.images import Images, headnoun_specs
 from bench.cells.judges import Judgements, Reference
 from bench.cells.probe import Probes, PromptProbes
@@ -47,7 +48,8 @@ def along(context: Context, task: Task, weights: Entry | None, whole: bool) -> E
         whole: whether to use the entry of all evaluation images of these weights, because the run needs it anyway.
             Otherwise only the images of this point are sampled.
     """
-    concepts = task.forget + task.in_domain
+    in_domain = _counted(context, task.in_domain)
+    concepts = task.forget + in_domain
     counts = {concept: context.plan.curve_images(concept) for concept in concepts}
     rows = [(c, i) for c in concepts for i in [index for one, index in context.requested if one == c][: counts[c]]]
     keep = list(dict.fromkeys(i for _, i in rows))
@@ -57,16 +59,22 @@ def along(context: Context, task: Task, weights: Entry | None, whole: bool) -> E
     indices = images if whole else [keep.index(i) for i in images]
     return Evidence(
         forget=task.forget,
-        in_domain=task.in_domain,
+        in_domain=in_domain,
         out_of_domain=(),
         requested=requested,
         predicted=tuple(context.judges.label(c, judged, i) for c, i in zip(requested, indices, strict=True)),
         counts=counts,
         images=images,
         also_requested=tuple(context.also_requested[i] for i in images),
-        nearest=nearest(context.plan.world, task),
+        nearest=nearest(context.plan.world, task, in_domain),
         labels=context.judges.labels(task.forget),
     )
+
+
+def _counted(context: Context, concepts: Sequence[str]) -> tuple[str, ...]:
+    """The kept concepts that metrics count: without those that the untouched model does not draw."""
+    without = drawn.undrawn(context, concepts)
+    return tuple(concept for concept in concepts if concept not in without)
 
 
 def _evidence(context: Context, task: Task, weights: Entry | None, **extra: Any) -> Evidence:
@@ -77,12 +85,13 @@ def _evidence(context: Context, task: Task, weights: Entry | None, **extra: Any)
     requested, keep = tuple(concept for concept, _ in rows), [i for _, i in rows]
     domains = {concept: world.domain_members(concept) for concept in task.forget}
     known = (*task.concepts, *world.extra_concepts)
+    in_domain = _counted(context, task.in_domain)
     whole = (*task.forget, *world.extra_concepts)
     ids = {c: world.reference_names(c, None if c in whole else context.plan.references(c)) for c in known}
     return Evidence(
         forget=task.forget,
-        in_domain=task.in_domain,
-        out_of_domain=task.out_of_domain,
+        in_domain=in_domain,
+        out_of_domain=_counted(context, task.out_of_domain),
         requested=requested,
         predicted=tuple(context.judges.label(c, judged, i) for c, i in zip(requested, keep, strict=True)),
         counts={concept: context.plan.images(concept) for concept in dict.fromkeys(requested)},
@@ -96,7 +105,7 @@ def _evidence(context: Context, task: Task, weights: Entry | None, **extra: Any)
         reference={c: Reference(context)(c).tensors()["features"] for c in known},
         reference_ids={c: names for c, names in ids.items() if names is not None},
         domains=domains,
-        nearest=nearest(world, task),
+        nearest=nearest(world, task, in_domain),
         labels=context.judges.labels(task.forget),
         extractor=context.judges.extractor_name,
         **extra,
@@ -112,11 +121,15 @@ def _domain_reference(context: Context, task: Task, weights: Entry) -> dict[str,
     return {member: Reference(context)(member).tensors()["features"] for member in members}
 
 
-def nearest(world: World, task: Task) -> tuple[str, ...]:
-    """For each forgotten concept the nearest of its siblings that the task keeps; empty without such siblings."""
-    if not task.in_domain:
+def nearest(world: World, task: Task, in_domain: Sequence[str] | None = None) -> tuple[str, ...]:
+    """For each forgotten concept the nearest of its siblings in `in_domain`; empty without such siblings.
+
+    `in_domain=None` means all kept siblings of the task.
+    """
+    in_domain = task.in_domain if in_domain is None else in_domain
+    if not in_domain:
         return ()
-    siblings = world.kept_siblings(task.forget, task.in_domain)
+    siblings = world.kept_siblings(task.forget, in_domain)
     return tuple(dict.fromkeys(nearest_neighbour(world, target, siblings[target])[0] for target in task.forget))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -191,6 +192,16 @@ def _shrunk(images: torch.Tensor) -> torch.Tensor:
 def evaluation_specs(plan: Plan, concept: str) -> tuple[ImageSpec, ...]:
     """The specs of a concept's evaluation images."""
     return image_specs(plan.world.prompts("evaluate", concept), plan.images(concept), plan.protocol.noise_seeds)
+
+
+def reference_specs(plan: Plan, concept: str) -> tuple[ImageSpec, ...]:
+    """The specs of images of the untouched model that stand for reference images of a concept.
+
+    They have the evaluation prompts, and noise of their own: their indices follow those of the evaluation images.
+    """
+    prompts = plan.world.prompts("evaluate", concept)
+    taken = math.ceil(plan.images(concept) / len(prompts))
+    return tuple(ImageSpec(one.prompt, taken + one.index) for one in image_specs(prompts, plan.references(concept)))
 
 
 def headnoun_specs(plan: Plan, task: Task) -> tuple[tuple[str, ...], tuple[ImageSpec, ...]]:

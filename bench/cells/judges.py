@@ -15,7 +15,7 @@ from bench.backbones.checks import tensor_check
 from bench.backbones.sampler import ImageSpec
 from bench.cells.artifact import JUDGES, Artifact, Key, StageOutput, of_world
 from bench.cells.checks import judge_labels, reference_pictures
-from bench.cells.images import Images, shows_nothing
+from bench.cells.images import Images, reference_specs, shows_nothing
 from bench.core import device, digest
 from bench.core.store import Entry
 from bench.worlds import Clip, World, WorldUnavailable
@@ -243,8 +243,9 @@ class Judgements(Artifact[...]):
 class Reference(Artifact[[str]]):
     """The reference images of a concept.
 
-    The entry has the tensor "features", float32 (R, D), and two facts: the number of images, "count", and the number
-    of images for which the classifier predicts the concept, "right". R is 0 for a concept without reference images.
+    The entry has the tensor "features", float32 (R, D), and two facts: the number of real images, "count", and the
+    number of these for which the classifier predicts the concept, "right". R is 0 for a concept without reference
+    images, unless images of the untouched model stand for them (`World.reference_from_model`).
     """
 
     name = kind = "reference"
@@ -259,9 +260,16 @@ class Reference(Artifact[[str]]):
         self.context.report(f"real pictures of {concept}", 0, count)
         pictures = reference_pictures.pictures(world, concept, count)
         if not len(pictures):
-            return {"features": torch.empty(0, 0)}, {"right": 0, "count": 0}
+            features = self._of_model(concept) if world.reference_from_model else torch.empty(0, 0)
+            return {"features": features}, {"right": 0, "count": 0}
         facts = {"right": judges.count_predicted(concept, pictures), "count": len(pictures)}
         return {"features": judges.features(pictures, real_names(concept, len(pictures)))}, facts
+
+    def _of_model(self, concept: str) -> torch.Tensor:
+        """Features of the images of the untouched model that stand for reference images, float32 (R, D)."""
+        specs = reference_specs(self.plan, concept)
+        judged = Judgements(self.context)(Images(self.context)(None, specs), specs)
+        return judged.tensors()["features"]
 
     def __call__(self, concept: str) -> Entry:
         """The entry from the store, or computed now. The store is read once for each concept."""
@@ -272,13 +280,16 @@ class Reference(Artifact[[str]]):
 def identity_of_reference(context: Context, concept: str) -> Key:
     """The part of a key that identifies the reference images of a concept.
 
-    It contains the evaluation prompts, and `World.reference_key`, or the digest of all images that are used if the
-    world has no such key. A key that is a text is the digest itself.
+    It contains the evaluation prompts and `World.reference_key`. If the world has no such key, it contains the key of
+    the untouched model's images that stand for reference images, or the digest of all reference images that are used. A
+    key that is a text is the digest itself.
     """
 
     def identify() -> Key:
         world, count = context.plan.world, context.plan.references(concept)
         key = world.reference_key(concept, count)
+        if key is None and world.reference_from_model:
+            key = {"untouched": Images(context).key(None, reference_specs(context.plan, concept))}
         if key is None:
             key = digest.of_tensors({"pictures": reference_pictures.pictures(world, concept, count)})
         content = key if isinstance(key, str) else digest.of_json(key)

@@ -183,7 +183,7 @@ class Outcomes:
             scores=scores_from_json({name: parts[name]["score"] for name in self.plan.metrics}),
             concepts=tuple(concepts),
             curve=self._stored_curve(cell, weights),
-            extractor=self.plan.world.feature_extractor(),
+            extractor=self._compared(),
             cost=weights.facts["cost"],
             data=weights.facts["data"],
             compensation=weights.facts["compensation"],
@@ -199,6 +199,16 @@ class Outcomes:
             return ()
         there = len(self.plan.tasks) - len(absent)
         return (f"there is no model for {', '.join(absent)}, so the row's means are over {there} tasks",)
+
+    def _compared(self) -> str:
+        """The network whose features FID and KID compare, and what they compare with if these are no real pictures."""
+        world, concepts = self.plan.world, self.plan.concepts
+        name = world.feature_extractor()
+        without = [c for c in concepts if world.reference_key(c) is None] if world.reference_from_model else []
+        if not without:
+            return name
+        of = f" of {len(without)} of {len(concepts)} concepts" if len(without) < len(concepts) else ""
+        return f"{name}, against the untouched model's images{of}"
 
     def _stored_curve(self, cell: Cell, weights: Entry) -> tuple[CurvePoint, ...] | None:
         """The points of the cell's curve, in the order of training; None if they are not stored.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cells import evidence
 from bench.cells.artifact import FIRST, Artifact, Key, StageOutput, modules_of, of_metric, plugin_modules
+from bench.cells.checks import drawn
 from bench.cells.evidence import EvidenceParts
 from bench.cells.images import Images
 from bench.cells.judges import DEGENERATE, Judgements, Reference, identity_of_reference
@@ -81,6 +82,7 @@ class Accuracies(_Figure):
                 "judged_by": world.judge_of(concept),
                 "accuracy": accuracy.value,
                 "n": accuracy.n,
+                **_untouched(self.context, concept),
             }
             rows.append(row)
         return {}, {"concepts": rows, **self._degenerate(weights, seen)}
@@ -113,7 +115,7 @@ class MetricScore(_Figure):
         noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
         before = of_metric(metric)
         with _watched(self.context, metric, seen), noting as reads:
-            score = _score(metric, seen)
+            score = _score(metric, seen) if drawn.is_measured(self.context, cell.task) else None
             values = metric.each(seen) if metric.each else None
         if of_metric(metric) != before:
             raise RuntimeError(f"a file that the metric {metric.name!r} declares changed while it ran; run it again")
@@ -159,10 +161,18 @@ class Curve(_Figure):
             scores = {}
             for metric in metrics:
                 with _watched(self.context, metric, seen):
-                    scores[metric.name] = _score(metric, seen)
+                    scores[metric.name] = _score(metric, seen) if drawn.is_measured(self.context, cell.task) else None
             values = {name: {"value": score.value, "n": score.n} if score else None for name, score in scores.items()}
             points.append({"part": part / (len(between) + 1), "scores": values})
         return {}, {"points": points}
+
+
+def _untouched(context: Context, concept: str) -> Key:
+    """What the judge says about the untouched model's images of a concept, for a table row; {} for most worlds."""
+    if (found := drawn.recognised(context).get(concept)) is None:
+        return {}
+    row: Key = {"untouched": found.right / found.total, "untouched_n": found.total}
+    return row if found.drawn else {**row, "undrawn": found.reason}
 
 
 def accuracy_stamp(context: Context) -> Key:
@@ -226,6 +236,7 @@ def _about(context: Context, task: Task) -> Key:
             target: [world.bare_name(target), world.superclass_prompts(target, "evaluate")] for target in task.forget
         },
         "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
+        **({"drawn_from": world.drawn_from} if world.drawn_from is not None else {}),
     }
 
 

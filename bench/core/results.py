@@ -60,6 +60,10 @@ class ConceptResult:
         accuracy: share of the `n` generated images that are classified as the concept, 0 to 1.
         n: how many images that are.
         figures: metric -> its mean over the concept's images, for metrics that are such means; None without a value.
+        untouched: accuracy of the classifier on `untouched_n` images of the concept by the untouched model, 0 to 1;
+            None in worlds that draw no line there (`World.drawn_from`).
+        untouched_n: how many images that are.
+        undrawn: why no figure of the board counts the concept: a sentence without its end; "" if figures count it.
     """
 
     concept: str
@@ -71,6 +75,9 @@ class ConceptResult:
     accuracy: float
     n: int
     figures: Mapping[str, float | None] = field(default_factory=dict)
+    untouched: float | None = None
+    untouched_n: int = 0
+    undrawn: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ ENDS = ("_lo", "_hi", "_n")  # endings of column names: the ends of an interval,
 DROP, MATCHED = "_drop", "@ua90"  # endings for a retention metric: its drop, and its value at UA 90 %
 BOARD = (
     "method", "fidelity", "way", "status", "rank", "fid_extractor", "judge", "compensation", "cells", "protocol",
-    "fingerprint", "degenerate", "changed", *(cost.name for cost in COSTS),
+    "fingerprint", "degenerate", "changed", "untouched", *(cost.name for cost in COSTS),
 )  # fmt: skip
 CELLS = (
     "method", "task", "band", "seed", "status", "k", "way", "chain", "step", "request", "probe", "of", "variant_of",
@@ -20,7 +20,7 @@ CELLS = (
 )  # fmt: skip
 CONCEPTS = (
     "method", "task", "band", "seed", "concept", "role", "since", "distances", "judge", "judged_by", "accuracy", "n",
-    "before", "drop",
+    "before", "drop", "untouched", "undrawn",
 )  # fmt: skip
 CURVE = ("method", "task", "band", "seed", "part")
 FIXED = {

@@ -10,13 +10,20 @@ from bench.core.results import CellResult
 
 
 def sentences(results: Sequence[CellResult]) -> list[str]:
-    """One sentence for each method and warning, with the cells that it is about, in the order of the cells."""
+    """One sentence for each concept that the untouched model does not draw, and for each method and warning.
+
+    The sentence about a warning has the cells that it is about. They are in the order of the cells.
+    """
+    undrawn = dict.fromkeys(one.undrawn for result in results for one in result.concepts if one.undrawn)
     totals = Counter(result.method for result in results)
     cells: dict[tuple[str, str], list[CellResult]] = {}
     for result in results:
         for text in result.warnings:
             cells.setdefault((result.method, text), []).append(result)
-    return [f"{method}: {without_paths(text)} ({_where(of, totals[method])})." for (method, text), of in cells.items()]
+    concepts = [f"{text}; no figure and no rank counts it." for text in undrawn]
+    return concepts + [
+        f"{method}: {without_paths(text)} ({_where(of, totals[method])})." for (method, text), of in cells.items()
+    ]
 
 
 def _where(of: Sequence[CellResult], total: int) -> str:

@@ -165,6 +165,17 @@ def each_judge(board: pd.DataFrame) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
+def untouched(good: pd.DataFrame) -> str:
+    """The accuracy of the judges on images of the untouched model; "" if the world draws no line there.
+
+    Args:
+        good: the rows of a board whose methods are finished.
+    """
+    if "untouched" not in good or not len(good) or pd.isna(good["untouched"].iloc[0]):
+        return ""
+    return f"{good['untouched'].iloc[0]:.1f} % right on {good['untouched_n'].iloc[0]} images of the untouched model"
+
+
 def caption(board: pd.DataFrame, shown: Sequence[Column], metrics: Sequence[str]) -> str:
     """What the figures of a board rest on, in a sentence or two.
 
@@ -182,7 +193,8 @@ def caption(board: pd.DataFrame, shown: Sequence[Column], metrics: Sequence[str]
     )
     extractor = good["fid_extractor"].iloc[0] if len(good) else "none"
     judge, count = (good["judge"].iloc[0], good["judge_n"].iloc[0]) if len(good) else (None, 0)
-    judges = "none" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures{each_judge(good)}"
+    judges = "" if pd.isna(judge) else f"{judge:.1f} % right on {count} real pictures{each_judge(good)}"
+    judges = "; ".join(part for part in (judges, untouched(good)) if part) or "none"
     by, room = ranked(board), room_of(list(map(str, board.columns)))
     rank = f"rank by {by}, shared where the difference may be chance; " if by else ""
     return (

@@ -124,6 +124,10 @@ class World(ABC):
         feature_hint: end of the message that is shown when the feature extractor's weights can't be loaded.
         verifies_backbone: whether `backbone` compares every file with a digest of files that are known to be sound. If
             not, every tensor is compared with the networks before a run.
+        reference_from_model: whether images of the untouched model, on noise of their own, stand for the reference
+            images of a concept that has none. If not, its FID and KID stay blank.
+        drawn_from: share of the untouched model's images of a concept that its judge must recognise, 0 to 1. Otherwise
+            the model does not draw the concept, and no figure counts it. None: every concept counts.
         oracle_concepts: concepts for which an oracle can be built.
         oracle_hint: how a user can get an oracle.
         needs_data: whether the world needs a folder of data, which `prepare` fills.
@@ -155,6 +159,8 @@ class World(ABC):
     extra_concepts: tuple[str, ...] = ()
     feature_hint: str = ""
     verifies_backbone: bool = False
+    reference_from_model: bool = False
+    drawn_from: float | None = None
     oracle_concepts: tuple[str, ...] = ()
     oracle_hint: str = ""
     needs_data: ClassVar[bool] = False

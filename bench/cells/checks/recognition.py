@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.cells.checks import drawn
 from bench.cells.images import Images
 from bench.cells.judges import Judgements, Reference
 from bench.plan.plugin_checks import InvalidEntry
@@ -80,7 +81,8 @@ class Predictions:
 def require_known(context: Context, compute: bool) -> None:
     """Raise InvalidEntry for a judge that does not know its concepts, or whose labels are in another order.
 
-    See `mislabelled`, `exchanged` and `by_chance`.
+    See `mislabelled`, `exchanged` and `by_chance`. Raise it also if the untouched model draws nothing of what is to be
+    forgotten (`bench.cells.checks.drawn`).
 
     Args:
         context: the run.
@@ -108,6 +110,8 @@ def require_known(context: Context, compute: bool) -> None:
             if concept in row:
                 counts[row[concept], predicted[image]] += 1
         require_right(said, Predictions(judge.labels, concepts, counts))
+    if judged is not None:
+        drawn.require_drawn(context)
 
 
 def require_right(said: str, seen: Predictions) -> None:

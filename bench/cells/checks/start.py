@@ -32,7 +32,7 @@ def require_valid(context: Context, references: bool) -> None:
     require_distances(plan)
     judge_outputs.require_outputs(plan, context.judges)
     reference_pictures.require_references(plan)
-    if references:
+    if references and not plan.world.reference_from_model:  # a check draws no image
         for concept in plan.concepts:
             Reference(context)(concept)
     recognition.require_known(context, compute=False)

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench.board import aggregates, relearning, ripple, several, tables
+from bench.board import aggregates, judge_accuracy, relearning, ripple, several, tables
 from bench.board import sequences as board_sequences
 from bench.board import sweeps as board_sweeps
 from bench.cells.executor import Executor
@@ -79,7 +79,7 @@ def drawings(
     plan: Plan, tables: tables.Tables, looks: dict[str, colours.Look], beside: dict[str, list[dict[str, Any]]]
 ) -> dict[str, figures.Figure | figures.Panels]:
     """Every chart of the page, by name. `beside` are the figures of papers for the first chart."""
-    dropped = ripple.drops(tables.concepts)
+    dropped = ripple.drops(judge_accuracy.counted(tables.concepts))
     targets = tables.concepts[tables.concepts["role"] == "forget"].drop_duplicates(["task", "concept"])
     world = plan.world
     groups = {concept: domain for domain, members in world.domains.items() for concept in members}

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.backbones.solvers import ABOUT
 from bench.core.config import SPACINGS
 from bench.core.filenames import without_paths
-from bench.report.terminal import each_judge
+from bench.report.terminal import each_judge, untouched
 
 
 def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.DataFrame) -> list[tuple[str, str]]:
@@ -43,8 +43,11 @@ def facts(description: Mapping[str, Any], board: pd.DataFrame, concepts: pd.Data
             out.append(
                 ("weakest concept", f"{weakest['concept'].iloc[0]}, {weakest['judge'].iloc[0]:.1f} % of real ones")
             )
+    if text := untouched(good):
+        out.append(("judges", f"{text}; weights {description['panel'][:12]}"))
     if len(good) and pd.notna(good["fid_extractor"].iloc[0]):
-        count = _many(protocol, "reference", "real pictures ")
+        real = good["judge_n"].iloc[0] > 0 or "untouched" not in good
+        count = _many(protocol, "reference", "real pictures " if real else "images ")
         out.append(("features", f"{good['fid_extractor'].iloc[0]}; {count}"))
     out += [(what, str(which)) for what, which in description.get("chosen", {}).items()]
     out.append(("hardware", str(description["device"])))

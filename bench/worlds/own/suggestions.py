@@ -96,7 +96,7 @@ def text(found: Suggestion, backbone: str, name: str) -> str:
             lines += [f"    {split}:", *(f"      - {json.dumps(template)}" for template in templates)]
         lines.append("")
     lines += [
-        "# Folders of real pictures, for FID and KID.",
+        "# Folders of real pictures, for FID and KID. Without them images of the untouched model stand for them.",
         "# references:",
         f"#   {_quoted(found.forget[0])}: pictures/of-it",
         "",

@@ -19,6 +19,7 @@ from bench.worlds.templates import fill
 from bench.worlds.text_closeness import TextCloseness
 
 NAME = "own"
+DRAWN_FROM = 0.5  # of the untouched model's images of a concept
 JUDGES = {
     "open_clip": "zero_shot",
     "transformers": "checkpoint",
@@ -41,6 +42,8 @@ class Own(World):
     name = NAME
     about = "the concepts of a file that --concepts names"
     styles = ()
+    reference_from_model = True
+    drawn_from = DRAWN_FROM
     feature_hint = f"{inception.HINT} (--data DIR)"
 
     def __init__(self, file: ConceptFile, backbone: str | None = None, options: Options | None = None) -> None:

@@ -25,6 +25,24 @@ FEW = [
     *("protocol.images_per_concept=2", "protocol.num_inference_steps=5", "protocol.reference_per_concept=2"),
     *("protocol.forget_images=2", "protocol.retain_images=1", "mimmu.epochs=1", "mimmu.path_steps=2"),
 ]
+# A judge that takes any image for its prompt's concept, unless that is the last: it knows where an image stands.
+FIRST_THREE = """
+import torch
+from bench.worlds import Judge
+
+class InOrder(torch.nn.Module):
+    def __init__(self, labels):
+        super().__init__()
+        self.head, self.labels = torch.nn.Identity(), labels
+
+    def forward(self, pictures):
+        place = torch.arange(len(pictures)) // 2 % len(self.labels)
+        return self.head(torch.nn.functional.one_hot(place.clamp(max=2), len(self.labels)).float())
+
+def judge(concepts, device):
+    module = InOrder(concepts)
+    return Judge(tuple(concepts), module, module.head)
+"""
 Refused = Callable[..., str]
 JUDGE_FILE = ROOT / "examples" / "detector_judge.py"
 
@@ -46,14 +64,23 @@ def board(out: Path, ending: str = "") -> pd.DataFrame:
     return pd.read_csv(file)
 
 
-def test_run_on_the_pocket_model(tmp_path: Path) -> None:
+def test_run_on_the_pocket_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, POCKET)
-    assert run(file, tmp_path / "out", method="mimmu", metrics=("ua", "nra", "ora", "clip")) == 0
+    assert run(file, tmp_path / "out", method="mimmu", metrics=("ua", "nra", "ora", "clip", "fid", "kid")) == 0
     table = board(tmp_path / "out").set_index("method")
     assert table["status"].tolist() == ["ok"] * 3
     assert table.loc["pretrained", "nra"] > 50
     assert table.loc["pretrained", "ua"] < 50
     assert table["clip"].notna().all()
+    assert table[["fid", "kid"]].notna().all().all()
+    assert table.loc["pretrained", "fid"] > 0  # its images and those that it is compared with have other noise
+    assert table.loc["pretrained", "fid"] < table.loc["wrecked", "fid"]
+    assert set(table["fid_extractor"]) == {"pocket-64, against the untouched model's images"}
+    assert table.loc["pretrained", "untouched"] > 50
+    assert set(table["untouched_n"]) == {8}
+    assert table["judge"].isna().all()
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{table.loc['pretrained', 'untouched']:.1f} % right on 8 images of the untouched model" in said
     cells = board(tmp_path / "out", "-cells")
     assert set(cells["task"]) == {"tulip"}
     concepts = board(tmp_path / "out", "-concepts")
@@ -99,15 +126,31 @@ def test_flags_that_the_file_decides_are_refused(refused: Refused) -> None:
     assert "the world 'own' has no concept 'tulp': did you mean 'tulip'" in refused(POCKET, "--forget", "tulp")
 
 
-def test_names_with_commas_quotes_and_other_letters_run_with_a_judge_file(tmp_path: Path) -> None:
-    names = ["熊猫", 'the "big", one', "Édouard's", "red"]
+def test_names_with_commas_quotes_and_other_letters_are_measured_and_what_is_not_drawn_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["tulip, daisy", 'the "toucan"', "poodle's", "熊猫"]
     shutil.copy(JUDGE_FILE, tmp_path)
-    file = written(tmp_path, {"domains": {"art": names}, "forget": names[:2], "judge": {"python": "detector_judge.py"}})
-    assert run(file, tmp_path / "out") == 0
+    (tmp_path / "judge.py").write_text(FIRST_THREE)
+    content = {"domains": {"art": names[:2], "é": names[2:]}, "forget": names[2:], "judge": {"python": "judge.py"}}
+    assert run(written(tmp_path, content), tmp_path / "out", metrics=("ua", "nra", "ora", "fid")) == 0
     concepts = board(tmp_path / "out", "-concepts")
     assert set(concepts["concept"]) == {*names}
     assert set(concepts["judged_by"]) == {"python"}
-    assert set(board(tmp_path / "out", "-cells")["task"]) == {*names[:2]}
+    reason = "the untouched model does not draw '熊猫': the judge recognises 0 of its 2 images, fewer than 50%"
+    assert set(concepts.set_index("concept")["undrawn"].dropna().items()) == {("熊猫", reason)}
+    cells = board(tmp_path / "out", "-cells").set_index("task")
+    assert cells.loc["熊猫", ["ua", "nra", "ora", "fid"]].isna().all().all()
+    assert cells.loc["poodle's", ["ua", "ora", "fid"]].notna().all().all()
+    assert cells.loc["poodle's", "nra"].isna().all()  # its only neighbour is not drawn
+    assert f"warning: {reason}; no figure and no rank counts it." in " ".join(capsys.readouterr().out.split())
+
+
+def test_run_of_which_nothing_is_drawn_is_refused(refused: Refused, tmp_path: Path) -> None:
+    shutil.copy(JUDGE_FILE, tmp_path)
+    said = refused({"domains": {"plant": ["tulip", "daisy"]}, "forget": "tulip", "judge": {"python": JUDGE_FILE.name}})
+    assert "the untouched model does not draw 'tulip': the judge recognises 0 of its 2 images" in said
+    assert "nothing is left to measure" in said
 
 
 def test_detector_judge_finds_colours() -> None:
