@@ -28,10 +28,10 @@ from bench.engines.local import Local
 from bench.plan import plugins
 from bench.plan.names import ALL, method_names
 from bench.plan.plan import resolve
-from methods import REFERENCES
+from methods import METHODS, REFERENCES
 
 ABOUT = """\
-Search the learning rate of every method in the same way, on targets that are on no
+Search the learning rate of every method that trains in the same way, on targets that are on no
 board. Every method gets the same learning rates, tasks, seed and rules. H is the
 harmonic mean of UA, NRA and ORA. Among the rates whose H is within one point of the
 largest H, the rate with the least drift is the best. If the best rate of a method is
@@ -144,9 +144,15 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
         plugins.load(base.plugins)
         if len(set(args.lr)) < len(args.lr):
             raise ValueError(f"--lr must be given different rates, not {' '.join(map(repr, args.lr))}")
-        methods = [name for name in method_names(base.methods) if name not in REFERENCES]
+        every = [name for name in method_names(base.methods) if name not in REFERENCES]
+        methods = [
+            name for name in every if plugins.checked(METHODS, name).learns()
+        ]  # the others have no learning rate
         if not methods:
-            raise ValueError(f"--methods {joined(base.methods)}: a control has no learning rate; name a method")
+            kind = "a method that trains nothing" if every else "a control"
+            raise ValueError(
+                f"--methods {joined(base.methods)}: {kind} has no learning rate; name a method that trains"
+            )
         engine = Local(arguments.spread(args).settings())
         try:
             found = search(methods, args.lr, base, engine, lambda text: say(console, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -259,10 +260,23 @@ def swept(names: Sequence[str], run: RunConfig, suite: Suite) -> dict[str, Varia
     return {variant.name: variant for variant in made}
 
 
-def require_settable(flag: str, sections: Iterable[str], known: Sequence[str]) -> None:
-    """Raise ValueError if one of `sections`, as `flag` names them, is not `known` to the run or is a control."""
-    for section in sections:
+def require_settable(flag: str, sections: Mapping[str, Iterable[str]], known: Sequence[str]) -> None:
+    """Raise ValueError if one of `sections`, as `flag` names them, is not `known` to the run or is a control.
+
+    `sections` maps each section to its fields. A method that trains nothing has no settings of the training.
+    """
+    for section, fields in sections.items():
         if section not in known:
             raise ValueError(f"{flag} {section}...: nothing called {section!r} in this run; {nearest(section, known)}")
         if section in REFERENCES:
             raise ValueError(f"{flag} {section}...: {section} is a control and has nothing to set")
+        method = None if section == PROTOCOL else plugins.checked(METHODS, section)
+        if method is None or method.learns():
+            continue
+        training = {field.name for field in dataclasses.fields(MethodConfig)}
+        own = [field.name for field in dataclasses.fields(method.Config) if field.name not in training]
+        if without_effect := training.intersection(fields):
+            raise ValueError(
+                f"{flag} {section}.{min(without_effect)}...: {section} trains nothing, so this setting of the training "
+                f"has no effect; {section} has {', '.join(own) or 'no settings'}"
+            )

@@ -46,14 +46,14 @@ def cells(run: Executor, method: str) -> list[Cell]:
 def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board of the three methods, by the command line."""
     out = tmp_path_factory.mktemp("board")
-    line = ["--world", "tiny", "--suite", "smoke", "--methods", *NAMES, "--metrics", "drift", "mi", "--curve", "2"]
+    line = ["--world", "tiny", "--suite", "smoke", "--methods", *NAMES, "--metrics", "drift", "--curve", "2"]
     assert main.main([*line, "--workers", "1", "--out", str(out), "--set", *SETTINGS]) == 0
     return out
 
 
 @pytest.fixture
 def held(finished: Path) -> Executor:
-    return executor(finished, *NAMES, metrics=("drift", "mi"), curve=2)
+    return executor(finished, *NAMES, metrics=("drift",), curve=2)
 
 
 def test_board_has_a_row_for_each_method(finished: Path) -> None:
@@ -130,7 +130,7 @@ def test_export_writes_the_untouched_model_with_settings_and_words(
 ) -> None:
     to = tmp_path / "made"
     line = ["export", f"{name}/golden retriever", "--to", str(to), "--world", "tiny", "--suite", "smoke", "--metrics"]
-    assert main.main([*line, "drift", "mi", "--curve", "2", "--out", str(finished), "--set", *SETTINGS]) == 0
+    assert main.main([*line, "drift", "--curve", "2", "--out", str(finished), "--set", *SETTINGS]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"{name} acts while images are sampled" in said
     told = json.loads((to / export.NOTE).read_text())["attached"]

@@ -8,9 +8,11 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from bench.commands import main
 from bench.core.config import Protocol, RunConfig
 from bench.core.flag_values import parse_seeds
 from bench.core.overrides import apply
+from bench.plan.plan import resolve
 from methods import METHODS
 
 NAMES = METHODS.names()
@@ -77,3 +79,23 @@ def test_seeds_that_no_memory_or_generator_holds_are_refused(text: str) -> None:
 def test_curve_has_a_largest_number_of_checkpoints() -> None:
     with pytest.raises(ValueError, match="--curve must be at most 1000, not 1000000"):
         RunConfig(curve=1_000_000)
+
+
+@pytest.mark.parametrize("flag", ["overrides", "sweep"])
+def test_settings_of_the_training_are_refused_for_methods_that_train_nothing(world: object, flag: str) -> None:
+    def resolved(**fields: str) -> object:
+        values: Any = {n: (text, f"0{text}") if flag == "sweep" else text for n, text in fields.items()}
+        more: Any = {flag: {"safree": values}}
+        return resolve(RunConfig(("safree",), "smoke", "tiny", **more))
+
+    with pytest.raises(
+        ValueError, match=r"safree\.epochs\.\.\.: safree trains nothing.* safree has strength, alpha, order"
+    ):
+        resolved(epochs="3", alpha="0.5")
+    if flag == "overrides":
+        assert resolved(alpha="0.5")
+
+
+def test_methods_that_train_nothing_are_not_tuned(world: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["tune", "--world", "tiny", "--methods", "sld"]) == 2
+    assert "a method that trains nothing has no learning rate" in capsys.readouterr().out

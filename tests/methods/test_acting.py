@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from diffusers import StableDiffusionPipelineSafe
 from support.workplace import small
 
+from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, image_specs, initial_latents, make_scheduler, sample
 from bench.core.config import Protocol
@@ -60,6 +62,12 @@ def recorded(model: Backbone, method: Method, scale: float = SCALE, concepts: Se
             sample(model, image_specs(PROMPTS, 2), protocol, seed=3, batch_size=2, as_images=False)
     assert len(recording.steps) == STEPS
     return recording.steps
+
+
+@pytest.fixture(scope="module")
+def model(pipeline_folder: Path, device: torch.device) -> Backbone:
+    """The tiny pipeline in fp32, loaded once: what acts leaves it as it was."""
+    return pipeline.load(pipeline_folder, device, precision="fp32")
 
 
 @pytest.fixture
@@ -246,6 +254,14 @@ def test_safree_projectors_and_triggers(model: Backbone) -> None:
     assert triggers(distances[:1], 1e9).all()  # a prompt of one token has nothing to compare with
     assert [last_step(z, SafreeConfig()) for z in (0.0, 0.5, 1.0)] == [5, 6, 7]
     assert [last_step(z, SafreeConfig(validation="code")) for z in (0.473, 0.593)] == [0, 10]
+
+
+def test_safree_compares_the_states_of_all_attended_tokens(model: Backbone) -> None:
+    zs = plain_safree(model, PROMPTS, 0.01, "paper")[2]
+    with METHODS.get("safree")(SafreeConfig(gamma=1e5)).attach(model, CONCEPTS, {}):  # t' tells z to five digits
+        held: Any = model.guidance
+        for prompt, z in zip(PROMPTS, zs, strict=True):
+            assert abs(held.projected(prompt)[1] - 1e5 / (1 + math.exp(-z))) < 2
 
 
 def test_safree_with_infinite_margin_and_on_short_prompts(model: Backbone) -> None:
