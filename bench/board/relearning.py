@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,21 +47,22 @@ def frame(results: Sequence[CellResult]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*HEAD, "steps", "accuracy", "n"])
 
 
-def means(points: pd.DataFrame) -> pd.DataFrame:
+def means(points: pd.DataFrame, given: Collection[str] = ()) -> pd.DataFrame:
     """One row for each method, fine-tuning and number of steps, with the mean accuracy and its interval, in %.
 
     The columns are `method`, `probe`, `data`, `how`, `pictures`, `steps`, `accuracy`, `accuracy_lo` and `accuracy_hi`.
     Intervals are over the unlearned tasks (`of`). A method has no row if cells are missing, since means over fewer
-    cells are not comparable. The oracle exists only for some concepts, so its rows average only those concepts.
+    cells are not comparable. Finished models exist only for some concepts, so their rows average only those concepts.
 
     Args:
         points: table from `frame`.
+        given: rows of finished models, among them the oracle.
     """
     whole = points.groupby(["probe", "steps"])[["of", "seed"]].apply(lambda cells: len(cells.drop_duplicates()))
     by = ["method", "probe", "data", "how", "pictures", "steps"]
     rows = []
     for place, group in points.groupby(by, sort=False):
-        if place[0] != ORACLE and len(group) < whole[place[1], place[-1]]:  # type: ignore[index]
+        if place[0] not in given and len(group) < whole[place[1], place[-1]]:  # type: ignore[index]
             continue
         interval = statistics.of_cells(clusters.keyed(group.groupby(["of", "seed"])[["accuracy"]].mean()), 0, 100)
         rows.append((*place, interval.mean, interval.low, interval.high))

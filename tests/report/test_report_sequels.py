@@ -305,3 +305,21 @@ def test_general_means_of_unlike_states_are_not_headlines(
     assert [words for words in said if not any(words in one for one in told)] == []
     assert any("UA" in one or "NRA" in one for one in told) == (not figures)
     assert any("RELEARN HALF" in one for one in told) == (None not in figures.get("relearn_half", (None,)))
+
+
+def test_a_finished_model_after_several_steps_is_a_trail_and_one_of_few_tasks_is_not_compared() -> None:
+    row = {"status": "ok", "fidelity": "given", "cells": 9}
+    steps = [{"method": f"theirs@{n}", **row, "ua": n / 10, "nra": 100 - n / 20} for n in (1000, 50, 200)]
+    best = {"method": "few", **row, "cells": 2, "ua": 100.0, "nra": 100.0}
+    method = {"method": "mimmu", **row, "fidelity": "published", "ua": 95.0, "nra": 90.0}
+    frame, none = pd.DataFrame([method, *steps, best]), pd.DataFrame(columns=["method", "part"])
+    known = looks(*frame["method"])
+    made = figures.tradeoff(frame, none, known)
+    assert made.choices["view"] == {"end": "after training", "way": "and on the way"}
+    trail = made.specs["nra/way"]["datasets"]["curves"]
+    assert [(p["method"], p["part"], p["x"], p["y"]) for p in trail] == [
+        ("theirs", 0.05, 5.0, 97.5), ("theirs", 0.2, 20.0, 90.0), ("theirs", 1.0, 100.0, 50.0)
+    ]  # fmt: skip
+    assert {p["colour"] for p in trail} == {known["theirs@1000"].css}
+    assert "few" not in made.notes["nra/end"]
+    assert "few" in {p["method"] for p in made.specs["nra/end"]["datasets"]["points"]}

@@ -64,7 +64,7 @@ def tradeoff(
     if "ua" not in good or good["ua"].isna().all() or not kinds:
         return Figure(missing="This needs UA and one of NRA, TWIN and ORA of a method that finished.")
     along = curve.means(points)
-    trained = {name: _trails(along, name, looks) for name in kinds}
+    trained = {name: [*_trails(along, name, looks), *_steps(good, name, looks)] for name in kinds}
     views = {"end": "after training"}
     if any(trained.values()):
         views["way"] = "and on the way"
@@ -74,7 +74,7 @@ def tradeoff(
         known = good.dropna(subset=["ua", name])
         placed = labels.at_points([*(_point(row, "ua", name, looks) for row in known.to_dict("records")), *beside])
         rows, hollow = ([row for row in placed if ("source" in row) is found] for found in (False, True))
-        best = front(known, "ua", name)
+        best = front(_of_most_cells(known), "ua", name)
         line = [{"x": p["x"], "y": p["y"]} for m in best for p in rows if p["method"] == m]
         for view in views:
             about = f"Unlearning accuracy against {name.upper()} of {len(rows)} methods, with 95 % intervals"
@@ -89,6 +89,11 @@ def tradeoff(
 
 def _good(board: pd.DataFrame) -> pd.DataFrame:
     return board[(board["status"] == "ok") & ~board["method"].isin(REFERENCES)]
+
+
+def _of_most_cells(board: pd.DataFrame) -> pd.DataFrame:
+    """The rows that can be compared: finished models may have fewer cells than methods, and so other means."""
+    return board[board["cells"] == board["cells"].max()] if "cells" in board else board
 
 
 def _number(value: Any) -> float | None:
@@ -120,6 +125,21 @@ def _trails(along: pd.DataFrame, name: str, looks: dict[str, Look]) -> vega_lite
         {"method": row["method"], "part": row["part"], "x": _number(row["ua"]), "y": _number(row[name]),
          "colour": looks[row["method"]].css}
         for row in rows.dropna(subset=["ua", name]).to_dict("records")
+    ]  # fmt: skip
+
+
+def _steps(board: pd.DataFrame, name: str, looks: dict[str, Look]) -> vega_lite.Rows:
+    """The rows of a finished model after several numbers of steps ("theirs@100"), as a trail like those of methods."""
+    trails: dict[str, dict[int, dict[Any, Any]]] = {}
+    given = board[board["fidelity"] == "given"] if "fidelity" in board else board.iloc[:0]
+    for row in given.dropna(subset=["ua", name]).to_dict("records"):
+        stem, at, step = row["method"].rpartition("@")
+        if at and step.isdecimal():
+            trails.setdefault(stem, {})[int(step)] = row
+    return [
+        {"method": stem, "part": step / max(steps), "x": _number(row["ua"]), "y": _number(row[name]),
+         "colour": looks[steps[max(steps)]["method"]].css}
+        for stem, steps in trails.items() if len(steps) > 1 for step, row in sorted(steps.items())
     ]  # fmt: skip
 
 

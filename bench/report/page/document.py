@@ -98,11 +98,12 @@ def added(
 ) -> dict[str, figures.Figure | figures.Panels]:
     """The charts of `ADDED` that have data."""
     ways = {result.method: result.multi for result in results}
+    given = {result.method for result in results if result.ok and not result.data}
     made = {
         "many": sets.figure(several.frame(cells), looks, ways),
         "matrix": sequences.matrix(board_sequences.matrix(results), looks),
         "along": sequences.along(board_sequences.along(cells), looks),
-        "back": resurgence.figure(relearning.means(relearning.frame(results)), looks),
+        "back": resurgence.figure(relearning.means(relearning.frame(results), given), looks),
         "swept": sweeps.figure(board_sweeps.frame(cells)),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
