@@ -217,6 +217,8 @@ def changes(results: Sequence[CellResult]) -> str | None:
     told = []
     for network in dict.fromkeys(network for result in results for network in result.differences):
         each = [result.differences[network] for result in results if network in result.differences]
+        if not any(one["changed"] for one in each):
+            continue
         changed, norm = (sum(one[name] for one in each) / len(each) for name in ("changed", "norm"))
         noun = {"unet": "U-Net", "text_encoder": "text encoder"}[network]
         told.append(f"{noun}: {changed:.0f} of {each[0]['total']:.0f} tensors, by {100 * norm:.2g} %")
