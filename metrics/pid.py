@@ -108,7 +108,7 @@ class ConceptProbe:
 def probe_of(evidence: Evidence, concept: str) -> ConceptProbe:
     """The means over the images of one forgotten concept. Raises MissingEvidence."""
     probes = _prompt_probes(evidence)
-    of_concept = torch.tensor([requested == concept for requested in probes.requested])
+    of_concept = _images_of(probes, concept)
     probed = probes.looked[of_concept]
     levels = _levels(probes, concept)
     if len(levels) < 2:
@@ -124,8 +124,12 @@ def probe_of(evidence: Evidence, concept: str) -> ConceptProbe:
 
 def _levels(probes: PromptProbes, concept: str) -> torch.Tensor:
     """Indices of the noise levels at which the images of a concept were probed, (L,)."""
-    of_concept = torch.tensor([requested == concept for requested in probes.requested])
-    return probes.looked[of_concept].any(0).nonzero().flatten()
+    return probes.looked[_images_of(probes, concept)].any(0).nonzero().flatten()
+
+
+def _images_of(probes: PromptProbes, concept: str) -> torch.Tensor:
+    """Which images ask for a concept, bool (N,)."""
+    return torch.tensor([requested == concept for requested in probes.requested])
 
 
 def _prompt_probes(evidence: Evidence) -> PromptProbes:
