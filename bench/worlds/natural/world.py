@@ -96,7 +96,7 @@ class Natural(World):
     name = "natural"
     about = "photographs of 422 dogs, flowers and birds, for Stable Diffusion; needs --data, and a GPU"
     domains = LABELS
-    styles = ("photo",)
+    styles = ()  # all of its prompts ask for photographs
     protocol = Protocol(
         images_per_concept=10,
         forget_images=100,

@@ -223,3 +223,9 @@ def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     page = file.with_suffix(".html").read_text()
     assert "judge of dogs" in page
     assert str(data.parent) not in page
+
+
+def test_every_name_of_the_world_has_prompts() -> None:
+    world = WORLDS.get("natural")
+    for name in (*world.concepts, *world.styles):  # the identity of a CLIP model has the prompts of all of them
+        assert world.prompts("evaluate", name)
