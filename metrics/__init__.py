@@ -4,8 +4,9 @@ from bench.core.registry import Registry
 from metrics.base import Evidence, Metric, MissingEvidence, Score
 from metrics.column import Column
 from metrics.cost import COSTS
-from metrics.probes import HeadNouns, Probe, PromptProbes
+from metrics.probes import CaptionImages, HeadNouns, Probe, PromptProbes
 
+OF_CAPTIONS = ("caption_clip", "caption_fid")  # only worlds with captions have them, so "all" does not name them
 METRICS: Registry[Metric] = Registry(
     "metric",
     {
@@ -29,13 +30,18 @@ METRICS: Registry[Metric] = Registry(
         "pid_redundant": "metrics.pid:REDUNDANT",
         "pid_synergy": "metrics.pid:SYNERGY",
         "pid_shared": "metrics.pid:SHARED",
+        "caption_clip": "metrics.captions:CAPTION_CLIP",
+        "caption_fid": "metrics.captions:CAPTION_FID",
     },
     group="lethe.metrics",
+    unlisted=OF_CAPTIONS,
 )
 
 __all__ = [
     "COSTS",
     "METRICS",
+    "OF_CAPTIONS",
+    "CaptionImages",
     "Column",
     "Evidence",
     "HeadNouns",

@@ -12,7 +12,7 @@ import torch
 
 from bench.core.score import Score
 from metrics.column import Column
-from metrics.probes import HeadNouns, Probe, PromptProbes
+from metrics.probes import CaptionImages, HeadNouns, Probe, PromptProbes
 
 NEEDS = (
     "domain_reference",
@@ -20,6 +20,7 @@ NEEDS = (
     "headnoun",
     "prompt_probes",
     "probe",
+    "captions",
 )  # names of the fields of Evidence that are computed only if a metric needs them
 
 
@@ -38,8 +39,8 @@ class Evidence:
     """The evaluation images of one task under one model, with the judges' predictions.
 
     A row stands for one image and one concept that its prompt names. An image whose prompt names two concepts can have
-    two rows. There are N rows. `domain_reference`, `pretrained`, `headnoun`, `probe` and `prompt_probes` are None
-    unless a metric lists them in `Metric.needs`.
+    two rows. There are N rows. `domain_reference`, `pretrained`, `headnoun`, `probe`, `prompt_probes` and `captions`
+    are None unless a metric lists them in `Metric.needs`.
 
     Args:
         forget: the forgotten concepts.
@@ -73,6 +74,7 @@ class Evidence:
         headnoun: images whose prompts hold only a head noun.
         probe: noise predictions for the images of forgotten concepts.
         prompt_probes: noise predictions for the images of forgotten concepts with other prompts.
+        captions: images for the world's captions of any scenes.
 
     Example:
         >>> evidence = Evidence(
@@ -113,6 +115,7 @@ class Evidence:
     headnoun: HeadNouns | None = None
     probe: Probe | None = None
     prompt_probes: PromptProbes | None = None
+    captions: CaptionImages | None = None
 
     @property
     def retained(self) -> tuple[str, ...]:

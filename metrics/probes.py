@@ -30,6 +30,26 @@ class HeadNouns:
 
 
 @dataclass(frozen=True)
+class CaptionImages:
+    """M images for captions of any scenes, one for each caption.
+
+    Args:
+        features: features of each image, float (M, D).
+        reference: features of reference images, float (R, D).
+        alignment: the cosine of each image and its caption, float (M,), -1 to 1; None without a CLIP model.
+
+    Example:
+        >>> images = CaptionImages(torch.zeros(2, 8), torch.zeros(3, 8), torch.tensor([0.25, 0.5]))
+        >>> len(images.features)
+        2
+    """
+
+    features: torch.Tensor
+    reference: torch.Tensor
+    alignment: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Probe:
     """The model's noise predictions for M images of forgotten concepts, with their prompt and with the null prompt.
 

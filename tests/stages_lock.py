@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))  # this checkout's code, where the file is run as 
 from bench.cells.artifact import ARTIFACTS  # noqa: E402
 from bench.core import digest  # noqa: E402
 from methods import METHODS  # noqa: E402
-from metrics import METRICS  # noqa: E402
+from metrics import METRICS, OF_CAPTIONS  # noqa: E402
 
 LOCK = ROOT / "stages.lock"
 PACKAGES = ("bench", "methods", "metrics")
@@ -122,7 +122,7 @@ def versions() -> dict[str, tuple[Any, tuple[str, ...], str]]:
         if method.__module__ not in paths():  # a plug-in
             continue
         found[f"method {name}"] = method.version, (method.__module__,), "methods"
-    for name in METRICS.names():
+    for name in (*METRICS.names(), *OF_CAPTIONS):
         metric = METRICS.get(name)
         if metric.compute.__module__ not in paths():
             continue

@@ -10,14 +10,14 @@ import torch
 from bench.cells import probe
 from bench.cells.artifact import Artifact
 from bench.cells.checks import drawn
-from bench.cells.images import Images, headnoun_specs
+from bench.cells.images import Images, caption_specs, headnoun_specs
 from bench.cells.judges import Judgements, Reference
 from bench.cells.probe import Probes, PromptProbes
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.suites.neighbours import nearest_neighbour
 from bench.worlds import World
-from metrics import Evidence, HeadNouns, Probe
+from metrics import CaptionImages, Evidence, HeadNouns, Probe
 from metrics import PromptProbes as PromptProbeEvidence
 
 if TYPE_CHECKING:
@@ -146,6 +146,21 @@ def _headnoun(context: Context, task: Task, weights: Entry) -> HeadNouns:
     )
 
 
+def _captions(context: Context, task: Task, weights: Entry) -> CaptionImages:
+    specs = caption_specs(context.plan)
+    judged = Judgements(context)(Images(context)(weights, specs), specs).tensors()
+    reference = context.once("caption reference", None, lambda: _caption_reference(context))
+    return CaptionImages(judged["features"], reference, judged.get("clip"))
+
+
+def _caption_reference(context: Context) -> torch.Tensor:
+    """Features of the reference images for captions, float32 (R, D)."""
+    if (given := context.plan.world.caption_reference()) is not None:
+        return context.judges.features(given, [f"reference image {i} for captions" for i in range(len(given))])
+    specs = caption_specs(context.plan, again=True)
+    return Judgements(context)(Images(context)(None, specs), specs).tensors()["features"]
+
+
 def _probe(context: Context, task: Task, weights: Entry) -> Probe:
     requested = tuple(concept for concept, _ in context.requested if concept in task.forget)
     return Probe(requested, **Probes(context)(weights, Images(context)(weights), task).tensors())
@@ -178,4 +193,5 @@ OPTIONAL: dict[str, Callable[[Context, Task, Entry], Any]] = {
     "headnoun": _headnoun,
     "prompt_probes": _prompt_probes,  # before "probe": its artifact stores the entry of "probe" too
     "probe": _probe,
+    "captions": _captions,
 }

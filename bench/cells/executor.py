@@ -13,7 +13,7 @@ from bench.cells import evidence
 from bench.cells.artifact import Report
 from bench.cells.artifacts import Artifacts, Context
 from bench.cells.checks import recognition, start
-from bench.cells.images import headnoun_specs
+from bench.cells.images import caption_specs, headnoun_specs
 from bench.cells.outcomes import Outcomes
 from bench.core.results import CellResult
 from bench.core.store import TensorsDiscarded
@@ -125,7 +125,7 @@ class Executor:
             weights = artifacts.store.get("deltas", artifacts.weights.key(cell))
             if cell.method not in self.plan.recompute or weights is None:
                 continue
-            for specs in (None, headnoun_specs(self.plan, cell.task)[1]):
+            for specs in (None, headnoun_specs(self.plan, cell.task)[1], caption_specs(self.plan)):
                 artifacts.images.drop(weights, specs)
             artifacts.accuracies.drop(cell, weights)
             for name in self.plan.metrics:

@@ -204,6 +204,11 @@ def reference_specs(plan: Plan, concept: str) -> tuple[ImageSpec, ...]:
     return tuple(ImageSpec(one.prompt, taken + one.index) for one in image_specs(prompts, plan.references(concept)))
 
 
+def caption_specs(plan: Plan, again: bool = False) -> tuple[ImageSpec, ...]:
+    """The spec of the image of each caption of the world. `again`: of another image of each, on other noise."""
+    return tuple(ImageSpec(caption, int(again)) for caption in plan.world.captions)
+
+
 def headnoun_specs(plan: Plan, task: Task) -> tuple[tuple[str, ...], tuple[ImageSpec, ...]]:
     """The forgotten concept and the spec of each image of a head noun, as two tuples. Most tasks have no such image."""
     nouns = {concept: plan.world.headnoun(concept) for concept in task.forget}

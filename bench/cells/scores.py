@@ -167,6 +167,14 @@ class Curve(_Figure):
         return {}, {"points": points}
 
 
+def _of_captions(context: Context) -> Key:
+    """The part of a key for the world's captions and their reference images; {} for a world without captions."""
+    world = context.plan.world
+    if not world.captions:
+        return {}
+    return {"captions": [digest.of_json(world.captions), world.caption_reference_key()]}
+
+
 def _untouched(context: Context, concept: str) -> Key:
     """What the judge says about the untouched model's images of a concept, for a table row; {} for most worlds."""
     if (found := drawn.recognised(context).get(concept)) is None:
@@ -236,6 +244,7 @@ def _about(context: Context, task: Task) -> Key:
             target: [world.bare_name(target), world.superclass_prompts(target, "evaluate")] for target in task.forget
         },
         "distances": {c: {target: world.distances(c, target) for target in task.forget} for c in task.concepts},
+        **_of_captions(context),
         **({"drawn_from": world.drawn_from} if world.drawn_from is not None else {}),
     }
 

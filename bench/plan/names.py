@@ -9,7 +9,7 @@ from typing import Any
 from bench.core.registry import Registry, UnknownName, nearest
 from bench.plan import plugins
 from methods import METHODS, REFERENCES
-from metrics import METRICS
+from metrics import METRICS, OF_CAPTIONS
 
 ALL = "all"  # stands for every registered name
 COST = "cost"  # --metrics accepts this name, although it is not a metric
@@ -67,14 +67,31 @@ def method_names(asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*REFERENCES, *expand(asked, METHODS))))
 
 
-def metric_names(asked: Sequence[str]) -> tuple[str, ...]:
+def metric_names(asked: Sequence[str], captions: bool = False) -> tuple[str, ...]:
     """The names of the metrics that `asked` stands for, each once, in the order of the board's columns.
+
+    Args:
+        asked: names, shell patterns, or "all".
+        captions: whether the world has captions. Then the names and patterns stand for the metrics of captions too.
 
     `asked` may contain "cost". It adds no metric, since the board always has the costs of cells. Raises UnknownName
     like `expand`.
     """
-    names = expand(asked, METRICS, (COST,))
+    alone = [name for name in asked if captions and _only_of_captions(name)]
+    names = expand([name for name in asked if name not in alone], METRICS, (COST,))
     for name in names:
         if name != COST:
             plugins.checked(METRICS, name)
-    return tuple(name for name in METRICS.names() if name in names)
+    if (of := [name for name in OF_CAPTIONS if name in asked]) and not captions:
+        raise UnknownName(f"the metric {of[0]!r} needs captions, which a file of --concepts can name: captions: FILE")
+    more = tuple(name for name in OF_CAPTIONS if captions and named(name, asked))
+    return tuple(name for name in METRICS.names() if name in names) + more
+
+
+def _only_of_captions(pattern: str) -> bool:
+    """Whether a pattern matches a metric of captions and no other metric."""
+    return (
+        is_pattern(pattern)
+        and bool(fnmatch.filter(OF_CAPTIONS, pattern))
+        and not fnmatch.filter(METRICS.names(), pattern)
+    )

@@ -164,8 +164,8 @@ def resolve(run: RunConfig) -> Plan:
     if run.force:
         digest.forget()
     plugins.load(run.plugins)
-    names, metrics = method_names(run.methods), metric_names(run.metrics)
     suite, world = plugins.checked(SUITES, run.suite), settings.world_of(run)
+    names, metrics = method_names(run.methods), metric_names(run.metrics, captions=bool(world.captions))
     world_checks.check_presets(world)
     request = requested(run, world, suite)
     request.check(world, suite.one_model)

@@ -124,6 +124,7 @@ class World(ABC):
         feature_hint: end of the message that is shown when the feature extractor's weights can't be loaded.
         verifies_backbone: whether `backbone` compares every file with a digest of files that are known to be sound. If
             not, every tensor is compared with the networks before a run.
+        captions: prompts of any scenes, for general quality: the metrics `caption_clip` and `caption_fid`.
         reference_from_model: whether images of the untouched model, on noise of their own, stand for the reference
             images of a concept that has none. If not, its FID and KID stay blank.
         drawn_from: share of the untouched model's images of a concept that its judge must recognise, 0 to 1. Otherwise
@@ -159,6 +160,7 @@ class World(ABC):
     extra_concepts: tuple[str, ...] = ()
     feature_hint: str = ""
     verifies_backbone: bool = False
+    captions: tuple[str, ...] = ()
     reference_from_model: bool = False
     drawn_from: float | None = None
     oracle_concepts: tuple[str, ...] = ()
@@ -215,6 +217,17 @@ class World(ABC):
 
     def clip(self, device: torch.device) -> Clip | None:
         """The model for CLIP score. None, the default: CLIP score stays blank. Raises WorldUnavailable."""
+        return None
+
+    def caption_reference(self) -> torch.Tensor | None:
+        """Real images for FID over `captions`, uint8 (R, 3, H, W).
+
+        None, the default: other images of the untouched model for the same captions stand for them.
+        """
+        return None
+
+    def caption_reference_key(self) -> Any:
+        """JSON data that changes whenever an image of `caption_reference` changes; None for no such images."""
         return None
 
     def reference_names(self, concept: str, count: int | None) -> tuple[str, ...] | None:

@@ -69,6 +69,12 @@ def require_different_prompts(plan: Plan) -> None:
                         "prompt, or a shorter name for the concept"
                     )
         _require_own(world, concept, tokens)
+    for caption in world.captions:
+        if lost := tokens.lost(caption):
+            raise InvalidEntry(
+                f"world {world.name!r}: the caption {shown(caption)} is longer than the {tokens.limit} tokens that the "
+                f"text encoder sees, so it loses {shown(lost)}; leave it out, or make it shorter"
+            )
     for split in SPLITS:
         _require_apart(plan, split, tokens)
 

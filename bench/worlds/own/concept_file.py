@@ -33,7 +33,8 @@ PROMPTS: Templates = {
         "this is a good photo of a {concept}",
     ),
 }
-NAMES = ("domains", "forget", "backbone", "prompts", "kinds", "references", "judge")
+NAMES = ("domains", "forget", "backbone", "prompts", "kinds", "references", "judge", "captions")
+CAPTIONS = ("file", "pictures")  # what the entry `captions` may have
 JUDGES = ("open_clip", "transformers", "timm", "python")
 FOLDER = "local-dir:"  # open_clip's prefix of a folder
 
@@ -68,6 +69,8 @@ class ConceptFile:
         kinds: domain -> the noun for its superclass prompts.
         references: concept -> folder of its pictures.
         judge: who judges.
+        captions: prompts of any scenes, for general quality; () for none.
+        caption_pictures: folder of real pictures for FID over the captions; None for images of the untouched model.
     """
 
     path: Path
@@ -78,6 +81,8 @@ class ConceptFile:
     kinds: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, Path] = field(default_factory=dict)
     judge: JudgeEntry = field(default_factory=JudgeEntry)
+    captions: tuple[str, ...] = ()
+    caption_pictures: Path | None = None
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -111,6 +116,8 @@ def parse(file: Path, text: str) -> ConceptFile:
         kinds=_kinds(entries, domains),
         references=_references(entries, concepts),
         judge=_judge(entries, concepts),
+        captions=_captions(entries),
+        caption_pictures=_caption_pictures(entries),
     )
 
 
@@ -223,6 +230,34 @@ def _references(entries: Entries, concepts: tuple[str, ...]) -> dict[str, Path]:
             raise entries.wrong("references", f"{concept}: there is no folder {folder}")
         folders[concept] = folder
     return folders
+
+
+def _captions(entries: Entries) -> tuple[str, ...]:
+    """The lines of the file of captions, without empty ones; () if the entry is not there."""
+    value = entries.values.get("captions")
+    if "captions" not in entries:
+        return ()
+    own = Entries(entries.file, value if isinstance(value, Mapping) else {"file": value}, CAPTIONS, "captions")
+    name = own.text("file")
+    if name is None:
+        raise own.wrong("file", "must name a text file with a caption on each line")
+    lines = tuple(dict.fromkeys(line.strip() for line in text_of(own.path(name)).splitlines() if line.strip()))
+    if len(lines) < 2:
+        raise own.wrong(
+            "file", f"{own.path(name)} has {len(lines)} captions; it must have at least 2, one on each line"
+        )
+    return lines
+
+
+def _caption_pictures(entries: Entries) -> Path | None:
+    value = entries.values.get("captions")
+    if not isinstance(value, Mapping) or "pictures" not in value:
+        return None
+    own = Entries(entries.file, value, CAPTIONS, "captions")
+    folder = own.path(own.text("pictures") or "")
+    if not folder.is_dir():
+        raise own.wrong("pictures", f"there is no folder {folder}")
+    return folder
 
 
 def _judge(entries: Entries, concepts: tuple[str, ...]) -> JudgeEntry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -32,11 +33,14 @@ class ReferenceFolders:
 
     def __init__(self, file: ConceptFile) -> None:
         self.file = file
-        for concept, paths in self._paths.items():
-            if len(paths) < LEAST:
+        places = {f"references: {concept}": place for concept, place in file.references.items()}
+        if file.caption_pictures is not None:
+            places["captions: pictures"] = file.caption_pictures
+        for entry, place in places.items():
+            if (count := len(pictures_in(place))) < LEAST:
                 raise WrongConcepts(
-                    f"--concepts {file.path}: references: {concept}: {file.references[concept]} has {len(paths)} "
-                    f"pictures ({', '.join(ENDINGS)}); it must have at least {LEAST}"
+                    f"--concepts {file.path}: {entry}: {place} has {count} pictures ({', '.join(ENDINGS)}); it must "
+                    f"have at least {LEAST}"
                 )
 
     @cached_property
@@ -44,8 +48,7 @@ class ReferenceFolders:
         """Concept -> its pictures, sorted by name."""
         found = {}
         for concept, place in self.file.references.items():
-            names = data_folder.names(place, place)
-            found[concept] = tuple(place / name for name in names if name.lower().endswith(ENDINGS))
+            found[concept] = pictures_in(place)
         return found
 
     def protocol(self, usual: Protocol) -> Protocol:
@@ -74,14 +77,36 @@ class ReferenceFolders:
         """What identifies the first `count` pictures of a concept, or all of them; None without a folder."""
         if concept not in self._paths:
             return None
-        files = [[path.name, digest.of_file(path)] for path in self._paths[concept][:count]]
-        return [*files, side_of(pipeline), digest.of_module(pictures)]
+        return identity(self._paths[concept][:count], pipeline)
+
+    def of_captions(self, pipeline: Path) -> torch.Tensor | None:
+        """The pictures for captions, uint8 (R, 3, side, side); None without a folder."""
+        if self.file.caption_pictures is None:
+            return None
+        side = side_of(pipeline)
+        return torch.stack([pictures.picture(path, side) for path in pictures_in(self.file.caption_pictures)])
+
+    def key_of_captions(self, pipeline: Path) -> list[object] | None:
+        """What identifies these pictures; None without a folder."""
+        place = self.file.caption_pictures
+        return None if place is None else identity(pictures_in(place), pipeline)
 
     def described(self) -> dict[str, str]:
         """Which concepts have reference pictures, for the reports; empty if none has."""
         if not self._paths:
             return {}
         return {"reference pictures": f"of {len(self._paths)} of {len(self.file.concepts)} concepts, from folders"}
+
+
+def pictures_in(place: Path) -> tuple[Path, ...]:
+    """The files of a folder whose endings are those of pictures, sorted by name."""
+    return tuple(place / name for name in data_folder.names(place, place) if name.lower().endswith(ENDINGS))
+
+
+def identity(paths: Sequence[Path], pipeline: Path) -> list[object]:
+    """Names and digests of pictures, their size, and the version of the code that reads them, for cache keys."""
+    files = [[path.name, digest.of_file(path)] for path in paths]
+    return [*files, side_of(pipeline), digest.of_module(pictures)]
 
 
 def side_of(pipeline: Path) -> int:

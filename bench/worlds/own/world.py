@@ -56,6 +56,7 @@ class Own(World):
         self.defaults = defaults.of_backbone(chosen)
         self.domains = file.domains
         self.requested = file.forget
+        self.captions = file.captions
         self.presets = self.defaults.presets
         self.verifies_backbone = self.defaults.verified
         self.folders = ReferenceFolders(file)
@@ -98,6 +99,14 @@ class Own(World):
     def reference_key(self, concept: str, count: int | None = None) -> list[object] | None:
         """Names and digests of the pictures; None for a concept without a folder."""
         return self.folders.key(concept, count, self._options.backbone())
+
+    def caption_reference(self) -> torch.Tensor | None:
+        """The pictures of the folder that the entry `captions` names; None without a folder."""
+        return self.folders.of_captions(self._options.backbone())
+
+    def caption_reference_key(self) -> list[object] | None:
+        """Names and digests of these pictures; None without a folder."""
+        return self.folders.key_of_captions(self._options.backbone())
 
     def judge_of(self, concept: str) -> str:
         """The file's judge, which knows every concept."""
@@ -144,7 +153,8 @@ class Own(World):
             described = f"{without_folders(judge.name)}, a checkpoint of {judge.kind}"
         clip = self.options.clip if self.options else None
         named = without_folders(clip, model=True) if clip else self.defaults.called or self.defaults.clip
-        return {"judge": described, **self.folders.described(), "CLIP": named}
+        captions = {"captions": f"{len(self.captions)}"} if self.captions else {}
+        return {"judge": described, **captions, **self.folders.described(), "CLIP": named}
 
 
 def read(file: Path, backbone: str | None) -> Own:

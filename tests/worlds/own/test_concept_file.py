@@ -106,6 +106,20 @@ def domains(*concepts: object, **more: object) -> dict[str, object]:
         ({**FRUIT, "judge": "python"}, r"judge: python: must name a python file"),
         ({**FRUIT, "judge": {"open_clip": "local-dir:none"}}, r"judge: open_clip: there is no folder .*none"),
         ({**FRUIT, "judge": {"open_clip": "A/b", "prompts": ["a"]}}, r"judge: prompts: 'a' lacks \{concept\}"),
+        ({**FRUIT, "captions": "none.txt"}, r"none.txt: can't be read"),
+        ({**FRUIT, "captions": {"files": "a"}}, r"captions: files: unknown; did you mean 'file'"),
+        (
+            {**FRUIT, "captions": {"pictures": "."}},
+            r"captions: file: must name a text file with a caption on each line",
+        ),
+        (
+            "{domains: {fruit: [apple, pear]}, captions: mine.yaml}",
+            r"has 1 captions; it must have at least 2",
+        ),
+        (
+            {**FRUIT, "captions": {"file": "mine.yaml", "pictures": "none"}},
+            r"captions: pictures: there is no folder .*none",
+        ),
         ({**FRUIT, "backbone": 15}, r"backbone: must be a text, not 15"),
     ],
 )

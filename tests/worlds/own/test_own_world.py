@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from bench.commands import main
 from bench.core.config import RunConfig
@@ -64,6 +65,19 @@ def board(out: Path, ending: str = "") -> pd.DataFrame:
     return pd.read_csv(file)
 
 
+@pytest.fixture
+def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """(content of the file, further words) -> what a run that is refused says."""
+
+    def said(content: object, *more: str) -> str:
+        capsys.readouterr()
+        assert run(written(tmp_path, content), tmp_path / "out", *more) == 2
+        printed = capsys.readouterr()
+        return " ".join((printed.out + printed.err).split())
+
+    return said
+
+
 def test_run_on_the_pocket_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, POCKET)
     assert run(file, tmp_path / "out", method="mimmu", metrics=("ua", "nra", "ora", "clip", "fid", "kid")) == 0
@@ -88,17 +102,29 @@ def test_run_on_the_pocket_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert set(concepts["concept"]) == {"tulip", "daisy", "pembroke corgi", "cardigan corgi"}
 
 
-@pytest.fixture
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """(content of the file, further words) -> what a run that is refused says."""
+CAPTIONS = "a photo of a red rose\n\na sketch of a blue jay\na photo of a toucan\n"
 
-    def said(content: object, *more: str) -> str:
-        capsys.readouterr()
-        assert run(written(tmp_path, content), tmp_path / "out", *more) == 2
-        printed = capsys.readouterr()
-        return " ".join((printed.out + printed.err).split())
 
-    return said
+def test_captions_measure_general_quality(tmp_path: Path, refused: Refused) -> None:
+    (tmp_path / "captions.txt").write_text(CAPTIONS)
+    content = {**POCKET, "captions": "captions.txt"}
+    file, out = written(tmp_path, content), tmp_path / "out"
+    assert run(file, out, metrics=("ua", "caption_*")) == 0
+    table = board(out).set_index("method")
+    assert set(table["caption_clip_n"]) == set(table["caption_fid_n"]) == {3}
+    assert table.loc["pretrained", "caption_clip"] > table.loc["wrecked", "caption_clip"]
+    assert 0 < table.loc["pretrained", "caption_fid"] < table.loc["wrecked", "caption_fid"]
+    for written_before in out.glob("finegrained*"):
+        written_before.unlink()
+    (tmp_path / "pictures").mkdir()
+    for i in range(3):
+        Image.new("RGB", (80, 64), (90 * i, 60, 200)).save(tmp_path / "pictures" / f"{i}.png")
+    file = written(tmp_path, {**content, "captions": {"file": "captions.txt", "pictures": "pictures"}})
+    assert run(file, out, metrics=("caption_fid",)) == 0
+    assert board(out).set_index("method").loc["pretrained", "caption_fid"] > table.loc["pretrained", "caption_fid"]
+    (tmp_path / "captions.txt").write_text(CAPTIONS + "corgi " * 30)
+    assert "is longer than the 24 tokens that the text encoder sees, so it loses" in refused(content)
+    assert "needs captions, which a file of --concepts can name" in refused(POCKET, "--metrics", "caption_clip")
 
 
 def test_run_that_can_not_be_measured_is_refused(refused: Refused, tmp_path: Path) -> None:
