@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import single_file_utils
-from safetensors.torch import save, save_file
+from support.given_layouts import LAYOUTS, Tensors, written
 
 from bench.backbones import pipeline
 from bench.backbones.given import compvis, contents, lora
@@ -19,7 +18,6 @@ from bench.backbones.given import model as given
 from bench.backbones.given.model import GivenModel
 from bench.worlds.pocket.weights import WEIGHTS
 
-Tensors = dict[str, torch.Tensor]
 LAYERS = {
     "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k": "unet",
     "mid_block.attentions.0.proj_in": "unet",
@@ -40,46 +38,6 @@ def unlearned(model: pipeline.Backbone) -> Tensors:
 def whole(model: pipeline.Backbone, unlearned: Tensors) -> Tensors:
     """The whole state of the tiny U-Net with the change."""
     return {**{n: t.clone() for n, t in model.unet.state_dict().items()}, **unlearned}
-
-
-def original(whole: Tensors, prefix: str = compvis.PREFIX) -> Tensors:
-    """A state with the names of Stable Diffusion's authors."""
-    names = {new: old for old, new in compvis.unet_names(whole, layers=1).items()}
-    return {prefix + names[name]: tensor for name, tensor in whole.items()}
-
-
-def unet_folder(whole: Tensors, network: torch.nn.Module, folder: Path) -> Path:
-    network.load_state_dict(whole)
-    network.save_pretrained(folder)
-    return folder
-
-
-def written(tensors: object, file: Path) -> Path:
-    if file.suffix == ".safetensors":
-        save_file({n: t.contiguous() for n, t in tensors.items()}, file)  # type: ignore[attr-defined]
-    elif file.suffix == ".xz":
-        file.write_bytes(lzma.compress(save({n: t.contiguous() for n, t in tensors.items()})))  # type: ignore[attr-defined]
-    else:
-        torch.save(tensors, file)
-    return file
-
-
-LAYOUTS: dict[str, Callable[[Tensors, Tensors, Path], Path]] = {
-    "partial safetensors (ESD, UCE)": lambda some, whole, at: written(some, at / "esd.safetensors"),
-    "partial in bfloat16": lambda some, whole, at: written({n: t.bfloat16() for n, t in some.items()}, at / "m.pt"),
-    "partial with a prefix": lambda some, whole, at: written({f"unet.{n}": t for n, t in some.items()}, at / "m.pt"),
-    "whole .pt (UnlearnDiffAtk)": lambda some, whole, at: written(whole, at / "unet.pt"),
-    "several GPUs": lambda some, whole, at: written({f"module.{n}": t for n, t in whole.items()}, at / "unet.pth"),
-    "state_dict": lambda some, whole, at: written({"state_dict": some, "epoch": 3}, at / "unet.bin"),
-    "unet (Concept Ablation, DoCo)": lambda some, whole, at: written(
-        {"unet": some, "modifier_token": "<new1>"}, at / "delta.bin"
-    ),
-    "CompVis whole .ckpt": lambda some, whole, at: written({"state_dict": original(whole)}, at / "m.ckpt"),
-    "CompVis partial (delta_*.ckpt)": lambda some, whole, at: written({"state_dict": original(some)}, at / "d.ckpt"),
-    "CompVis bare (SalUn)": lambda some, whole, at: written(original(whole, ""), at / "salun.pt"),
-    "a wrong ending": lambda some, whole, at: written(some, at / "m.safetensors").rename(at / "m.bin"),
-    "compressed": lambda some, whole, at: written(some, at / "m.safetensors.xz"),
-}  # fmt: skip
 
 
 def read(path: Path, folder: Path, backbone: pipeline.Backbone) -> GivenModel:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.given_layouts import LAYOUTS
 
 from bench import evaluate
 from bench.backbones import pipeline
@@ -135,3 +136,25 @@ def test_a_training_script_measures_its_model(
 def test_what_is_no_model_is_refused(model: object, message: str, world: World, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(model, forget=TASKS[0], world="tiny", out=tmp_path)
+
+
+def test_every_layout_is_measured_as_the_same_model(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
+    """Files in all layouts, a network's folder and a pipeline: all rows have the figures of one model."""
+    pipe = pipeline.read(pipeline_folder)
+    state = {name: tensor.clone() for name, tensor in pipe.unet.state_dict().items()}
+    some = {name: tensor * 0.25 for name, tensor in state.items() if name.endswith("attn2.to_v.weight")}
+    pipe.unet.load_state_dict(some, strict=False)
+    paths = {"network": tmp_path / "network", "pipeline": tmp_path / "pipeline"}
+    pipe.unet.save_pretrained(paths["network"])
+    pipe.save_pretrained(paths["pipeline"])
+    for number, write in enumerate(LAYOUTS.values()):
+        folder = tmp_path / f"file{number}"
+        folder.mkdir()
+        paths[folder.name] = write(some, {**state, **some}, folder)
+    words = [*RUN, "--forget", TASKS[0], "--out", str(tmp_path / "out"), "--models"]
+    assert main.main([*words, *(f"{name}={path}" for name, path in paths.items())]) == 0
+    cells = table(tmp_path / "out", "-cells").set_index("method")
+    assert cells.loc[[*paths], "status"].eq("ok").all()
+    assert cells.loc[[*paths], ["ua", "changed", "delta_bytes"]].drop_duplicates().shape[0] == 1
+    drawn = [*(tmp_path / "out/.store/images").glob("*/tensors.safetensors")]
+    assert len(drawn) == 4  # untouched, wrecked, this model, and this model as bfloat16 rounds it
