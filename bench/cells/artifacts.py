@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -101,8 +101,8 @@ class Context:
         """Within the block, the backbone is the model of `weights`: with its tensors and with what a method attached.
 
         Everything that samples or looks at a changed model does so in this block. None is the original model. Raises
-        LeftBehind if the attachment left something changed that could reach another cell, TypeError if the method's
-        `attach` returns no context manager, and every exception of `attach`.
+        LeftBehind if the attachment left something changed that could reach another cell, and every exception of
+        `bench.training.attachment.entered`.
         """
         networks, tensors = attachment.split(weights.tensors() if weights else {})
         method, backbone = self._attached(weights), self.backbone
@@ -112,14 +112,11 @@ class Context:
                 return
             attached = weights.facts[attachment.FACT]
             who, own = f"method {attached['method']!r}, while it acts,", plugin_modules(type(method))
-            with self.watched(who, own, {"config": method.config}, seed_of(who), networks=True):
-                acting = method.attach(backbone, tuple(attached["concepts"]), tensors)
-                if not isinstance(acting, AbstractContextManager):
-                    raise TypeError(
-                        f"attach of {attached['method']!r} returned {acting!r}; it must be a context manager"
-                    )
-                with acting:
-                    yield backbone
+            with (
+                self.watched(who, own, {"config": method.config}, seed_of(who), networks=True),
+                attachment.entered(method, backbone, attached["concepts"], tensors),
+            ):
+                yield backbone
 
     def passes(self, weights: Entry | None) -> int:
         """Forward passes for one image of the model of `weights` in each sampling step; None is the original model."""

@@ -27,7 +27,7 @@ from bench.training.finetuning import further
 from bench.training.forget_set import LatentSet
 from bench.training.guard.watch import Watch
 from bench.training.harness import Harness
-from bench.training.loop import unlearn
+from bench.training.loop import UnlearningResult, unlearn
 from bench.training.method import Given, files_of
 from bench.training.snapshots import Snapshots
 
@@ -123,11 +123,35 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
     Returns the tensors that differ from the original model and those of the attachment, on the CPU, and facts about the
     training.
     """
-    world, protocol, task = plan.world, plan.protocol, cell.task
-    method = plan.methods[cell.method]
-    if not method.learns():  # it only acts while images are sampled
-        use, cost = DataUse(), dict.fromkeys((*COSTS, "delta_bytes"), 0)
-        return start, {"cost": cost, "data": use.counts(), "compensation": use.compensation}
+    world, method = plan.world, plan.methods[cell.method]
+    harness = _harness(plan, cell, start, context, watch) if method.learns() else None
+    sources = source_files.closure(modules_of_method(method)) if plugin_modules(method) else {}
+    noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
+    with noting as reads:
+        made = method(cell.config)
+        outcome = unlearn(harness, made) if harness else _nothing_learnt(start)
+        if method.attaches():  # what it reads and what it leaves behind shows here, before an image is sampled
+            backbone, words = context.backbone, [world.bare_name(concept) for concept in cell.task.forget]
+            with backbone.weights(outcome.delta), attachment.entered(made, backbone, words, outcome.attached):
+                pass
+    reads.add(*plugin_import.reads_of(sources))
+    own = files_of(cell.method, method, cell.config)
+    known = (*own, *declared_files.listed_of("the world", world), *sources.values())
+    if undeclared := reads.undeclared(known, (plan.folder, context.latents.store.root)):
+        context.warn(file_watch.warning(undeclared))
+    tensor_check.require_finite(f"the weights that {cell.method} leaves", outcome.delta.items())
+    facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
+    return {**outcome.delta, **attachment.prefixed(outcome.attached)}, facts
+
+
+def _nothing_learnt(start: StartTensors) -> UnlearningResult:
+    """The result of a method that only acts while images are sampled: no cost, and no data used."""
+    return UnlearningResult(dict(start), {}, dict.fromkeys((*COSTS, "delta_bytes"), 0), DataUse())
+
+
+def _harness(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext, watch: Watch) -> Harness:
+    """What the cell's method works with. Arguments as in `unlearned`."""
+    world, protocol, task, method = plan.world, plan.protocol, cell.task, plan.methods[cell.method]
     context.report("forget set", 0, 1)
 
     def retained() -> LatentSet:
@@ -135,7 +159,7 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         with watch.suspended():
             return context.latents.of_concepts(task.in_domain + task.out_of_domain, protocol.retain_images)
 
-    harness = context.harness(
+    return context.harness(
         dataclasses.replace(task, forget=task.request, after=None),
         context.latents.of_concepts(task.request, protocol.forget_images),
         retained,
@@ -148,18 +172,6 @@ def unlearned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingCont
         teacher=cell.config.teacher,
         alternate=method.multi == "alternate",
     )
-    sources = source_files.closure(modules_of_method(method)) if plugin_modules(method) else {}
-    noting = file_watch.watching(sources) if sources else nullcontext(file_watch.Reads())  # Lethe's read no file
-    with noting as reads:
-        outcome = unlearn(harness, method(cell.config))
-    reads.add(*plugin_import.reads_of(sources))
-    own = files_of(cell.method, method, cell.config)
-    known = (*own, *declared_files.listed_of("the world", world), *sources.values())
-    if undeclared := reads.undeclared(known, (plan.folder, context.latents.store.root)):
-        context.warn(file_watch.warning(undeclared))
-    tensor_check.require_finite(f"the weights that {cell.method} leaves", outcome.delta.items())
-    facts = {"cost": outcome.cost, "data": outcome.data_use.counts(), "compensation": outcome.data_use.compensation}
-    return {**outcome.delta, **attachment.prefixed(outcome.attached)}, facts
 
 
 def finetuned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:

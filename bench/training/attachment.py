@@ -7,14 +7,16 @@ prefix. Other methods have neither, so their entries and keys are the same as wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 
+from bench.backbones.pipeline import Backbone
 from bench.core import digest
 from bench.core.store import Entry
-from bench.training.method import MethodConfig
+from bench.training.method import Method, MethodConfig
 
 FACT = "attached"
 PREFIX = "attached/"  # no parameter of a network has a slash in its name
@@ -30,6 +32,21 @@ def fact(name: str, config: MethodConfig, concepts: Sequence[str], stamp: Mappin
         stamp: the version of the method and the contents of the files that it reads, as keys contain them.
     """
     return {FACT: digest.plain({"method": name, "config": config, "concepts": concepts, **stamp})}
+
+
+@contextmanager
+def entered(
+    method: Method, backbone: Backbone, concepts: Sequence[str], tensors: Mapping[str, torch.Tensor]
+) -> Iterator[None]:
+    """Within the block, the method acts. Arguments as in `Method.attach`.
+
+    Raises TypeError if `attach` returns no context manager.
+    """
+    acting = method.attach(backbone, tuple(concepts), tensors)
+    if not isinstance(acting, AbstractContextManager):
+        raise TypeError(f"attach of {type(method).__name__} returned {acting!r}; it must be a context manager")
+    with acting:
+        yield
 
 
 def identity(weights: Entry | None) -> str:

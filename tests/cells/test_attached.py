@@ -279,6 +279,8 @@ from pathlib import Path
 from methods import METHODS
 from methods.base import Guidance, Method
 
+WORDS = Path(__file__).with_name("words.txt")
+
 class Null(Guidance):
     def start(self, prompts, predict, embed, scale, timesteps):
         return super().start(["a dog"] * len(prompts), predict, embed, scale, timesteps)
@@ -286,9 +288,10 @@ class Null(Guidance):
 @METHODS.register("reader")
 class Reader(Method):
     about, source, fidelity = "reads words", "a test", "reconstruction"
-    files = (Path(__file__).with_name("words.txt"),)
+    files = (WORDS,)
 
     def attach(self, backbone, concepts, tensors):
+        WORDS.read_text()
         return backbone.guided_by(Null())
 """
 
@@ -301,3 +304,13 @@ def test_files_that_an_acting_method_reads_are_part_of_the_keys(world: World, pl
         run = executor(tmp_path / "out", "reader", plugins=(file,))
         keys.append(run.artifacts.images.key(run.artifacts.weights(cells(run, "reader")[0])))
     assert keys[0] != keys[1]
+
+
+def test_file_that_an_acting_method_reads_without_declaring_it_is_warned_of(
+    world: World, plugged: None, tmp_path: Path
+) -> None:
+    file = plugin_files.save(tmp_path / "plugin", READER.replace("files = (WORDS,)", "files = ()"), "reader.py")
+    (file.parent / "words.txt").write_text("one")
+    run = executor(tmp_path / "out", "reader", plugins=(file,))
+    (warning,) = run.artifacts.weights(cells(run, "reader")[0]).facts["warnings"]
+    assert "words.txt" in warning

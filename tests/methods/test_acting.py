@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipelineSafe
+from diffusers import StableDiffusionPipeline, StableDiffusionPipelineSafe
 from support.workplace import small
 
 from bench.backbones import pipeline
@@ -108,6 +108,30 @@ def test_negative_prompt_is_its_formula(model: Backbone, eps: Eps, strength: flo
     assert_same(steps, expected)
 
 
+def test_negative_prompt_is_that_of_diffusers(model: Backbone) -> None:
+    method, specs = small("negative-prompt"), [ImageSpec(prompt, 0) for prompt in PROMPTS]
+    told, lacking = method.export(CONCEPTS)
+    assert (told["pipeline"], lacking) == ("StableDiffusionPipeline", "")
+    with method.attach(model, CONCEPTS, {}):
+        ours = sample(model, specs, PROTOCOL, seed=1, batch_size=2, as_images=False)
+    theirs = StableDiffusionPipeline(
+        **parts(model), scheduler=make_scheduler(model, PROTOCOL), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    theirs.set_progress_bar_config(disable=True)
+    negative = [told["call"]["negative_prompt"]] * 2
+    found = theirs(
+        [*PROMPTS], negative_prompt=negative, latents=initial_latents(model.latent_shape, 1, specs),
+        num_inference_steps=STEPS, guidance_scale=SCALE, output_type="latent",
+    ).images  # fmt: skip
+    assert (ours - found).abs().max() < 1e-4
+    assert (ours - sample(model, specs, PROTOCOL, 1, 2, as_images=False)).abs().max() > 1e-2
+
+
+def parts(model: Backbone) -> dict[str, Any]:
+    return {name: getattr(model.pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -152,9 +176,8 @@ def test_sld_is_that_of_diffusers(model: Backbone) -> None:
     plain = sample(model, specs, protocol, seed=1, batch_size=2, as_images=False)
     with method.attach(model, CONCEPTS[:1], {}):
         ours = sample(model, specs, protocol, seed=1, batch_size=2, as_images=False)
-    parts = {name: getattr(model.pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet")}
     theirs = StableDiffusionPipelineSafe(
-        **parts, scheduler=make_scheduler(model, protocol), safety_checker=None, feature_extractor=None,
+        **parts(model), scheduler=make_scheduler(model, protocol), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
     theirs.set_progress_bar_config(disable=True)
