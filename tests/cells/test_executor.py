@@ -110,7 +110,9 @@ def test_large_images_are_judged_from_their_latents(
     tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def whole(folder: Path) -> tuple[Executor, list[dict[str, Any]]]:
-        run = RunConfig(("mimmu",), "smoke", "tiny", overrides={"protocol": {"precision": "fp32"}}, out=folder, curve=2)
+        looking = ("ua", "nra", "ora", "fid", "kid", "clip", "drift", "drift_latent", "plausible", "plausible_domain")
+        exact = {"protocol": {"precision": "fp32"}}
+        run = RunConfig(("mimmu",), "smoke", "tiny", metrics=looking, overrides=exact, out=folder, curve=2)
         made = Executor(resolve(run))
         return made, [made.run(cell) for cell in made.plan.cells]
 

@@ -214,7 +214,7 @@ def test_failed_cell_has_row_and_run_continues(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     METHODS.add("fails", Fails)
-    arguments = [*SMOKE, "--methods", "fails", "mimmu", "--out", str(tmp_path)]
+    arguments = [*SMOKE, "--methods", "fails", "mimmu", "--metrics", "ua", "nra", "ora", "fid", "--out", str(tmp_path)]
     assert main.main(arguments) == 1
     board = pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
     assert board["status"].to_dict() == {"pretrained": "ok", "wrecked": "ok", "fails": "1 failed of 1", "mimmu": "ok"}
@@ -262,11 +262,11 @@ def test_interrupt_keeps_finished_stages_and_prints_resume_command(
             raise KeyboardInterrupt
 
     METHODS.add("stops", Stops)
-    arguments = [*SMOKE, "--methods", "stops", "--out", str(tmp_path)]
+    arguments = [*SMOKE, "--methods", "stops", "--metrics", "ua", "--out", str(tmp_path)]
     assert main.main(arguments) == 130
     told = capsys.readouterr().out
     assert "stopped after 2 of 3 cells" in told
-    assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --out {tmp_path}" in told
+    assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --metrics ua --out {tmp_path}" in told
     monkeypatch.setattr(Stops, "edit", lambda self, harness: None)
     sampled = []
     original = images.sample
@@ -303,6 +303,7 @@ def test_plan_computes_nothing(
 
 def test_settings_reach_method(world: World, tmp_path: Path) -> None:
     arguments = ["--methods", "mimmu", "--set", "mimmu.epochs=3", "protocol.images_per_concept=2", "--seeds", "4,5"]
+    arguments += ["--metrics", "ua"]
     assert main.main([*SMOKE, *arguments, "--out", str(tmp_path)]) == 0
     cells = pd.read_csv(only(tmp_path, "-cells.csv"))
     assert cells.loc[cells["method"] == "mimmu", "steps"].tolist() == [6, 6]
@@ -311,5 +312,15 @@ def test_settings_reach_method(world: World, tmp_path: Path) -> None:
 
 
 def test_run_with_other_backbone(world: World, pipeline_folder: Path, tmp_path: Path) -> None:
-    arguments = [*SMOKE, "--methods", "mimmu", "--backbone", str(pipeline_folder), "--out", str(tmp_path)]
+    arguments = [
+        *SMOKE,
+        "--methods",
+        "mimmu",
+        "--metrics",
+        "ua",
+        "--backbone",
+        str(pipeline_folder),
+        "--out",
+        str(tmp_path),
+    ]
     assert main.main(arguments) == 0
