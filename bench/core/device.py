@@ -57,9 +57,14 @@ def compute_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bfloat16 natively: CUDA, and CPUs with AMX or AVX-512 BF16."""
-    cpu = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return device.type == "cuda" or cpu
+    """Whether the hardware multiplies bfloat16 natively: CUDA from Ampere on, and CPUs with AMX or AVX-512 BF16.
+
+    Older cards, such as T4, V100 and RTX 20, emulate bfloat16, which is slower than float32.
+    """
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def allow_tf32(dtype: torch.dtype) -> None:
