@@ -39,7 +39,7 @@ def create(name: str) -> tuple[Any, Any, Preprocessing]:
         raise WorldUnavailable(
             f"open_clip can't load {name!r} ({type(error).__name__}: {str(error).splitlines()[0][:300]}). With a "
             "network, it downloads the weights once; without one, name a file: --judge open_clip:MODEL/FILE, "
-            "--clip MODEL/FILE"
+            "--clip MODEL/FILE, or judge: {open_clip: MODEL/FILE} in a file of --concepts"
         ) from error
     _require_sound(name, pretrained, model)
     preprocessing = Preprocessing(_config(open_clip.get_model_preprocess_cfg(model)))

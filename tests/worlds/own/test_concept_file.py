@@ -106,6 +106,10 @@ def domains(*concepts: object, **more: object) -> dict[str, object]:
         ({**FRUIT, "judge": "python"}, r"judge: python: must name a python file"),
         ({**FRUIT, "judge": {"open_clip": "local-dir:none"}}, r"judge: open_clip: there is no folder .*none"),
         ({**FRUIT, "judge": {"open_clip": "A/b", "prompts": ["a"]}}, r"judge: prompts: 'a' lacks \{concept\}"),
+        ({**FRUIT, "judge": {"transformers": "./none"}}, r"judge: transformers: there is no folder .*none"),
+        ({**FRUIT, "judge": "timm"}, r"judge: timm: must name a checkpoint"),
+        ({**FRUIT, "judge": {"timm": "a", "labels": {"aple": "b"}}}, r"labels: 'aple' is no concept of the file"),
+        ({**FRUIT, "judge": {"open_clip": "", "labels": {"apple": "b"}}}, r"labels: are for transformers and timm"),
         ({**FRUIT, "captions": "none.txt"}, r"none.txt: can't be read"),
         ({**FRUIT, "captions": {"files": "a"}}, r"captions: files: unknown; did you mean 'file'"),
         (

@@ -17,7 +17,7 @@ from bench.commands import main
 from bench.core.config import RunConfig
 from bench.plan.board_name import board_name
 from bench.plan.plan import resolve
-from bench.worlds.base import classify
+from bench.worlds.base import WorldUnavailable, classify
 
 ROOT = Path(__file__).parents[3]
 DOMAINS = {"dog": ["pembroke corgi", "cardigan corgi"], "flower": ["tulip", "daisy"]}
@@ -215,6 +215,31 @@ def test_suites_forget_what_the_file_says(tmp_path: Path) -> None:
     assert tasks("multi") == [("tulip", "pembroke corgi")]
     assert tasks("sequential") == [("tulip",), ("tulip", "pembroke corgi")]
     assert tasks("finegrained", forget=("daisy",)) == [("daisy",)]
+
+
+def test_concepts_of_one_domain_have_no_others_to_keep(tmp_path: Path) -> None:
+    file = written(tmp_path, {"domains": {"dog": DOMAINS["dog"]}, "forget": "pembroke corgi"})
+    (task,) = resolve(RunConfig(("mimmu",), concepts=file, backbone="pocket", out=tmp_path)).tasks
+    assert (task.in_domain, task.out_of_domain) == (("cardigan corgi",), ())
+
+
+def test_references_are_the_pictures_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "tulips").mkdir()
+    for i in range(3):
+        Image.new("RGB", (80 + i, 64), (90 * i, 60, 200)).save(tmp_path / "tulips" / f"{i}.png")
+    file = written(tmp_path, {**POCKET, "references": {"tulip": "tulips"}})
+    plan = resolve(RunConfig(("mimmu",), concepts=file, backbone="pocket", out=tmp_path))
+    pictures = plan.world.reference("tulip", plan.references("tulip"))
+    assert pictures.shape == (3, 3, 64, 64)
+    assert pictures[2, :, 32, 32].tolist() == [180, 60, 200]
+    key = plan.world.reference_key("tulip")
+    Image.new("RGB", (80, 64), "red").save(tmp_path / "tulips" / "0.png")
+    assert plan.world.reference_key("tulip") != key
+    assert plan.world.reference_key("daisy") is None
+    with pytest.raises(NotImplementedError):
+        plan.world.reference("daisy", 2)
+    with pytest.raises(WorldUnavailable, match=r"tulips has 3 pictures of 'tulip', not 4"):
+        plan.world.reference("tulip", 4)
 
 
 def test_board_is_named_after_the_file_and_its_content(tmp_path: Path) -> None:
