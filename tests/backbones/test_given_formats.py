@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import single_file_utils
+from safetensors.torch import load_file, save_file
 from support.given_layouts import LAYOUTS, Tensors, written
 
 from bench.backbones import pipeline
@@ -76,6 +77,9 @@ def test_folders_of_diffusers_are_read_whole(
     written(unlearned, tmp_path / "network" / "diffusion_pytorch_model.safetensors")
     with pytest.raises(ValueError, match="missing"):
         read(tmp_path / "network", pipeline_folder, model)
+    (tmp_path / "pipeline" / "unet" / "config.json").unlink()  # its text encoder alone would be another model
+    with pytest.raises(FileNotFoundError, match=r"unet.config\.json is missing"):
+        read(tmp_path / "pipeline", pipeline_folder, model)
 
 
 @pytest.mark.parametrize("form", ["folder", "tensors", "adversarial training"])
@@ -138,6 +142,86 @@ def test_adapters_are_added_by_their_formula(
         product = (up.flatten(1) @ down.flatten(1)).view_as(model.unet.get_submodule(name).weight)
         expected = model.unet.get_submodule(name).weight + alpha / rank * product
         assert torch.allclose(found.tensors[f"{name}.weight"], expected, atol=1e-5)
+
+
+LAYER, WORD_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k", "encoder.layers.0.self_attn.q_proj"
+UP, DOWN = torch.full((32, 2), 0.1), torch.linspace(-1, 1, 64).view(2, 32)
+SETTINGS = {"r": 2, "lora_alpha": 2, "alpha_pattern": {"attn2.to_k": 8}}
+
+
+def peft_file(
+    file: Path, stem: str, ends: tuple[str, str] = ("lora_A", "lora_B"), settings: str = "", **more: object
+) -> Path:
+    """A file of one adapter; `settings` says where peft's are: in the file "unet.", "plain", or "beside" it."""
+    tensors = {f"{stem}.{end}.weight": t.clone() for end, t in zip(ends, (DOWN, UP), strict=True)}
+    own = {**SETTINGS, **more}
+    inside = {"unet.": {f"unet.{key}": value for key, value in own.items()}, "plain": own}.get(settings)
+    save_file(tensors, file, metadata={lora.METADATA: json.dumps(inside)} if inside else None)
+    if settings == "beside":
+        (file.parent / lora.SETTINGS).write_text(json.dumps(own))
+    return file
+
+
+def kohya_file(file: Path, stem: str, alpha: object) -> Path:
+    torch.save({f"{stem}.lora_down.weight": DOWN, f"{stem}.lora_up.weight": UP, f"{stem}.alpha": alpha}, file)
+    return file
+
+
+ADAPTERS: dict[str, tuple[Callable[[Path], Path], float]] = {  # how a file is written -> alpha / rank
+    "alpha as a number": (lambda at: kohya_file(at / "l.pt", "lora_unet_" + LAYER.replace(".", "_"), 1), 0.5),
+    "alpha of one dimension": (
+        lambda at: kohya_file(at / "l.pt", "lora_unet_" + LAYER.replace(".", "_"), torch.tensor([4])), 2.0
+    ),
+    "one layer of the text encoder": (
+        lambda at: kohya_file(at / "l.pt", "lora_te_text_model_" + WORD_LAYER.replace(".", "_"), 1.0), 0.5
+    ),
+    "diffusers with settings": (lambda at: peft_file(at / "l.safetensors", f"unet.{LAYER}", settings="unet."), 4.0),
+    "diffusers' old names with settings": (
+        lambda at: peft_file(at / "l.safetensors", f"unet.{LAYER}", ("lora.down", "lora.up"), "unet."), 4.0
+    ),
+    "a U-Net's adapter": (lambda at: peft_file(at / "l.safetensors", LAYER, settings="plain"), 4.0),
+    "peft's file without its folder": (
+        lambda at: peft_file(at / "adapter_model.safetensors", f"base_model.model.{LAYER}", settings="beside"), 4.0
+    ),
+    "another layer's pattern": (
+        lambda at: peft_file(at / "l.safetensors", LAYER, settings="plain", alpha_pattern={"attn1.to_k": 8}), 1.0
+    ),
+    "rank-stabilised": (
+        lambda at: peft_file(at / "l.safetensors", LAYER, settings="plain", use_rslora=True), 8 / 2**0.5
+    ),
+    "peft's names of adapters": (
+        lambda at: peft_file(at / "l.safetensors", LAYER, ("lora_A.default", "lora_B.default")), 1.0
+    ),
+    "attention processors": (
+        lambda at: written(
+            {f"unet.{LAYER.replace('to_k', 'processor.to_k_lora.down')}.weight": DOWN,
+             f"unet.{LAYER.replace('to_k', 'processor.to_k_lora.up')}.weight": UP}, at / "l.safetensors"
+        ), 1.0
+    ),
+    "below unet": (
+        lambda at: written({"unet": {f"{LAYER}.lora_A.weight": DOWN, f"{LAYER}.lora_B.weight": UP}}, at / "l.bin"), 1.0
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ADAPTERS)
+def test_the_scale_of_adapters_is_read_wherever_it_stands(
+    form: str, tmp_path: Path, pipeline_folder: Path, model: pipeline.Backbone
+) -> None:
+    write, scale = ADAPTERS[form]
+    found = read(write(tmp_path), pipeline_folder, model)
+    text = form == "one layer of the text encoder"
+    network, layer = (model.pipeline.text_encoder, WORD_LAYER) if text else (model.unet, LAYER)
+    (tensor,) = found.tensors.values()
+    assert list(found.tensors) == [("text_encoder." if text else "") + f"{layer}.weight"]
+    assert torch.allclose(tensor, network.get_submodule(layer).weight + scale * UP @ DOWN, atol=1e-6)
+
+
+def test_settings_beside_adapters_are_part_of_the_key(tmp_path: Path) -> None:
+    file = peft_file(tmp_path / "adapter_model.safetensors", LAYER, settings="beside")
+    before = given.content(file)
+    (tmp_path / lora.SETTINGS).write_text(json.dumps({**SETTINGS, "lora_alpha": 1}))
+    assert given.content(file) != before
 
 
 def test_adapters_like_those_of_spm_have_a_warning(
@@ -240,7 +324,48 @@ REFUSED: dict[str, tuple[Callable[[Tensors, Path], Path], str]] = {
         lambda some, at: written({f"unet.{next(iter(LAYERS))}.lora_A.weight": torch.ones(1, 1)}, at / "l.safetensors"),
         "no second factor",
     ),
+    "the other half": (
+        lambda some, at: written({f"unet.{LAYER}.lora_B.weight": UP}, at / "l.safetensors"), "is no part of an adapter"
+    ),
+    "an adapter with a bias": (
+        lambda some, at: _with(peft_file(at / "l.safetensors", LAYER), {f"{LAYER}.lora_B.bias": torch.ones(32)}),
+        "lora_B.bias is no part of an adapter",
+    ),
+    "two adapters of a layer": (
+        lambda some, at: _with(
+            peft_file(at / "l.safetensors", LAYER),
+            {f"{LAYER}.lora_{k}.other.weight": t.clone() for k, t in (("A", DOWN), ("B", UP))},
+        ),
+        "two adapters of the layer",
+    ),
+    "another kind of adapters": (
+        lambda some, at: written({"lora_unet_x.hada_w1_a": torch.ones(1)}, at / "l.pt"), "of another kind than LoRA"
+    ),
+    "another kind in the settings": (
+        lambda some, at: peft_file(at / "l.safetensors", LAYER, settings="plain", use_dora=True), r"LoRA \(DoRA\)"
+    ),
+    "an alpha that is no number": (
+        lambda some, at: peft_file(
+            at / "l.safetensors", f"unet.{LAYER}", settings="unet.", lora_alpha="8", alpha_pattern={}
+        ),
+        "lora_alpha in its settings must be a number, not '8'",
+    ),
+    "adapters that add nothing": (
+        lambda some, at: kohya_file(at / "l.pt", "lora_unet_" + LAYER.replace(".", "_"), 0),
+        "changes nothing: all its 1",
+    ),
+    "two models in a folder": (
+        lambda some, at: _text(peft_file(at / "adapter_model.safetensors", LAYER).parent / "config.json", "{}").parent,
+        "two models; give the path of one",
+    ),
+    "a pointer": (
+        lambda some, at: _text(at / "m.pt", "version https://git-lfs.github.com/spec/v1"), "git's pointer to a file"
+    ),
 }  # fmt: skip
+
+
+def _with(file: Path, more: Tensors) -> Path:
+    return written({**load_file(file), **more}, file)
 
 
 def _text(file: Path, text: str) -> Path:

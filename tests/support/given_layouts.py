@@ -44,5 +44,10 @@ LAYOUTS: dict[str, Callable[[Tensors, Tensors, Path], Path]] = {
     "CompVis partial (delta_*.ckpt)": lambda some, whole, at: written({"state_dict": original(some)}, at / "d.ckpt"),
     "CompVis bare (SalUn)": lambda some, whole, at: written(original(whole, ""), at / "salun.pt"),
     "a wrong ending": lambda some, whole, at: written(some, at / "m.safetensors").rename(at / "m.bin"),
+    "a loop's checkpoint": lambda some, whole, at: written({"model_state_dict": some, "epoch": 3}, at / "m.pt"),
+    "unet of several GPUs": lambda some, whole, at: written(
+        {"state_dict": {"unet": {f"module.{n}": t for n, t in some.items()}}}, at / "m.pt"
+    ),
+    "compiled": lambda some, whole, at: written({f"module._orig_mod.{n}": t for n, t in some.items()}, at / "m.pt"),
     "compressed": lambda some, whole, at: written(some, at / "m.safetensors.xz"),
 }  # fmt: skip

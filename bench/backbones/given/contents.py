@@ -25,8 +25,10 @@ from bench.core.filenames import is_junk
 Tensors = dict[str, torch.Tensor]
 XZ = ".xz"
 NETWORKS = ("unet", "text_encoder", "vae")
-WRAPPERS = ("state_dict", "model", "params")  # entries of a pickle that hold the tensors
-PARALLEL = "module."  # prefix of all names, where a training ran on several GPUs
+# entries of a pickle that hold the tensors
+WRAPPERS = ("state_dict", "model_state_dict", "unet_state_dict", "model", "params")
+AROUND = ("module.", "_orig_mod.")  # prefixes of all names, where a training ran on several GPUs or was compiled
+POINTER = b"version https://git-lfs"  # start of a file that git wrote in the place of a large one
 COMPVIS_TEXT = "cond_stage_model.transformer."
 EMA = "model_ema."
 SAE = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"}
@@ -62,15 +64,14 @@ class Contents:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of a model that are read: `path` itself, or the files in the folder `path`.
+    """The files of a model that are read: `path` itself with its settings, or the files in the folder `path`.
 
     Raises ValueError for a folder that is not a model.
     """
-    if not path.is_dir():
-        return [path]
-    if (file := lora.file_in(path)) is not None:
-        beside = path / "adapter_config.json"
-        return [file, *([beside] if beside.is_file() else [])]
+    file = lora.file_in(path) if path.is_dir() else path
+    if file is not None:
+        beside = lora.settings_file(file)
+        return [file, *([beside] if beside else [])]
     found = [file for root, part in _parts(path) for file in pipeline_folder.weights_in(root, part)]
     if found:
         return found
@@ -99,7 +100,7 @@ def read(path: Path, values: bool) -> Contents:
         return _of_file(path, values)
     files = files_of(path)
     if (file := lora.file_in(path)) is not None:
-        return Contents(path, adapters=lora.scaled(path, _of_file(file, values).adapters))
+        return _of_file(file, values)
     contents = Contents(path)
     for root, part in _parts(path):
         tensors: Tensors = {}
@@ -112,9 +113,18 @@ def read(path: Path, values: bool) -> Contents:
 
 
 def _parts(folder: Path) -> list[tuple[Path, str]]:
-    """The folders of networks in a folder, and the name of each network."""
+    """The folders of networks in a folder, and the name of each network.
+
+    Raises FileNotFoundError if one of several networks has no settings.
+    """
     if (folder / pipeline_folder.INDEX).is_file() or not (folder / "config.json").is_file():
-        return [(folder / part, part) for part in NETWORKS if (folder / part / "config.json").is_file()]
+        there = [part for part in NETWORKS if (folder / part).is_dir()]
+        settings_of_all = [folder / pipeline_folder.INDEX, *(folder / part / "config.json" for part in there)]
+        if not any(file.is_file() for file in settings_of_all):
+            return []
+        for part in there:
+            pipeline_folder.config(folder, part)  # raises FileNotFoundError without it
+        return [(folder / part, part) for part in there]
     settings = pipeline_folder.read_json(folder / "config.json")
     if settings.get("_class_name") == "UNet2DConditionModel":
         return [(folder, "unet")]
@@ -127,20 +137,19 @@ def _parts(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _of_file(file: Path, values: bool) -> Contents:
-    content = _content(file, values)
-    nested = {
-        part: content[part]
-        for part in NETWORKS
-        if isinstance(content, Mapping) and isinstance(content.get(part), Mapping)
-    }
+    content = _unwrapped(_content(file, values))
+    held = content if isinstance(content, Mapping) else {}
+    parts = [part for part in NETWORKS if isinstance(held.get(part), Mapping) and held[part]]
     contents = Contents(file)
-    if nested:  # Custom Diffusion, Concept Ablation, DoCo
-        for part, inner in nested.items():
-            contents.networks[part] = _tensors(inner)
-        return contents
+    if parts:  # Custom Diffusion, Concept Ablation, DoCo
+        networks = {part: _flat(file, held[part], f"{part}.") for part in parts}
+        if not lora.is_lora(name for inner in networks.values() for name in inner):
+            contents.networks = networks
+            return contents
+        content = {f"{part}.{name}": tensor for part, inner in networks.items() for name, tensor in inner.items()}
     tensors = _flat(file, content)
     if lora.is_lora(tensors):
-        contents.adapters = tensors
+        contents.adapters = lora.scaled(file, tensors)
         return contents
     if set(tensors) >= SAE:
         raise ValueError(NO_WEIGHTS.format(file, "a sparse autoencoder (SAeUron)"))
@@ -169,6 +178,9 @@ def _content(file: Path, values: bool) -> Any:
             return tensor_check.load(file) if values else tensor_check.header(file)
         if tensor_check.is_pickle(file):
             return _unpickled(file, values)
+        with file.open("rb") as stream:
+            if stream.read(len(POINTER)) == POINTER:
+                raise TensorMismatch(f"{file} is git's pointer to a file, not the file; `git lfs pull` gets the file")
     except (lzma.LZMAError, EOFError, SafetensorError, OSError) as error:
         raise TensorMismatch(f"{file} is damaged: {error}") from error
     raise TensorMismatch(f"{file} is damaged, or is neither a safetensors file nor a file of torch.save")
@@ -184,16 +196,32 @@ def _unpickled(file: Path, values: bool) -> Any:
 
 
 def _tensors(content: Mapping[Any, Any]) -> Tensors:
-    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    """The tensors of a mapping, and the alphas of adapters, which some tools write as plain numbers."""
+    found = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    alphas = {
+        str(name): torch.tensor(float(value))
+        for name, value in content.items()
+        if str(name).endswith(".alpha") and isinstance(value, int | float)
+    }
+    return found | alphas
 
 
-def _flat(file: Path, content: Any) -> Tensors:
-    """The tensors of a file without the wrappers that tools put around them."""
+def _unwrapped(content: Any) -> Any:
+    """What is inside the entries of a pickle that tools put around the tensors."""
     while isinstance(content, Mapping):
         inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
         if inner is None:
             break
         content = inner
+    return content
+
+
+def _flat(file: Path, content: Any, network: str = "") -> Tensors:
+    """The tensors of a file without what tools put around them, and around their names.
+
+    `network` is the prefix that the names may have too, where it is known.
+    """
+    content = _unwrapped(content)
     tensors = _tensors(content) if isinstance(content, Mapping) else {}
     if not tensors:
         if isinstance(content, Mapping) and content and all(isinstance(value, Mapping) for value in content.values()):
@@ -202,6 +230,7 @@ def _flat(file: Path, content: Any) -> Tensors:
                 raise ValueError(NO_WEIGHTS.format(file, "a set of adapters (of Receler, for example)"))
         found = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
         raise TensorMismatch(f"{file} contains no tensors by name, but {found or 'nothing'}")
-    if all(name.startswith(PARALLEL) for name in tensors):
-        tensors = {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
+    prefixes = [*AROUND, *([network] if network else [])]
+    while prefix := next((one for one in prefixes if all(name.startswith(one) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors

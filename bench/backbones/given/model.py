@@ -56,7 +56,10 @@ class GivenModel:
 
 def content(path: Path) -> str:
     """Digest of the files of a model, for cache keys. Raises ValueError for a folder that is not a model."""
-    return digest.of_files(path, contents.files_of(path)) if path.is_dir() else digest.of_file(path)
+    files = contents.files_of(path)
+    if files == [path]:
+        return digest.of_file(path)
+    return digest.of_files(path if path.is_dir() else path.parent, files)
 
 
 def check(path: Path, folder: Path, whole: bool = False) -> None:
