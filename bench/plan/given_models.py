@@ -20,6 +20,7 @@ from bench.backbones.given import model
 from bench.core.filenames import FILES, is_junk, is_local
 from bench.core.registry import nearest
 from bench.core.task import Task
+from bench.core.text.unique_names import UniqueNames
 from bench.worlds.base import World, WorldUnavailable
 from methods import METHODS, ORACLE
 
@@ -67,7 +68,7 @@ def sources(words: Iterable[str]) -> tuple[Source, ...]:
             raise ValueError(f"--models takes NAME=PATTERN, or a .yaml file of names and paths, not {word!r}")
     for source in found:
         _require_usable(source)
-    names = [_bare(source.name) for source in found]
+    names = [source.name.removesuffix("@{step}") for source in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"--models: the name {twice[0]!r} is given twice; each model is a row of its own")
     return tuple(found)
@@ -77,7 +78,7 @@ def _of_yaml(file: Path) -> Iterator[Source]:
     if not file.is_file():
         raise FileNotFoundError(f"--models {file}: there is no such file")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), UniqueNames)  # a safe loader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"--models {file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not content:
@@ -93,15 +94,13 @@ def _of_yaml(file: Path) -> Iterator[Source]:
         yield Source(name, "" if each else value, each, file.parent)
 
 
-def _bare(name: str) -> str:
-    """The name of a row without the part that stands for a step."""
-    return name.replace("@{step}", "")
-
-
 def _require_usable(source: Source) -> None:
-    name, where = _bare(source.name), f"--models {source.name}"
-    if not name.strip() or "{" in name or "@" in name or not name.isprintable():
-        raise ValueError(f"{where}: a model's name must be a printable text without @ and braces; @{{step}} may end it")
+    name, where = source.name.removesuffix("@{step}"), f"--models {source.name}"
+    if not name or name != name.strip() or any(mark in name for mark in "{}@=") or not name.isprintable():
+        raise ValueError(
+            f"{where}: a model's name must be a printable text without @, =, braces or outer spaces; @{{step}} may end "
+            "it"
+        )
     if name in METHODS:
         raise ValueError(f"{where}: {name!r} is a method; choose another name for the model")
     for text in source.each.values() if source.each else (source.pattern,):

@@ -86,6 +86,10 @@ WRONG = {
     "theirs": r"takes NAME=PATTERN, or a \.yaml file",
     "=x.pt": "a model's name must be",
     "a{b}=x.pt": "a model's name must be",
+    "a@{step}b={step}.pt": "a model's name must be",
+    "a@{step}@{step}={step}.pt": "a model's name must be",
+    " a={concept}.pt": "a model's name must be",
+    "variant.yaml": "a model's name must be",
     "esd-x=x.pt": "'esd-x' is a method",
     "theirs=": "the path is empty",
     "theirs={concpet}.pt": r"\{concpet\} is unknown; did you mean 'concept'",
@@ -97,6 +101,7 @@ WRONG = {
     "task.yaml": "this run has the tasks tea rose, corgi",
     "absent.yaml": "there is no x.pt, the model for 'corgi'",
     "broken.yaml": "is not YAML",
+    "twice.yaml": "'corgi' is there twice",
 }
 
 
@@ -104,6 +109,7 @@ WRONG = {
 def test_what_names_no_models_is_refused(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     texts = {"list": "- a", "number": "theirs: 3", "task": "theirs: {tulip: x.pt}", "absent": "theirs: {corgi: x.pt}"}
+    texts |= {"variant": "mimmu:lr=1: x.pt", "twice": "theirs: {corgi: x.pt, corgi: y.pt}"}
     for name, text in {**texts, "broken": "a: ["}.items():
         (tmp_path / f"{name}.yaml").write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=WRONG[word]):

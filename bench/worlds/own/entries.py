@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bench.core.registry import nearest
+from bench.core.text.unique_names import UniqueNames
 
 
 class WrongConcepts(ValueError):
     """A file with concepts can't be used. The message has the file, what is wrong, and what would be right."""
-
-
-class _Loader(yaml.SafeLoader):
-    """A loader that refuses a name that a mapping has twice; YAML's own loader keeps the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def text_of(file: Path) -> str:
@@ -39,7 +29,7 @@ def text_of(file: Path) -> str:
 def load(file: Path, text: str) -> dict[Any, Any]:
     """The entries in the `text` of a YAML file. Raises WrongConcepts for a text that is no mapping in YAML."""
     try:
-        found = yaml.load(text, Loader=_Loader)
+        found = yaml.load(text, Loader=UniqueNames)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
