@@ -19,6 +19,7 @@ from bench.cells.executor import Executor
 from bench.commands.arguments import CannotRun, refusing, require_writable
 from bench.core.config import RunConfig
 from bench.core.flag_values import absolute
+from bench.core.registry import nearest
 from bench.core.results import CellResult
 from bench.core.text.terminal import Description
 from bench.engines import Settings
@@ -33,6 +34,7 @@ from bench.report.replacing import require_same_configuration
 from bench.worlds import WorldUnavailable
 
 COMPILED = "_orig_mod."  # prefix of the names of tensors in a compiled network
+OWN = ("methods", "models")  # fields of RunConfig that `evaluate` fills itself
 
 
 def run(config: RunConfig, *, workers: int = 1, retries: int = 1, progress: bool = True) -> Board:
@@ -94,7 +96,8 @@ def evaluate(
         workers, progress: as for `run`.
         settings: further fields of `RunConfig`, such as `backbone`, `metrics`, `out` and `quick`.
 
-    Raises ValueError like `run`, and for a model with adapters or without tensors.
+    Raises ValueError like `run`, for a field that `RunConfig` does not have, and for a model with adapters or without
+    tensors.
 
     Example:
         >>> from bench import evaluate
@@ -102,11 +105,19 @@ def evaluate(
         >>> board.table[["method", "ua", "nra", "changed"]]  # doctest: +SKIP
     """
     concepts = (forget,) if isinstance(forget, str) else tuple(forget)
+    against = (against,) if isinstance(against, str) else tuple(against)
+    fields = [field.name for field in dataclasses.fields(RunConfig) if field.name not in OWN]
+    if unknown := [key for key in settings if key not in fields]:
+        raise ValueError(f"evaluate() takes no {unknown[0]!r}: {nearest(unknown[0], fields)}")
+    if not concepts:
+        raise ValueError("forget is empty; it must be the concept that the model has forgotten, or several")
+    if "=" in name:
+        raise ValueError(f"the name of the model's row is {name!r}; it must not contain =")
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
         save_file(_weights_of(model), file)
         run_config = RunConfig(
-            methods=tuple(against) or ("pretrained",), world=world, forget=concepts, models=(f"{name}={file}",),
+            methods=against or ("pretrained",), world=world, forget=concepts, models=(f"{name}={file}",),
             **{"suite": "finegrained" if len(concepts) == 1 else "multi", **settings},
         )  # fmt: skip
         return run(run_config, workers=workers, progress=progress)
@@ -117,18 +128,30 @@ def _weights_of(model: Any) -> dict[str, torch.Tensor]:
     parts = {"": model}
     if isinstance(getattr(model, "unet", None), torch.nn.Module):
         prefixes = {"": "unet", "text_encoder.": "text_encoder", "vae.": "vae"}
-        parts = {prefix: getattr(model, part) for prefix, part in prefixes.items() if getattr(model, part, None)}
+        parts = {prefix: getattr(model, part, None) for prefix, part in prefixes.items()}
+        parts = {prefix: part for prefix, part in parts.items() if part is not None}
     found: dict[str, torch.Tensor] = {}
     for prefix, part in parts.items():
         state = part.state_dict() if isinstance(part, torch.nn.Module) else part
         if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-            raise ValueError(f"the model must be a pipeline, a U-Net or tensors by name, not {type(part).__name__}")
+            entries = state if isinstance(state, Mapping) else {}
+            other = [key for key, value in entries.items() if not isinstance(value, torch.Tensor)]
+            entry = f", whose entry {other[0]!r} is {type(entries[other[0]]).__name__}" if other else ""
+            what = f"{type(part).__name__}{entry}"
+            raise ValueError(f"the model must be a pipeline, a U-Net or tensors by name, not {what}")
+        if without := [key for key, tensor in state.items() if tensor.is_meta]:
+            raise ValueError(f"the tensor {without[0]} has no values in memory (offloading?); load the model whole")
         if adapted := [key for key in state if "base_layer." in key or "lora_" in key]:
             raise ValueError(f"the model has adapters ({adapted[0]}); merge them into its weights first")
-        found |= {prefix + key.removeprefix(COMPILED): t.detach().cpu().contiguous() for key, t in state.items()}
+        found |= {prefix + key.removeprefix(COMPILED): _copied(t) for key, t in state.items()}
     if not found:
         raise ValueError("the model has no tensors")
     return found
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor on the CPU in memory of its own, since a safetensors file holds no tensors that share memory."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -113,8 +114,9 @@ def test_a_training_script_measures_its_model(
     pipe = pipeline.read(pipeline_folder)
     tensors = load_file(models / "golden_retriever.safetensors")
     pipe.unet.load_state_dict(tensors, strict=False)
+    compiled = SimpleNamespace(unet=torch.compile(pipe.unet))  # it is never called, so nothing is compiled
     settings = {"world": "tiny", "forget": TASKS[0], "metrics": ("ua",), "progress": False}
-    boards = [evaluate(model, out=tmp_path, **settings) for model in (pipe, pipe.unet, tensors)]
+    boards = [evaluate(model, out=tmp_path, **settings) for model in (pipe, compiled, tensors)]
     (file,) = finished.glob("*tulip*-cells.csv")
     expected = pd.read_csv(file).set_index(["method", "task"]).loc[("theirs", TASKS[0])]
     for board in boards:
@@ -131,6 +133,8 @@ def test_a_training_script_measures_its_model(
         ("a path", "must be a pipeline, a U-Net or tensors by name, not str"),
         ({"x.base_layer.weight": torch.ones(1)}, "has adapters"),
         ({"x": torch.ones(1)}, "none of its 1 tensors"),
+        ({"x": torch.ones(1), "epoch": 3}, "not dict, whose entry 'epoch' is int"),
+        ({"x": torch.ones(1, device="meta")}, "the tensor x has no values in memory"),
     ],
 )
 def test_what_is_no_model_is_refused(model: object, message: str, world: World, tmp_path: Path) -> None:
@@ -158,3 +162,21 @@ def test_every_layout_is_measured_as_the_same_model(world: World, pipeline_folde
     assert cells.loc[[*paths], ["ua", "changed", "delta_bytes"]].drop_duplicates().shape[0] == 1
     drawn = [*(tmp_path / "out/.store/images").glob("*/tensors.safetensors")]
     assert len(drawn) == 4  # untouched, wrecked, this model, and this model as bfloat16 rounds it
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metric": ("ua",)}, "takes no 'metric': did you mean 'metrics'"),
+        ({"methods": ("mimmu",)}, "takes no 'methods'"),
+        ({"forget": ()}, "forget is empty"),
+        ({"name": "a=b"}, "must not contain ="),
+        ({"against": "mimm"}, "unknown method 'mimm'"),
+    ],
+)
+def test_what_is_no_setting_is_refused(
+    settings: dict[str, object], message: str, world: World, tmp_path: Path, models: Path
+) -> None:
+    tensors = load_file(models / "golden_retriever.safetensors")
+    with pytest.raises(ValueError, match=message):
+        evaluate(tensors, **{"forget": TASKS[0], "world": "tiny", "out": tmp_path, **settings})  # type: ignore[arg-type]
