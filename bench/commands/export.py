@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from bench.backbones import folder
+from bench.backbones.given import model
 from bench.backbones.pipeline import owners, read
 from bench.cells.artifacts import Artifacts, Context
 from bench.commands import arguments
@@ -27,6 +28,7 @@ from bench.core.config import RunConfig
 from bench.core.registry import nearest
 from bench.core.store import TensorsDiscarded, output_files
 from bench.core.text.terminal import say
+from bench.plan import given_models
 from bench.plan.plan import PROTOCOL, Cell, Plan, resolve
 from bench.training import attachment
 
@@ -54,8 +56,11 @@ def add_flags(p: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int:
     """Write the model. Returns 0."""
     with arguments.refusing():
+        stems = [source.name.partition("@")[0] for source in given_models.sources(getattr(args, "models", ()))]
+        is_model = any(args.cell.startswith((f"{stem}/", f"{stem}@")) for stem in stems)
         name = args.cell.partition("/")[0].partition(" ")[0]  # of "mimmu t_max=300", a row of a sweep
-        args.methods = [*getattr(args, "methods", RunConfig().methods), *([name] if "/" in args.cell else [])]
+        method = [name] if "/" in args.cell and not is_model else []
+        args.methods = [*getattr(args, "methods", RunConfig().methods), *method]
         _, _, seed = parse(resolve(arguments.run_config(args)), args.cell)
         if seed is not None:
             args.seeds = (seed,)
@@ -115,7 +120,7 @@ def require_new(to: Path) -> None:
 
 
 def export(plan: Plan, cell: str, to: Path) -> Path:
-    """Write the finished cell's model to the folder `to` and return `to`.
+    """Write the finished cell's model, or a finished model from elsewhere, to the folder `to` and return `to`.
 
     Raises ValueError if `to` is not a free path, if the run has no such cell, or if the store lacks the cell or its
     weights.
@@ -123,6 +128,18 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
     require_new(to)
     found = find(plan, cell)
     artifacts = Artifacts(Context(plan))
+    about = {
+        "method": found.method,
+        "task": found.task.name,
+        "forget": found.task.forget,
+        "seed": found.seed,
+        "config": digest.plain(found.config),
+        "backbone": artifacts.context.content,
+    }
+    if found.given and found.task.finetune is None:  # read again, since the store does not keep it
+        given = model.read(found.given, plan.folder, artifacts.context.backbone)
+        write(plan.folder, given.tensors, about, to)
+        return to
     weights = artifacts.store.get("deltas", artifacts.weights.key(found))
     if weights is None:
         raise ValueError(
@@ -140,14 +157,6 @@ def export(plan: Plan, cell: str, to: Path) -> Path:
             f"{found.name} is finished, but its results were imported without the weights; this command computes the "
             f"cell again, with its weights:\n  {anew}"
         ) from None
-    about = {
-        "method": found.method,
-        "task": found.task.name,
-        "forget": found.task.forget,
-        "seed": found.seed,
-        "config": digest.plain(found.config),
-        "backbone": artifacts.context.content,
-    }
     networks, attached = attachment.split(tensors)
     if acting := weights.facts.get(attachment.FACT):
         call, lacking = plan.methods[found.method](found.config).export(acting["concepts"])

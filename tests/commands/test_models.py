@@ -18,7 +18,10 @@ from bench.worlds import World
 
 pytestmark = pytest.mark.usefixtures("plugged")
 
-RUN = ("--world", "tiny", "--suite", "finegrained", "--workers", "1", "--metrics", "ua", "--methods", "wrecked")
+RUN = (
+    "--world", "tiny", "--suite", "finegrained", "--workers", "1", "--metrics", "ua", "--methods", "wrecked",
+    "--set", "protocol.num_inference_steps=2",
+)  # fmt: skip
 TASKS, THIRD = ("golden retriever", "labrador retriever"), "tulip"
 THREE = ("--forget", *TASKS, THIRD)
 
@@ -84,6 +87,14 @@ def test_each_step_is_a_row_and_another_file_is_measured_anew(
     assert table(finished, "-cells").set_index("method").loc["t@100", "changed"] != before
 
 
+def test_a_finished_model_is_exported_as_a_folder(finished: Path, models: Path, tmp_path: Path) -> None:
+    words = [*RUN, *THREE, f"--models=theirs={models}/{{concept}}.safetensors", "--out", str(finished)]
+    assert main.main(["export", f"theirs/{TASKS[0]}", *words, "--to", str(tmp_path / "made")]) == 0
+    made = load_file(tmp_path / "made" / "unet" / "diffusion_pytorch_model.safetensors")
+    given = load_file(models / "golden_retriever.safetensors")
+    assert all(torch.equal(made[name], tensor) for name, tensor in given.items())
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
@@ -116,6 +127,7 @@ def test_a_training_script_measures_its_model(
     pipe.unet.load_state_dict(tensors, strict=False)
     compiled = SimpleNamespace(unet=torch.compile(pipe.unet))  # it is never called, so nothing is compiled
     settings = {"world": "tiny", "forget": TASKS[0], "metrics": ("ua",), "progress": False}
+    settings["overrides"] = {"protocol": {"num_inference_steps": "2"}}
     boards = [evaluate(model, out=tmp_path, **settings) for model in (pipe, compiled, tensors)]
     (file,) = finished.glob("*tulip*-cells.csv")
     expected = pd.read_csv(file).set_index(["method", "task"]).loc[("theirs", TASKS[0])]
