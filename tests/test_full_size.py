@@ -22,6 +22,7 @@ SMALL = Load(size=64, batch=2)  # the networks are as they are, the pictures are
 WHOLE = ("salun", "esd-u")  # train most of the U-Net
 PICTURE = "a picture"
 REST = {*one_step.trained_methods()} - {"mimmu"}  # one method, and a picture, will do where minutes count
+LATER = [(a, "mimmu") for a in [*ARCHITECTURES][1:]]  # and there a picture alone
 LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 
 
@@ -82,7 +83,7 @@ def draws_a_picture(model: Backbone) -> None:
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        pytest.param(a, name, marks=pytest.mark.huge if name in REST else ())
+        pytest.param(a, name, marks=pytest.mark.huge if name in REST or (a, name) in LATER else ())
         for a in ARCHITECTURES
         for name in (*LIGHT, PICTURE, *WHOLE)
     ],

@@ -216,7 +216,7 @@ def test_workers_end_with_run(tmp_path: Path) -> None:
     assert {name for name in before if before[name] != after[name]} == set()
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 def test_example_of_guide_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python-api.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(code)

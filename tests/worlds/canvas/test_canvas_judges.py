@@ -117,8 +117,8 @@ def test_a_missing_file_says_where_it_is_had_and_goes(tmp_path: Path) -> None:
         judges.load(tmp_path / "none.pth", "class", "cpu")  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "labels"), [pytest.param("style", 51, marks=pytest.mark.huge), ("object", 20)])
+@pytest.mark.huge
+@pytest.mark.parametrize(("kind", "labels"), [("style", 51), ("object", 20)])
 def test_the_real_architecture_loads_from_a_file_of_the_released_format(tmp_path: Path, kind: str, labels: int) -> None:
     path = tmp_path / judges.FILES[kind]
     net = released(path, labels)

@@ -110,6 +110,7 @@ def test_its_weights_go_into_both_networks_of_the_committed_model(built: Built) 
     assert oracle.same(trained.vae, model.vae)
 
 
+@pytest.mark.huge
 def test_a_folder_is_taken_up_where_it_was_left(built: Built, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     checkpoint = (built.work / "checkpoints" / "unet.pt").stat().st_mtime_ns
     assert oracle.main([*SMALLEST, "--work", str(built.work), "--out", str(tmp_path / "whole")]) == 0
