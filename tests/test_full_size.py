@@ -21,8 +21,7 @@ from benchmarks.one_step import Load
 SMALL = Load(size=64, batch=2)  # the networks are as they are, the pictures are not
 WHOLE = ("salun", "esd-u")  # train most of the U-Net
 PICTURE = "a picture"
-REST = {*one_step.trained_methods()} - {"mimmu"}  # one method, and a picture, will do where minutes count
-LATER = [(a, "mimmu") for a in [*ARCHITECTURES][1:]]  # and there a picture alone
+REST = {*one_step.trained_methods()}  # a picture will do where minutes count
 LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 
 
@@ -83,7 +82,7 @@ def draws_a_picture(model: Backbone) -> None:
 @pytest.mark.parametrize(
     ("architecture", "name"),
     [
-        pytest.param(a, name, marks=pytest.mark.huge if name in REST or (a, name) in LATER else ())
+        pytest.param(a, name, marks=pytest.mark.huge if name in REST else ())
         for a in ARCHITECTURES
         for name in (*LIGHT, PICTURE, *WHOLE)
     ],

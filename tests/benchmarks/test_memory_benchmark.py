@@ -29,7 +29,7 @@ def estimates(folder: Path, names: Sequence[str]) -> None:
         assert peak.allocated > networks + 4 * 4 * count > 0
 
 
-@pytest.mark.slow
+@pytest.mark.huge
 def test_estimate_needs_no_content(pipeline_folder: Path) -> None:
     estimates(pipeline_folder, ["salun"])
 

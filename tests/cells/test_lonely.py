@@ -39,8 +39,8 @@ def run(name: str, out: Path, *more: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("sizes", "blank"),
     [
-        ({"dog": 1, "flower": 3}, NEAR),
-        ({"dog": 4}, FAR),
+        pytest.param({"dog": 1, "flower": 3}, NEAR, marks=pytest.mark.huge),
+        pytest.param({"dog": 4}, FAR, marks=pytest.mark.huge),
         ({"dog": 1}, (*NEAR, *FAR, *RETAINED)),
     ],
     ids=["a domain of one concept", "one domain", "one concept"],

@@ -173,6 +173,7 @@ def test_export_does_not_overwrite(finished: Path, tmp_path: Path, capsys: pytes
         main.main(arguments)
 
 
+@pytest.mark.huge
 def test_export_of_variant_of_sweep(world: World, tmp_path: Path) -> None:
     swept = ["--methods", "mimmu", "--sweep", "mimmu.t_max=400,950"]
     words = [*TINY, *swept, "--workers", "1", "--out", str(tmp_path / "board")]

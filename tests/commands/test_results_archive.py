@@ -61,6 +61,7 @@ def test_board_from_imported_results_is_equal_and_computes_nothing(
     assert held(finished, "images")
 
 
+@pytest.mark.huge
 def test_report_shows_pictures_of_seed_with_images(finished: Path, packed: Path, tmp_path: Path) -> None:
     assert main.main([*TINY, "--out", str(tmp_path), "--results", str(packed)]) == 0
     assert "not in the store" in (tmp_path / "smoke-tiny.html").read_text()

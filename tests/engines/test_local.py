@@ -70,6 +70,7 @@ def doom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_work", doomed.work)
 
 
+@pytest.mark.huge
 def test_dead_worker_fails_only_its_own_cell(world: World, tmp_path: Path, doom: None) -> None:
     plan = resolve(RunConfig(world="tiny", methods=("mimmu",), out=tmp_path))
     told: dict[int, CellResult] = {}

@@ -88,6 +88,7 @@ def test_run_of_style_judges_styles(world: World, tmp_path: Path) -> None:
     assert board.loc["pretrained", ["nra_n", "ora_n"]].tolist() == [2 * 2, 2 * 15]
 
 
+@pytest.mark.huge
 def test_run_of_object_keeps_every_style(world: World, tmp_path: Path) -> None:
     concepts = run("object", tmp_path)
     tasks = concepts["task"].unique()

@@ -6,6 +6,7 @@ from statistics import mean
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.boards import only
 
 from bench.commands import main, tune
@@ -14,6 +15,7 @@ from bench.suites import SUITES
 from bench.suites.neighbours import nearest_neighbour
 from bench.worlds import WORLDS, World
 from bench.worlds.base import SPLITS
+from bench.worlds.pocket import weights
 from bench.worlds.pocket.drawing import captions
 from bench.worlds.pocket.drawing.species import SPECIES
 from methods import METHODS
@@ -83,10 +85,19 @@ def test_judges_know_every_concept(pocket: World) -> None:
 
 
 def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
-    assert main.main(["--methods", "mimmu", "--suite", "smoke", "--quick", "--out", str(tmp_path)]) == 0
+    """A method that trains, three that act while images are sampled, and a finished model."""
+    keys = load_file(weights.WEIGHTS / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
+    half = {name: tensor / 2 for name, tensor in keys.items() if name.endswith("attn2.to_k.weight")}
+    save_file(half, tmp_path / "theirs.safetensors")
+    acting = ["negative-prompt", "sld", "safree"]
+    words = ["--methods", "mimmu", *acting, "--models", f"theirs={tmp_path}/theirs.safetensors"]
+    assert main.main([*words, "--suite", "smoke", "--quick", "--out", str(tmp_path)]) == 0
     board = pd.read_csv(tmp_path / "smoke-pocket-quick.csv").set_index("method")
-    assert board.index.tolist() == ["pretrained", "wrecked", "mimmu"]
+    assert board.index.tolist() == ["pretrained", "wrecked", "mimmu", *acting, "theirs"]
     assert (board["status"] == "ok").all()
+    assert board.loc[["theirs", *acting], "steps"].fillna(0).eq(0).all()
+    assert board.loc["theirs", "changed"].startswith(f"U-Net: {len(half)} of {len(keys)} tensors")
+    assert board.loc["negative-prompt", "drift"] > 0
     assert board.loc["pretrained", ["nra", "ora"]].min() > 60  # the model draws what it is asked for
     assert board.loc["wrecked", ["nra", "ora"]].max() < 40
     assert board.loc["pretrained", "fid"] < board.loc["wrecked", "fid"]
