@@ -224,6 +224,14 @@ def test_settings_beside_adapters_are_part_of_the_key(tmp_path: Path) -> None:
     assert given.content(file) != before
 
 
+def test_a_file_that_lacks_few_tensors_has_a_warning(
+    whole: Tensors, tmp_path: Path, pipeline_folder: Path, model: pipeline.Backbone
+) -> None:
+    few = {name: tensor for name, tensor in whole.items() if not name.startswith("conv_out.")}
+    (warning,) = read(written(few, tmp_path / "unet.pt"), pipeline_folder, model).warnings
+    assert warning.startswith("the file lacks 2 tensors of the U-Net (conv_out.weight, conv_out.bias); the backbone's")
+
+
 def test_adapters_like_those_of_spm_have_a_warning(
     tmp_path: Path, pipeline_folder: Path, model: pipeline.Backbone
 ) -> None:

@@ -19,6 +19,7 @@ from bench.core import digest
 
 NOUNS = {"unet": "U-Net", "text_encoder": "text encoder"}
 PREFIXES = {"unet": "", "text_encoder": TEXT}
+NEARLY_WHOLE = 0.5  # a file that lacks fewer of a network's tensors than this share may be damaged
 EMA_LEFT = "the file also contains EMA weights of the U-Net; its ordinary weights were measured"
 
 
@@ -111,9 +112,20 @@ def read(path: Path, folder: Path, backbone: Backbone) -> GivenModel:
             changed |= {name: tensor.float().contiguous() for name, tensor in new.items()}
             norm = _relative_norm({n.removeprefix(PREFIXES[part]): t for n, t in new.items()}, state)
             differences[part] = Difference(len(own), len(new), len(state), norm)
+            absent = [name for name in state if PREFIXES[part] + name not in own]
+            if not found.adapters and 0 < len(absent) < NEARLY_WHOLE * len(state):
+                warnings.append(_lacks(absent, NOUNS[part]))
     if not changed:
         raise ValueError(f"{path} changes nothing: all its {len(given)} tensors are those of the backbone")
     return GivenModel(changed, differences, tuple(warnings))
+
+
+def _lacks(absent: list[str], network: str) -> str:
+    """The warning about a file that has most tensors of a network, but not all: few methods leave such a file."""
+    shown = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
+    return (
+        f"the file lacks {len(absent)} tensors of the {network} ({shown}); the backbone's were measured in their place"
+    )
 
 
 def _named(found: Contents, folder: Path, whole: bool = False) -> Tensors:
