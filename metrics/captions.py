@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-
+from metrics import fid
 from metrics.base import Evidence, Metric, MissingEvidence, Score
 from metrics.probes import CaptionImages
 
@@ -31,10 +30,7 @@ def distance(evidence: Evidence) -> Score | None:
     covariance. Raises MissingEvidence.
     """
     images = _images(evidence)
-    if min(len(images.features), len(images.reference)) < 2:
-        return None
-    statistics = [fid_features_to_statistics(part.double()) for part in (images.features, images.reference)]
-    return Score(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID], len(images.features))
+    return fid.distance(images.features.double(), images.reference.double())
 
 
 CAPTION_CLIP = Metric(

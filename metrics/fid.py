@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from metrics.base import Evidence, Metric, Score
@@ -20,7 +21,11 @@ def compute(evidence: Evidence) -> Score | None:
     """
     if not (evidence.retained and evidence.has_reference(evidence.retained)):
         return None
-    drawn, real = evidence.features_of(evidence.retained)
+    return distance(*evidence.features_of(evidence.retained))
+
+
+def distance(drawn: torch.Tensor, real: torch.Tensor) -> Score | None:
+    """The Frechet distance of two sets of features, float64 (N, D) and (M, D); None if one has fewer than two rows."""
     if min(len(drawn), len(real)) < 2:
         return None
     statistics = (fid_features_to_statistics(drawn), fid_features_to_statistics(real))
