@@ -71,6 +71,9 @@ def test_tasks_without_a_model_are_named(finished: Path, models: Path, capsys: p
     words = [*RUN, *THREE, f"--models=theirs={models}/{{concept}}.safetensors", "--out", str(finished)]
     assert main.main(["collect", *words]) == 0
     told = " ".join(capsys.readouterr().out.split())
+    differs = "it differs from the backbone in U-Net: 7 of"
+    assert f"theirs: a finished model, of whose training nothing is known; {differs}" in told
+    assert differs in next(finished.glob("*tulip*.html")).read_text()
     assert f"theirs: there is no model for {THIRD}, so the row's means are over 2 tasks (in all 2 cells)" in told
 
 
