@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 
 from bench.backbones.pipeline import Backbone
+from benchmarks.timing import clock
 
 
 class Trainer:
@@ -56,10 +56,10 @@ class Trainer:
     def seconds(self, steps: int) -> float:
         """Mean wall time of one of `steps` steps, in seconds. A first step is not timed."""
         self.step()
-        began = time.perf_counter()
+        began = clock()
         for _ in range(steps):
             self.step()
-        return (time.perf_counter() - began) / steps
+        return (clock() - began) / steps
 
 
 @torch.inference_mode()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-import time
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +23,7 @@ from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from bench.worlds import World
 from benchmarks import bare
-from benchmarks.timing import Line, by_turns, milliseconds, ratios, seconds_of
+from benchmarks.timing import Line, by_turns, clock, milliseconds, ratios, seconds_of
 from methods import METHODS
 
 
@@ -71,12 +70,13 @@ def harness_step(setting: Setting) -> list[Line]:
 
     def harness() -> float:
         stamps: list[float] = []
-        place = Harness(
-            backbone, task, examples, lambda: examples, prompts, 0,
-            on_step=lambda step, steps, loss: stamps.append(time.perf_counter()),
-        )  # fmt: skip
-        unlearn(place, method)
-        return (stamps[-1] - stamps[0]) / (len(stamps) - 1)
+
+        def note(step: int, steps: int, loss: float) -> None:
+            if step in (1, steps):  # waiting for the device after each step would slow the steps between
+                stamps.append(clock())
+
+        unlearn(Harness(backbone, task, examples, lambda: examples, prompts, 0, on_step=note), method)
+        return (stamps[-1] - stamps[0]) / setting.steps
 
     plain = bare.Trainer(backbone, method.trains, config.lr, size)
     mine, theirs = by_turns(harness, lambda: plain.seconds(setting.steps), setting.rounds)

@@ -1,8 +1,10 @@
 """The benchmarks measure what they say, on networks too small for the figures to mean anything."""
 
 import itertools
+from pathlib import Path
 
 import pytest
+import torch
 
 from bench.worlds import World
 from benchmarks import rows, throughput
@@ -20,6 +22,23 @@ def test_both_sides_of_ratio_run(setting: rows.Setting, name: str) -> None:
     assert {line.row for line in lines} == {name}
     assert all(len(line.values) == 1 and 0 < line.value < float("inf") for line in lines)
     assert all(not p.requires_grad for p in setting.backbone.unet.parameters()), "the networks were not left as found"
+
+
+@pytest.mark.parametrize("side", ["harness_step", "sampling"])
+def test_clock_waits_for_the_device_at_both_ends_of_each_side(
+    setting: rows.Setting, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    waits: list[None] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waits.append(None))
+    getattr(rows, side)(setting)
+    assert len(waits) == 2 * 2 * 2  # a warm-up and a round of two sides, each with two readings
+
+
+def test_only_one_module_reads_the_clock_of_what_computes_here() -> None:
+    folder = Path(rows.__file__).parent
+    readers = {file.name for file in folder.glob("*.py") if "time.perf_counter()" in file.read_text()}
+    assert readers == {"timing.py", "throughput.py", "runs.py", "executors.py"}  # the others time whole processes
 
 
 def test_by_turns_alternates_in_abba_order() -> None:
