@@ -22,6 +22,8 @@ from bench.core.config import RunConfig
 from bench.engines import Settings
 from bench.engines.local import Local
 from bench.plan.plan import resolve
+from benchmarks import memory, one_step
+from benchmarks.one_step import Load
 from benchmarks.rows import Setting
 from benchmarks.timing import Line, by_turns, cores, ratios, seconds_of
 
@@ -109,6 +111,21 @@ def starting(setting: Setting) -> list[Line]:
     ]
     for arguments in (("--help",), ("ls", "methods")):
         lines.append(Line("start", " ".join(arguments), tuple(door(*arguments) for _ in range(rounds)), "s"))
+    return lines
+
+
+def peaks(setting: Setting) -> list[Line]:
+    """Peak memory of a training step of each method at its own batch size, and of drawing, each in its own process."""
+    backbone = setting.backbone
+    side = max(backbone.latent_shape) * backbone.pipeline.vae_scale_factor
+    load, lines = Load(size=side, batch=None, images=setting.images), []
+    for name in (*one_step.trained_methods(), memory.SAMPLING):
+        peak = memory.measure(setting.world.backbone(), name, load)
+        if peak.why:
+            raise RuntimeError(f"{name}: {peak.why}")
+        held = "resident, libraries included" if peak.reserved is None else f"reserved {peak.reserved / memory.GIB:.2f}"
+        size = f"batch {setting.images}" if peak.trained is None else f"a step of {one_step.batch_of(name, load)}"
+        lines.append(Line("memory", f"peak of {name}", (peak.allocated / memory.GIB,), "GiB", note=f"{size}; {held}"))
     return lines
 
 

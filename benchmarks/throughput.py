@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.worlds import WORLDS
-from benchmarks import rows, runs
+from benchmarks import evaluating, rows, runs
 from benchmarks.rows import Setting
 from benchmarks.timing import Line, machine
 
@@ -21,6 +21,8 @@ ROWS: dict[str, Callable[[Setting], list[Line]]] = {
     "sampling": rows.sampling,
     "batching": rows.batching,
     "attention": rows.attention,
+    "evaluating": evaluating.evaluating,
+    "memory": runs.peaks,
     "adding": runs.adding,
     "start": runs.starting,
     "sharing": runs.sharing,
@@ -33,6 +35,7 @@ A ratio compares two ways of doing the same work, by turns in the same process, 
 than a time does; its spread over the rounds stands beside it. Goals are for an idle machine, and nothing fails where
 one is missed. examples:
   python -m benchmarks.throughput --only step sampling
+  python -m benchmarks.throughput --only step sampling batching evaluating memory --markdown
   python -m benchmarks.throughput --rounds 9 --markdown
 """
 
@@ -42,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     about = "\n".join(f"  {name:10}{(row.__doc__ or '').splitlines()[0]}" for name, row in ROWS.items())
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.throughput",
-        description="What Lethe itself costs on the pocket world; some five minutes on two idle cores.",
+        description="What Lethe itself costs on the pocket world; some eight minutes on two idle cores.",
         epilog=EPILOG.format(rows=about),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bench.worlds import World
-from benchmarks import rows, throughput
+from benchmarks import rows, runs, throughput
+from benchmarks.one_step import trained_methods
 from benchmarks.timing import Line, by_turns, ratios
 
 
@@ -16,7 +17,7 @@ def setting(world: World) -> rows.Setting:
     return rows.Setting(world, rounds=1, steps=1, images=2)
 
 
-@pytest.mark.parametrize("name", ["step", "sampling", "batching", "attention"])
+@pytest.mark.parametrize("name", ["step", "sampling", "batching", "attention", "evaluating"])
 def test_both_sides_of_ratio_run(setting: rows.Setting, name: str) -> None:
     lines = throughput.measure(setting, [name], lambda said: None)
     assert {line.row for line in lines} == {name}
@@ -52,6 +53,13 @@ def test_by_turns_alternates_in_abba_order() -> None:
     a, b = by_turns(lambda: side("a"), lambda: side("b"), rounds=2)
     assert "".join(order) == "ab" + "ab" + "ba"
     assert ratios(a, b) == (3 / 4, 6 / 5)
+
+
+@pytest.mark.huge
+def test_memory_of_each_method_has_a_line(setting: rows.Setting) -> None:
+    lines = runs.peaks(setting)
+    assert [line.what for line in lines] == [*(f"peak of {n}" for n in trained_methods()), "peak of (drawing)"]
+    assert all(0 < line.value < 64 and line.unit == "GiB" for line in lines)
 
 
 def test_line_has_median_spread_and_goal() -> None:
