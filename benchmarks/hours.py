@@ -1,9 +1,9 @@
 """Estimates how long a board takes on this machine: `python -m benchmarks.hours`, followed by the flags of the run.
 
-It counts the U-Net passes that each method needs. It times a few training steps, the drawing of an image and its
-judging, with the backbone, judges and settings of the run. Then it multiplies. With --at nothing is timed: the flag
-gives the passes per second. The estimate leaves out --curve, images of retained concepts for training, probes for
-mutual information, and metrics. Nothing is written.
+It counts the calls of the U-Net that each method needs, and the images of each call. It times calls with one image and
+with many, a few training steps, the drawing of an image and its judging, with the backbone, judges and settings of the
+run. Then it multiplies. With --at nothing is timed: --at and --floor say how fast the machine is. The estimate leaves
+out --curve, images of retained concepts for training, probes for mutual information, and metrics. Nothing is written.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from unittest import mock
@@ -30,23 +29,51 @@ from bench.plan.plan import Cell, Plan, resolve
 from bench.training.loop import unlearn
 from bench.worlds import WorldUnavailable
 from benchmarks.one_step import workplace
+from benchmarks.timing import clock, seconds_of
 from methods import CONTROLS, REFERENCES
 
 STEPS = 4  # optimiser steps that are timed, after a training that is not
-COUNTED = 400  # steps whose passes are counted: sampling paths differ in length
+COUNTED = 400  # steps whose calls are counted: sampling paths differ in length
+# Modelled and not measured: a GPU that is given the 1,488 kernels of a forward pass of Stable Diffusion under autocast
+# one by one, at 16 microseconds each.
+FLOOR = 24.0  # milliseconds
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a machine computes the U-Net.
+
+    Args:
+        passes: forward passes of one image a second, in calls with many images. More than 0.
+        floor: the least seconds of a forward or a backward call, which few images do not shorten. On a GPU this is the
+            time that the CPU needs to launch the kernels of the call. At least 0.
+    """
+
+    passes: float
+    floor: float = 0.0
+
+    def seconds(self, images: int, gradient: bool = False) -> float:
+        """Seconds of a forward call with `images` images, and with `gradient` of its backward call.
+
+        A backward call computes as much as two forward passes of each image.
+        """
+        forward = max(self.floor, images / self.passes)
+        return forward + (max(self.floor, 2 * images / self.passes) if gradient else 0.0)
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds of each kind of work, on this machine or on a machine with a given number of passes per second.
+    """Seconds of each kind of work, on this machine or on a machine of a given speed.
 
     Args:
+        speed: how fast the machine computes the U-Net.
         preparing: method -> seconds that it needs once before training, for the images of one concept.
         step: method -> seconds of an optimiser step.
         drawing: seconds to draw an image with the run's sampler.
         judging: seconds to decode an image and to judge it; None if unknown.
     """
 
+    speed: Speed
     preparing: dict[str, float]
     step: dict[str, float]
     drawing: float
@@ -56,12 +83,13 @@ class Rates:
 def measure(artifacts: Artifacts) -> Rates:
     """Time a sample of each kind of work of the run."""
     _ = artifacts.context.judges  # judges that can't be had are said at once
-    plan, passes = artifacts.plan, count(artifacts, 1.0)
-    pace = {cell.method: seconds_a_pass(artifacts, cell) for cell in first_cells(plan)}
+    plan, speed = artifacts.plan, speed_of(artifacts)
+    counted = count(artifacts, speed)
+    pace = {cell.method: pace_of(artifacts, cell, speed) for cell in first_cells(plan)}
     batch, protocol = plan.sample_batch, plan.protocol
     wanted = image_specs(plan.world.prompts("evaluate", plan.concepts[0]), batch)
     few = dataclasses.replace(protocol, num_inference_steps=2)
-    seconds = _seconds(artifacts, lambda: sample(artifacts.context.backbone, wanted, few, 1, batch, as_images=False))
+    seconds = _seconds(lambda: sample(artifacts.context.backbone, wanted, few, 1, batch, as_images=False))
     drawing = seconds / few.num_inference_steps * protocol.num_inference_steps / batch
     latents = torch.randn(batch, *artifacts.context.backbone.latent_shape)
     prompts = [spec.prompt for spec in wanted]
@@ -70,55 +98,70 @@ def measure(artifacts: Artifacts) -> Rates:
         images = decode(artifacts.context.backbone, latents.to(artifacts.context.device), prompts)
         artifacts.context.judges.judge([images], prompts)
 
-    judging = _seconds(artifacts, judge) / batch
-    preparing, step = ({n: made[n] * pace[n] for n in pace} for made in (passes.preparing, passes.step))
-    return Rates(preparing, step, drawing, judging)
+    judging = _seconds(judge) / batch
+    preparing, step = ({n: made[n] * pace[n] for n in pace} for made in (counted.preparing, counted.step))
+    return Rates(speed, preparing, step, drawing, judging)
 
 
-def seconds_a_pass(artifacts: Artifacts, cell: Cell) -> float:
-    """Seconds of a U-Net pass of one image while a method trains, including the optimiser and everything else.
+@torch.no_grad()
+def speed_of(artifacts: Artifacts) -> Speed:
+    """The speed of this machine, from calls with one image and with those of a sampling batch."""
+    plan, backbone = artifacts.plan, artifacts.context.backbone
 
-    It is a mean over several steps, because steps with sampling paths differ in length.
+    def call(images: int) -> float:
+        latents = torch.randn(images, *backbone.latent_shape).to(backbone.device)
+        embeds = backbone.embed([plan.world.prompts("evaluate", plan.concepts[0])[0]] * images)
+
+        def work() -> None:
+            with backbone.autocast():
+                backbone.unet(latents, 500, encoder_hidden_states=embeds, return_dict=False)
+
+        return _seconds(work)
+
+    many = guidance.passes(plan.protocol.guidance_scale) * plan.sample_batch
+    return Speed(many / call(many), call(1))
+
+
+def pace_of(artifacts: Artifacts, cell: Cell, speed: Speed) -> float:
+    """Seconds of training by a method over the seconds that `speed` gives the calls of the same training.
+
+    The training's seconds include the optimiser and everything else. Several steps are timed, because steps with
+    sampling paths differ in length.
     """
     seen = [0.0]
 
     def note(module: object, given: tuple[torch.Tensor, ...], out: object) -> None:
-        seen.append(seen[-1] + passes_of(given[0]))
+        seen.append(seen[-1] + speed.seconds(len(given[0]), torch.is_grad_enabled()))
 
     training(artifacts, cell, 1)  # what happens once is not what is asked
     handle = artifacts.context.backbone.unet.register_forward_hook(note)
     try:
-        _, passes = training(artifacts, cell, STEPS, clock=lambda: seen[-1])
+        _, counted = training(artifacts, cell, STEPS, now=lambda: seen[-1])
         _, seconds = training(artifacts, cell, STEPS)  # the same seed, and so the same paths
     finally:
         handle.remove()
-    return seconds / passes
+    return seconds / counted
 
 
-def count(artifacts: Artifacts, passes_per_second: float) -> Rates:
-    """Rates of a machine that makes `passes_per_second` U-Net passes of one image per second.
+def count(artifacts: Artifacts, speed: Speed) -> Rates:
+    """Rates of a machine of the given speed that does nothing but compute the U-Net.
 
-    Passes are counted: methods run as usual, on a network that computes nothing.
+    Calls are counted: methods run as usual, on a network that computes nothing.
     """
     plan, protocol, seen, unet = artifacts.plan, artifacts.plan.protocol, [0.0], artifacts.context.backbone.unet
 
     def idle(latents: torch.Tensor, *args: object, **kwargs: object) -> tuple[torch.Tensor]:
-        seen.append(seen[-1] + passes_of(latents))
+        seen.append(seen[-1] + speed.seconds(len(latents), torch.is_grad_enabled()))
         trained = next((p for p in unet.parameters() if p.requires_grad), torch.zeros(()))
         return (latents + 0 * trained.sum(),)
 
     preparing, step = {}, {}
     with mock.patch.object(unet, "forward", idle):
         for cell in first_cells(plan):
-            before, each = training(artifacts, cell, COUNTED, clock=lambda: seen[-1])
-            preparing[cell.method], step[cell.method] = before / passes_per_second, each / passes_per_second
-    passes = guidance.passes(protocol.guidance_scale)
-    return Rates(preparing, step, passes * protocol.num_inference_steps / passes_per_second, None)
-
-
-def passes_of(latents: torch.Tensor) -> int:
-    """The number of passes of a batch: its number of images, times three if a gradient is computed."""
-    return len(latents) * (3 if torch.is_grad_enabled() else 1)
+            preparing[cell.method], step[cell.method] = training(artifacts, cell, COUNTED, now=lambda: seen[-1])
+    batch = plan.sample_batch
+    call = speed.seconds(guidance.passes(protocol.guidance_scale) * batch)
+    return Rates(speed, preparing, step, call * protocol.num_inference_steps / batch, None)
 
 
 def first_cells(plan: Plan) -> list[Cell]:
@@ -130,23 +173,20 @@ def first_cells(plan: Plan) -> list[Cell]:
     return [*found.values()]
 
 
-def training(
-    artifacts: Artifacts, cell: Cell, steps: int, clock: Callable[[], float] = time.perf_counter
-) -> tuple[float, float]:
-    """Seconds by `clock` that a method needs before training and for a step, on random latents."""
+def training(artifacts: Artifacts, cell: Cell, steps: int, now: Callable[[], float] = clock) -> tuple[float, float]:
+    """Seconds by the clock `now` that a method needs before training and for a step, on random latents."""
     plan, config = artifacts.plan, cell.config
     accumulated = config.batch_size * config.grad_accumulation
     count = (steps + 1) * accumulated
     ends: list[float] = []
 
     def note(step: int, of: int, loss: float) -> None:
-        if artifacts.context.device.type == "cuda":
-            torch.cuda.synchronize()
-        ends.append(clock())
+        if step in (1, of):  # waiting for the device after each step would slow the steps between
+            ends.append(now())
 
     place = workplace(artifacts.context.backbone, plan.world, cell.task, count, note)
     method = plan.methods[cell.method](dataclasses.replace(config, epochs=None, steps=steps + 1))
-    began = clock()
+    began = now()
     unlearn(place, method)
     step = (ends[-1] - ends[0]) / steps
     before = max(0.0, ends[0] - began - step)  # a pass over the examples, where there is one, and warming up
@@ -192,10 +232,9 @@ def unlearning(plan: Plan, rates: Rates, cell: Cell) -> float:
 
 
 def further(plan: Plan, rates: Rates) -> float:
-    """Seconds to train an unlearned model further. A step on one image is three passes through the U-Net."""
+    """Seconds to train an unlearned model further. A step is one forward and one backward call."""
     protocol = plan.protocol
-    passes = guidance.passes(protocol.guidance_scale) * protocol.num_inference_steps
-    return rates.drawing / passes * 3 * protocol.finetune_steps * protocol.finetune_batch
+    return rates.speed.seconds(protocol.finetune_batch, gradient=True) * protocol.finetune_steps
 
 
 def report(plan: Plan, artifacts: Artifacts, rates: Rates, where: str) -> Table:
@@ -227,39 +266,58 @@ def report(plan: Plan, artifacts: Artifacts, rates: Rates, where: str) -> Table:
     return table
 
 
-def _seconds(artifacts: Artifacts, work: Callable[[], object]) -> float:
-    """Seconds of the second of two calls, until the device has finished."""
-    for _ in range(2):
-        began = time.perf_counter()
-        work()
-        if artifacts.context.device.type == "cuda":
-            torch.cuda.synchronize()
-    return time.perf_counter() - began
+def _seconds(work: Callable[[], object]) -> float:
+    """Seconds of the second of two calls."""
+    work()
+    return seconds_of(work)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser: the flags of a run, and --at."""
+    """The parser: the flags of a run, --at and --floor."""
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.hours", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_run(p)
-    p.add_argument("--at", type=float, metavar="N", help="count, at N passes of one image through the U-Net a second")
+    p.add_argument(
+        "--at", type=float, metavar="N", help="count, at N passes of one image through the U-Net a second, in batches"
+    )
+    p.add_argument(
+        "--floor", type=float, metavar="MS",
+        help="with --at: milliseconds that a call of the U-Net takes at least, however few its images; backward calls "
+        f"too (default: {FLOOR:g}, modelled for Stable Diffusion on a GPU that is given one kernel after the other)",
+    )  # fmt: skip
     return p
+
+
+def speed_given(args: argparse.Namespace) -> Speed | None:
+    """The speed that the flags give; None to measure it. Raises ValueError for flags that make no speed."""
+    floor = FLOOR if args.floor is None else args.floor
+    if args.at is None:
+        if args.floor is not None:
+            raise ValueError(f"--floor {floor:g} needs --at: without --at the speed of this machine is measured")
+        return None
+    if not args.at > 0:
+        raise ValueError(f"--at must be more than 0 passes a second, not {args.at:g}")
+    if not floor >= 0:
+        raise ValueError(f"--floor must be at least 0 milliseconds, not {floor:g}")
+    return Speed(args.at, floor / 1000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line of `python -m benchmarks.hours`. Returns 0, or 2 after an error message."""
     args = arguments.parse(parser(), sys.argv[1:] if argv is None else argv)
     try:
+        speed = speed_given(args)
         plan = resolve(arguments.run_config(args))
         artifacts = Artifacts(Context(plan))
-        rates = count(artifacts, args.at) if args.at else measure(artifacts)
+        rates = count(artifacts, speed) if speed else measure(artifacts)
     except (ValueError, FileNotFoundError, WorldUnavailable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = Console(width=None if sys.stdout.isatty() else 120)
     machine = f"{artifacts.context.machine['device']}, {artifacts.context.machine['dtype'].removeprefix('torch.')}"
-    where = f"at {args.at:g} passes of one image a second" if args.at else f"{machine}, backbone {plan.folder.name}"
+    where = "" if speed else f"{machine}, backbone {plan.folder.name}: "
+    where += f"{rates.speed.passes:.3g} passes of one image a second, at least {1000 * rates.speed.floor:.3g} ms a call"
     console.print(report(plan, artifacts, rates, where))
     return 0
 
