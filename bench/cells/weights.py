@@ -46,13 +46,13 @@ class Unlearned(Artifact[[Cell]]):
     libraries = NETWORKS
 
     def key(self, cell: Cell) -> Key:
-        once, config = self.context.once, cell.config
+        once, config, device = self.context.once, cell.config, self.context.machine.get("device", "cpu")
         method = self.plan.methods[cell.method]
         return {
             "method": self.plan.base_method(cell.method),
             "config": once("config", config, lambda: digest.plain(config)),
             "learns": once("learns", cell.task, lambda: self._training_data(cell.task)),
-            **once("optimizer", config.optimizer, lambda: optimizers.libraries(config.optimizer)),
+            **once("optimizer", config.optimizer, lambda: optimizers.key_parts(config.optimizer, device)),
             **{name: part for name, part in self.context.solvers.items() if name == "path"},
             **once("method", cell.method, lambda: self.context.stamps.of_training(type(self), method)),
             **once("files", (cell.method, config), lambda: self.files(cell)),

@@ -28,9 +28,15 @@ def require(name: str) -> None:
         raise ValueError(f"optimizer {name!r} needs {LIBRARY}: pip install -c constraints.txt -e '.[8bit]'")
 
 
-def libraries(name: str) -> dict[str, str]:
-    """Library -> version, for the libraries besides torch that affect the resulting weights."""
-    return {LIBRARY: version(LIBRARY)} if name in EIGHT_BIT else {}
+def key_parts(name: str, device: str) -> dict[str, str]:
+    """Parts of a cache key: what affects the resulting weights besides torch and the settings of the optimiser.
+
+    Args:
+        device: "cpu", or another device. Earlier versions of Lethe did not make the parameters contiguous there.
+    """
+    if name not in EIGHT_BIT:
+        return {}
+    return {LIBRARY: version(LIBRARY), **({} if device == "cpu" else {"layout": "contiguous"})}
 
 
 def build(
@@ -44,10 +50,14 @@ def build(
         device: the device of the parameters. On CUDA the fused implementation is used.
 
     The 8-bit optimisers keep both moments of a parameter with 4096 or more values in one byte per value, and those of
-    a smaller parameter in float32. They run on the CPU too.
+    a smaller parameter in float32. They run on the CPU too. Their kernels take the values of a parameter in the order
+    of its memory, in which a checkpoint keeps the moments too. So the parameters become contiguous, whatever layout
+    they had, and stay so: whoever builds the optimiser puts the layout back.
     """
     if name in PLAIN:
         return PLAIN[name](parameters, lr=lr, weight_decay=weight_decay, fused=device.type == "cuda")
+    for parameter in parameters:
+        _make_contiguous(parameter)
     import bitsandbytes  # an extra, and slow to import
 
     made: torch.optim.Optimizer = getattr(bitsandbytes.optim, EIGHT_BIT[name])(
@@ -91,6 +101,13 @@ def restore(
             within = within.setdefault(part, {})
         within[rest[-1]] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _make_contiguous(parameter: torch.nn.Parameter) -> None:
+    """Lay the parameter out contiguously, within the memory that it has."""
+    if not parameter.is_contiguous():
+        values = parameter.detach().clone(memory_format=torch.contiguous_format)
+        parameter.data = parameter.data.as_strided(values.shape, values.stride()).copy_(values)
 
 
 def _flat(nested: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Any]]:

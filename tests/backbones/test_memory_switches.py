@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from support import workplace
-from support.towards import Make, method
+from support.towards import Make, Towards, method
 
 from bench.backbones import folder as folders
 from bench.backbones import pipeline, sampler
 from bench.backbones.sampler import ImageSpec, decode, sample
 from bench.cells.artifacts import Artifacts, Context
 from bench.core.checkpoint import Checkpoint
-from bench.core.config import RunConfig
+from bench.core.config import Protocol, RunConfig
+from bench.core.task import Finetune
 from bench.plan.plan import resolve
 from bench.training import optimizers
+from bench.training.finetuning import further
 from bench.training.harness import Harness
 from bench.training.loop import TrainConfig, unlearn
 from bench.worlds import World
@@ -160,11 +163,64 @@ def test_eight_bit_moments_survive_an_interruption(
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
+def channels_last(model: pipeline.Backbone) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Lay the U-Net out as on CUDA. Returns parameter name -> its place in memory and its strides."""
+    model.unet.to(memory_format=torch.channels_last)
+    return layout(model)
+
+
+def layout(model: pipeline.Backbone) -> dict[str, tuple[int, tuple[int, ...]]]:
+    return {name: (p.data_ptr(), p.stride()) for name, p in model.unet.named_parameters()}
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["to its end", "until it fails"])
+def test_weights_are_contiguous_while_an_eight_bit_optimiser_works_and_as_before_afterwards(
+    eight_bit: None, make: Make, model: pipeline.Backbone, fails: bool
+) -> None:
+    before, values = channels_last(model), {n: p.detach().clone() for n, p in model.unet.named_parameters()}
+    assert not model.unet.conv_out.weight.is_contiguous()
+
+    def look(step: int, steps: int, loss: float) -> None:
+        assert all(p.is_contiguous() and p.data_ptr() == before[n][0] for n, p in harness.trained.items())
+        if fails:
+            raise InterruptedError
+
+    harness = make(on_step=look)
+    with pytest.raises(InterruptedError) if fails else nullcontext():
+        unlearn(harness, method(epochs=1, batch_size=8, optimizer="adam8bit", parameters="unet"))
+    assert layout(model) == before
+    assert all(torch.equal(p, values[n]) for n, p in model.unet.named_parameters())
+
+
+@pytest.mark.parametrize("how", ["full", "lora"])
+def test_training_further_leaves_the_layout_of_the_weights(make: Make, model: pipeline.Backbone, how: str) -> None:
+    before = channels_last(model)
+    protocol = Protocol(finetune_steps=1, finetune_batch=2, lora_rank=2)
+    further(make(), Finetune("retained", how=how), protocol, seed=0)
+    assert layout(model) == before
+
+
+def test_weights_that_a_library_moves_return_to_their_memory(make: Make, model: pipeline.Backbone) -> None:
+    before = channels_last(model)
+
+    class Moves(Towards):
+        def edit(self, harness: Harness) -> None:
+            for parameter in harness.trained.values():  # as bitsandbytes does in a step
+                parameter.data = parameter.data.contiguous()
+
+    harness = make()
+    unlearn(harness, Moves(method(parameters="unet").config))
+    assert layout(model) == before
+
+
 def test_keys_of_eight_bit_training_contain_the_library_version(eight_bit: None, world: World, tmp_path: Path) -> None:
     def key(optimizer: str) -> dict[str, object]:
         run = RunConfig(("mimmu",), "smoke", "tiny", overrides={"mimmu": {"optimizer": optimizer}}, out=tmp_path)
         plan = resolve(run)
         return Artifacts(Context(plan)).weights.key(plan.cells[-1])
 
-    assert "bitsandbytes" in key("adam8bit")
+    eight = key("adam8bit")
+    assert "bitsandbytes" in eight
+    assert "layout" not in eight  # on the CPU, weights are contiguous anyhow
+    assert optimizers.key_parts("adam8bit", "H100")["layout"] == "contiguous"
     assert "bitsandbytes" not in key("adam")
