@@ -29,6 +29,8 @@ LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
 def test_networks_have_as_many_weights_as_the_published_ones(name: str) -> None:
     made = dict(zip(("unet", "vae", "text_encoder"), architectures.networks(ARCHITECTURES[name]), strict=True))
     assert {n: sum(p.numel() for p in m.parameters()) for n, m in made.items()} == ARCHITECTURES[name].parameters
+    unet = made["unet"]  # the teacher's weights are swapped in without looking for others that are tied to them
+    assert len([*unet.named_parameters(remove_duplicate=False)]) == len([*unet.parameters()])
 
 
 def test_the_tokenizer_is_clips() -> None:

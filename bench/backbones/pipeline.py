@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,14 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 # On the CPU the fused attention kernel's backward pass is slow on maps up to this side, where the attention matrix is
 # small enough to hold; plain matrix products train faster: `python -m benchmarks.throughput --only attention`.
 SMALL_MAP = 32
+
+# settings of torch._dynamo, by the names that all its versions know
+COMPILATION = {
+    "cache_size_limit": 4096,
+    "accumulated_cache_size_limit": 4096,
+    "fail_on_cache_limit_hit": True,
+    "suppress_errors": False,
+}
 
 TEXT = "text_encoder."  # prefix of the text encoder's tensors in mappings that also contain tensors of the U-Net
 
@@ -183,5 +191,30 @@ def load(
     if gradient_checkpointing:
         made.unet.enable_gradient_checkpointing()
     if compile:
-        made.unet.compile()
+        compile_each_shape(made.unet)
     return made
+
+
+def compile_each_shape(unet: torch.nn.Module) -> None:
+    """Compile the U-Net on its first calls, once for each shape of its inputs and each set of weights that train.
+
+    So the code of a call does not depend on the calls before it. If left alone, torch compiles the second shape for any
+    size, and after the eighth compilation it runs what is new uncompiled, without an error.
+
+    Raises RuntimeError if compilation is switched off in this process. A call beyond the limits of COMPILATION raises
+    an error of torch.
+    """
+    import torch._dynamo  # this import takes a second, and most runs compile nothing
+
+    torch._dynamo.reset()  # other code of this process may have reached its limit
+    unet.compile(dynamic=False)
+    compiled: Any = unet._compiled_call_impl
+    if torch._dynamo.config.disable or compiled == unet._call_impl:
+        raise RuntimeError("--compile has no effect here: unset TORCHDYNAMO_DISABLE and TORCH_COMPILE_DISABLE")
+    settings = torch._dynamo.config.patch(COMPILATION)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with settings:
+            return compiled(*args, **kwargs)
+
+    unet._compiled_call_impl = call

@@ -30,11 +30,12 @@ def describe(
 ) -> dict[str, Any]:
     """A description of the machine for cache keys and fingerprints: "device", "dtype" and "versions".
 
-    "dtype" is the dtype of forward passes, with a suffix for compiled code. Gradient checkpointing computes the same
+    "dtype" is the dtype of forward passes, with a suffix for compiled code. In earlier versions, whose suffix was
+    " compiled", rounding depended on what a process had computed before. Gradient checkpointing computes the same
     activations twice and changes no result, so it is left out. But it changes which code is compiled together, so it
     is part of the description of compiled code.
     """
-    how = " compiled" * compile + " checkpointed" * (compile and gradient_checkpointing)
+    how = " compiled by shape" * compile + " checkpointed" * (compile and gradient_checkpointing)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "dtype": str(compute_dtype(device, precision)) + how,

@@ -151,23 +151,23 @@ class StudentTeacher:
         if misfits := [n for n, t in self.start.items() if n not in parameters or parameters[n].shape != t.shape]:
             raise ValueError(f"the backbone's U-Net has no tensor {misfits[0]!r} of this shape to start from")
         movable = {n: p for n, p in parameters.items() if trains(n) or n in self.start}
-        self.original_weights = {n: p.detach().clone() for n, p in movable.items()}
+        memory = {n: p.data for n, p in movable.items()}  # an optimiser may lay a parameter out in another way
+        self.original_weights = {n: _frozen(p) for n, p in movable.items()}
         try:  # a copy may fail for lack of memory after the first weights have moved
             with torch.no_grad():
                 for name, tensor in self.start.items():
                     parameters[name].copy_(tensor)
             self.teacher_weights = (
-                {n: p.detach().clone() for n, p in movable.items()}
-                if self._teacher_is_previous
-                else self.original_weights
+                {n: _frozen(p) for n, p in movable.items()} if self._teacher_is_previous else self.original_weights
             )
             self._movable = movable
             yield parameters
         finally:
             with torch.no_grad():
                 for name, parameter in movable.items():
-                    parameter.copy_(self.original_weights[name]).requires_grad_(False)
                     parameter.grad = None
+                    parameter.data = memory[name]
+                    parameter.copy_(self.original_weights[name]).requires_grad_(False)
 
     @contextmanager
     def with_original_weights(self) -> Iterator[None]:
@@ -203,6 +203,18 @@ class StudentTeacher:
     def _predict_with(
         self, weights: dict[str, torch.Tensor], latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor
     ) -> torch.Tensor:
+        weights = {n: t if isinstance(t, torch.nn.Parameter) else _parameter(t) for n, t in weights.items()}
         arguments = {"encoder_hidden_states": embeds, "return_dict": False}
         with self._backbone.autocast():
-            return functional_call(self.unet, weights, (latents, timesteps), arguments)[0].float()
+            # a U-Net ties no weights, and to look for tied ones takes longer than the rest of the swap
+            return functional_call(self.unet, weights, (latents, timesteps), arguments, tie_weights=False)[0].float()
+
+
+def _frozen(parameter: torch.Tensor) -> torch.nn.Parameter:
+    """A copy that does not train."""
+    return _parameter(parameter.detach().clone())
+
+
+def _parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
+    """The tensor as a Parameter in the same memory. Code that is compiled for Parameters does not run for tensors."""
+    return torch.nn.Parameter(tensor, requires_grad=False)

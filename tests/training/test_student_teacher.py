@@ -62,6 +62,25 @@ def test_teacher_stores_only_the_parameters_that_train(make: Make, model: Backbo
     )
 
 
+def test_the_teachers_weights_are_parameters_like_the_students(make: Make, model: Backbone) -> None:
+    """Compiled code is made for Parameters: for plain tensors it would be compiled once more."""
+    seen = dict[str, bool]()
+
+    class Look(Towards):
+        def after_step(self, harness: Harness) -> None:
+            for network in ("teacher", "average"):
+                hook = model.unet.register_forward_pre_hook(lambda unet, given: look(network, unet))  # noqa: B023
+                harness.network(network)(torch.randn(1, 4, 16, 16), torch.tensor([300]), harness.null_embeds(1))
+                hook.remove()
+
+    def look(network: str, unet: torch.nn.Module) -> None:
+        swapped = [p for module in unet.modules() for p in module._parameters.values() if p is not None]
+        seen[network] = all(type(p) is torch.nn.Parameter and not p.requires_grad for p in swapped)
+
+    unlearn(make(), Look(method(epochs=1, ema_decay=0.5, batch_size=8).config))
+    assert seen == {"teacher": True, "average": True}
+
+
 def test_average_predicts_during_training_and_is_the_result(make: Make) -> None:
     latents, timesteps, seen = torch.randn(1, 4, 16, 16), torch.tensor([300]), []
 
