@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.core import device, digest
 from bench.core.checkpoint import Checkpoint
+from bench.core.device import multiplies_bf16
 from bench.worlds.natural.judges import features
 from bench.worlds.natural.judges.judge_file import Trained
 from bench.worlds.natural.photographs.reader import Photographs
@@ -100,8 +101,8 @@ def fine_tune(
 
     The result has the weights of the last epoch and not those of the best epoch, so that test images choose nothing.
     Training resumes from `checkpoint`, and writes it after each epoch. The caller must name the checkpoint by a digest
-    of everything that determines the run. Batch norms keep their statistics. Training uses bf16 autocast on CUDA, and
-    fp32 elsewhere.
+    of everything that determines the run. Batch norms keep their statistics. Training uses bf16 autocast on GPUs that
+    multiply bfloat16 natively, and fp32 elsewhere.
 
     Args:
         side: pixels of the square test images.
@@ -111,6 +112,7 @@ def fine_tune(
     from tqdm import tqdm
 
     device = module.head.weight.device
+    bf16 = device.type == "cuda" and multiplies_bf16(device)
     module.requires_grad_(True)
     named = dict(module.named_parameters())
     groups = [
@@ -137,7 +139,7 @@ def fine_tune(
         for step, (pictures, labels) in enumerate(batches):
             for group in optimiser.param_groups:
                 group["lr"] = tuning.lr * height((epoch * per_epoch + step) / (tuning.epochs * per_epoch))
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 logits = module.head(module.body.net(pictures.to(device)))
             loss = F.cross_entropy(logits.float(), labels.to(device), label_smoothing=SMOOTHING)
             optimiser.zero_grad()
