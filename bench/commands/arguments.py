@@ -83,8 +83,8 @@ class Spread:
     """Where and how the cells of a run are computed. Results do not depend on these settings."""
 
     workers: int | None = flags.flag(
-        None, "cells to run in parallel (default: one per CPU core up to 4; 1 on CUDA; no limit on a cluster)", HOW,
-        metavar="N", parse=at_least_one,
+        None, "cells to run in parallel (default: one per CPU core up to 4, or one per GPU; no limit on a cluster); "
+        "on GPUs, workers take turns in getting one", HOW, metavar="N", parse=at_least_one,
     )  # fmt: skip
     executor: str = flags.flag(
         "local", "where cells run: on this machine (local), or on a cluster whose nodes see the folder --out "

@@ -22,6 +22,7 @@ from bench.core.config import RunConfig
 from bench.core.results import CellResult
 from bench.core.text.streams import let_output_leave
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, lost
+from bench.engines.cards import Card, cards, in_turn
 from bench.plan.plan import Plan, resolve
 from bench.plan.work_graph import predecessors, side_by_side
 from methods import CONTROLS
@@ -34,7 +35,7 @@ _reason = ""  # the reason why this worker could not start
 class Local:
     """Runs cells on this machine, in this process or in several worker processes."""
 
-    about: ClassVar[str] = "this machine, one process a core; one on CUDA"
+    about: ClassVar[str] = "this machine, one process a core, or one a GPU"
     detachable: bool = False
     begun: bool = False
 
@@ -100,10 +101,11 @@ class Worker:
     Args:
         run: the run, which the process resolves itself.
         threads: number of threads of the process.
+        card: the GPU of the process, and of those that replace it; None without a GPU.
     """
 
-    def __init__(self, run: RunConfig, threads: int) -> None:
-        self._arguments = run, threads
+    def __init__(self, run: RunConfig, threads: int, card: Card | None = None) -> None:
+        self._arguments = run, threads, card
         self._pool = self._new()
 
     def submit(self, index: int) -> Future[CellResult]:
@@ -169,15 +171,18 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 
 
 def usual_count(plan: Plan) -> int:
-    """One worker per core, at most MAX_LOCAL_WORKERS and the cells that can train at the same time; one on CUDA."""
+    """One worker per core, at most MAX_LOCAL_WORKERS, or one per GPU; at most the cells that can train at once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if torch.cuda.is_available() else max(1, min(cores, side_by_side(plan), MAX_LOCAL_WORKERS))
+    most = len(cards()) if torch.cuda.is_available() else min(cores, MAX_LOCAL_WORKERS)
+    return max(1, min(most, side_by_side(plan)))
 
 
 def in_processes(
     executor: Executor, count: int, retries: int, watch: Watch = lambda status: None
 ) -> Iterator[Found]:  # fmt: skip
     """Run every cell in `count` processes. Yields the index and the result of each cell when it finishes.
+
+    On a machine with GPUs, each process sees one of them. If there are more processes than GPUs, they share.
 
     If a worker dies, a new worker replaces it, and its cell is tried again, up to `retries` times. After an exception,
     a KeyboardInterrupt or an early end of the generator, the workers are killed. Finished cells are in the store.
@@ -200,7 +205,7 @@ def in_processes(
         else:
             worker.dismiss()  # frees memory for the other workers
 
-    workers = [Worker(plan.run, threads) for _ in range(min(count, len(waiting)))]
+    workers = [Worker(plan.run, threads, card) for card in in_turn(cards(), min(count, len(waiting)))]
     try:
         for worker in workers:
             give(worker)
@@ -256,13 +261,15 @@ def in_blocks(plan: Plan, count: int) -> Sequence[int]:
     return sorted(range(len(plan.cells)), key=place)
 
 
-def _start(run: RunConfig, threads: int) -> None:
+def _start(run: RunConfig, threads: int, card: Card | None) -> None:
     global _executor, _reason
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends its workers
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     let_output_leave()  # or a plug-in that prints fails its cell where the command's reader is gone
     try:
+        if card is not None:
+            card.take()
         _executor = Executor(resolve(run))
     except Exception as error:
         _reason = f"{type(error).__name__}: {error}"  # `_work` raises it with the first cell
