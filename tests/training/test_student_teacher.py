@@ -129,7 +129,6 @@ def test_tf32_is_allowed_only_in_mixed_precision() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_cuda_training_resumes_after_an_interruption(
     make: Make, pipeline_folder: Path, tmp_path: Path, optimizer: str
