@@ -51,6 +51,11 @@ class Executor:
         self.outcomes = Outcomes(self.artifacts)
         _ = self.outcomes.fingerprint  # loads the judges now: if one is missing, the run fails and not each cell
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the store lacks the result of a cell."""
+        return not all(self.outcomes.finished(self.outcomes.stored(cell)) for cell in self.plan.cells)
+
     def check(self, references: bool) -> None:
         """Check the world before anything is drawn, unless all cells are finished. Call it before the first cell.
 
@@ -59,7 +64,7 @@ class Executor:
 
         Raises InvalidEntry for a world whose figures would be wrong.
         """
-        if not all(self.outcomes.finished(self.outcomes.stored(cell)) for cell in self.plan.cells):
+        if self.unfinished:
             start.require_valid(self.context, references)
 
     def run(self, cell: Cell) -> CellResult:

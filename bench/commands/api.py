@@ -177,6 +177,7 @@ def _computed(plan: Plan, engine: Local, shown: bool) -> tuple[Executor, list[Ce
         cells = bar.add_task("cells", total=len(plan.cells))
         executor = Executor(plan)
         require_same_configuration(executor)
+        engine.prepare(executor)
         executor.check(references=True)
         found = engine.run(executor, lambda status: None)
         stack.callback(getattr(found, "close", lambda: None))  # ends the workers at once if this block is left early

@@ -65,6 +65,7 @@ def follow(plan: Plan, engine: Engine, words: Sequence[str], console: Console, a
                 for name in ("SIGHUP", "SIGTERM"):  # closing the terminal has the effect of Ctrl-C
                     signal.signal(getattr(signal, name), signal.default_int_handler)
             require_same_configuration(executor, is_machine_known=machine is not None or not engine.detachable)
+            engine.prepare(executor)
             executor.check(references=not engine.detachable)
             pace = Eta(len(plan.cells), estimate.work(executor.outcomes) if engine.detachable else None)
             for index, result in engine.run(executor, watch):

@@ -59,6 +59,9 @@ class Engine(Protocol):
     def __init__(self, settings: Settings) -> None:
         """Raises ValueError for invalid settings, and if a program or package that the engine needs is missing."""
 
+    def prepare(self, executor: Executor) -> None:
+        """Begin what takes time before the first cell, while this process checks the world of the run."""
+
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """Have every cell of the executor's plan computed; yield each once, as it finishes.
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import parent_process
-from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import psutil
 import torch
@@ -21,6 +20,7 @@ from bench.cells.executor import Executor
 from bench.core.config import RunConfig
 from bench.core.results import CellResult
 from bench.core.text.streams import let_output_leave
+from bench.engines import start_method
 from bench.engines.base import CannotStart, Found, Settings, Status, Watch, lost
 from bench.engines.cards import Card, cards, in_turn
 from bench.plan.plan import Plan, resolve
@@ -46,12 +46,17 @@ class Local:
         if settings.options:
             raise ValueError(f"--executor local takes no options; found {', '.join(settings.options)}")
 
+    def prepare(self, executor: Executor) -> None:
+        """Have the libraries imported that worker processes share, unless nothing is left to compute."""
+        if executor.unfinished and self._count(executor.plan) > 1:
+            start_method.prepare()
+
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """See `bench.engines.base.Engine`."""
         store = executor.artifacts.store
         store.remove_leftovers()  # of earlier runs that were killed
         executor.drop_recomputed()
-        count, retries = self.settings.workers or usual_count(executor.plan), self.settings.retries
+        count, retries = self._count(executor.plan), self.settings.retries
         try:
             if count > 1:
                 yield from in_processes(executor, count, retries, watch)
@@ -59,6 +64,9 @@ class Local:
                 yield from in_this_process(executor, retries, watch)
         finally:
             store.remove_leftovers()  # of workers that were killed
+
+    def _count(self, plan: Plan) -> int:
+        return self.settings.workers or usual_count(plan)
 
     def cancel(self) -> None:
         """Do nothing: workers end with this process."""
@@ -77,22 +85,6 @@ def in_this_process(executor: Executor, retries: int, watch: Watch) -> Iterator[
         for _ in range(retries):
             result = executor.run(cell) if result.retry else result
         yield index, result
-
-
-class Recorder(SpawnContext):
-    """A multiprocessing context that remembers the process that it started last.
-
-    So only this process is ended later, and no other child of this process.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.process: SpawnProcess | None = None  # the process that was started last
-
-    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]
-        """Make a process, like `multiprocessing.Process`."""
-        self.process = SpawnProcess(*args, **options)
-        return self.process
 
 
 class Worker:
@@ -152,8 +144,8 @@ class Worker:
         return descendants(process.pid) if process is not None and process.is_alive() and process.pid else []
 
     def _new(self) -> ProcessPoolExecutor:
-        self._context = Recorder()
-        return ProcessPoolExecutor(1, self._context, _start, self._arguments)
+        self._context = start_method.Recorder()
+        return ProcessPoolExecutor(1, self._context, _start, (*self._arguments, dict(os.environ)))
 
 
 def descendants(pid: int | None = None) -> list[psutil.Process]:
@@ -261,9 +253,11 @@ def in_blocks(plan: Plan, count: int) -> Sequence[int]:
     return sorted(range(len(plan.cells)), key=place)
 
 
-def _start(run: RunConfig, threads: int, card: Card | None) -> None:
+def _start(run: RunConfig, threads: int, card: Card | None, environ: Mapping[str, str]) -> None:
     global _executor, _reason
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends its workers
+    os.environ.clear()
+    os.environ.update(environ)  # a fork server has the variables of the time when it started
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     let_output_leave()  # or a plug-in that prints fails its cell where the command's reader is gone

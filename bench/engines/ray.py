@@ -41,6 +41,9 @@ class Ray:
         self.detachable = self.address != "local"  # that cluster ends with this command
         self._actor: Any = None
 
+    def prepare(self, executor: Executor) -> None:
+        """Do nothing: workers start on other machines."""
+
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """See `bench.engines.base.Engine`. The run continues without this command, and `attach` watches it again."""
         self._connect()

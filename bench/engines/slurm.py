@@ -58,6 +58,9 @@ class Slurm:
             raise ValueError(f"--executor slurm needs SLURM's commands, and {missing[0]} is not on the PATH")
         self._queue: Queue | None = None
 
+    def prepare(self, executor: Executor) -> None:
+        """Do nothing: workers start on other machines."""
+
     def run(self, executor: Executor, watch: Watch) -> Iterator[Found]:
         """See `bench.engines.base.Engine`. The run continues without this command, and `attach` watches it again."""
         folder = RunFolder(executor.plan.run)

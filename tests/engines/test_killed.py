@@ -65,7 +65,7 @@ def _wait_for(run: psutil.Popen, out: Path, share: float, count: int, chance: ra
 def _kill(run: psutil.Popen, victim: str, chance: random.Random) -> list[psutil.Process]:
     """Kill a process or all. Returns the processes that must end."""
     family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-    workers = [one for one in family[1:] if "spawn_main" in " ".join(one.cmdline())]
+    workers = [one for one in family[1:] if one.ppid() != run.pid or "spawn_main" in " ".join(one.cmdline())]
     if victim == "worker" and workers:
         worker = chance.choice(workers)
         worker.send_signal(signal.SIGKILL)
