@@ -145,7 +145,8 @@ def test_adapters_are_added_by_their_formula(
 
 
 LAYER, WORD_LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k", "encoder.layers.0.self_attn.q_proj"
-UP, DOWN = torch.full((32, 2), 0.1), torch.linspace(-1, 1, 64).view(2, 32)
+UP, DOWN = torch.full((16, 2), 0.1), torch.linspace(-1, 1, 64).view(2, 32)
+WORD_UP = torch.full((32, 2), 0.1)
 SETTINGS = {"r": 2, "lora_alpha": 2, "alpha_pattern": {"attn2.to_k": 8}}
 
 
@@ -162,8 +163,8 @@ def peft_file(
     return file
 
 
-def kohya_file(file: Path, stem: str, alpha: object) -> Path:
-    torch.save({f"{stem}.lora_down.weight": DOWN, f"{stem}.lora_up.weight": UP, f"{stem}.alpha": alpha}, file)
+def kohya_file(file: Path, stem: str, alpha: object, up: torch.Tensor = UP) -> Path:
+    torch.save({f"{stem}.lora_down.weight": DOWN, f"{stem}.lora_up.weight": up, f"{stem}.alpha": alpha}, file)
     return file
 
 
@@ -173,7 +174,7 @@ ADAPTERS: dict[str, tuple[Callable[[Path], Path], float]] = {  # how a file is w
         lambda at: kohya_file(at / "l.pt", "lora_unet_" + LAYER.replace(".", "_"), torch.tensor([4])), 2.0
     ),
     "one layer of the text encoder": (
-        lambda at: kohya_file(at / "l.pt", "lora_te_text_model_" + WORD_LAYER.replace(".", "_"), 1.0), 0.5
+        lambda at: kohya_file(at / "l.pt", "lora_te_text_model_" + WORD_LAYER.replace(".", "_"), 1.0, WORD_UP), 0.5
     ),
     "diffusers with settings": (lambda at: peft_file(at / "l.safetensors", f"unet.{LAYER}", settings="unet."), 4.0),
     "diffusers' old names with settings": (
@@ -211,10 +212,10 @@ def test_the_scale_of_adapters_is_read_wherever_it_stands(
     write, scale = ADAPTERS[form]
     found = read(write(tmp_path), pipeline_folder, model)
     text = form == "one layer of the text encoder"
-    network, layer = (model.pipeline.text_encoder, WORD_LAYER) if text else (model.unet, LAYER)
+    network, layer, up = (model.pipeline.text_encoder, WORD_LAYER, WORD_UP) if text else (model.unet, LAYER, UP)
     (tensor,) = found.tensors.values()
     assert list(found.tensors) == [("text_encoder." if text else "") + f"{layer}.weight"]
-    assert torch.allclose(tensor, network.get_submodule(layer).weight + scale * UP @ DOWN, atol=1e-6)
+    assert torch.allclose(tensor, network.get_submodule(layer).weight + scale * up @ DOWN, atol=1e-6)
 
 
 def test_settings_beside_adapters_are_part_of_the_key(tmp_path: Path) -> None:
@@ -336,7 +337,7 @@ REFUSED: dict[str, tuple[Callable[[Tensors, Path], Path], str]] = {
         lambda some, at: written({f"unet.{LAYER}.lora_B.weight": UP}, at / "l.safetensors"), "is no part of an adapter"
     ),
     "an adapter with a bias": (
-        lambda some, at: _with(peft_file(at / "l.safetensors", LAYER), {f"{LAYER}.lora_B.bias": torch.ones(32)}),
+        lambda some, at: _with(peft_file(at / "l.safetensors", LAYER), {f"{LAYER}.lora_B.bias": torch.ones(16)}),
         "lora_B.bias is no part of an adapter",
     ),
     "two adapters of a layer": (

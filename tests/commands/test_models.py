@@ -61,7 +61,7 @@ def test_a_finished_model_is_a_row_beside_the_untouched_one(finished: Path, mode
     assert pd.isna(theirs["rank"])  # its means are over fewer tasks
     size = sum(t.numel() * 4 for t in load_file(models / "golden_retriever.safetensors").values())
     assert cells.loc[("theirs", "golden retriever"), "delta_bytes"] == size
-    assert cells.loc[("theirs", "golden retriever"), "changed"].startswith("U-Net: 7 of ")
+    assert cells.loc[("theirs", "golden retriever"), "changed"].startswith("U-Net: 4 of ")
     norms = [float(cells.loc[("theirs", name), "changed"].split(" by ")[1].removesuffix(" %")) for name in TASKS]
     assert norms[0] == pytest.approx(2 * norms[1], rel=0.1)
     assert pd.isna(board.loc["pretrained", "changed"])
@@ -71,7 +71,7 @@ def test_tasks_without_a_model_are_named(finished: Path, models: Path, capsys: p
     words = [*RUN, *THREE, f"--models=theirs={models}/{{concept}}.safetensors", "--out", str(finished)]
     assert main.main(["collect", *words]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    differs = "it differs from the backbone in U-Net: 7 of"
+    differs = "it differs from the backbone in U-Net: 4 of"
     assert f"theirs: a finished model, of whose training nothing is known; {differs}" in told
     assert differs in next(finished.glob("*tulip*.html")).read_text()
     assert f"theirs: there is no model for {THIRD}, so the row's means are over 2 tasks (in all 2 cells)" in told

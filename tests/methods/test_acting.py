@@ -333,7 +333,7 @@ def test_safree_reattention_filters_low_frequencies_of_deep_skips(model: Backbon
 
 
 def plain_filter(now: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
-    scale = {32: 0.9, 16: 0.2}[now.shape[1]]  # the widths of the tiny U-Net
+    scale = {16: 0.9, 8: 0.2}[now.shape[1]]  # the widths of the tiny U-Net
     middle = now.shape[-1] // 2
     a, b = (torch.fft.fftshift(torch.fft.fftn(x, dim=(-2, -1)), dim=(-2, -1)) for x in (now, then))
     for i in (middle - 1, middle):
@@ -354,12 +354,11 @@ def hooked(unet: Any, change: Callable[[tuple[torch.Tensor, ...]], tuple[torch.T
 
 
 def test_skip_filter_leaves_other_rows_and_widths(model: Backbone) -> None:
-    skips, features = SkipFilter(model.unet, (0.5, 0.25)), torch.randn(6, 32, 4, 4)
+    skips, features = SkipFilter(model.unet, (0.5, 0.25)), torch.randn(6, 16, 4, 4)
     found = skips.filtered(features, 2)
     assert torch.equal(found[[0, 1, 4, 5]], features[[0, 1, 4, 5]])
     assert not torch.allclose(found[2:4], features[2:4])
-    assert skips.filtered(features[:, :8], 2) is not None
-    assert torch.equal(skips.filtered(features[:, :8], 2), features[:, :8])
+    assert torch.equal(skips.filtered(features[:, :4], 2), features[:, :4])
 
 
 @pytest.mark.parametrize("name", NAMES)

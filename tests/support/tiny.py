@@ -44,14 +44,13 @@ def build_pipeline(folder: Path) -> Path:
         pad_token_id=words.pad_token_id,
     )  # fmt: skip
     vae = AutoencoderKL(
-        block_out_channels=(8, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
+        block_out_channels=(4, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, latent_channels=4,
         up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=4, sample_size=64, scaling_factor=0.65,
     )  # fmt: skip
     unet = UNet2DConditionModel(
-        sample_size=16, block_out_channels=(16, 32, 32), layers_per_block=1, norm_num_groups=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32, attention_head_dim=16,
+        sample_size=16, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=4,
     )  # fmt: skip
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
@@ -119,9 +118,13 @@ class Tiny(World):
         images_per_concept=3,
         forget_images=8,
         retain_images=2,
-        num_inference_steps=4,
+        num_inference_steps=2,
         guidance_scale=3.0,
         reference_per_concept=4,
+        finetune_steps=2,
+        finetune_batch=4,
+        finetune_pictures=8,
+        probe_timesteps=4,
         timestep_spacing="leading",
     )
     presets = PRESETS
