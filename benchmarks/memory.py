@@ -113,7 +113,9 @@ def contentless(source: str) -> tuple[Backbone, accounting.Live]:
             feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip
     made.to = lambda device: made  # it is where it is; modules refuse to move what is accounted for
-    return Backbone(made, torch.device("cpu"), torch.bfloat16), live
+    backbone = Backbone(made, torch.device("cpu"), torch.bfloat16)
+    backbone.casts_weights = True
+    return backbone, live
 
 
 def _networks(folder: Path) -> architectures.Networks:

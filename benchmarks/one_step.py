@@ -141,8 +141,7 @@ def draw(backbone: Backbone, load: Load) -> None:
     count = 2 * load.images
     latents = torch.zeros(count, *backbone.latent_shape, device=backbone.device)
     embeds = backbone.embed(["", "a photo"] * load.images)
-    with backbone.autocast():
-        backbone.unet(latents, 500, encoder_hidden_states=embeds, return_dict=False)[0].float()
+    backbone.frozen(backbone.unet)(latents, torch.tensor(500, device=backbone.device), embeds)
 
 
 def look(backbone: Backbone, load: Load) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from methods.base import Batch, Harness, Method, MethodConfig, require_scale
+from methods.base import Batch, Harness, Method, MethodConfig, added, require_at_least, require_scale
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class EsdConfig(MethodConfig):
         eta: the paper's negative guidance scale. 0 stops at the null prompt's prediction.
         path_guidance: classifier-free guidance scale of the sampling paths, at least 0.
         path_steps: DDIM steps of a whole sampling path.
+        path_batch: batches whose paths are drawn at once, at least 1. More than 1 is not the published method:
+            see docs/methods.md.
     """
 
     lr: float = 1e-5
@@ -28,10 +30,12 @@ class EsdConfig(MethodConfig):
     eta: float = 1.0
     path_guidance: float = 3.0
     path_steps: int = 50
+    path_batch: int = added(1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_scale("path_guidance", self.path_guidance)
+        require_at_least(self, 1, "path_batch")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Esd(Method):
         """The loss of Gandikota et al., 2023, on the prompts of the batch."""
         c, null, config = batch.prompt_embeds, harness.null_embeds(len(batch)), self.config
         # z_t: the student's partial sampling path for c
-        z, t = harness.sampled(c, "student", config.path_guidance, config.path_steps)
+        z, t = harness.sampled_ahead(batch, "student", config.path_guidance, config.path_steps, config.path_batch)
         # eps*(z_t, null) and eps*(z_t, c); eta = 0 needs only the first
         eps_null = harness.teacher(z, t, null)
         eps_c = harness.teacher(z, t, c) if config.eta else eps_null

@@ -100,9 +100,9 @@ def logistic_timesteps(
 
 
 def loss_weights_at(harness: Harness, timesteps: torch.Tensor, weighting: str, low: int, high: int) -> torch.Tensor:
-    """`loss_weights` at the timesteps of a batch, int64 (B,). Returns float32 (B,) on the device of `timesteps`."""
-    alphas = harness.noise_scheduler.alphas_cumprod.cpu()  # diffusers leaves this tensor on the device of its last use
-    return loss_weights(alphas, weighting, low, high).to(timesteps.device)[timesteps]
+    """`loss_weights` at the timesteps of a batch, int64 (B,). Returns float32 (B,) on the run's device."""
+    weights = loss_weights(harness.alphas_cumprod, weighting, low, high)
+    return harness.sent(weights)[timesteps]
 
 
 def noised_with_weights(
@@ -126,11 +126,11 @@ def noised_with_weights(
     if weighting != "logistic":
         z, _, timesteps = harness.noised(latents, low, high)
         return z, timesteps, loss_weights_at(harness, timesteps, weighting, low, high)
-    alphas = harness.noise_scheduler.alphas_cumprod.cpu()
-    timesteps, w = logistic_timesteps(torch.rand(len(latents), generator=harness.generator), alphas, low, high)
-    noise = torch.randn(latents.shape, generator=harness.generator).to(latents.device)
-    timesteps = timesteps.to(latents.device)
-    return harness.noise_scheduler.add_noise(latents, noise, timesteps), timesteps, w.to(latents.device)
+    uniform = torch.rand(len(latents), generator=harness.generator)
+    timesteps, w = logistic_timesteps(uniform, harness.alphas_cumprod, low, high)
+    noise = torch.randn(latents.shape, generator=harness.generator)
+    noise, timesteps, w = (harness.sent(each) for each in (noise, timesteps, w))
+    return harness.noise_scheduler.add_noise(latents, noise, timesteps), timesteps, w
 
 
 def predicted_x0(harness: Harness, z: torch.Tensor, timesteps: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -149,5 +149,5 @@ def predicted_x0(harness: Harness, z: torch.Tensor, timesteps: torch.Tensor, noi
         >>> torch.allclose(predicted_x0(harness, z, t, noise), x0, atol=1e-3)
         True
     """
-    alphas = harness.noise_scheduler.alphas_cumprod.to(z.device)[timesteps].view(-1, 1, 1, 1)
+    alphas = harness.sent(harness.alphas_cumprod)[timesteps].view(-1, 1, 1, 1)
     return (z - (1 - alphas).sqrt() * noise) / alphas.sqrt()

@@ -13,6 +13,7 @@ import torch
 from bench.backbones import finite, noise_schedule
 from bench.backbones.checks import folder_check, tensor_check
 from bench.backbones.folder import noise_of
+from bench.backbones.frozen import Frozen
 from bench.backbones.noise_schedule import NoiseSchedule
 from bench.core import device as devices
 from bench.core.guidance import Guidance
@@ -45,10 +46,12 @@ class Backbone:
         pipeline: the pipeline. Its U-Net, VAE and text encoder are set to eval mode and frozen. The harness of a
             training decides which parameters are trained.
         device: the device of the networks.
-        dtype: dtype of forward passes; bfloat16 uses autocast. In float32 an image does not depend on the other images
-            of its batch. In bfloat16 rounding may change it by one or two grey levels.
+        dtype: dtype of forward passes; bfloat16 uses autocast, or on CUDA weights of bfloat16 in passes without a
+            gradient. In float32 an image does not depend on the other images of its batch. In bfloat16 rounding may
+            change it by one or two grey levels.
 
     Attributes:
+        casts_weights: whether passes without a gradient have weights of `dtype`.
         guidance: how the sampler combines predictions; see `guided_by`.
     """
 
@@ -65,6 +68,7 @@ class Backbone:
         if device.type == "cuda":  # convolutions are faster in this layout, and results do not depend on it
             for network in (self.unet, self.vae):
                 network.to(memory_format=torch.channels_last)
+        self.casts_weights = devices.casts_weights(device, dtype)
         self.guidance = Guidance()
         self._embeds: dict[str, torch.Tensor] = {}
 
@@ -81,8 +85,17 @@ class Backbone:
         return noise_schedule.read(self.pipeline.scheduler.config, "the backbone")
 
     def autocast(self) -> AbstractContextManager[object]:
-        """A context in which forward passes have the precision `dtype`."""
+        """A context in which forward passes with a gradient have the precision `dtype`."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def frozen(
+        self,
+        network: torch.nn.Module,
+        weights: Mapping[str, torch.Tensor] | None = None,
+        kept: dict[str, torch.nn.Parameter] | None = None,
+    ) -> Frozen:
+        """`network`, the U-Net or the VAE, in passes without a gradient. `weights` and `kept` as in `Frozen`."""
+        return Frozen(network, self.device, self.dtype, self.casts_weights, weights, kept)
 
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> torch.Tensor:

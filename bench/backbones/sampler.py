@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.backbones import finite, solvers
+from bench.backbones.frozen import Frozen
 from bench.backbones.pipeline import Backbone
+from bench.core import device
 from bench.core.config import Protocol
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def initial_latents(shape: tuple[int, int, int], seed: int, batch: Sequence[Imag
 def make_scheduler(backbone: Backbone, protocol: Protocol) -> DDIMScheduler | DPMSolverMultistepScheduler:
     """The protocol's solver with the backbone's noise schedule. Raises ValueError for too many steps."""
     steps = protocol.num_inference_steps
-    return solvers.make(protocol.scheduler, protocol.spacing, backbone.noise_schedule, steps, backbone.device)
+    return solvers.make(protocol.scheduler, protocol.spacing, backbone.noise_schedule, steps)
 
 
 @torch.inference_mode()
@@ -77,17 +79,14 @@ def denoise(backbone: Backbone, prompts: Sequence[str], latents: torch.Tensor, p
 
     The predictions are combined by `backbone.guidance`, usually classifier-free guidance. Raises NonFiniteImage.
     """
-
-    def predict(model_input: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
-        with backbone.autocast():
-            noise_pred: torch.Tensor = backbone.unet(model_input, t, encoder_hidden_states=embeds, return_dict=False)[0]
-        return noise_pred.float()
-
+    predict = backbone.frozen(backbone.unet)
     scheduler, scale = make_scheduler(backbone, protocol), protocol.guidance_scale
-    predict_step = backbone.guidance.start(prompts, predict, backbone.embed, scale, scheduler.timesteps)
-    latents = latents.to(backbone.device) * scheduler.init_noise_sigma
-    for step, t in enumerate(scheduler.timesteps):
-        noise_pred = predict_step(scheduler.scale_model_input(latents, t), t, step)
+    # the solver gets numbers: with a timestep on CUDA it would wait for the device in each step
+    timesteps = device.sent(scheduler.timesteps, backbone.device)
+    predict_step = backbone.guidance.start(prompts, predict, backbone.embed, scale, timesteps)
+    latents = device.sent(latents, backbone.device) * scheduler.init_noise_sigma
+    for step, t in enumerate(scheduler.timesteps.tolist()):
+        noise_pred = predict_step(scheduler.scale_model_input(latents, t), timesteps[step], step)
         latents = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
     finite.require(latents, "the sampled latents", prompts)
     return latents
@@ -102,13 +101,14 @@ def decode(backbone: Backbone, latents: torch.Tensor, prompts: Sequence[str]) ->
     """
     pixels = latents.shape[-2] * latents.shape[-1] * backbone.pipeline.vae_scale_factor**2
     at_once = max(1, PIXELS // pixels)
-    starts = range(0, len(latents), at_once)
-    return torch.cat([_decode(backbone, latents[i : i + at_once], prompts[i : i + at_once]) for i in starts])
+    starts, vae = range(0, len(latents), at_once), backbone.frozen(backbone.vae)
+    return torch.cat([_decode(backbone, vae, latents[i : i + at_once], prompts[i : i + at_once]) for i in starts])
 
 
-def _decode(backbone: Backbone, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
-    with backbone.autocast():
-        images = backbone.vae.decode(latents / backbone.vae.config.scaling_factor, return_dict=False)[0]
+def _decode(backbone: Backbone, vae: Frozen, latents: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+    with vae.running():
+        scaled = vae.input(latents / backbone.vae.config.scaling_factor)
+        images = backbone.vae.decode(scaled, return_dict=False)[0]
     finite.require(images, "the pixels that the VAE decoded", prompts)
     return ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from bench.backbones import solvers
+from bench.core import device
 from bench.core.guidance import Predict, conditions, guided
 
 if TYPE_CHECKING:
@@ -41,30 +43,53 @@ def stops(scheduler: DDIMScheduler, low: int, high: int) -> list[tuple[int, int,
     return fitting
 
 
+class Start(NamedTuple):
+    """Where the paths of one batch begin, and when they stop.
+
+    Args:
+        noise: standard normal noise, float32 (B, C, h, w).
+        prompt_embeds, null_embeds: (B, tokens, width).
+        steps: number of steps of these paths.
+    """
+
+    noise: torch.Tensor
+    prompt_embeds: torch.Tensor
+    null_embeds: torch.Tensor
+    steps: int
+
+
 @torch.no_grad()
 def follow(
-    predict: Predict,
-    scheduler: DDIMScheduler,
-    noise: torch.Tensor,
-    prompt_embeds: torch.Tensor,
-    null_embeds: torch.Tensor,
-    guidance_scale: float,
-    steps: int,
-) -> torch.Tensor:
-    """Latents after `steps` deterministic steps (eta = 0) from `noise`; with 0 steps the result is `noise`.
+    predict: Predict, scheduler: DDIMScheduler, starts: Sequence[Start], guidance_scale: float
+) -> list[torch.Tensor]:
+    """For each start, the latents after its number of deterministic steps (eta = 0); with 0 steps they are its noise.
+
+    All paths are followed at once. A path that has stopped is no longer in the batch, so no forward is wasted.
 
     Args:
         predict: (z_t, timesteps, embeddings) -> predicted noise, with one timestep for each example, int64 (B,).
-        noise: standard normal noise, float32 (B, C, h, w); the result has the same shape.
-        prompt_embeds, null_embeds: (B, tokens, width).
+        scheduler: as `ddim` returns it, on the CPU.
+        starts: at least one.
         guidance_scale: as in `bench.core.guidance`, which raises ValueError for a negative or non-finite one.
+
+    Returns float32 (B, C, h, w) for each start, in the order of `starts`.
     """
 
     def predict_all(latents: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
-        return predict(latents, t.to(latents.device).repeat(len(latents)), embeds)
+        return predict(latents, t.repeat(len(latents)), embeds)
 
-    embeds = torch.cat(conditions(guidance_scale, null_embeds, prompt_embeds))
-    predict_guided, latents = guided(predict_all, embeds, guidance_scale), noise
-    for t in scheduler.timesteps[:steps]:
-        latents = scheduler.step(predict_guided(latents, t), int(t), latents, return_dict=False)[0]
-    return latents
+    longest_first = sorted(range(len(starts)), key=lambda i: starts[i].steps, reverse=True)
+    going = [starts[i] for i in longest_first]
+    latents = torch.cat([one.noise for one in going])
+    asked = conditions(
+        guidance_scale, torch.cat([one.null_embeds for one in going]), torch.cat([one.prompt_embeds for one in going])
+    )
+    timesteps = device.sent(scheduler.timesteps, latents.device)
+    for done, t in enumerate(scheduler.timesteps[: going[0].steps].tolist()):
+        rows = sum(len(one.noise) for one in going if one.steps > done)
+        predict_guided = guided(predict_all, torch.cat([embeds[:rows] for embeds in asked]), guidance_scale)
+        noise_pred = predict_guided(latents[:rows], timesteps[done])
+        moved = scheduler.step(noise_pred, t, latents[:rows], return_dict=False)[0]
+        latents = torch.cat([moved, latents[rows:]])
+    parts = latents.split([len(one.noise) for one in going])
+    return [part for _, part in sorted(zip(longest_first, parts, strict=True), key=lambda pair: pair[0])]

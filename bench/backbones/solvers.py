@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from bench.core.config import SPACINGS
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     from bench.backbones.noise_schedule import NoiseSchedule
@@ -53,16 +52,17 @@ def settings(solver: str, spacing: str) -> dict[str, Any]:
     return {**SOLVERS[solver], "timestep_spacing": spacing, "steps_offset": OFFSET if spacing == "leading" else 0}
 
 
-def make(
-    solver: str, spacing: str, schedule: NoiseSchedule, steps: int, device: torch.device | str = "cpu"
-) -> DDIMScheduler | DPMSolverMultistepScheduler:
-    """A solver with `steps` steps, for a model with this noise schedule. Raises ValueError like `require_steps`."""
+def make(solver: str, spacing: str, schedule: NoiseSchedule, steps: int) -> DDIMScheduler | DPMSolverMultistepScheduler:
+    """A solver with `steps` steps, for a model with this noise schedule. Its coefficients are on the CPU.
+
+    Raises ValueError like `require_steps`.
+    """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # seconds to import; lists need none of it
 
     require_steps("the number of sampling steps", steps, solver, spacing, schedule.num_train_timesteps)
     kinds = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
     scheduler = kinds[solver](**schedule.settings, **settings(solver, spacing))
-    scheduler.set_timesteps(steps, device=device)
+    scheduler.set_timesteps(steps, device="cpu")
     return scheduler
 
 

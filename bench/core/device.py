@@ -30,15 +30,17 @@ def describe(
 ) -> dict[str, Any]:
     """A description of the machine for cache keys and fingerprints: "device", "dtype" and "versions".
 
-    "dtype" is the dtype of forward passes, with a suffix for compiled code. In earlier versions, whose suffix was
-    " compiled", rounding depended on what a process had computed before. Gradient checkpointing computes the same
-    activations twice and changes no result, so it is left out. But it changes which code is compiled together, so it
-    is part of the description of compiled code.
+    "dtype" is the dtype of forward passes, with a suffix where weights have it too, and one for compiled code. In
+    earlier versions, whose suffix was " compiled", rounding depended on what a process had computed before. Gradient
+    checkpointing computes the same activations twice and changes no result, so it is left out. But it changes which
+    code is compiled together, so it is part of the description of compiled code.
     """
-    how = " compiled by shape" * compile + " checkpointed" * (compile and gradient_checkpointing)
+    dtype = compute_dtype(device, precision)
+    how = " weights" * casts_weights(device, dtype)
+    how += " compiled by shape" * compile + " checkpointed" * (compile and gradient_checkpointing)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "dtype": str(compute_dtype(device, precision)) + how,
+        "dtype": str(dtype) + how,
         "versions": {name: version(name) for name in PACKAGES},
     }
 
@@ -68,9 +70,24 @@ def multiplies_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
+def casts_weights(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether passes without a gradient have weights of `dtype`, not only products: on CUDA, below float32.
+
+    On the CPU it would be no faster, and would round differently from the boards that were computed there.
+    """
+    return device.type == "cuda" and dtype != torch.float32
+
+
 def allow_tf32(dtype: torch.dtype) -> None:
     """Set TF32 on CUDA for this process: on, so that float32 products are faster, unless `dtype` is float32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != torch.float32
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on `device`. On CUDA the copy waits in the device's queue, and the process does not wait."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @contextmanager

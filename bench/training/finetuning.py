@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from bench.core.config import Protocol
 from bench.core.task import Finetune
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch
+from bench.training.harness import Harness
 from bench.training.loop import require_finite_weights
 from bench.training.method import Method, MethodConfig
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -43,6 +44,42 @@ class LatentSet:
             tuple(self.concepts[i] for i in indices),
             tuple(self.templates[i] for i in indices),
         )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples. A method that does not read `latents` has used only the prompts.
+
+    Args:
+        prompt_embeds: embeddings of the prompts that the images were sampled from, float32 (B, tokens, width).
+        concepts: the concept of each example.
+        templates: for each example, the index of its prompt among the prompts of its concept.
+        read: loads `latents`.
+
+    Example:
+        >>> batch = next(harness.forget_batches(4))
+        >>> len(batch), batch.prompt_embeds.shape
+        (4, torch.Size([4, 20, 32]))
+        >>> len(harness.data_use.forget_images)  # nothing has read the latents
+        0
+        >>> batch.latents.shape
+        torch.Size([4, 4, 16, 16])
+        >>> len(harness.data_use.forget_images)
+        4
+    """
+
+    prompt_embeds: torch.Tensor
+    concepts: tuple[str, ...]
+    templates: tuple[int, ...]
+    read: Callable[[], torch.Tensor] = field(repr=False)
+
+    @cached_property
+    def latents(self) -> torch.Tensor:
+        """Clean latents z_0, float32 (B, C, h, w), on the run's device. Reading them counts as using the images."""
+        return self.read()
+
+    def __len__(self) -> int:
+        return len(self.concepts)
 
 
 def joined(latents: Mapping[str, torch.Tensor], prompts: Mapping[str, tuple[str, ...]]) -> LatentSet:

@@ -1,14 +1,12 @@
 """What a method works with: networks, examples, noise and random choices. They are the same for every method.
 
-A method needs `Harness` and `Batch` from here, and `Method` and `MethodConfig` from `methods.base`.
+A method imports `Harness`, `Batch`, `Method` and `MethodConfig` from `methods.base`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 
@@ -18,45 +16,9 @@ from bench.backbones.sampler import seed_of
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
 from bench.training.accounting import DataUse
-from bench.training.forget_set import LatentSet
+from bench.training.forget_set import Batch, LatentSet
 from bench.training.snapshots import Snapshots
 from bench.training.student_teacher import StudentTeacher
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some examples. A method that does not read `latents` has used only the prompts.
-
-    Args:
-        prompt_embeds: embeddings of the prompts that the images were sampled from, float32 (B, tokens, width).
-        concepts: the concept of each example.
-        templates: for each example, the index of its prompt among the prompts of its concept.
-        read: loads `latents`.
-
-    Example:
-        >>> batch = next(harness.forget_batches(4))
-        >>> len(batch), batch.prompt_embeds.shape
-        (4, torch.Size([4, 20, 32]))
-        >>> len(harness.data_use.forget_images)  # nothing has read the latents
-        0
-        >>> batch.latents.shape
-        torch.Size([4, 4, 16, 16])
-        >>> len(harness.data_use.forget_images)
-        4
-    """
-
-    prompt_embeds: torch.Tensor
-    concepts: tuple[str, ...]
-    templates: tuple[int, ...]
-    read: Callable[[], torch.Tensor] = field(repr=False)
-
-    @cached_property
-    def latents(self) -> torch.Tensor:
-        """Clean latents z_0, float32 (B, C, h, w), on the run's device. Reading them counts as using the images."""
-        return self.read()
-
-    def __len__(self) -> int:
-        return len(self.concepts)
 
 
 class Harness(StudentTeacher):
@@ -87,6 +49,8 @@ class Harness(StudentTeacher):
     Attributes:
         task, siblings, generator, warn: as above.
         noise_scheduler: the DDPMScheduler with the noise schedule of the backbone.
+        alphas_cumprod: abar_t of every timestep, float32 (T,), on the CPU. The scheduler has the same tensor, which
+            diffusers moves to the device.
         data_use: the data that the method has used so far.
 
     Example: one step of a training by hand.
@@ -124,6 +88,7 @@ class Harness(StudentTeacher):
         self.task = task
         self.siblings = siblings or dict.fromkeys(task.forget, task.in_domain)
         self.noise_scheduler = noise_schedule.noising(backbone.noise_schedule)
+        self.alphas_cumprod = self.noise_scheduler.alphas_cumprod
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
         self.data_use, self.on_step, self.warn = DataUse(), on_step, warn
         self.checkpoint, self.snapshots = checkpoint, snapshots
@@ -136,6 +101,9 @@ class Harness(StudentTeacher):
             shown = dict.fromkeys(forget.concepts)
             self._forget_groups = [[i for i, c in enumerate(forget.concepts) if c == concept] for concept in shown]
         self._retain: LatentSet | None = None
+        # The batches of the present pass that are still to come, the present one first; see `sampled_ahead`.
+        self._upcoming: list[list[int]] = []
+        self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # len(_upcoming) at a batch -> its z_t and t
 
     def anchor_embeds(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
         """Embeddings of prompts for other concepts, float32 (B, tokens, width). They count as anchor prompts.
@@ -193,7 +161,7 @@ class Harness(StudentTeacher):
             (torch.Size([3, 4, 16, 16]), torch.Size([3, 4, 16, 16]), torch.Size([3]))
         """
         timesteps = self._uniform(*self._range(low, high), len(latents))
-        noise = torch.randn(latents.shape, generator=self.generator).to(self.device)
+        noise = self.sent(torch.randn(latents.shape, generator=self.generator))
         return self.noise_scheduler.add_noise(latents, noise, timesteps), noise, timesteps
 
     @torch.no_grad()
@@ -230,14 +198,38 @@ class Harness(StudentTeacher):
             >>> z_t.shape, t.shape
             (torch.Size([2, 4, 16, 16]), torch.Size([2]))
         """
-        predict, scheduler = self.network(network), sampling_paths.ddim(self._backbone.noise_schedule, steps)
-        stops = sampling_paths.stops(scheduler, *self._range(low, high))
-        stop, first, last = stops[int(torch.randint(len(stops), (1,), generator=self.generator))]
-        count = len(prompt_embeds)
-        timesteps = self._uniform(first, last, count)
-        noise = torch.randn(count, *self._backbone.latent_shape, generator=self.generator).to(self.device)
-        null = self.null_embeds(count)
-        return sampling_paths.follow(predict, scheduler, noise, prompt_embeds, null, guidance_scale, stop), timesteps
+        return self._sampled([prompt_embeds], network, guidance_scale, steps, *self._range(low, high))[0]
+
+    def sampled_ahead(
+        self, batch: Batch, network: str, guidance_scale: float, steps: int, path_batch: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`sampled` for the prompts of `batch`, with the paths of `path_batch` batches drawn at once.
+
+        The first of these batches draws the paths of all of them, each with a stop of its own, and the others use them.
+        So the network that drew them may be up to `path_batch - 1` batches older, which the row's warnings say. Paths
+        are drawn within one pass over the forget set. With a `path_batch` of 1 this is `sampled`.
+
+        Args:
+            batch: the batch that `forget_batches` yielded last. A method calls this once for each batch.
+            path_batch: at least 1. The other arguments and the result are those of `sampled`.
+
+        Example:
+            >>> batch = next(harness.forget_batches(2))
+            >>> z_t, t = harness.sampled_ahead(batch, "student", 3.0, 4, path_batch=2)
+            >>> z_t.shape, t.shape
+            (torch.Size([2, 4, 16, 16]), torch.Size([2]))
+        """
+        if (place := len(self._upcoming)) not in self._ahead:
+            following = [self._embeds_of(self._forget.take(indices)) for indices in self._upcoming[1:path_batch]]
+            asked = [batch.prompt_embeds, *following]
+            drawn = self._sampled(asked, network, guidance_scale, steps, *self._range(0, None))
+            self._ahead = {place - i: one for i, one in enumerate(drawn)}
+            if path_batch > 1:
+                self.warn(
+                    f"path_batch={path_batch} is not the published method: z_t may come from the {network} as it was "
+                    f"up to {path_batch - 1} batches before"
+                )
+        return self._ahead.pop(place)
 
     def forget_batches(self, batch_size: int) -> Iterator[Batch]:
         """One pass over the forget set in random order.
@@ -252,10 +244,12 @@ class Harness(StudentTeacher):
             [group[i] for i in torch.randperm(len(group), generator=self.generator).tolist()]
             for group in self._forget_groups
         ]
-        for start in range(0, max(map(len, orders)), batch_size):
-            for order in orders:
-                if indices := order[start : start + batch_size]:
-                    yield self._batch(self._forget, indices, self.data_use.forget_images)
+        starts = range(0, max(map(len, orders)), batch_size)
+        batches = [order[start : start + batch_size] for start in starts for order in orders if start < len(order)]
+        self._ahead = {}
+        for i, indices in enumerate(batches):
+            self._upcoming = batches[i:]
+            yield self._batch(self._forget, indices, self.data_use.forget_images)
 
     def batch_count(self, batch_size: int) -> int:
         """The number of batches that `forget_batches` yields.
@@ -303,6 +297,22 @@ class Harness(StudentTeacher):
         self.data_use.anchor_prompts.update(anchors)
         return self._backbone.embed(anchors)
 
+    def _sampled(
+        self, asked: Sequence[torch.Tensor], network: str, guidance_scale: float, steps: int, low: int, high: int
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """z_t and t for each of `asked`, the embeddings of a batch of prompts. Each batch has a stop of its own."""
+        predict, scheduler = self.network(network), sampling_paths.ddim(self._backbone.noise_schedule, steps)
+        stops, starts, times = sampling_paths.stops(scheduler, low, high), [], []
+        for embeds in asked:
+            stop, first, last = stops[int(torch.randint(len(stops), (1,), generator=self.generator))]
+            times.append(self._uniform(first, last, len(embeds)))
+            noise = torch.randn(len(embeds), *self._backbone.latent_shape, generator=self.generator)
+            start = self.sent(noise), embeds, self.null_embeds(len(embeds)), stop
+            starts.append(sampling_paths.Start(*start))
+        with self._unchanged(network):
+            latents = sampling_paths.follow(predict, scheduler, starts, guidance_scale)
+        return [*zip(latents, times, strict=True)]
+
     def _range(self, low: int, high: int | None) -> tuple[int, int]:
         last = self.noise_scheduler.config.num_train_timesteps - 1
         high = last if high is None else high
@@ -311,14 +321,18 @@ class Harness(StudentTeacher):
         return low, high
 
     def _uniform(self, low: int, high: int, count: int) -> torch.Tensor:
-        return torch.randint(low, high + 1, (count,), generator=self.generator).to(self.device)
+        return self.sent(torch.randint(low, high + 1, (count,), generator=self.generator))
 
     def _batch(self, examples: LatentSet, indices: Sequence[int], used_images: set[int]) -> Batch:
         chosen = examples.take(indices)
-        prompts = [self._prompts[c][t] for c, t in zip(chosen.concepts, chosen.templates, strict=True)]
 
         def read() -> torch.Tensor:
             used_images.update(indices)
-            return chosen.latents.to(self.device)
+            return self.sent(chosen.latents)
 
-        return Batch(self._backbone.embed(prompts), chosen.concepts, chosen.templates, read)
+        return Batch(self._embeds_of(chosen), chosen.concepts, chosen.templates, read)
+
+    def _embeds_of(self, examples: LatentSet) -> torch.Tensor:
+        return self._backbone.embed(
+            [self._prompts[c][t] for c, t in zip(examples.concepts, examples.templates, strict=True)]
+        )

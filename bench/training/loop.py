@@ -207,10 +207,11 @@ def fit(harness: Harness, method: Method) -> None:
     while done < steps:
         for i, batch in enumerate(harness.forget_batches(config.batch_size), start=1):
             loss = method.loss(harness, batch)
-            if not torch.isfinite(loss):
-                raise NonFiniteLoss(f"loss is {loss.item()} at step {done + 1} of {steps}")
             first = (i - 1) // config.grad_accumulation * config.grad_accumulation
             (loss / min(config.grad_accumulation, batches - first)).backward()  # the last step may have fewer batches
+            value = loss.item()  # the one wait for a CUDA device in a step, when all of the gradient is in its queue
+            if not math.isfinite(value):
+                raise NonFiniteLoss(f"loss is {value} at step {done + 1} of {steps}")
             if i % config.grad_accumulation and i != batches:
                 continue
             if regulariser:
@@ -229,7 +230,7 @@ def fit(harness: Harness, method: Method) -> None:
                 update_average(list(harness.average_weights.values()), parameters, done)
             harness.meter.record_memory()
             method.after_step(harness)
-            harness.on_step(done, steps, loss.item())
+            harness.on_step(done, steps, value)
             _keep_snapshots(harness, method, done, steps)
             if done == steps:
                 break

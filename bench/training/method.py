@@ -18,7 +18,8 @@ import torch
 from bench.backbones.pipeline import Backbone
 from bench.core import guidance
 from bench.core.contents import declared_files
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch
+from bench.training.harness import Harness
 from bench.training.loop import TrainConfig, fit
 
 PARAMETERS = {

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch.func import functional_call
 
 from bench.backbones import lora, sampling_paths
+from bench.backbones.frozen import Frozen
 from bench.backbones.pipeline import Backbone
+from bench.core import device as devices
 from bench.training.accounting import CostMeter
 
 TEACHERS = ("original", "previous")
+NOTHING: Mapping[str, torch.Tensor] = {}
 
 
 def require_teacher(name: str) -> None:
@@ -63,6 +65,9 @@ class StudentTeacher:
         self._backbone = backbone
         self._movable: dict[str, torch.nn.Parameter] = {}  # parameters that train or that `start` changed
         self._merged_adapters: Callable[[], dict[str, torch.Tensor]] = dict
+        self._kept: dict[str, torch.nn.Parameter] | None = None  # cast weights that do not train; see `Frozen`
+        self._roles: dict[str, tuple[Mapping[str, torch.Tensor], Frozen]] = {}  # network -> its weights, and itself
+        self._still: set[str] = set()  # networks whose weights do not change at present
 
     def student(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
         """The noise that the student predicts, with a gradient.
@@ -75,6 +80,8 @@ class StudentTeacher:
         Returns float32 (B, C, h, w).
         """
         self.meter.student_forwards += 1
+        if not torch.is_grad_enabled():
+            return self._passes("student")(latents, timesteps, prompt_embeds)
         with self._backbone.autocast():
             return self.unet(latents, timesteps, encoder_hidden_states=prompt_embeds, return_dict=False)[0].float()
 
@@ -82,7 +89,7 @@ class StudentTeacher:
     def teacher(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
         """The noise that the frozen teacher predicts, without a gradient. Arguments and result as in `student`."""
         self.meter.teacher_forwards += 1
-        return self._predict_with(self.teacher_weights, latents, timesteps, prompt_embeds)
+        return self._passes("teacher")(latents, timesteps, prompt_embeds)
 
     @torch.no_grad()
     def average(self, latents: torch.Tensor, timesteps: torch.Tensor, prompt_embeds: torch.Tensor) -> torch.Tensor:
@@ -94,7 +101,7 @@ class StudentTeacher:
         if not self.average_weights:
             raise ValueError("there is no moving average: set ema_decay in the method's config")
         self.meter.student_forwards += 1
-        return self._predict_with(self.average_weights, latents, timesteps, prompt_embeds)
+        return self._passes("average")(latents, timesteps, prompt_embeds)
 
     def network(self, name: str) -> sampling_paths.Predict:
         """The method `student`, `teacher` or `average` by its name. Raises ValueError for any other name.
@@ -108,6 +115,15 @@ class StudentTeacher:
         if name not in networks:
             raise ValueError(f"unknown network {name!r}; known: {', '.join(networks)}")
         return networks[name]
+
+    def sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU on the run's device. On CUDA the process does not wait for the copy.
+
+        Example:
+            >>> harness.sent(torch.zeros(2)).device == harness.device
+            True
+        """
+        return devices.sent(tensor, self.device)
 
     def null_embeds(self, count: int) -> torch.Tensor:
         """Embeddings of `count` empty prompts, float32 (count, tokens, width).
@@ -161,8 +177,13 @@ class StudentTeacher:
                 {n: _frozen(p) for n, p in movable.items()} if self._teacher_is_previous else self.original_weights
             )
             self._movable = movable
+            # Networks are kept from step to step. With weights of bfloat16 that is a copy of the U-Net, which a small
+            # card has no memory for: there each of them is made when it is needed.
+            keeps = not (self._backbone.casts_weights and self.unet.is_gradient_checkpointing)
+            self._kept, self._roles = ({} if keeps else None), {}
             yield parameters
         finally:
+            self._kept, self._roles = None, {}
             with torch.no_grad():
                 for name, parameter in movable.items():
                     parameter.grad = None
@@ -200,21 +221,36 @@ class StudentTeacher:
         }
         return changed | self._merged_adapters()
 
-    def _predict_with(
-        self, weights: dict[str, torch.Tensor], latents: torch.Tensor, timesteps: torch.Tensor, embeds: torch.Tensor
-    ) -> torch.Tensor:
-        weights = {n: t if isinstance(t, torch.nn.Parameter) else _parameter(t) for n, t in weights.items()}
-        arguments = {"encoder_hidden_states": embeds, "return_dict": False}
-        with self._backbone.autocast():
-            # a U-Net ties no weights, and to look for tied ones takes longer than the rest of the swap
-            return functional_call(self.unet, weights, (latents, timesteps), arguments, tie_weights=False)[0].float()
+    @contextmanager
+    def _unchanged(self, network: str) -> Iterator[None]:
+        """Within the block, the weights of the network called `network` do not change, so they are cast only once."""
+        self._roles[network] = self._weights_of(network), self._passes(network)
+        self._still.add(network)
+        try:
+            yield
+        finally:
+            self._still.discard(network)
+            if self._kept is None:  # casts again next time, and frees the memory
+                self._roles.pop(network, None)
+
+    def _passes(self, network: str) -> Frozen:
+        """The network called `network` in passes without a gradient, with the weights that it has now."""
+        weights, (made_for, made) = self._weights_of(network), self._roles.get(network, (None, None))
+        if made is None or made_for is not weights:
+            made = self._backbone.frozen(self.unet, weights, self._kept)
+            if self._kept is not None:
+                self._roles[network] = weights, made
+        elif network != "teacher" and network not in self._still:
+            made.refresh()
+        return made
+
+    def _weights_of(self, network: str) -> Mapping[str, torch.Tensor]:
+        """The weights of the network called `network` that may differ from the U-Net's, or from their cast values."""
+        if network == "student":
+            return self.trained if self._backbone.casts_weights else NOTHING
+        return {"teacher": self.teacher_weights, "average": self.average_weights}[network]
 
 
 def _frozen(parameter: torch.Tensor) -> torch.nn.Parameter:
     """A copy that does not train."""
-    return _parameter(parameter.detach().clone())
-
-
-def _parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
-    """The tensor as a Parameter in the same memory. Code that is compiled for Parameters does not run for tensors."""
-    return torch.nn.Parameter(tensor, requires_grad=False)
+    return torch.nn.Parameter(parameter.detach().clone(), requires_grad=False)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from support.towards import Make
 
+from bench.backbones import sampling_paths
 from bench.backbones.pipeline import Backbone
 from bench.training.harness import Harness
 
@@ -104,3 +105,78 @@ class TestSampledPaths:
             harness.sampled(embeds, high=0)
         with pytest.raises(ValueError, match="not within"):
             harness.sampled(embeds, high=1000)
+
+
+class TestPathsDrawnAhead:
+    """`Harness.sampled_ahead`: the paths of several batches, drawn at once."""
+
+    def draws(self, harness: Harness, path_batch: int, batch_size: int = 1) -> list[bool]:
+        """For each batch of a pass, whether it drew random numbers."""
+        drew = []
+        for batch in harness.forget_batches(batch_size):
+            before = harness.generator.get_state()
+            z, t = harness.sampled_ahead(batch, "student", 3.0, 4, path_batch)
+            assert z.shape[0] == t.shape[0] == len(batch)
+            drew.append(not torch.equal(before, harness.generator.get_state()))
+        return drew
+
+    @pytest.mark.parametrize(
+        ("path_batch", "drew"), [(1, "11111111"), (3, "10010010"), (8, "10000000"), (99, "10000000")]
+    )
+    def test_every_path_batch_th_batch_of_a_pass_draws(self, make: Make, path_batch: int, drew: str) -> None:
+        harness = make()
+        for _ in range(2):  # a new pass draws anew
+            assert self.draws(harness, path_batch) == [number == "1" for number in drew]
+
+    def test_path_batch_of_1_is_the_published_method_bit_for_bit(self, make: Make) -> None:
+        one, other = make(), make()
+        for batch, twin in zip(one.forget_batches(3), other.forget_batches(3), strict=True):
+            ahead = one.sampled_ahead(batch, "student", 3.0, 4, 1)
+            at_once = other.sampled(twin.prompt_embeds, "student", 3.0, 4)
+            assert all(torch.equal(*pair) for pair in zip(ahead, at_once, strict=True))
+        assert one.meter.student_forwards == other.meter.student_forwards
+
+    def test_each_batch_has_its_own_stop_and_the_path_that_it_would_have_alone(
+        self, make: Make, model: Backbone
+    ) -> None:
+        scheduler, predict = sampling_paths.ddim(model.noise_schedule, 5), make().student
+        starts = [
+            sampling_paths.Start(torch.randn(2, *model.latent_shape), model.embed([p] * 2), model.embed([""] * 2), k)
+            for p, k in (("a cat", 1), ("a dog", 4), ("a rose", 0), ("a jay", 4), ("a fox", 2))
+        ]
+        together = sampling_paths.follow(predict, scheduler, starts, 3.0)
+        for start, latents in zip(starts, together, strict=True):
+            alone = sampling_paths.follow(predict, scheduler, [start], 3.0)[0]
+            assert torch.allclose(latents, alone, atol=1e-5)
+        assert torch.equal(together[2], starts[2].noise)
+
+    def test_paths_that_stopped_are_no_longer_computed(self, make: Make, model: Backbone) -> None:
+        rows = []
+
+        def predict(latents: torch.Tensor, t: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+            assert len(latents) == len(t) == len(embeds)
+            rows.append(len(latents))
+            return latents
+
+        prompt, null = model.embed(["a cat"]), model.embed([""])
+        noise = torch.randn(1, *model.latent_shape)
+        starts = [sampling_paths.Start(noise, prompt, null, steps) for steps in (1, 3, 3, 0)]
+        sampling_paths.follow(predict, sampling_paths.ddim(model.noise_schedule, 5), starts, 3.0)
+        assert rows == [6, 4, 4]
+
+    @pytest.mark.parametrize(("path_batch", "same"), [(1, False), (2, True)])
+    def test_later_batches_use_the_network_that_drew_their_paths(
+        self, make: Make, model: Backbone, path_batch: int, same: bool
+    ) -> None:
+        drawn = []
+        for moves in (False, True):
+            harness, found = make(), []
+            with harness.trainable(lambda name: ".attn2." in name):
+                for batch in harness.forget_batches(4):  # 2 of them
+                    found.append(harness.sampled_ahead(batch, "student", 3.0, 50, path_batch)[0])
+                    with torch.no_grad():
+                        for parameter in harness.trained.values() if moves else ():
+                            parameter.add_(0.5)
+            drawn.append(found)
+        assert torch.equal(drawn[0][0], drawn[1][0])
+        assert torch.equal(drawn[0][1], drawn[1][1]) is same

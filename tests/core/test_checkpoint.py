@@ -13,7 +13,8 @@ from bench.cells.executor import Executor
 from bench.core.checkpoint import MAX_WRITE_SECONDS, Checkpoint
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch
+from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from bench.worlds import World
 from methods import METHODS, Method

@@ -60,7 +60,8 @@ def test_sampling_paths_follow_the_formula_bit_by_bit(model: Backbone, make: Mak
         z = scheduler.step(plainly(model, scale, z, t), int(t), z, return_dict=False)[0]
     both = model.embed(["", "", *PROMPTS]).chunk(2) if guidance.passes(scale) == 2 else None
     null, prompt = both or (model.embed(["", ""]), model.embed(PROMPTS))
-    assert torch.equal(sampling_paths.follow(harness.student, scheduler, noise, prompt, null, scale, 3), z)
+    start = sampling_paths.Start(noise, prompt, null, 3)
+    assert torch.equal(sampling_paths.follow(harness.student, scheduler, [start], scale)[0], z)
 
 
 def test_every_scale_draws_other_images(model: Backbone) -> None:

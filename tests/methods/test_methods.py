@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.towards import Make
 from support.workplace import midway, small
 
 from bench.backbones.pipeline import Backbone
@@ -83,3 +84,13 @@ def test_loss_makes_no_forward_twice(
     with midway(workplace, method):
         method.loss(workplace, batch)
     assert (workplace.meter.student_forwards, workplace.meter.teacher_forwards) == (student, teacher)
+
+
+@pytest.mark.parametrize("name", ["esd-x", "esd-u", "sdd"])
+def test_a_path_batch_of_more_than_1_is_declared_in_the_rows_warnings(name: str, make: Make) -> None:
+    for path_batch, said in ((1, 0), (2, 1)):
+        warnings: list[str] = []
+        unlearn(make(warn=warnings.append), small(name, path_batch=path_batch, epochs=None, steps=1))
+        assert [warning.startswith("path_batch=2 is not the published method") for warning in warnings] == [True] * said
+    with pytest.raises(ValueError, match="path_batch must be at least 1, not 0"):
+        small(name, path_batch=0)

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from support.workplace import NetworkCopies, midway, small
 
 from bench.backbones.pipeline import Backbone
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch
+from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from bench.worlds import World
 from methods.base import PARAMETERS

@@ -4,8 +4,8 @@ from support.towards import Make, Towards, method
 
 from bench.backbones.pipeline import Backbone
 from bench.core.task import Task
-from bench.training.forget_set import LatentSet
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch, LatentSet
+from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from bench.worlds import World
 

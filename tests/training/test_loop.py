@@ -9,7 +9,8 @@ from support.towards import Make, Towards, method
 
 from bench.backbones.pipeline import Backbone
 from bench.training import regularisers
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch
+from bench.training.harness import Harness
 from bench.training.loop import CHANGED_NOTHING, NonFiniteLoss, TrainConfig, unlearn
 from bench.worlds import World
 

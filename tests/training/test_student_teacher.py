@@ -10,7 +10,8 @@ from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.core import device
 from bench.core.checkpoint import Checkpoint
-from bench.training.harness import Batch, Harness
+from bench.training.forget_set import Batch
+from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from methods.base import MethodConfig
 
