@@ -32,7 +32,7 @@ INTERFACE = (
     "bench.core.guidance.require_scale",
     "bench.core.registry.Registry",
     "bench.core.score.Score",
-    "bench.training.harness.Batch",
+    "bench.training.forget_set.Batch",
     "bench.training.harness.Harness",
     "bench.training.harness.Harness.anchor_embeds",
     "bench.training.harness.Harness.choose",
