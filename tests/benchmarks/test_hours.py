@@ -1,14 +1,16 @@
 """How long a board will take, counted and timed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bench.cells.artifacts import Artifacts, Context
 from bench.core.config import RunConfig
 from bench.plan.plan import resolve
 from bench.worlds import World
-from benchmarks import hours
+from benchmarks import hours, timing
 from benchmarks.hours import Speed
 
 METHODS = ("mimmu", "salun", "esd-x")
@@ -51,6 +53,25 @@ def test_calls_of_few_images_cost_the_floor(artifacts: Artifacts, monkeypatch: p
     assert rates.drawing == pytest.approx(4 * 0.5 / batch)  # four calls for a whole batch
 
 
+def test_measured_rates_are_those_of_the_machine(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose clock moves only when its U-Net is called, and then as `Speed` says."""
+    true, now, unet = Speed(passes=100, floor=0.05), [0.0], artifacts.context.backbone.unet
+
+    def forward(latents: torch.Tensor, *args: object, **kwargs: object) -> tuple[torch.Tensor]:
+        now[0] += true.seconds(len(latents), torch.is_grad_enabled())
+        return (latents + 0 * sum(p.sum() for p in unet.parameters() if p.requires_grad),)
+
+    monkeypatch.setattr(hours, "COUNTED", 30)
+    monkeypatch.setattr(unet, "forward", forward)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    found, expected = hours.measure(artifacts), hours.count(artifacts, true)
+    assert (found.speed.passes, found.speed.floor) == pytest.approx((100, 0.05))
+    assert found.step == pytest.approx(expected.step)
+    assert found.preparing == pytest.approx(expected.preparing, abs=1e-9)
+    assert found.drawing == pytest.approx(expected.drawing)
+    assert found.judging == 0
+
+
 def test_hours_are_products_of_rates_and_amounts(artifacts: Artifacts) -> None:
     plan = artifacts.plan
     rates = hours.Rates(Speed(1), dict.fromkeys(METHODS, 36.0), dict.fromkeys(METHODS, 2.0), drawing=1.0, judging=0.5)
@@ -77,16 +98,26 @@ def test_unlearning_counts_once_and_further_training_each_time(world: World, tmp
     assert hours.unlearning(twice, rates, cell) == 2 * 36 + 2 * twice.steps(cell)
 
 
-def test_measured_rates_are_positive(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_has_a_row_for_each_method(world: World, tmp_path: Path) -> None:
     artifacts = Artifacts(Context(resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path))))
-    rates = hours.measure(artifacts)
-    assert 0 < rates.step["mimmu"] < 60
-    assert rates.drawing > 0
-    assert rates.judging is not None
-    assert rates.judging > 0
+    rates = hours.Rates(Speed(10), {"mimmu": 0.0}, {"mimmu": 1.0}, drawing=1.0, judging=0.5)
     table = hours.report(artifacts.plan, artifacts, rates, "here")
     assert "with one worker" in str(table.caption)
     assert table.row_count == 3
     assert not (artifacts.store.root / "deltas").exists()
-    assert hours.main(["--world", "natural"]) == 2
-    assert "--data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--world", "natural"], "--data"),
+        (["--floor", "5"], "--floor 5 needs --at"),
+        (["--at", "0"], "--at must be more than 0 passes a second, not 0"),
+        (["--at", "100", "--floor=-1"], "--floor must be at least 0 milliseconds, not -1"),
+    ],
+)
+def test_impossible_flags_are_refused_with_reason(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hours.main(flags) == 2
+    assert said in capsys.readouterr().err

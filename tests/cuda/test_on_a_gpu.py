@@ -6,6 +6,7 @@ far below the tolerances here, and a wrong seed, weight, layout or prompt is far
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from methods import CONTROLS, METHODS
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
 Pair = tuple[Backbone, Backbone]
+Note = Callable[[int, int, float], None]
 
 
 @pytest.fixture
@@ -36,14 +38,11 @@ def pair(pipeline_folder: Path) -> Pair:
     return on_cpu, on_cuda
 
 
-def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensors[name].flatten().double() for name in sorted(tensors)])
-
-
-def alike(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """Cosine of the angle between two changes of weights."""
-    assert mine.keys() == theirs.keys() != set()
-    return float(torch.nn.functional.cosine_similarity(flat(mine), flat(theirs), dim=0))
+def change(model: Backbone, delta: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The change of all weights of the U-Net to those of `delta`."""
+    before = model.unet.state_dict()
+    parts = [delta[name].double() - before[name].cpu().double() for name in sorted(delta)]
+    return torch.cat([part.flatten() for part in parts])
 
 
 def specs(world: World, count: int = 6) -> tuple[sampler.ImageSpec, ...]:
@@ -53,10 +52,11 @@ def specs(world: World, count: int = 6) -> tuple[sampler.ImageSpec, ...]:
 
 @pytest.mark.parametrize("name", trained_methods())
 def test_training_changes_the_weights_as_on_the_cpu(world: World, pair: Pair, name: str) -> None:
-    here, there = (unlearn(workplace.harnesses(world, model)(3), workplace.small(name)).delta for model in pair)
-    assert all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in there.values())
-    assert alike(there, here) > 0.95  # Adam takes a whole step where the gradient is rounding
-    assert float(flat(there).norm()) == pytest.approx(float(flat(here).norm()), rel=0.05)
+    on_cpu, on_cuda = (unlearn(workplace.harnesses(world, model)(3), workplace.small(name)).delta for model in pair)
+    assert all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in on_cuda.values())
+    assert on_cuda.keys() == on_cpu.keys() != set()
+    here, there = change(pair[0], on_cpu), change(pair[0], on_cuda)
+    assert float((there - here).norm() / here.norm()) < 0.2  # Adam takes a whole step where the gradient is rounding
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -101,15 +101,19 @@ def test_second_training_of_a_process_resumes_in_another(
     if optimizer.endswith("8bit"):
         pytest.importorskip("bitsandbytes")
     method = workplace.small("salun", optimizer=optimizer, epochs=4)  # it trains convolutions
+    seen: list[int] = []
 
     def stops(step: int, steps: int, loss: float) -> None:
         if step == 3:
             raise RuntimeError("on purpose")
 
-    def train(model: Backbone, file: str, every: float = 60, note: object = None) -> dict[str, torch.Tensor]:
+    def stands(step: int, steps: int, loss: float) -> None:
+        seen.append(step)
+
+    def train(model: Backbone, file: str, every: float = 60, note: Note = stands) -> dict[str, torch.Tensor]:
         harness = workplace.harnesses(world, model)(3)
         harness.checkpoint = Checkpoint(tmp_path / file, every=every)
-        harness.on_step = note or harness.on_step  # type: ignore[assignment]
+        harness.on_step = note
         return unlearn(harness, method).delta
 
     first = pipeline.load(pipeline_folder, CUDA, "fp32")
@@ -117,9 +121,12 @@ def test_second_training_of_a_process_resumes_in_another(
     whole = train(first, "whole")
     with pytest.raises(RuntimeError, match="on purpose"):
         train(first, "cut", every=0, note=stops)
-    resumed = train(pipeline.load(pipeline_folder, CUDA, "fp32"), "cut")
-    difference = flat(resumed) - flat(whole)
-    assert float(difference.norm() / flat(whole).norm()) < 0.05
+    second = pipeline.load(pipeline_folder, CUDA, "fp32")
+    seen.clear()
+    resumed = train(second, "cut")
+    assert seen == [3, 4, 5, 6, 7, 8], "it began anew"
+    expected = change(second, whole)
+    assert float((change(second, resumed) - expected).norm() / expected.norm()) < 0.05
 
 
 def test_compiled_networks_draw_the_same_images(world: World, pipeline_folder: Path) -> None:
