@@ -23,7 +23,8 @@ def artifacts(world: World, tmp_path: Path) -> Artifacts:
     return Artifacts(Context(resolve(run)))
 
 
-def test_counted_passes_match_formulas(artifacts: Artifacts) -> None:
+def test_counted_passes_match_formulas(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hours, "COUNTED", 100)
     rates = hours.count(artifacts, Speed(passes=10))
     # 4 examples: the student's pass and its way back, 1 + 2, and one of the teacher; SalUn: two terms and a target
     assert rates.step["mimmu"] == pytest.approx(4 * (3 + 1) / 10)
@@ -33,7 +34,7 @@ def test_counted_passes_match_formulas(artifacts: Artifacts) -> None:
     assert rates.preparing["mimmu"] == pytest.approx(0, abs=1e-9)
     # ESD: 2 examples; a guided path of 0 to 9 of 10 steps, 4.5 in the mean, then teacher twice and student
     assert rates.step["esd-x"] == pytest.approx(2 * (2 * 4.5 + 2 + 3) / 10, rel=0.1)
-    assert rates.drawing == pytest.approx(2 * 4 / 10)
+    assert rates.drawing == pytest.approx(2 * artifacts.plan.protocol.num_inference_steps / 10)
     assert rates.judging is None
 
 
@@ -49,8 +50,8 @@ def test_calls_of_few_images_cost_the_floor(artifacts: Artifacts, monkeypatch: p
     assert rates.step["salun"] == pytest.approx(0.5 * (3 + 2))
     # ESD: a path of 0 to 9 calls, 4.5 in the mean, then the teacher twice, and the student forward and back
     assert rates.step["esd-x"] == pytest.approx(0.5 * (4.5 + 2 + 2), rel=0.1)
-    batch = artifacts.plan.sample_batch
-    assert rates.drawing == pytest.approx(4 * 0.5 / batch)  # four calls for a whole batch
+    steps, batch = artifacts.plan.protocol.num_inference_steps, artifacts.plan.sample_batch
+    assert rates.drawing == pytest.approx(steps * 0.5 / batch)  # a call in each step for a whole batch
 
 
 def test_measured_rates_are_those_of_the_machine(artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> None:
