@@ -112,11 +112,8 @@ def speed_of(artifacts: Artifacts) -> Speed:
         latents = torch.randn(images, *backbone.latent_shape).to(backbone.device)
         embeds = backbone.embed([plan.world.prompts("evaluate", plan.concepts[0])[0]] * images)
 
-        def work() -> None:
-            with backbone.autocast():
-                backbone.unet(latents, 500, encoder_hidden_states=embeds, return_dict=False)
-
-        return _seconds(work)
+        unet, t = backbone.frozen(backbone.unet), torch.tensor(500, device=backbone.device)
+        return _seconds(lambda: unet(latents, t, embeds))
 
     many = guidance.passes(plan.protocol.guidance_scale) * plan.sample_batch
     return Speed(many / call(many), call(1))

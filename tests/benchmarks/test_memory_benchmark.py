@@ -45,7 +45,7 @@ def test_estimate_matches_real_tensors(pipeline_folder: Path, checkpointing: boo
     with accounting.counted(live):
         one_step.train(model, "mimmu", load, one_step.real_optimizer)
     estimated = memory.estimate(str(pipeline_folder), "mimmu", load).allocated
-    assert estimated == pytest.approx(live.peak, rel=0.02)  # noise and timesteps have content in both
+    assert estimated == pytest.approx(live.peak, rel=0.05)  # noise and timesteps have content in both
 
 
 @pytest.mark.slow
