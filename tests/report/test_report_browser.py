@@ -23,8 +23,8 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 
 
 @pytest.fixture(scope="module")
-def report(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return hold(tmp_path_factory.mktemp("browser"))
+def report(exhibition: Path) -> Path:
+    return exhibition
 
 
 @pytest.fixture(scope="module")
