@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 import weakref
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("board")
     assert main.main([*SMOKE, "--methods", "mimmu", "salun", "--out", str(out)]) == 0
     return out
+
+
+@pytest.fixture
+def begun(finished: Path, tmp_path: Path) -> Path:
+    """A folder with the store of that run and no board, so that a test computes only what it adds."""
+    shutil.copytree(finished / ".store", tmp_path / "begun" / ".store", symlinks=True)
+    return tmp_path / "begun"
 
 
 def test_board_has_all_rows_and_columns(finished: Path) -> None:
@@ -211,17 +219,17 @@ class Fails(Method):
 
 
 def test_failed_cell_has_row_and_run_continues(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     METHODS.add("fails", Fails)
-    arguments = [*SMOKE, "--methods", "fails", "mimmu", "--metrics", "ua", "nra", "ora", "fid", "--out", str(tmp_path)]
+    arguments = [*SMOKE, "--methods", "fails", "mimmu", "--metrics", "ua", "nra", "ora", "fid", "--out", str(begun)]
     assert main.main(arguments) == 1
-    board = pd.read_csv(tmp_path / "smoke-tiny.csv").set_index("method")
+    board = pd.read_csv(begun / "smoke-tiny.csv").set_index("method")
     assert board["status"].to_dict() == {"pretrained": "ok", "wrecked": "ok", "fails": "1 failed of 1", "mimmu": "ok"}
     assert board.loc["fails", ["ua", "nra", "ora", "fid"]].isna().all()
-    cells = pd.read_csv(tmp_path / "smoke-tiny-cells.csv").set_index("method")
+    cells = pd.read_csv(begun / "smoke-tiny-cells.csv").set_index("method")
     assert cells.loc["fails", "reason"] == "MemoryError: no room"
-    assert "raise MemoryError" in (tmp_path / cells.loc["fails", "traceback"]).read_text()
+    assert "raise MemoryError" in (begun / cells.loc["fails", "traceback"]).read_text()
     assert "MemoryError: no room" in capsys.readouterr().out
     assert main.main(["collect", *arguments]) == 1  # a failure is remembered ...
 
@@ -255,18 +263,18 @@ def test_cell_after_out_of_memory_has_free_memory(
 
 
 def test_interrupt_keeps_finished_stages_and_prints_resume_command(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Stops(Fails):
         def edit(self, harness: object) -> None:
             raise KeyboardInterrupt
 
     METHODS.add("stops", Stops)
-    arguments = [*SMOKE, "--methods", "stops", "--metrics", "ua", "--out", str(tmp_path)]
+    arguments = [*SMOKE, "--methods", "stops", "--metrics", "ua", "--out", str(begun)]
     assert main.main(arguments) == 130
     told = capsys.readouterr().out
     assert "stopped after 2 of 3 cells" in told
-    assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --metrics ua --out {tmp_path}" in told
+    assert f"python run_bench.py {' '.join(SMOKE)} --methods stops --metrics ua --out {begun}" in told
     monkeypatch.setattr(Stops, "edit", lambda self, harness: None)
     sampled = []
     original = images.sample
@@ -275,14 +283,14 @@ def test_interrupt_keeps_finished_stages_and_prints_resume_command(
     assert sampled == []  # changing nothing gives the pretrained model's images, which are there
 
 
-def test_resume_command_negates_force_of_file(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_command_negates_force_of_file(begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Stops(Fails):
         def edit(self, harness: object) -> None:
             raise KeyboardInterrupt
 
     METHODS.add("stops", Stops)
     file = tmp_path / "run.yaml"
-    file.write_text(f"force: true\nmethods: stops\nworld: tiny\nsuite: smoke\nworkers: 1\nout: {tmp_path}\n")
+    file.write_text(f"force: true\nmethods: stops\nworld: tiny\nsuite: smoke\nworkers: 1\nout: {begun}\n")
     assert main.main(["run", "--config", str(file), "--metrics", "ua"]) == 130
     told = capsys.readouterr().out
     assert f"python run_bench.py run --config {file} --metrics ua --no-force" in told
