@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.exhibits import ALL, evidence, take, whole
 
@@ -39,6 +39,7 @@ sights = st.fixed_dictionaries(
     dict.fromkeys(ALL, st.lists(st.sampled_from("abcdx"), min_size=4, max_size=4).map("".join))
 )
 seeds = st.integers(0, 9)
+some = settings(max_examples=40)  # of each metric; KID resamples in every one
 
 
 def score(name: str, given: Evidence) -> Score:
@@ -71,6 +72,7 @@ def test_every_registered_metric_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@some
 @given(seen=sights, seed=seeds, order=st.permutations(range(16)))
 def test_metric_does_not_depend_on_order_of_images(
     name: str, seen: dict[str, str], seed: int, order: list[int]
@@ -80,6 +82,7 @@ def test_metric_does_not_depend_on_order_of_images(
 
 
 @pytest.mark.parametrize("name", NAMES)
+@some
 @given(seen=sights, seed=seeds)
 def test_metric_does_not_depend_on_order_of_concepts(name: str, seen: dict[str, str], seed: int) -> None:
     before = whole(seen, seed)
@@ -88,6 +91,7 @@ def test_metric_does_not_depend_on_order_of_concepts(name: str, seen: dict[str, 
 
 
 @pytest.mark.parametrize("name", NAMES)
+@some
 @given(seen=sights, seed=seeds)
 def test_metric_is_in_its_range_and_counts_its_images(name: str, seen: dict[str, str], seed: int) -> None:
     metric, found = METRICS.get(name), score(name, whole(seen, seed))
@@ -96,6 +100,7 @@ def test_metric_is_in_its_range_and_counts_its_images(name: str, seen: dict[str,
 
 
 @pytest.mark.parametrize("name", NAMES)
+@some
 @given(seen=sights, seed=seeds)
 def test_metric_ignores_images_of_other_concepts(name: str, seen: dict[str, str], seed: int) -> None:
     before = whole(seen, seed)
