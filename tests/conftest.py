@@ -32,6 +32,7 @@ torch.set_num_threads(1)  # tiny networks gain nothing from a second one, and lo
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--plugin", nargs="+", default=[], metavar="FILE", help="hold what FILE registers to the tests")
+    parser.addoption("--pretended-cuda", action="store_true", help="run each test with a pretended CUDA device")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +50,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _pretended_cuda(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With `--pretended-cuda`, a CUDA device for the test itself; fixtures that several tests share have none."""
+    if not request.config.getoption("--pretended-cuda"):
+        yield
+        return
+    from support import pretended  # imports more of torch than other tests need
+
+    with pretended.cuda():
+        yield
 
 
 @pytest.fixture(scope="session")

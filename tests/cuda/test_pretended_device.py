@@ -57,6 +57,9 @@ def test_what_a_gpu_allows_is_allowed(account: pretended.Account) -> None:
     assert (there * torch.tensor(2.0)).device == CUDA
     assert there[torch.tensor([0, 1])].is_cuda
     assert torch.zeros(3, 3).copy_(there).device == CPU
+    with torch.no_grad():
+        assert torch.nn.Linear(3, 3).weight.copy_(there).device == CPU
+    assert torch.is_grad_enabled()
     assert torch.arange(4)[torch.tensor(2, device="cuda")].item() == 2
     assert torch.randn(2, generator=torch.Generator("cuda").manual_seed(1), device="cuda").is_cuda
     assert torch.randn(2, generator=torch.Generator().manual_seed(1)).device == CPU

@@ -25,8 +25,8 @@ def small(name: str, **settings: object) -> Method:
     return cls(dataclasses.replace(cls.Config(), **{k: v for k, v in values.items() if k in known} | settings))
 
 
-def harnesses(world: World, model: Backbone) -> Callable[[int], Harness]:
-    """seed -> a harness for four concepts of `world`, on random latents."""
+def harnesses(world: World, model: Backbone) -> Callable[..., Harness]:
+    """(seed, further arguments of a harness) -> a harness for four concepts of `world`, on random latents."""
     names = world.concepts[:4]
     task = Task("t", names[:1], names[1:3], names[3:])
     generator = torch.Generator().manual_seed(5)
@@ -34,7 +34,9 @@ def harnesses(world: World, model: Backbone) -> Callable[[int], Harness]:
     kept = LatentSet(torch.randn(6, *model.latent_shape, generator=generator), names[1:] * 2, (0,) * 6)
     prompts = {name: world.prompts("forget", name) for name in names}
     rest = {names[0]: tuple(prompt.replace(names[0], "dog") for prompt in prompts[names[0]])}
-    return lambda seed: Harness(model, task, examples, lambda: kept, prompts, seed, superclass_prompts=rest)
+    return lambda seed, **more: Harness(
+        model, task, examples, lambda: kept, prompts, seed, superclass_prompts=rest, **more
+    )
 
 
 @dataclasses.dataclass(frozen=True)

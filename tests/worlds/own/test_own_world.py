@@ -78,6 +78,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     return said
 
 
+@pytest.mark.world_run
 def test_run_on_the_pocket_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, POCKET)
     assert run(file, tmp_path / "out", method="mimmu", metrics=("ua", "nra", "ora", "clip", "fid", "kid")) == 0

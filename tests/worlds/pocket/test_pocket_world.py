@@ -84,6 +84,7 @@ def test_judges_know_every_concept(pocket: World) -> None:
     assert sum(right) / len(right) > 0.95
 
 
+@pytest.mark.world_run
 def test_the_main_job_runs_on_the_committed_model(tmp_path: Path) -> None:
     """A method that trains, three that act while images are sampled, and a finished model."""
     keys = load_file(weights.WEIGHTS / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
