@@ -34,8 +34,8 @@ from methods import CONTROLS, REFERENCES
 
 STEPS = 4  # optimiser steps that are timed, after a training that is not
 COUNTED = 400  # steps whose calls are counted: sampling paths differ in length
-# Modelled and not measured: a GPU that is given the 1,488 kernels of a forward pass of Stable Diffusion under autocast
-# one by one, at 16 microseconds each.
+# Assumed and not measured: the CPU needs 20 to 28 ms to give a GPU the kernels of a call of Stable Diffusion's U-Net,
+# one after the other.
 FLOOR = 24.0  # milliseconds
 
 
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--floor", type=float, metavar="MS",
         help="with --at: milliseconds that a call of the U-Net takes at least, however few its images; backward calls "
-        f"too (default: {FLOOR:g}, modelled for Stable Diffusion on a GPU that is given one kernel after the other)",
+        f"too (default: {FLOOR:g}, assumed for Stable Diffusion on a GPU)",
     )  # fmt: skip
     return p
 
