@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.backbones import folder, vae
+from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, decode, image_specs, sample
 from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
 from bench.core import digest, guidance
@@ -150,15 +151,20 @@ class Images(Artifact[...]):
     def decoded(self, images: Entry, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
         """All images in batches, uint8 (n, 3, H, W): the stored images, or the latents decoded now.
 
-        `prompts` has the prompt of each image. Raises NonFiniteImage.
+        A backbone that is needed is loaded at once and not with the first batch. Whoever takes the batches may have
+        switched to inference mode, in which no tensor is made that can train, and TF32 off, which loading switches on.
+
+        `prompts` has the prompt of each image. The batches raise NonFiniteImage.
         """
         held = images.tensors()
         if len(held["images"]) == len(held["latents"]):
-            yield held["images"]
-            return
-        done, total = 0, len(held["latents"])
-        for part in held["latents"].split(self.plan.sample_batch):
-            yield decode(self.context.backbone, part.to(self.context.device), prompts[done : done + len(part)])
+            return iter([held["images"]])
+        return self._decoded(self.context.backbone, held["latents"], prompts)
+
+    def _decoded(self, backbone: Backbone, latents: torch.Tensor, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
+        done, total = 0, len(latents)
+        for part in latents.split(self.plan.sample_batch):
+            yield decode(backbone, part.to(self.context.device), prompts[done : done + len(part)])
             done += len(part)
             self.context.report("judging", done, total)
 

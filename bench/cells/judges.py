@@ -224,10 +224,11 @@ class Judgements(Artifact[...]):
     def compute(self, images: Entry, specs: Sequence[ImageSpec] | None = None) -> StageOutput:
         judges, prompts = self.context.judges, self._prompts(specs)
         degenerate, done = list[int](), 0
+        parts = Images(self.context).decoded(images, prompts)
 
         def decoded() -> Iterator[torch.Tensor]:
             nonlocal done
-            for part in Images(self.context).decoded(images, prompts):
+            for part in parts:
                 degenerate.extend((done + shows_nothing(part).nonzero().flatten()).tolist())
                 done += len(part)
                 yield part

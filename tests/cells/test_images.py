@@ -22,3 +22,15 @@ def test_concept_latents_are_sampled_once_for_each_concept(
     assert both.templates == tuple(i % len(world.prompts("forget", names[0])) for i in range(6)) * 2
     monkeypatch.setattr(images, "sample", lambda *args, **kwargs: pytest.fail("drawn twice"))
     assert torch.equal(Artifacts(Context(plan)).latents.of_concepts(names[1:], 6).latents, both.latents[6:])
+
+
+def test_a_backbone_that_is_loaded_to_judge_stored_latents_can_train(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "KEPT_SIDE", 32)
+    monkeypatch.setattr(images, "PREVIEWS", 1)
+    plan = resolve(RunConfig(("mimmu",), "smoke", "tiny", out=tmp_path))
+    drawn = Artifacts(Context(plan)).images(None)
+    later = Context(plan)  # of another process
+    Artifacts(later).judgements(drawn)
+    assert not any(parameter.is_inference() for parameter in later.backbone.unet.parameters())
