@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
+import torch._inductor.config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import leaks, plugin_files, workplace
@@ -117,6 +119,16 @@ def test_images_of_other_methods_do_not_show_what_this_one_changed(networks: Net
 
 def test_switches_have_distinct_names() -> None:
     assert len({switch.name for switch in SWITCHES}) == len(SWITCHES)
+
+
+def test_settings_of_torch_compile_are_those_of_the_run_for_every_method() -> None:
+    before = torch._dynamo.config.get_config_copy(), torch._inductor.config.get_config_copy()
+    said = list[str]()
+    with watched(Watch("method 'x'", None), said.append, lambda: said.append("lost")):
+        torch._dynamo.config.suppress_errors = True
+        torch._inductor.config.epilogue_fusion = False
+    assert (torch._dynamo.config.get_config_copy(), torch._inductor.config.get_config_copy()) == before
+    assert not said
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ FLAGS = {  # parts of torch.backends -> names of further flags
 }  # fmt: skip
 SDP = ("flash_sdp", "mem_efficient_sdp", "math_sdp", "cudnn_sdp")  # kernels of torch.backends.cuda for attention
 AUTOCAST = ("cpu", "cuda")
+COMPILING = ("torch._dynamo.config", "torch._inductor.config")  # modules with the settings of torch.compile
 MATMUL, GENERAL = "torch's matmul precision", "torch.backends.fp32_precision"
 
 
@@ -99,6 +101,18 @@ def _put_kernels(value: dict[str, bool]) -> None:
         getattr(torch.backends.cuda, f"enable_{name}")(value[f"torch.backends.cuda.{name}"])
     torch.backends.mha.set_fastpath_enabled(value["the fast path of torch.backends.mha"])
     torch._C._set_nnpack_enabled(value["torch.backends.nnpack"])
+
+
+def _compiling() -> dict[str, dict[str, Any]]:
+    """Module -> its settings, for those that are loaded. They decide which operations compiled code joins."""
+    return {name: sys.modules[name].get_config_copy() for name in COMPILING if name in sys.modules}
+
+
+def _put_compiling(value: dict[str, dict[str, Any]]) -> None:
+    for name, now in _compiling().items():
+        for key, setting in value.get(name, now).items():
+            if setting != now[key]:
+                setattr(sys.modules[name], key, setting)
 
 
 def _autocast() -> Iterator[Switch]:
@@ -248,5 +262,6 @@ TORCH: tuple[Switch, ...] = (
     Switch("torch's precision of float32 products", _products, _put_products),
     Switch("torch's flags of libraries", _flags, _put_flags),
     Switch("torch's choice of kernels", _kernels, _put_kernels),
+    Switch("the settings of torch.compile", _compiling, _put_compiling, "silent"),
     *_autocast(),
 )
