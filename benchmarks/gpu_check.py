@@ -5,10 +5,10 @@
 
 The page has the versions, the result of the tests that need CUDA, the tables of `benchmarks.throughput`, and a quick
 board of the pocket world on CUDA beside the CPU's figures. Each part is a process of its own with a time limit. A part
-that fails or takes too long does not stop the others, and the page says so. Exit status: 0, or 1 if a part failed, or 2
-if this machine has no CUDA.
+that fails or takes too long does not stop the others, and the page says so. Exit status: 0, or 1 if a part failed or
+figures differ, or 2 if this machine has no CUDA.
 
-Two figures agree if their 95 % intervals overlap. The CPU's figures are in cpu_figures.json;
+Two figures differ if their 95 % intervals do not overlap. The CPU's figures are in cpu_figures.json;
 `python -m benchmarks.gpu_check --write-figures` computes them again, in some five minutes on two cores.
 """
 
@@ -51,11 +51,16 @@ SMALL = ("mimmu.epochs=none", "mimmu.steps=2", "protocol.num_inference_steps=2",
 
 
 class PartFailed(Exception):
-    """A part failed. The message is one sentence for the page; `said` is what the part printed."""
+    """A part failed. The message is one sentence for the page.
 
-    def __init__(self, why: str, said: str = "") -> None:
+    Args:
+        said: what the part printed.
+        section: the part's text on the page, if it has one nevertheless.
+    """
+
+    def __init__(self, why: str, said: str = "", section: str = "") -> None:
         super().__init__(why)
-        self.said = said
+        self.said, self.section = said, section
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def parts(cuda: bool, folder: Path) -> list[Part]:
             "The pocket world on CUDA and on the CPU",
             105,
             board_words(methods, folder, [] if cuda else SMALL),
-            lambda said: comparison(figures(folder, methods), committed()),
+            lambda said: comparison(figures(folder, methods), committed(), require=cuda),
         ),
     ]
     if cuda:
@@ -151,8 +156,11 @@ def committed() -> Board:
     return kept
 
 
-def comparison(here: Board, cpu: Board) -> str:
-    """The table of both boards' figures, and the figures whose intervals do not overlap."""
+def comparison(here: Board, cpu: Board, require: bool) -> str:
+    """The table of both boards' figures, and the figures whose intervals do not overlap.
+
+    With `require`, raises PartFailed with this text if there are such figures.
+    """
     lines = ["| method | figure | here | CPU | intervals overlap |", "|---|---|---|---|---|"]
     apart, count = [], 0
     for method in here:
@@ -165,7 +173,10 @@ def comparison(here: Board, cpu: Board) -> str:
             apart += [] if agree else [f"{name} of {method}"]
             lines.append(f"| {method} | {name} | {_text(mine)} | {_text(theirs)} | {'yes' if agree else '**no**'} |")
     told = f"{count - len(apart)} of {count} figures have intervals that overlap with the CPU's"
-    return "\n".join([*lines, "", told + (f"; not: {', '.join(apart)}." if apart else ".")])
+    text = "\n".join([*lines, "", told + (f"; not: {', '.join(apart)}." if apart else ".")])
+    if apart and require:
+        raise PartFailed(f"{len(apart)} of {count} figures differ from the CPU's", section=text)
+    return text
 
 
 def overlap(a: Triple, b: Triple) -> bool:
@@ -254,7 +265,8 @@ def check(made: Sequence[Part], environment: Mapping[str, str], say: Callable[[s
             text = part.section(run(part, environment, say))
         except PartFailed as error:
             failed.append(f"{part.title}: {error}")
-            text = f"**Failed: {error}.** The end of what it printed:\n\n```\n{_end(error.said)}\n```"
+            end = f"**Failed: {error}.** The end of what it printed:\n\n```\n{_end(error.said)}\n```"
+            text = error.section or end
         sections.append(f"### {part.title}\n\n{text}")
         say(f"{part.title}: done")
     return "\n\n".join(sections), failed

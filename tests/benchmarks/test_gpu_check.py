@@ -50,10 +50,16 @@ def test_figures_agree_where_their_intervals_overlap() -> None:
         "mimmu": {"ua": (97.0, 94.0, 99.0), "fid": (8.0, 7.6, 8.4)},
         "new": {"ua": (1.0,) * 3},
     }
-    text = gpu_check.comparison(here, cpu)
+    text = gpu_check.comparison(here, cpu, require=False)
     assert "| mimmu | ua | 97 (94..99) | 90 (80..95) | yes |" in text
     assert "| mimmu | fid | 8 (7.6..8.4) | 7 (6.5..7.5) | **no** |" in text
     assert text.endswith("1 of 2 figures have intervals that overlap with the CPU's; not: fid of mimmu.")
+    with pytest.raises(PartFailed, match="1 of 2 figures differ") as raised:
+        gpu_check.comparison(here, cpu, require=True)
+    assert raised.value.section == text
+    assert gpu_check.comparison(cpu, cpu, require=True).endswith(
+        "2 of 2 figures have intervals that overlap with the CPU's."
+    )
     assert gpu_check.overlap((100.0,) * 3, (100.0,) * 3)
     assert not gpu_check.overlap((100.0,) * 3, (99.0, 98.0, 99.5))
 
