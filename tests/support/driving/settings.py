@@ -14,6 +14,9 @@ TRIED = (2, 0.5, 1.0)  # values for a number that is None by default; the first 
 # numbers at which a training takes another path than at their default
 NUMBERS: Mapping[str, Any] = {"grad_accumulation": 2, "path_batch": 2, "weight_decay": 0.1}
 
+# values that a training refuses together: the projection holds weights of cross-attention
+REFUSED: Mapping[str, Any] = {"regulariser": "projection", "parameters": "not-attn2"}
+
 
 class UncoveredSwitch(AssertionError):
     """A setting takes words, and does not say which."""
@@ -61,7 +64,7 @@ def combinations(config: type, fields: Callable[[str], bool] = lambda name: True
     ]
     while left:
         settings: Settings = {}
-        for name, value in left:
+        for name, value in sorted(left, key=lambda pair: pair[0] != "parameters"):  # REFUSED depends on it
             if name not in settings and is_allowed(config, {**settings, name: value}):
                 settings[name] = value
         if not settings:
@@ -73,10 +76,10 @@ def combinations(config: type, fields: Callable[[str], bool] = lambda name: True
 def is_allowed(config: type, settings: Settings) -> bool:
     """Whether a configuration takes these settings together."""
     try:
-        dataclasses.replace(config(), **settings)
+        made = dataclasses.replace(config(), **settings)
     except (ValueError, TypeError):
         return False
-    return True
+    return any(getattr(made, name) != value for name, value in REFUSED.items())
 
 
 def _words(config: type, name: str) -> tuple[str, ...]:
