@@ -16,8 +16,9 @@ from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
 from bench.core import digest, guidance
 from bench.core.store import Entry
 from bench.core.task import Task
-from bench.training import attachment, forget_set, neutral_pictures
+from bench.training import attachment, forget_set
 from bench.training.forget_set import LatentSet
+from bench.training.neutral import pictures
 
 if TYPE_CHECKING:
     from bench.cells.artifacts import Context
@@ -82,7 +83,7 @@ class NeutralLatents(Artifact[[int]]):
         return {"backbone": self.context.content, **drawn, **self.stamp()}
 
     def compute(self, side: int) -> StageOutput:
-        drawn, _ = neutral_pictures.drawn(self.plan.protocol.finetune_pictures, side)
+        drawn, _ = pictures.drawn(self.plan.protocol.finetune_pictures, side)
         return {"latents": vae.encode(self.context.backbone, drawn, self.plan.sample_batch)}, {}
 
     @property
@@ -92,7 +93,7 @@ class NeutralLatents(Artifact[[int]]):
 
     def captioned(self) -> tuple[LatentSet, dict[str, tuple[str, ...]]]:
         """These pictures at the size of the backbone's images, and name -> captions of the picture."""
-        _, captions = neutral_pictures.drawn(self.plan.protocol.finetune_pictures, self.side)
+        _, captions = pictures.drawn(self.plan.protocol.finetune_pictures, self.side)
         latents = self(self.side).tensors()["latents"]
         return LatentSet(latents, captions, (0,) * len(captions)), {caption: (caption,) for caption in captions}
 

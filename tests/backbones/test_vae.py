@@ -5,7 +5,7 @@ from bench.backbones import pipeline
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import decode
 from bench.backbones.vae import encode
-from bench.training.neutral_pictures import drawn
+from bench.training.neutral.pictures import drawn
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.world import POCKET
 

@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from bench.training.neutral_pictures import COLOURS, LETTERS, drawn
-from bench.training.patterns import PATTERNS, SHADES, levels
+from bench.training.neutral.patterns import PATTERNS, SHADES, levels
+from bench.training.neutral.pictures import COLOURS, LETTERS, drawn
 from bench.worlds.canvas import classes
 from bench.worlds.natural.photographs.birds import BIRDS
 from bench.worlds.natural.photographs.dogs import BREEDS

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.training.patterns import PATTERNS, SHADES, Grid, levels
+from bench.training.neutral.patterns import PATTERNS, SHADES, Grid, levels
 
 # Maximum number of letters of unknown words for a byte-level tokenizer with 24 tokens, including the start and the end.
 LETTERS = 22

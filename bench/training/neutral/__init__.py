@@ -1,0 +1,1 @@
+"""Pictures that show no concept of any world, and the patterns on them."""
