@@ -11,7 +11,7 @@ from bench.backbones.noise_schedule import noising
 from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import ImageSpec, seed_of
 from bench.cells.artifact import NETWORKS, Artifact, Key, StageOutput
-from bench.core import device, digest
+from bench.core import digest
 from bench.core.store import Entry
 from bench.core.task import Task
 from bench.suites.neighbours import nearest_neighbour
@@ -72,7 +72,6 @@ def other_prompts(
 
 
 @torch.inference_mode()
-@device.exact()
 def gaps(
     backbone: Backbone, specs: Sequence[ImageSpec], latents: torch.Tensor, seed: int, count: int, batch_size: int
 ) -> dict[str, torch.Tensor]:
@@ -98,7 +97,6 @@ def gaps(
 
 
 @torch.inference_mode()
-@device.exact()
 def prompt_gaps(
     backbone: Backbone,
     specs: Sequence[ImageSpec],
@@ -159,7 +157,7 @@ def _distances(
         noised = scheduler.add_noise(clean, noise, t).to(backbone.device)
         prompts = [[spec.prompt for spec in specs], *others.values()]
         embeds = backbone.embed([given[a] for given in prompts for a in i])
-        # always in float32: the rounding error of bfloat16 is larger than the small differences
+        # never in bfloat16, whose rounding error is larger than the small differences; TF32's is not (docs/protocol.md)
         predicted = backbone.unet(
             torch.cat([noised] * len(prompts)), torch.cat([t] * len(prompts)).to(backbone.device), embeds,
             return_dict=False,

@@ -92,7 +92,7 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Switch TF32 off within the block, for judges and for differences that are smaller than the error of TF32."""
+    """Switch TF32 off within the block, for judges."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False
