@@ -171,8 +171,19 @@ def measure_here(source: str, what: str, load: Load) -> Peak:
         return Peak(why=str(error).split(". ")[0])
     if cuda:
         return Peak(torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), trained)
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Peak(largest * (1 if sys.platform == "darwin" else 1024), None, trained)
+    return Peak(_peak_of_process(), None, trained)
+
+
+def _peak_of_process() -> int:
+    """Peak resident memory of this process in bytes.
+
+    On Linux `getrusage` would also count what the parent held when it started this process.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def rows(source: str, names: Sequence[str], load: Load, how: Callable[[str, str, Load], Peak]) -> Iterator[list[str]]:
@@ -211,7 +222,7 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], about: str) -> 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure or estimate, and print the table."""
     args = parser().parse_args(argv)
-    names = one_step.trained_methods() if "all" in args.methods else tuple(args.methods)
+    names = one_step.stepping_methods() if "all" in args.methods else tuple(args.methods)
     switches = {f.name: getattr(args, f.name) for f in dataclasses.fields(Load)}
     try:
         for name in names:
