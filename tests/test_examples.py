@@ -34,13 +34,14 @@ INTERFACE = (
     "bench.core.score.Score",
     "bench.training.forget_set.Batch",
     "bench.training.harness.Harness",
-    "bench.training.harness.Harness.anchor_embeds",
+    "bench.training.prompts.Prompts.anchor_embeds",
     "bench.training.harness.Harness.choose",
     "bench.training.harness.Harness.forget_batches",
     "bench.training.harness.Harness.noised",
     "bench.training.harness.Harness.retain_batch",
     "bench.training.harness.Harness.sampled",
-    "bench.training.harness.Harness.superclass_embeds",
+    "bench.training.prompts.Prompts.subject_states",
+    "bench.training.prompts.Prompts.superclass_embeds",
     "bench.training.loop.TrainConfig",
     "bench.training.loop.unlearn",
     "bench.training.method.Method",
@@ -93,7 +94,12 @@ def test_example_prints_what_its_docstring_shows(name: str, make: Make, model: B
     harness = make(superclass_prompts={concept: prompts})
     test, printed = EXAMPLES[name], io.StringIO()
     test.globs.update(
-        torch=torch, backbone=model, harness=harness, method=method(epochs=2), evidence=example_evidence()
+        torch=torch,
+        backbone=model,
+        tokenizer=model.pipeline.tokenizer,
+        harness=harness,
+        method=method(epochs=2),
+        evidence=example_evidence(),
     )
     results = doctest.DocTestRunner().run(test, out=printed.write)
     assert results.failed == 0, printed.getvalue()

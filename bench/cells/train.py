@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +159,7 @@ def _harness(plan: Plan, cell: Cell, start: StartTensors, context: TrainingConte
         with watch.suspended():
             return context.latents.of_concepts(task.in_domain + task.out_of_domain, protocol.retain_images)
 
+    siblings = world.kept_siblings(task.request, task.in_domain)
     return context.harness(
         dataclasses.replace(task, forget=task.request, after=None),
         context.latents.of_concepts(task.request, protocol.forget_images),
@@ -168,10 +169,18 @@ def _harness(plan: Plan, cell: Cell, start: StartTensors, context: TrainingConte
         "unlearning",
         superclass_prompts={concept: world.superclass_prompts(concept) for concept in task.request},
         start=start,
-        siblings=world.kept_siblings(task.request, task.in_domain),
+        siblings=siblings,
+        next_sibling={c: next_kept(c, world.domain_members(c), kept) for c, kept in siblings.items() if kept},
         teacher=cell.config.teacher,
+        words={concept: world.bare_name(concept) for concept in task.concepts},
         alternate=method.multi == "alternate",
     )
+
+
+def next_kept(concept: str, members: Sequence[str], kept: Sequence[str]) -> str:
+    """The kept concept after `concept` in the order of its domain, `members`; after the last comes the first."""
+    place = members.index(concept)
+    return next((c for c in (*members[place + 1 :], *members[:place]) if c in kept), kept[0])
 
 
 def finetuned(plan: Plan, cell: Cell, start: StartTensors, context: TrainingContext) -> StageOutput:

@@ -15,13 +15,12 @@ from bench.backbones.pipeline import Backbone
 from bench.backbones.sampler import seed_of
 from bench.core.checkpoint import Checkpoint
 from bench.core.task import Task
-from bench.training.accounting import DataUse
 from bench.training.forget_set import Batch, LatentSet
+from bench.training.prompts import Prompts
 from bench.training.snapshots import Snapshots
-from bench.training.student_teacher import StudentTeacher
 
 
-class Harness(StudentTeacher):
+class Harness(Prompts):
     """Everything that one method works with on one task.
 
     Everything random in a training comes from `generator`, which is seeded with `seed`. A method that draws random
@@ -42,12 +41,14 @@ class Harness(StudentTeacher):
         snapshots: receives the weights at several points of the training. None: nothing is kept.
         start, teacher: as in `StudentTeacher`.
         siblings: concept to forget -> concepts of the same domain to keep. None: `task.in_domain` for every concept.
+        next_sibling: concept to forget -> the sibling after it in the order of its domain; None: its first sibling.
+        words: concept -> the words that name it in its prompts, where these are not the concept itself.
         alternate: True if each batch shows one concept and the concepts take turns. False if batches mix concepts.
         warn: is called with each warning about the training: a sentence without a full stop that boards show beside
             the figures.
 
     Attributes:
-        task, siblings, generator, warn: as above.
+        task, siblings, next_sibling, generator, warn: as above.
         noise_scheduler: the DDPMScheduler with the noise schedule of the backbone.
         alphas_cumprod: abar_t of every timestep, float32 (T,), on the CPU. The scheduler has the same tensor, which
             diffusers moves to the device.
@@ -81,20 +82,21 @@ class Harness(StudentTeacher):
         start: Mapping[str, torch.Tensor] | None = None,
         teacher: str = "original",
         siblings: Mapping[str, tuple[str, ...]] | None = None,
+        next_sibling: Mapping[str, str] | None = None,
+        words: Mapping[str, str] | None = None,
         alternate: bool = False,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        super().__init__(backbone, start, teacher)
-        self.task = task
+        super().__init__(backbone, task, prompts, superclass_prompts, words, start, teacher)
         self.siblings = siblings or dict.fromkeys(task.forget, task.in_domain)
+        self.next_sibling = next_sibling or {c: kept[0] for c, kept in self.siblings.items() if kept}
         self.noise_scheduler = noise_schedule.noising(backbone.noise_schedule)
         self.alphas_cumprod = self.noise_scheduler.alphas_cumprod
         self.generator = torch.Generator().manual_seed(seed_of("training", seed, task.name))
-        self.data_use, self.on_step, self.warn = DataUse(), on_step, warn
+        self.on_step, self.warn = on_step, warn
         self.checkpoint, self.snapshots = checkpoint, snapshots
         self.trainings_begun = 0  # calls of `fit`: 1 for nearly every method
-        self._forget, self._make_retain, self._prompts = forget, retain, prompts
-        self._superclass_prompts = superclass_prompts or {}
+        self._forget, self._make_retain = forget, retain
         # Indices into the forget set. A batch never mixes two groups.
         self._forget_groups = [[*range(len(forget))]]
         if alternate and len(forget):
@@ -104,44 +106,6 @@ class Harness(StudentTeacher):
         # The batches of the present pass that are still to come, the present one first; see `sampled_ahead`.
         self._upcoming: list[list[int]] = []
         self._ahead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # len(_upcoming) at a batch -> its z_t and t
-
-    def anchor_embeds(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
-        """Embeddings of prompts for other concepts, float32 (B, tokens, width). They count as anchor prompts.
-
-        Args:
-            concepts: B concepts of the task.
-            templates: for each, the index of the prompt: `batch.templates` for the templates of a batch.
-
-        Example: the batch's prompts with the name of another concept.
-            >>> batch = next(harness.forget_batches(4))
-            >>> others = [harness.siblings[concept][0] for concept in batch.concepts]
-            >>> harness.anchor_embeds(others, batch.templates).shape
-            torch.Size([4, 20, 32])
-            >>> harness.data_use.compensation
-            'anchor prompts'
-        """
-        return self._anchor_embeds(self._prompts, concepts, templates)
-
-    def superclass_embeds(self, concepts: Sequence[str], templates: Sequence[int]) -> torch.Tensor:
-        """Embeddings of prompts that name the superclass in place of the concept, float32 (B, tokens, width).
-
-        Arguments as in `anchor_embeds`. The prompts count as anchor prompts. Raises ValueError if the world has no
-        such prompts for a concept.
-
-        Example:
-            >>> batch = next(harness.forget_batches(4))
-            >>> harness.superclass_embeds(batch.concepts, batch.templates).shape
-            torch.Size([4, 20, 32])
-        """
-        if missing := [c for c in concepts if not self._superclass_prompts.get(c)]:
-            raise ValueError(f"this world has no prompts that leave out {missing[0]!r}")
-        return self._anchor_embeds(self._superclass_prompts, concepts, templates)
-
-    def retained_token_states(self) -> torch.Tensor:
-        """Token states of all prompts of the concepts to keep, float32 (N, width). They count as anchor prompts."""
-        prompts = [prompt for c in self.task.in_domain + self.task.out_of_domain for prompt in self._prompts[c]]
-        self.data_use.anchor_prompts.update(prompts)
-        return self._backbone.embed(prompts).flatten(0, 1)
 
     def noised(
         self, latents: torch.Tensor, low: int = 0, high: int | None = None
@@ -289,13 +253,6 @@ class Harness(StudentTeacher):
             True
         """
         return options[int(torch.randint(len(options), (1,), generator=self.generator))]
-
-    def _anchor_embeds(
-        self, prompts: Mapping[str, tuple[str, ...]], concepts: Sequence[str], templates: Sequence[int]
-    ) -> torch.Tensor:
-        anchors = [prompts[c][t] for c, t in zip(concepts, templates, strict=True)]
-        self.data_use.anchor_prompts.update(anchors)
-        return self._backbone.embed(anchors)
 
     def _sampled(
         self, asked: Sequence[torch.Tensor], network: str, guidance_scale: float, steps: int, low: int, high: int

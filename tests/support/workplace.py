@@ -34,8 +34,9 @@ def harnesses(world: World, model: Backbone) -> Callable[..., Harness]:
     kept = LatentSet(torch.randn(6, *model.latent_shape, generator=generator), names[1:] * 2, (0,) * 6)
     prompts = {name: world.prompts("forget", name) for name in names}
     rest = {names[0]: tuple(prompt.replace(names[0], "dog") for prompt in prompts[names[0]])}
+    words = {name: world.bare_name(name) for name in names}
     return lambda seed, **more: Harness(
-        model, task, examples, lambda: kept, prompts, seed, superclass_prompts=rest, **more
+        model, task, examples, lambda: kept, prompts, seed, superclass_prompts=rest, words=words, **more
     )
 
 
