@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from methods.base import Batch, Harness, Method, MethodConfig, require_known, require_scale
+from methods.base import Batch, Harness, Method, MethodConfig, added, require_known, require_scale
 from methods.noise_levels import WEIGHTINGS, loss_weights_at, noised_with_weights, predicted_x0
+
+# Functions of d, the mean squared distance of a prediction and its target, with sigma = 1 (f-DMU, arXiv 2509.21167).
+# exp(d) is limited, because a d of 89 would be infinite in float32.
+DIVERGENCES: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "kl": lambda d: d,
+    "hellinger": lambda d: 1 - torch.exp(-d / 8),
+    "chi2": lambda d: torch.exp(d.clamp(max=20)) - 1,
+}
 
 
 @dataclass(frozen=True)
@@ -21,10 +30,12 @@ class MimMuConfig(MethodConfig):
         x_source: where z_t comes from. "forget": noised images of the forget set. "student" or "teacher": a sampling
             path of that network.
         objective: "align": pull the prediction on z_t to the target. "sds": judge it on the image that the student
-            predicts from z_t in one step.
+            predicts from z_t in one step. "critic": judge this image by the pretrained model alone.
         target: "null": the null prompt. "rest": the prompt with the superclass in place of the concept.
         path_guidance: classifier-free guidance scale of the sampling paths, at least 0.
         path_steps: DDIM steps of a whole sampling path.
+        divergence: the divergence that "align" minimises between two Gaussians of the same variance. "kl": the squared
+            distance of their means. "hellinger" and "chi2": the functions of it in `DIVERGENCES`.
     """
 
     lr: float = 1e-5
@@ -39,18 +50,22 @@ class MimMuConfig(MethodConfig):
     target: str = "null"
     path_guidance: float = 3.0
     path_steps: int = 50
+    divergence: str = added("kl")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_known("divergence", self.divergence, DIVERGENCES)
         require_known("weighting", self.weighting, WEIGHTINGS)
         require_known("x_source", self.x_source, ("forget", "student", "teacher"))
-        require_known("objective", self.objective, ("align", "sds"))
+        require_known("objective", self.objective, ("align", "sds", "critic"))
         require_known("target", self.target, ("null", "rest"))
         require_scale("path_guidance", self.path_guidance)
         if not 0 <= self.t_min <= self.t_max:
             raise ValueError(f"t_min..t_max is {self.t_min}..{self.t_max}: no range of timesteps")
         if self.weighting == "logistic" and self.x_source != "forget":
             raise ValueError("a sampling path sets its own noise levels: weighting=logistic takes x_source=forget")
+        if self.divergence != "kl" and self.objective != "align":
+            raise ValueError(f"objective={self.objective} is a gradient and no distance: it takes divergence=kl")
 
 
 class MimMu(Method):
@@ -100,13 +115,16 @@ class MimMu(Method):
             target = harness.teacher(z, t, q)
         else:
             # 2. at x_0, the image that the student predicts from z_t: the bound's gradient in x_0,
-            # eps_theta(x_s, c) - eps*(x_s, q), goes to the prediction; 3. past the Jacobians of both U-Nets
+            # eps_theta(x_s, c) - eps*(x_s, q), goes to the prediction; 3. past the Jacobians of both U-Nets.
+            # "critic" has the gradient of log p*(x|c) - log p*(x|q), eps*(x_s, c) - eps*(x_s, q), in its place
             with torch.no_grad():
                 x0 = predicted_x0(harness, z, t, predicted)
                 x_s, s, w = noised_with_weights(harness, x0, config.weighting, config.t_min, config.t_max)
-                target = predicted + harness.teacher(x_s, s, q) - harness.student(x_s, s, c)
-        # w(t) || eps_theta(z_t, c) - target ||^2
-        return (w * (predicted - target).square().mean((1, 2, 3))).mean()
+                conditional = harness.student if config.objective == "sds" else harness.teacher
+                target = predicted + harness.teacher(x_s, s, q) - conditional(x_s, s, c)
+        # w(t) D(|| eps_theta(z_t, c) - target ||^2), D the identity for the divergence "kl"
+        distance = (predicted - target).square().mean((1, 2, 3))
+        return (w * DIVERGENCES[config.divergence](distance)).mean()
 
     def examples(self, harness: Harness, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """z_t, float32 (B, C, h, w); the timesteps t, int64 (B,); and the weights w(t), float32 (B,)."""
@@ -116,3 +134,29 @@ class MimMu(Method):
         path = config.x_source, config.path_guidance, config.path_steps
         z, t = harness.sampled(batch.prompt_embeds, *path, *span)
         return z, t, loss_weights_at(harness, t, config.weighting, *span)
+
+
+@dataclass(frozen=True)
+class MimMuSdsConfig(MimMuConfig):
+    """Settings of MiM-MU, with the objective on the student's images."""
+
+    objective: str = "sds"
+
+
+@dataclass(frozen=True)
+class MimMuCriticConfig(MimMuConfig):
+    """Settings of MiM-MU, with the pretrained model as the only judge of the student's images."""
+
+    objective: str = "critic"
+
+
+class MimMuSds(MimMu):
+    __doc__ = MimMu.__doc__
+    about = "MiM-MU read as: the bound's gradient at images of the student; no retain data"
+    Config = MimMuSdsConfig
+
+
+class MimMuCritic(MimMu):
+    __doc__ = MimMu.__doc__
+    about = "MiM-MU read as: the frozen model's error on images of the student, without a stopping point"
+    Config = MimMuCriticConfig

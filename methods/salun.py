@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from methods.base import Batch, Harness, Method, MethodConfig, require_scale
+from methods.base import Batch, Harness, Method, MethodConfig, added, require_known, require_scale
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class SalUnConfig(MethodConfig):
         alpha: weight of the loss on retained images, at least 0.
         mask_fraction: share of the weights that may change, more than 0 and at most 1.
         mask_guidance: classifier-free guidance scale in the loss that the mask is computed from, at least 0.
+        pseudo_label: the concept that relabels an example. "random": one of the domain, drawn anew for each example.
+                "next": the kept concept that follows in the domain, as in the authors' script.
 
     Raises ValueError for a value out of range, and for a non-zero `weight_decay`, which would change weights outside of
     the mask too.
@@ -30,9 +32,11 @@ class SalUnConfig(MethodConfig):
     alpha: float = 0.5
     mask_fraction: float = 0.5
     mask_guidance: float = 7.5
+    pseudo_label: str = added("random")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_known("pseudo_label", self.pseudo_label, ("random", "next"))
         require_scale("mask_guidance", self.mask_guidance)
         if self.alpha < 0:
             raise ValueError(f"alpha must be at least 0, not {self.alpha}: it is the weight of a loss")
@@ -50,13 +54,14 @@ class SalUn(Method):
     through the forget set, of || eps - [(1 + g) eps_theta(z_t, c) - g eps_theta(z_t, null)] ||^2.
 
     Where the authors' scripts differ from the paper, this follows the paper: c' is random (one script takes the next
-    class), the null prompt of the mask is empty (one copy uses the concept's prompt), and the mask is applied (one
-    copy never applies it).
+    class: `pseudo_label=next`), the null prompt of the mask is empty (one copy uses the concept's prompt), and the mask
+    is applied (one copy never applies it).
     """
 
     about = "relabels the concept within a mask of salient weights, and keeps the rest by retain data"
     source = "Fan et al., ICLR 2024, arXiv 2310.12508"
     fidelity = "published"
+    tags = ("compensation",)
     Config = SalUnConfig
     config: SalUnConfig
 
@@ -76,8 +81,8 @@ class SalUn(Method):
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         """The loss of Fan et al., 2024, for image generation, with as many retained examples."""
         z, _, t = harness.noised(batch.latents)
-        # c' != c: a random label for each example
-        other_concepts = [harness.choose(harness.siblings[concept]) for concept in batch.concepts]
+        # c' != c: a random label for each example, or the next one
+        other_concepts = [self.other_concept(harness, concept) for concept in batch.concepts]
         relabelled = harness.anchor_embeds(other_concepts, batch.templates)
         # sg[eps_theta(z_t, c')]
         with torch.no_grad():
@@ -89,6 +94,12 @@ class SalUn(Method):
         r, noise, t = harness.noised(retained.latents)
         retain = F.mse_loss(harness.student(r, t, retained.prompt_embeds), noise)
         return forget + self.config.alpha * retain
+
+    def other_concept(self, harness: Harness, concept: str) -> str:
+        """The pseudo label c' of an example of `concept`."""
+        if self.config.pseudo_label == "next":
+            return harness.next_sibling[concept]
+        return harness.choose(harness.siblings[concept])
 
     def after_backward(self, harness: Harness) -> None:
         """Apply the mask: grad <- m_S * grad, so that only salient weights change."""

@@ -60,6 +60,36 @@ def sds(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
     return gap.square().mean() + slope - slope.detach()
 
 
+def critic(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
+    """The gradient of log p*(x_s|c) - log p*(x_s|null) in x_0, eps*(x_s, c) - eps*(x_s, null), passed like sds."""
+    z, _, t = harness.noised(batch.latents, 50, 950)
+    predicted = predict(nets.student, z, t, batch.prompt_embeds)
+    alpha = harness.noise_scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+    x0 = (z - (1 - alpha).sqrt() * predicted.detach()) / alpha.sqrt()
+    x_s, _, s = harness.noised(x0, 50, 950)
+    null = harness.null_embeds(len(batch))
+    gap = (predict(nets.teacher, x_s, s, batch.prompt_embeds) - predict(nets.teacher, x_s, s, null)).detach()
+    slope = 2 * (gap * predicted).mean()
+    return gap.square().mean() + slope - slope.detach()
+
+
+def apart(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
+    """d = mean (eps_theta(z_t, c) - eps*(z_t, null))^2 for each example."""
+    z, _, t = harness.noised(batch.latents, 50, 950)
+    target = predict(nets.teacher, z, t, harness.null_embeds(len(batch))).detach()
+    return (predict(nets.student, z, t, batch.prompt_embeds) - target).square().flatten(1).mean(1)
+
+
+def hellinger(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
+    """H^2 = 1 - exp(-d / 8 sigma^2) of two Gaussians with sigma = 1."""
+    return (1 - (-apart(harness, nets, batch) / 8).exp()).mean()
+
+
+def chi2(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
+    """chi^2 = exp(d / sigma^2) - 1 of two Gaussians with sigma = 1."""
+    return (apart(harness, nets, batch).exp() - 1).mean()
+
+
 @pytest.mark.parametrize(
     ("settings", "formula"),
     [
@@ -67,6 +97,9 @@ def sds(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
         ({"x_source": "teacher"}, teacher_path),
         ({"weighting": "snr", "t_min": 0, "t_max": 999}, snr),
         ({"objective": "sds"}, sds),
+        ({"objective": "critic"}, critic),
+        ({"divergence": "hellinger"}, hellinger),
+        ({"divergence": "chi2"}, chi2),
     ],
 )
 def test_mimmu_setting_has_the_loss_and_gradients_of_its_formula(
@@ -155,8 +188,14 @@ def test_mimmu_superclass_target_needs_superclass_prompts(
 
 @pytest.mark.parametrize("wrong", [
     {"weighting": "flat"}, {"x_source": "retain"}, {"objective": "kl"}, {"target": "sibling"},
+    {"divergence": "js"}, {"divergence": "js", "target": "rest"},
     {"parameters": "text"}, {"weighting": "logistic", "x_source": "student"},
 ])  # fmt: skip
 def test_mimmu_config_refuses_unknown_settings(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong.values()))):
         small("mimmu", **wrong)
+
+
+def test_mimmu_divergence_needs_a_distance() -> None:
+    with pytest.raises(ValueError, match="objective=sds is a gradient and no distance: it takes divergence=kl"):
+        small("mimmu", objective="sds", divergence="chi2")

@@ -6,10 +6,11 @@ import pytest
 import torch
 from support.workplace import small
 
+from bench.cells.train import next_kept
 from bench.training.harness import Harness
 from bench.training.loop import unlearn
 from bench.worlds import World
-from methods.salun import saliency_mask
+from methods.salun import SalUn, saliency_mask
 
 
 def test_saliency_mask_keeps_the_largest_magnitudes_over_all_tensors() -> None:
@@ -62,3 +63,23 @@ def test_salun_relabels_within_the_domain_and_uses_retained_images(
     assert data_use.anchor_prompts <= allowed
     assert data_use.retain_images == set(range(6))
     assert data_use.compensation == "retain images + anchor prompts"
+
+
+def test_salun_relabels_with_the_next_concept_of_the_domain_if_asked(
+    harness: Callable[[int], Harness], world: World
+) -> None:
+    method, place = small("salun", pseudo_label="next"), harness(0)
+    assert isinstance(method, SalUn)
+    (forgotten,) = place.task.forget
+    place.next_sibling = {forgotten: place.task.in_domain[1]}
+    assert {method.other_concept(place, forgotten) for _ in range(5)} == {place.task.in_domain[1]}
+    with pytest.raises(ValueError, match="unknown pseudo_label 'last'; known: random, next"):
+        small("salun", pseudo_label="last")
+
+
+def test_the_next_concept_follows_in_the_order_of_the_domain_and_is_kept() -> None:
+    domain = ("a", "b", "c", "d")
+    assert next_kept("b", domain, ("a", "c", "d")) == "c"
+    assert next_kept("b", domain, ("a", "d")) == "d"
+    assert next_kept("d", domain, ("b", "c")) == "b"
+    assert next_kept("d", domain, ("x", "y")) == "x"

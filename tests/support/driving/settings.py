@@ -53,7 +53,7 @@ def combinations(config: type, fields: Callable[[str], bool] = lambda name: True
     Args:
         fields: which fields to vary.
 
-    Raises UncoveredSwitch like `values`, and for a value that is refused whatever the other fields are.
+    Raises UncoveredSwitch like `values`, and for a value that is refused whatever one other field is.
     """
     usual = config()
     left = [
@@ -67,10 +67,18 @@ def combinations(config: type, fields: Callable[[str], bool] = lambda name: True
         for name, value in sorted(left, key=lambda pair: pair[0] != "parameters"):  # REFUSED depends on it
             if name not in settings and is_allowed(config, {**settings, name: value}):
                 settings[name] = value
-        if not settings:
-            raise UncoveredSwitch(f"{config.__name__} refuses {left[0][0]}={left[0][1]!r} at its other defaults")
+        settings = settings or _with_another(config, *left[0])
         left = [pair for pair in left if pair not in [*settings.items()]]
         yield settings
+
+
+def _with_another(config: type, name: str, value: Any) -> Settings:
+    """A value that is refused at the other defaults, and a value of another field with which it is not."""
+    for other, each in values(config).items():
+        for one in each:
+            if other != name and is_allowed(config, {name: value, other: one}):
+                return {name: value, other: one}
+    raise UncoveredSwitch(f"{config.__name__} refuses {name}={value!r} whatever one other field is")
 
 
 def is_allowed(config: type, settings: Settings) -> bool:

@@ -18,6 +18,7 @@ from bench.worlds.base import SPLITS
 from bench.worlds.pocket import weights
 from bench.worlds.pocket.drawing import captions
 from bench.worlds.pocket.drawing.species import SPECIES
+from bench.worlds.pocket.world import NOT_SEARCHED, PRESETS
 from methods import METHODS
 
 
@@ -168,7 +169,8 @@ def test_across_styles_every_species_is_asked_for_in_each(pocket: World) -> None
 def test_rates_are_those_the_search_found(pocket: World) -> None:
     table = pd.read_csv(Path(__file__).parents[3] / "leaderboards" / "reference" / "tuning-pocket.csv")
     best = table[table["best"] == "yes"].set_index("method")["lr"]
-    assert best.to_dict() == {name: settings["lr"] for name, settings in pocket.presets.items()}
+    assert best.to_dict() == {name: settings["lr"] for name, settings in PRESETS.items()}
+    assert pocket.presets.keys() == PRESETS.keys() | NOT_SEARCHED.keys()
     assert tune.chosen(table)["best"].tolist() == table["best"].fillna("").tolist()  # by the rule
 
 
