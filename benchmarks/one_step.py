@@ -48,6 +48,11 @@ def trained_methods() -> tuple[str, ...]:
     return tuple(name for name in METHODS.names() if name not in CONTROLS and METHODS.get(name).learns())
 
 
+def stepping_methods() -> tuple[str, ...]:
+    """Every registered method that trains in steps."""
+    return tuple(name for name in trained_methods() if METHODS.get(name).takes_steps())
+
+
 def method(name: str, load: Load) -> Method:
     """A method with its preset, but for one step of one batch."""
     kind = METHODS.get(name)
@@ -88,8 +93,9 @@ def workplace(
 
     superclass_prompts = {concept: world.superclass_prompts(concept) for concept in task.forget}
     return Harness(
-        backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, on_step, superclass_prompts
-    )
+        backbone, task, examples(task.forget), lambda: examples(kept), prompts, 0, on_step, superclass_prompts,
+        words={concept: world.bare_name(concept) for concept in task.concepts},
+    )  # fmt: skip
 
 
 def fit_to(backbone: Backbone, load: Load, fused: bool | None = None) -> None:

@@ -119,7 +119,7 @@ def peaks(setting: Setting) -> list[Line]:
     backbone = setting.backbone
     side = max(backbone.latent_shape) * backbone.pipeline.vae_scale_factor
     load, lines = Load(size=side, batch=None, images=setting.images), []
-    for name in (*one_step.trained_methods(), memory.SAMPLING):
+    for name in (*one_step.stepping_methods(), memory.SAMPLING):
         peak = memory.measure(setting.world.backbone(), name, load)
         if peak.why:
             raise RuntimeError(f"{name}: {peak.why}")

@@ -5,12 +5,22 @@ from bench.core.guidance import Embed, Guidance, Predict, PredictStep, condition
 from bench.core.overrides import require_at_least
 from bench.training.forget_set import Batch
 from bench.training.harness import Harness
-from bench.training.method import FIDELITIES, MULTI, PARAMETERS, Given, Method, MethodConfig, require_known
+from bench.training.method import (
+    FIDELITIES,
+    MULTI,
+    PARAMETERS,
+    TAGS,
+    Given,
+    Method,
+    MethodConfig,
+    require_known,
+)
 
 __all__ = [
     "FIDELITIES",
     "MULTI",
     "PARAMETERS",
+    "TAGS",
     "Batch",
     "Embed",
     "Given",

@@ -34,6 +34,7 @@ class MimMuRetain(MimMu):
     about = "MiM-MU plus teacher matching on retained images: the compensation baseline"
     source = "a baseline of this benchmark, on arXiv 2603.00992"
     fidelity = "reconstruction"
+    tags = ("compensation",)
     Config = MimMuRetainConfig
     config: MimMuRetainConfig
 

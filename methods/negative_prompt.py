@@ -48,6 +48,7 @@ class NegativePrompt(Method):
     source = "the negative prompt of Stable Diffusion pipelines, on Ho & Salimans, 2022, arXiv 2207.12598"
     fidelity = "published"
     multi = "closed_form"
+    tags = ("inference",)
     Config = NegativePromptConfig
     config: NegativePromptConfig
 

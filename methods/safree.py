@@ -94,6 +94,7 @@ class Safree(Method):
     source = "Yoon et al., ICLR 2025, arXiv 2410.12761"
     fidelity = "published"
     multi = "closed_form"
+    tags = ("inference",)
     Config = SafreeConfig
     config: SafreeConfig
 

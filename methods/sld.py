@@ -112,6 +112,7 @@ class Sld(Method):
     source = "Schramowski et al., CVPR 2023, arXiv 2211.05105"
     fidelity = "published"
     multi = "closed_form"
+    tags = ("inference",)
     Config = SldConfig
     config: SldConfig
 

@@ -21,8 +21,8 @@ from benchmarks.one_step import Load
 SMALL = Load(size=64, batch=2)  # the networks are as they are, the pictures are not
 WHOLE = ("salun", "esd-u")  # train most of the U-Net
 PICTURE = "a picture"
-REST = {*one_step.trained_methods()}  # a picture will do where minutes count
-LIGHT = [name for name in one_step.trained_methods() if name not in WHOLE]
+REST = {*one_step.stepping_methods()}  # a picture will do where minutes count
+LIGHT = [name for name in one_step.stepping_methods() if name not in WHOLE]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -70,7 +70,8 @@ def listing(what: str, world: World) -> Table:
 
 def _methods() -> Rows:
     found = {name: METHODS.get(name) for name in plugins.usable(METHODS)}
-    return [("name", "about", "source", "fidelity"), *((n, m.about, m.source, m.fidelity) for n, m in found.items())]
+    columns = ("name", "about", "source", "fidelity", "tags")
+    return [columns, *((n, m.about, m.source, m.fidelity, ", ".join(m.tags)) for n, m in found.items())]
 
 
 def _metrics() -> Rows:

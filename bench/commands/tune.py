@@ -146,7 +146,7 @@ def run(args: argparse.Namespace, words: Sequence[str], console: Console) -> int
             raise ValueError(f"--lr must be given different rates, not {' '.join(map(repr, args.lr))}")
         every = [name for name in method_names(base.methods) if name not in REFERENCES]
         methods = [
-            name for name in every if plugins.checked(METHODS, name).learns()
+            name for name in every if plugins.checked(METHODS, name).takes_steps()
         ]  # the others have no learning rate
         if not methods:
             kind = "a method that trains nothing" if every else "a control"

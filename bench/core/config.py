@@ -153,7 +153,8 @@ class RunConfig:
     """
 
     methods: tuple[str, ...] = flag(
-        ("mimmu", "salun"), 'methods to compare: names, patterns as "esd*", or "all" (default: {default})', WHAT,
+        ("mimmu", "salun"), 'methods to compare: names, patterns as "esd*", tags as "tag:closed-form", or "all" '
+        "(default: {default})", WHAT,
         metavar="NAME", many=True,
     )  # fmt: skip
     suite: str = flag("finegrained", "what to forget (default: {default})", WHAT, board=1)

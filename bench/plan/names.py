@@ -1,4 +1,4 @@
-"""Resolves the methods and metrics that a run asks for: by name, by a pattern such as "esd*", or with "all"."""
+"""Resolves the methods and metrics that a run asks for: by name, pattern ("esd*"), tag ("tag:inference"), or "all"."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from methods import METHODS, REFERENCES
 from metrics import METRICS, OF_CAPTIONS
 
 ALL = "all"  # stands for every registered name
+TAG = "tag:"  # begins a word for all methods with a tag: "tag:closed-form"
 COST = "cost"  # --metrics accepts this name, although it is not a metric
 
 
@@ -21,15 +22,30 @@ def is_pattern(name: str) -> bool:
 
 
 def named(name: str, asked: Sequence[str]) -> bool:
-    """Whether one of `asked` is `name`, a pattern that matches `name`, or "all"."""
-    return any(each in (name, ALL) or (is_pattern(each) and fnmatch.fnmatchcase(name, each)) for each in asked)
+    """Whether one of `asked` is `name`, a pattern that matches `name`, a tag of the method `name`, or "all"."""
+    return any(
+        each in (name, ALL)
+        or (is_pattern(each) and fnmatch.fnmatchcase(name, each))
+        or (each.startswith(TAG) and name in METHODS and each.removeprefix(TAG) in METHODS.get(name).tags)
+        for each in asked
+    )
+
+
+def tagged(tag: str) -> list[str]:
+    """The names of the methods with a tag. Raises UnknownName for a tag that no method has."""
+    found = [name for name in plugins.usable(METHODS) if tag in METHODS.get(name).tags]
+    if not found:
+        known = dict.fromkeys(each for name in plugins.usable(METHODS) for each in METHODS.get(name).tags)
+        raise UnknownName(f"no method has the tag {tag!r}: {nearest(tag, [*known])}")
+    return found
 
 
 def expand(asked: Sequence[str], registry: Registry[Any], extra: Sequence[str] = ()) -> tuple[str, ...]:
     """The registered names that `asked` stands for, each once, in the order of `asked`.
 
     Args:
-        asked: names, shell patterns, or "all" for every registered name that can be used.
+        asked: names, shell patterns, "tag:TAG" for the methods with a tag, or "all" for every registered name that can
+            be used.
         registry: the registry of methods or of metrics.
         extra: additional names that are allowed. Patterns and "all" do not include them.
 
@@ -40,6 +56,8 @@ def expand(asked: Sequence[str], registry: Registry[Any], extra: Sequence[str] =
     for name in asked:
         if name == ALL:
             found += plugins.usable(registry)
+        elif name.startswith(TAG) and registry is METHODS:
+            found += tagged(name.removeprefix(TAG))
         elif is_pattern(name) and name not in registry:
             matches = fnmatch.filter(plugins.usable(registry), name)
             if not matches:
@@ -63,6 +81,8 @@ def method_names(asked: Sequence[str]) -> tuple[str, ...]:
 
     >>> method_names(["esd-[ux]"])
     ('pretrained', 'wrecked', 'oracle', 'esd-x', 'esd-u')
+    >>> method_names(["tag:closed-form"])[3:]
+    ('uce', 'rece', 'speed')
     """
     return tuple(dict.fromkeys((*REFERENCES, *expand(asked, METHODS))))
 

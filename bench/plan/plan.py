@@ -271,12 +271,15 @@ def require_settable(flag: str, sections: Mapping[str, Iterable[str]], known: Se
         if section in REFERENCES:
             raise ValueError(f"{flag} {section}...: {section} is a control and has nothing to set")
         method = None if section == PROTOCOL else plugins.checked(METHODS, section)
-        if method is None or method.learns():
+        if method is None or method.takes_steps():
             continue
-        training = {field.name for field in dataclasses.fields(MethodConfig)}
+        training = {field.name for field in dataclasses.fields(MethodConfig)} - (
+            {"teacher"} if method.learns() else set()
+        )
         own = [field.name for field in dataclasses.fields(method.Config) if field.name not in training]
+        what = "trains nothing" if not method.learns() else "solves a formula and has no training"
         if without_effect := training.intersection(fields):
             raise ValueError(
-                f"{flag} {section}.{min(without_effect)}...: {section} trains nothing, so this setting of the training "
+                f"{flag} {section}.{min(without_effect)}...: {section} {what}, so this setting of the training "
                 f"has no effect; {section} has {', '.join(own) or 'no settings'}"
             )

@@ -13,7 +13,7 @@ from bench.core.registry import nearest
 from bench.plan import column_names
 from bench.suites import Suite
 from methods import METHODS, Method
-from methods.base import FIDELITIES, MULTI, MethodConfig
+from methods.base import FIDELITIES, MULTI, TAGS, MethodConfig
 from metrics import METRICS, Metric
 from metrics.base import NEEDS
 
@@ -42,6 +42,10 @@ def check_method(name: str, found: Any) -> None:
     for attribute, known in (("fidelity", FIDELITIES), ("multi", MULTI)):
         if (value := getattr(found, attribute)) not in known:
             raise InvalidEntry(f"{said}: {attribute} is {value!r}; it must be one of {', '.join(known)}")
+    tags = found.tags
+    if isinstance(tags, str) or not isinstance(tags, Sequence) or (unknown := [tag for tag in tags if tag not in TAGS]):
+        wrong = tags if isinstance(tags, str) or not isinstance(tags, Sequence) else unknown[0]
+        raise InvalidEntry(f"{said}: tags has {wrong!r}; it must be a tuple of names among {', '.join(TAGS)}")
     _check_config(said, getattr(found, "Config", None))
 
 

@@ -34,6 +34,8 @@ PARAMETERS = {
 
 
 MULTI = ("joint", "alternate", "closed_form")
+CLOSED_FORM = "closed-form"
+TAGS = (CLOSED_FORM, "adapters", "text-encoder", "compensation", "inference")
 FIDELITIES = ("published", "reconstruction", "control", "given")
 LEARNING = ("loss", "edit", "prepare", "finish", "tensors_to_attach")  # a method that overrides one of them learns
 
@@ -96,6 +98,10 @@ class Method:
         multi: how it takes a request for several concepts. "joint": batches mix the images of all concepts.
             "alternate": each batch shows one concept, and the concepts take turns. "closed_form": one formula over all
             concepts. Boards show it.
+        tags: what a user may look for, each one of TAGS: "closed-form" for a solution without training, "adapters" for
+            adapters that stay in the network, "text-encoder" for a changed text encoder, "compensation" for the use of
+            images or prompts of other concepts, "inference" for acting while images are sampled. `--methods tag:TAG`
+            names all methods with a tag.
         resumable: False for a method that changes attributes of its own between two steps. When a training resumes,
             `prepare` runs again and the harness restores weights, optimiser, moving average and random state, but not
             the attributes of the method.
@@ -122,6 +128,7 @@ class Method:
     fidelity: ClassVar[Literal["published", "reconstruction", "control", "given"]]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     multi: ClassVar[Literal["joint", "alternate", "closed_form"]] = "joint"
+    tags: ClassVar[tuple[str, ...]] = ()
     resumable: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
@@ -178,6 +185,11 @@ class Method:
     def learns(cls) -> bool:
         """Whether the method works before images are sampled. If not, it gets no training data and costs no time."""
         return not cls.attaches() or any(getattr(cls, name) is not getattr(Method, name) for name in LEARNING)
+
+    @classmethod
+    def takes_steps(cls) -> bool:
+        """Whether the method trains in steps, so that the settings of the training have an effect."""
+        return cls.learns() and CLOSED_FORM not in cls.tags
 
     def attach(
         self, backbone: Backbone, concepts: Sequence[str], tensors: Mapping[str, torch.Tensor]

@@ -15,7 +15,7 @@ from bench.core.config import Protocol, RunConfig
 from bench.plan.plan import resolve
 from bench.training.loop import unlearn
 from bench.worlds import World
-from benchmarks.one_step import trained_methods
+from benchmarks.one_step import stepping_methods
 
 
 class Toy(torch.nn.Module):
@@ -105,7 +105,7 @@ def test_every_forward_of_every_method_runs_compiled_whatever_ran_before(
             found |= {f"{name}: {tensor}": value for tensor, value in delta.items()}
         return found
 
-    names = ["images", *trained_methods()]
+    names = ["images", *stepping_methods()]
     first, second = results(names), results(names[::-1])
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)

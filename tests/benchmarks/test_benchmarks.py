@@ -8,7 +8,7 @@ import torch
 
 from bench.worlds import World
 from benchmarks import rows, runs, throughput
-from benchmarks.one_step import trained_methods
+from benchmarks.one_step import stepping_methods
 from benchmarks.timing import Line, by_turns, ratios
 
 
@@ -58,7 +58,7 @@ def test_by_turns_alternates_in_abba_order() -> None:
 @pytest.mark.huge
 def test_memory_of_each_method_has_a_line(setting: rows.Setting) -> None:
     lines = runs.peaks(setting)
-    assert [line.what for line in lines] == [*(f"peak of {n}" for n in trained_methods()), "peak of (drawing)"]
+    assert [line.what for line in lines] == [*(f"peak of {n}" for n in stepping_methods()), "peak of (drawing)"]
     assert all(0 < line.value < 64 and line.unit == "GiB" for line in lines)
 
 

@@ -96,6 +96,17 @@ def test_settings_of_the_training_are_refused_for_methods_that_train_nothing(wor
         assert resolved(alpha="0.5")
 
 
+def test_settings_of_the_training_are_refused_for_a_closed_form_that_uses_only_the_teacher(world: object) -> None:
+    def resolved(**values: str) -> object:
+        return resolve(RunConfig(("uce",), "smoke", "tiny", overrides={"uce": values}))
+
+    with pytest.raises(
+        ValueError, match=r"uce\.lr\.\.\.: uce solves a formula and has no training.* uce has teacher, "
+    ):
+        resolved(lr="1e-3")
+    assert resolved(teacher="previous", lamb="0.1")
+
+
 def test_methods_that_train_nothing_are_not_tuned(world: object, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["tune", "--world", "tiny", "--methods", "sld"]) == 2
+    assert main.main(["tune", "--world", "tiny", "--methods", "sld", "uce"]) == 2
     assert "a method that trains nothing has no learning rate" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from bench.core.checkpoint import Checkpoint
 from bench.core.config import SCHEDULERS, Protocol
 from bench.training.loop import unlearn
 from bench.worlds import World
-from benchmarks.one_step import trained_methods
+from benchmarks.one_step import stepping_methods
 from methods import CONTROLS, METHODS
 
 pytestmark = pytest.mark.gpu
@@ -50,7 +50,7 @@ def specs(world: World, count: int = 6) -> tuple[sampler.ImageSpec, ...]:
     return sampler.image_specs(prompts, count)
 
 
-@pytest.mark.parametrize("name", trained_methods())
+@pytest.mark.parametrize("name", stepping_methods())
 def test_training_changes_the_weights_as_on_the_cpu(world: World, pair: Pair, name: str) -> None:
     on_cpu, on_cuda = (unlearn(workplace.harnesses(world, model)(3), workplace.small(name)).delta for model in pair)
     assert all(t.device.type == "cpu" and t.dtype == torch.float32 and t.is_contiguous() for t in on_cuda.values())

@@ -17,11 +17,11 @@ from bench.core import device as devices
 from bench.core.config import Protocol
 from bench.training.loop import unlearn
 from bench.worlds import World
-from benchmarks.one_step import trained_methods
+from benchmarks.one_step import stepping_methods
 
 QUICK: list[tuple[str, dict[str, object]]] = [("mimmu", {}), ("esd-x", {"path_batch": 2})]
 REST: list[tuple[str, dict[str, object]]] = [
-    *((name, {}) for name in trained_methods() if name != "mimmu"),
+    *((name, {}) for name in stepping_methods() if name != "mimmu"),
     ("mimmu", {"weighting": "logistic"}),
     ("mimmu", {"weighting": "snr", "objective": "sds"}),
     ("mimmu", {"x_source": "student"}),

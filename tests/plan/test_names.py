@@ -14,10 +14,19 @@ from metrics import METRICS
 
 
 def test_a_pattern_stands_for_the_names_that_it_fits() -> None:
-    assert method_names(["esd*", "mimmu"])[-3:] == ("esd-x", "esd-u", "mimmu")
+    assert method_names(["esd*", "mimmu"])[-4:] == ("esd-x", "esd-x-present", "esd-u", "mimmu")
     assert metric_names(["pid_*", "ua"]) == tuple(n for n in METRICS.names() if n.startswith("pid_") or n == "ua")
     assert set(method_names(["*"])) == set(method_names(["all"]))
     assert metric_names(["*"]) == metric_names(["all"])
+
+
+def test_a_tag_stands_for_the_methods_that_have_it() -> None:
+    assert method_names(["tag:inference", "sdd"])[-4:] == ("negative-prompt", "sld", "safree", "sdd")
+    assert set(method_names(["tag:closed-form"])) < set(method_names(["tag:compensation"]))
+    assert named("uce", ["tag:closed-form"])
+    assert not named("uce", ["tag:inference"])
+    with pytest.raises(UnknownName, match=r"no method has the tag 'closed': did you mean 'closed-form'"):
+        method_names(["tag:closed"])
 
 
 @pytest.mark.parametrize("pattern", ["edsx*", "s?dd"])
@@ -37,7 +46,7 @@ def test_a_name_is_meant_by_its_pattern() -> None:
 
 def test_force_computes_again_what_a_pattern_stands_for(world: World, tmp_path: Path) -> None:
     run = RunConfig(("esd*", "mimmu"), "smoke", "tiny", force=True, out=tmp_path)
-    assert resolve(run).recompute == ("esd-x", "esd-u", "mimmu")
+    assert resolve(run).recompute == ("esd-x", "esd-x-present", "esd-u", "mimmu")
 
 
 def test_patterns_work_on_the_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

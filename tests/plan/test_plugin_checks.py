@@ -80,6 +80,8 @@ MISTAKES = [
         "fidelity is 'exact'; it must be one of published, reconstruction, control",
     ),
     (method(attributes="multi = 'together'"), "multi is 'together'; it must be one of joint, alternate, closed_form"),
+    (method(attributes="tags = 'inference'"), "tags has 'inference'; it must be a tuple of names among closed-form"),
+    (method(attributes="tags = ('fast',)"), "tags has 'fast'; it must be a tuple of names among closed-form"),
     (method(attributes="Config = None"), "Config is None; it must be a subclass of methods.base.MethodConfig"),
     (method(attributes="Config = dict"), "must be a subclass of methods.base.MethodConfig"),
     (method().replace('"mine"', '"all"'), "the name 'all' has another meaning on the command line"),
