@@ -29,7 +29,7 @@ Twice = Callable[..., None]
 
 def short(name: str) -> list[str]:
     """Settings that let a method train for two steps."""
-    known = vars(METHODS.get(name).Config()) if METHODS.get(name).learns() else {}
+    known = vars(METHODS.get(name).Config()) if METHODS.get(name).takes_steps() else {}
     return [f"{name}.{field}={value}" for field, value in SHORT.items() if known.get(field) is not None]
 
 

@@ -12,6 +12,7 @@ import torch
 
 BLOCK = 512  # bytes; the allocator of CUDA rounds each size up to a multiple
 HERE = str(Path(__file__).parent)
+LIBRARIES = f"{sys.prefix}/"  # the environment may lie in the folder of the code
 ELSEWHERE = "elsewhere"  # the line of a wait that no file within `home` caused
 
 
@@ -96,7 +97,7 @@ class Account:
         frame, home = sys._getframe(1), f"{self.home}/"
         while frame is not None:
             file = frame.f_code.co_filename
-            if file.startswith(home) and not file.startswith(HERE):
+            if file.startswith(home) and not file.startswith((HERE, LIBRARIES)):
                 return f"{Path(file).relative_to(home)}:{frame.f_lineno}"
             frame = frame.f_back  # type: ignore[assignment]
         return ELSEWHERE
