@@ -49,26 +49,22 @@ def snr(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
 
 def sds(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
     """The bound's gradient in x_0, eps_theta(x_s, c) - eps*(x_s, null), passed to the prediction that x_0 came from."""
-    z, _, t = harness.noised(batch.latents, 50, 950)
-    predicted = predict(nets.student, z, t, batch.prompt_embeds)
-    alpha = harness.noise_scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
-    x0 = (z - (1 - alpha).sqrt() * predicted.detach()) / alpha.sqrt()
-    x_s, _, s = harness.noised(x0, 50, 950)
-    null = harness.null_embeds(len(batch))
-    gap = (predict(nets.student, x_s, s, batch.prompt_embeds) - predict(nets.teacher, x_s, s, null)).detach()
-    slope = 2 * (gap * predicted).mean()
-    return gap.square().mean() + slope - slope.detach()
+    return judged_by(nets.student, harness, nets, batch)
 
 
 def critic(harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
     """The gradient of log p*(x_s|c) - log p*(x_s|null) in x_0, eps*(x_s, c) - eps*(x_s, null), passed like sds."""
+    return judged_by(nets.teacher, harness, nets, batch)
+
+
+def judged_by(conditional: torch.nn.Module, harness: Harness, nets: NetworkCopies, batch: Batch) -> torch.Tensor:
     z, _, t = harness.noised(batch.latents, 50, 950)
     predicted = predict(nets.student, z, t, batch.prompt_embeds)
     alpha = harness.noise_scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
     x0 = (z - (1 - alpha).sqrt() * predicted.detach()) / alpha.sqrt()
     x_s, _, s = harness.noised(x0, 50, 950)
     null = harness.null_embeds(len(batch))
-    gap = (predict(nets.teacher, x_s, s, batch.prompt_embeds) - predict(nets.teacher, x_s, s, null)).detach()
+    gap = (predict(conditional, x_s, s, batch.prompt_embeds) - predict(nets.teacher, x_s, s, null)).detach()
     slope = 2 * (gap * predicted).mean()
     return gap.square().mean() + slope - slope.detach()
 
