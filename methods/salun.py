@@ -67,13 +67,9 @@ class SalUn(Method):
 
     def prepare(self, harness: Harness) -> None:
         """Compute the weight saliency mask of Fan et al., 2024: m_S = 1(|grad l_f| >= gamma)."""
-        g = self.config.mask_guidance
         for batch in harness.forget_batches(self.config.batch_size):
-            z, noise, t = harness.noised(batch.latents)
-            eps_c = harness.student(z, t, batch.prompt_embeds)
-            eps_null = harness.student(z, t, harness.null_embeds(len(batch)))
             # l_f = - || eps - [(1 + g) eps_theta(z_t, c) - g eps_theta(z_t, null)] ||^2
-            (-F.mse_loss((1 + g) * eps_c - g * eps_null, noise)).backward()
+            (-guided_loss(harness, batch, self.config.mask_guidance)).backward()
         gradients = {n: p.grad for n, p in harness.trained.items() if p.grad is not None}
         self.mask = saliency_mask(gradients, self.config.mask_fraction)
         harness.unet.zero_grad(set_to_none=True)
@@ -106,6 +102,14 @@ class SalUn(Method):
         for name, parameter in harness.trained.items():
             if parameter.grad is not None:
                 parameter.grad.mul_(self.mask[name])
+
+
+def guided_loss(harness: Harness, batch: Batch, g: float) -> torch.Tensor:
+    """|| eps - [(1 + g) eps_theta(z_t, c) - g eps_theta(z_t, null)] ||^2 on the images to forget: a float32 scalar."""
+    z, noise, t = harness.noised(batch.latents)
+    eps_c = harness.student(z, t, batch.prompt_embeds)
+    eps_null = harness.student(z, t, harness.null_embeds(len(batch)))
+    return F.mse_loss((1 + g) * eps_c - g * eps_null, noise)
 
 
 def saliency_mask(gradients: dict[str, torch.Tensor], fraction: float) -> dict[str, torch.Tensor]:

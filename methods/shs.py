@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from methods.base import Batch, Harness, Method, MethodConfig, require_scale
-from methods.salun import saliency_mask
+from methods.salun import guided_loss, saliency_mask
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,7 @@ class Shs(Method):
 
     def forget_loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         """L_f on the batch."""
-        g = self.config.guidance
-        z, noise, t = harness.noised(batch.latents)
-        eps_c = harness.student(z, t, batch.prompt_embeds)
-        eps_null = harness.student(z, t, harness.null_embeds(len(batch)))
-        return F.mse_loss((1 + g) * eps_c - g * eps_null, noise)
+        return guided_loss(harness, batch, self.config.guidance)
 
     def loss(self, harness: Harness, batch: Batch) -> torch.Tensor:
         """L_r - alpha L_f, with as many retained examples."""
